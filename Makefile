@@ -1,0 +1,137 @@
+# Blixard. `make help` lists the targets. Non-recursive; one build tree per flavour ($(B)); parallel-safe.
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+VERSION := 0.1.0
+SOVERSION := 0
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+B ?= build/release
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+
+# ---- the house: each folder of lib/ and the folders it may include (DESIGN: "The house"; tests/lint checks the same table)
+FOLDERS := base schema placement state control io consensus rpc client vm agent node api
+DEPS_base :=
+DEPS_schema := base
+DEPS_placement := schema base
+DEPS_state := placement schema base
+DEPS_control := state placement schema base
+DEPS_io := base
+DEPS_consensus := io schema base
+DEPS_rpc := io schema base
+DEPS_client := rpc io schema base
+DEPS_vm := io schema base
+DEPS_agent := vm io schema base
+DEPS_node := agent vm client rpc consensus io control state placement schema base
+DEPS_api := node $(DEPS_node)
+
+PC := libuv jansson libnghttp2 openssl
+LIBS_base := -lcrypto
+LIBS_schema := -ljansson
+LIBS_io := -luv
+LIBS_consensus := -lraft -luv
+LIBS_rpc := -lnghttp2
+LIBS_all := -lraft -luv -lnghttp2 -ljansson -lcrypto
+
+WARN := -Wall -Wextra -Wconversion -Wshadow -Wswitch-enum -Wvla -Werror
+OPT ?= -O2 -g
+SAN ?=
+CFLAGS_ALL := -std=gnu11 -D_GNU_SOURCE -Ilib -Iinclude -I$(B)/gen $(WARN) $(OPT) -fPIC -fvisibility=hidden \
+  -fstack-protector-strong $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined -fno-omit-frame-pointer,-D_FORTIFY_SOURCE=2) $(CFLAGS)
+LDFLAGS_ALL := $(if $(SAN),-fsanitize=$(SAN)) -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
+
+src_of = $(wildcard lib/$(1)/*.c)
+obj_of = $(patsubst %.c,$(B)/obj/%.o,$(call src_of,$(1)))
+with_deps = $(1) $(DEPS_$(1))
+objs_with_deps = $(foreach f,$(call with_deps,$(1)),$(call obj_of,$(f)))
+libs_with_deps = $(foreach f,$(call with_deps,$(1)),$(LIBS_$(f)))
+
+LIB_OBJS := $(foreach f,$(FOLDERS),$(call obj_of,$(f)))
+SO := $(B)/lib/libblixard.so.$(SOVERSION)
+PROGRAMS := blixardd blixard blixard-shim blixard-guest
+EXAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(wildcard examples/*.c))
+
+.PHONY: all deps check check-fast lint bench asan install quickstart quickstart-down help clean schema sim
+all: $(SO) $(B)/lib/libblixard.a $(B)/lib/pkgconfig/blixard.pc $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/schemagen $(EXAMPLES) ## build everything into build/release
+
+help: ## list the targets
+	@grep -hE '^[a-z][a-z-]*:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
+
+# ---- compile
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CC  $<")
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_$(subst /,_,$(<D))) -MMD -MP -c $< -o $@
+
+CFLAGS_tools_cli := -Itools/cli
+
+# ---- libraries
+$(SO): $(LIB_OBJS) lib/libblixard.map
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LD  $@")
+	$(Q)$(CC) -shared -Wl,-soname,libblixard.so.$(SOVERSION) -Wl,--version-script=lib/libblixard.map -Wl,--no-undefined \
+	  $(LDFLAGS_ALL) -o $@ $(LIB_OBJS) $(LIBS_all)
+	$(Q)ln -sf libblixard.so.$(SOVERSION) $(B)/lib/libblixard.so
+
+$(B)/lib/libblixard.a: $(LIB_OBJS)
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJS)
+
+$(B)/lib/pkgconfig/blixard.pc: lib/blixard.pc.in Makefile
+	@mkdir -p $(@D)
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@VERSION@|$(VERSION)|g' $< > $@
+
+# ---- programs: the daemon and the CLI see the public headers only; the shim carries the parts it needs
+prog_objs = $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(1)))
+$(B)/bin/blixardd: $(call prog_objs,daemon/blixardd*.c) $(SO)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard
+$(B)/bin/blixard: $(call prog_objs,tools/cli/*.c) $(SO)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -ljansson -lyaml
+$(B)/bin/blixard-shim: $(call prog_objs,daemon/shim*.c) $(call objs_with_deps,schema)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,--gc-sections -o $@ $(filter %.o,$^) -ljansson -lcrypto
+# Static and free of sanitizers in every flavour: it runs inside guests.
+$(B)/bin/blixard-guest: $(wildcard tools/guest/*.c) $(wildcard tools/guest/*.h)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -Os -static -ffunction-sections -fdata-sections -Wl,--gc-sections -s \
+	  -Ilib -Iinclude -o $@ $(filter %.c,$^)
+$(B)/bin/schemagen: $(call prog_objs,tools/schemagen/*.c) $(call objs_with_deps,schema)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,schema)
+
+$(B)/examples/%: examples/%.c $(SO)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 $(WARN) $(OPT) $(if $(SAN),-fsanitize=$(SAN)) -Iinclude -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $< -L$(B)/lib -lblixard
+
+# ---- unit tests: one program per file, linked with its folder and what that folder may include, nothing else
+UNIT := $(wildcard tests/unit/*/test_*.c)
+UNIT_BINS := $(patsubst %.c,$(B)/%,$(UNIT))
+define unit_rules
+$(patsubst %.c,$(B)/%,$(wildcard tests/unit/$(1)/test_*.c)): $(B)/tests/unit/$(1)/test_%: $(B)/obj/tests/unit/$(1)/test_%.o $(call objs_with_deps,$(1)) $(call prog_objs,tests/unit/$(1)/support*.c)
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(LDFLAGS_ALL) -o $$@ $$(filter %.o,$$^) $(call libs_with_deps,$(1)) -lcheck -lsubunit -lm -lrt -lpthread
+.PHONY: unit-$(1)
+unit-$(1): $(patsubst %.c,$(B)/%,$(wildcard tests/unit/$(1)/test_*.c))
+	@set -e; for t in $$^; do echo "  TEST $$$$t"; CK_FORK=no $$$$t; done
+endef
+$(foreach f,$(FOLDERS),$(eval $(call unit_rules,$(f))))
+
+# ---- simulation: the real consensus and state on a simulated disk, network and clock
+SIM_OBJS := $(call prog_objs,tests/sim/*.c)
+$(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control $(DEPS_control),$(call obj_of,$(f)))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(sort $(filter %.o,$^)) $(LIBS_all)
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+
+clean: ## remove the build trees
+	rm -rf build

@@ -1,0 +1,18 @@
+/* SHA-256 (FIPS 180-4) by libcrypto, and CRC-free small hashes. Thread: any. */
+#ifndef BLX__BASE_DIGEST_H
+#define BLX__BASE_DIGEST_H
+
+#include "base/buf.h"
+
+enum { BLX__SHA256_BYTES = 32, BLX__SHA256_HEX = 65 };
+
+/* Digest of the concatenation of @n slices. */
+void blx__sha256(const struct blx__slice *parts, size_t n, uint8_t out[BLX__SHA256_BYTES]);
+
+/* Lower-case hexadecimal, terminated. */
+void blx__sha256_hex(const uint8_t digest[BLX__SHA256_BYTES], char out[BLX__SHA256_HEX]);
+
+/* A 64-bit mix (splitmix64's finaliser, Steele et al. 2014): seeds and tie-breaks, never security. */
+uint64_t blx__mix64(uint64_t x);
+
+#endif
