@@ -1,0 +1,13 @@
+/* Everything public at once. */
+#ifndef BLIXARD_BLIXARD_H
+#define BLIXARD_BLIXARD_H
+
+#include <blixard/client.h>
+#include <blixard/error.h>
+#include <blixard/log.h>
+#include <blixard/node.h>
+#include <blixard/types.h>
+#include <blixard/vm.h>
+#include <blixard/watch.h>
+
+#endif

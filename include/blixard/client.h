@@ -1,0 +1,96 @@
+/* A connection to a cluster, and the calls about the cluster itself. VMs: blixard/vm.h; events: blixard/watch.h.
+ *
+ * Every verb comes twice. The blocking one returns when the answer is there. The _async one returns at once; its completion
+ * fires exactly once, never before the call returned, on the client's own thread, and must not block; a blocking call from
+ * a completion is BLX_E_MISUSE. The result given to a completion is the completion's to free. When submitting fails (the
+ * call does not return 0) there is no completion.
+ * Every call, blocking or not, ends by the client's timeout with BLX_E_TIMEOUT at the latest. */
+#ifndef BLIXARD_CLIENT_H
+#define BLIXARD_CLIENT_H
+
+#include <blixard/error.h>
+#include <blixard/log.h>
+#include <blixard/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct blx_client blx_client;
+
+struct blx_client_options {
+  size_t struct_size;
+  const char *const *addresses; /* "unix:PATH" or a path; tried in turn; 1..16 */
+  size_t n_addresses;
+  uint32_t timeout_ms; /* 0: 30000; 1..3600000: how long one call may take */
+  blx_log_fn log;      /* NULL: silent; called on the client's thread */
+  void *log_user;
+  int32_t log_level; /* BLX_LOG_* */
+};
+
+#define BLX_CLIENT_OPTIONS_INIT {sizeof(struct blx_client_options)}
+
+/* Open a client. No connection is made yet: the first call connects, and says UNAVAILABLE when nobody answers.
+ * @out  close with blx_client_close(); untouched on error.
+ * Errors: BLX_E_INVALID, BLX_E_NOMEM. Thread: any. Since 0.1. */
+BLX_API int blx_client_open(const struct blx_client_options *options, blx_client **out, blx_error *reterr);
+
+/* Close a client: calls in flight complete with BLX_E_CANCELLED first. Close its watches and log readers before it.
+ * NULL is allowed. Not from a completion (BLX_E_MISUSE cannot be told; nothing happens). Thread: any but its own. Since 0.1. */
+BLX_API void blx_client_close(blx_client *client);
+
+typedef void (*blx_cluster_status_fn)(void *user, const blx_error *err, struct blx_cluster_status *result);
+typedef void (*blx_node_list_fn)(void *user, const blx_error *err, struct blx_node_list *result);
+
+/* Make a cluster of the daemon that is asked.
+ * @request  name: for people, 0..56 characters
+ * @out      the new cluster; free with blx_cluster_status_free()
+ * Errors: BLX_E_CONFLICT (it is in a cluster already), BLX_E_INVALID, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+BLX_API int blx_cluster_init(blx_client *client, const struct blx_cluster_init_request *request,
+                             struct blx_cluster_status **out, blx_error *reterr);
+BLX_API int blx_cluster_init_async(blx_client *client, const struct blx_cluster_init_request *request,
+                                   blx_cluster_status_fn done, void *user, blx_error *reterr);
+
+/* Bring the daemon that is asked and the one at request->address together: the one that is in no cluster joins the other's.
+ * Errors: BLX_E_CONFLICT (both, or neither, are in a cluster), BLX_E_EXISTS (the node name is taken), BLX_E_UNAVAILABLE,
+ *         BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+BLX_API int blx_cluster_join(blx_client *client, const struct blx_cluster_join_request *request,
+                             struct blx_cluster_status **out, blx_error *reterr);
+BLX_API int blx_cluster_join_async(blx_client *client, const struct blx_cluster_join_request *request,
+                                   blx_cluster_status_fn done, void *user, blx_error *reterr);
+
+/* How the cluster is. A daemon outside any cluster answers with an empty id.
+ * Errors: BLX_E_NO_LEADER, BLX_E_UNAVAILABLE, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+BLX_API int blx_cluster_status_get(blx_client *client, const struct blx_cluster_status_request *request,
+                                   struct blx_cluster_status **out, blx_error *reterr);
+BLX_API int blx_cluster_status_get_async(blx_client *client, const struct blx_cluster_status_request *request,
+                                         blx_cluster_status_fn done, void *user, blx_error *reterr);
+BLX_API void blx_cluster_status_free(struct blx_cluster_status *status);
+
+/* The nodes by name.
+ * Errors: BLX_E_NO_LEADER, BLX_E_UNAVAILABLE, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+BLX_API int blx_node_list_get(blx_client *client, const struct blx_node_list_request *request,
+                              struct blx_node_list **out, blx_error *reterr);
+BLX_API int blx_node_list_get_async(blx_client *client, const struct blx_node_list_request *request,
+                                    blx_node_list_fn done, void *user, blx_error *reterr);
+BLX_API void blx_node_list_free(struct blx_node_list *list);
+
+/* A message as JSON: one document, fields by their names in blixard.proto, zero values included.
+ * @type  message name as in types.h without blx_ ("vm", "vm_list")
+ * @out   NUL-terminated; free with blx_string_free()
+ * Errors: BLX_E_INVALID (no such type, or text that is not UTF-8), BLX_E_NOMEM. Thread: any. Since 0.1. */
+BLX_API int blx_to_json(const char *type, const void *message, char **out, blx_error *reterr);
+
+/* A message from JSON of at most 2 MiB, checked against the limits of its fields.
+ * @out  free with blx_message_free(); untouched on error.
+ * Errors: BLX_E_INVALID (names the field, the value and the bound), BLX_E_NOMEM. Thread: any. Since 0.1. */
+BLX_API int blx_from_json(const char *type, const char *json, size_t json_len, void **out, blx_error *reterr);
+
+/* Free what the library gave. NULL is allowed. Thread: any. Since 0.1. */
+BLX_API void blx_message_free(void *message);
+BLX_API void blx_string_free(char *string);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
