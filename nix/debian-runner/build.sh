@@ -1,0 +1,82 @@
+# The builder: makes the runner in $out. Its environment is the derivation's (runner.nix). The host's files are read here
+# and not in evaluation; each must still be what was hashed.
+set -eu
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH LC_ALL=C
+umask 022
+
+check() { # FILE HASH
+  [ -r "$1" ] || { echo "debian-runner: $1 is missing" >&2; exit 1; }
+  got=$(sha256sum <"$1" | cut -d' ' -f1)
+  [ "$got" = "$2" ] || { echo "debian-runner: $1 changed since the flake was made: make it anew" >&2; exit 1; }
+}
+check "$kernel" "$kernelHash"
+check "$busybox" "$busyboxHash"
+check "$guest" "$guestHash"
+check "$qemu" "$qemuHash"
+got=$(while read -r m; do cat "$modules/kernel/$m.ko"; done <"$modules_list" | sha256sum | cut -d' ' -f1)
+[ "$got" = "$modulesHash" ] || { echo "debian-runner: the modules in $modules changed since the flake was made" >&2; exit 1; }
+
+# ---- the initial file system: uncompressed, since unpacking costs the guest more than loading
+root=$PWD/root
+mkdir -p "$root/bin" "$root/etc" "$root/proc" "$root/sys" "$root/dev" "$root/modules" "$root/tmp"
+cp "$busybox" "$root/bin/busybox"
+for applet in sh mount insmod hostname cat uname nproc sed cut sleep poweroff ps top free ls dmesg; do
+  ln -s busybox "$root/bin/$applet"
+done
+cp "$guest" "$root/bin/blixard-guest"
+cp "$init" "$root/init"
+chmod 0755 "$root/init" "$root/bin/busybox" "$root/bin/blixard-guest"
+printf '%s\n' "$hostName" >"$root/etc/hostname"
+cp "$modules_list" "$root/modules/list"
+while read -r m; do cp "$modules/kernel/$m.ko" "$root/modules/"; done <"$modules_list"
+find "$root" -exec touch -h -d @1 {} +
+
+mkdir -p "$out/bin" "$out/share/microvm" "$out/share/blixard"
+(cd "$root" && find . | sort | cpio --quiet -o -H newc --reproducible --owner 0:0) >"$out/share/blixard/initrd"
+cp "$kernel" "$out/share/blixard/vmlinuz"
+
+# ---- the layout that microvm.nix promises
+printf '%s' x86_64-linux >"$out/share/microvm/system"
+printf '%s' "$hypervisor" >"$out/share/microvm/hypervisor"
+: >"$out/share/microvm/tap-interfaces"
+: >"$out/share/microvm/macvtap-interfaces"
+: >"$out/share/microvm/pci-devices"
+
+case $accel in
+kvm) machine=",accel=kvm" cpu=host append="" ;;
+tcg) machine="" cpu=max append=" tsc_early_khz=2000000" ;;
+*) echo "debian-runner: accel is \"$accel\", not kvm or tcg" >&2; exit 1 ;;
+esac
+[ "$accel" = tcg ] && accel_args="-accel tcg,tb-size=64" || accel_args=""
+
+# The sockets lie in the working directory: the runner's own QMP socket as microvm.nix names it, and two of Blixard's: a
+# second QMP, since one serves a single client, and the guest agent's port.
+cat >"$out/bin/microvm-run" <<END
+#!/bin/bash
+set -e
+exec -a "microvm@$hostName" $qemu -name "$hostName" \\
+  -M microvm,acpi=on,pit=on,pic=on,rtc=on$machine $accel_args -cpu $cpu \\
+  -m $mem -smp $vcpu -nodefaults -no-user-config -no-reboot -display none \\
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \\
+  -kernel $out/share/blixard/vmlinuz -initrd $out/share/blixard/initrd \\
+  -append "console=ttyS0 loglevel=2 panic=-1 reboot=t$append" \\
+  -chardev stdio,id=stdio,signal=off -serial chardev:stdio \\
+  -qmp unix:$hostName.sock,server=on,wait=off \\
+  -qmp unix:blixard-qmp.sock,server=on,wait=off \\
+  -device virtio-serial-device \\
+  -chardev socket,id=blixard-guest,path=blixard-guest.sock,server=on,wait=off \\
+  -device virtserialport,chardev=blixard-guest,name=org.blixard.guest.0 \\
+  $extraArgs
+END
+
+cat >"$out/bin/microvm-shutdown" <<END
+#!/usr/bin/perl
+# Asks the guest to power off through the runner's QMP socket and waits until QEMU has closed it, that is, has ended.
+use strict;
+use IO::Socket::UNIX;
+my \$qmp = IO::Socket::UNIX->new(Peer => "$hostName.sock") or die "$hostName.sock: \$!\n";
+print \$qmp "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"system_powerdown\"}\n";
+1 while <\$qmp>;
+END
+chmod 0755 "$out/bin/microvm-run" "$out/bin/microvm-shutdown"

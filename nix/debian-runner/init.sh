@@ -1,0 +1,16 @@
+#!/bin/sh
+# PID 1 of the guest.
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+while read -r module; do
+  insmod "/modules/${module##*/}.ko" || echo "init: $module did not load"
+done </modules/list
+hostname "$(cat /etc/hostname)"
+echo "hello from $(hostname)"
+echo "Linux $(uname -r), $(nproc) cpu, $(sed -n 's/^MemTotal: *//p' /proc/meminfo) of memory, up $(cut -d' ' -f1 /proc/uptime) s"
+while :; do
+  blixard-guest --name-host --power-off
+  echo "init: blixard-guest ended with $?"
+  sleep 1
+done
