@@ -1,0 +1,172 @@
+/* Requests and answers. Made by schemagen; change the table and run `make schema` (lib/schema/api.def).
+ * Included by blixard/types.h, which says what all these structs have in common. Since 0.1. */
+/* clang-format off */
+#ifndef BLIXARD_CALLS_H
+#define BLIXARD_CALLS_H
+
+#include <blixard/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct blx_cluster_init_request;
+struct blx_cluster_join_request;
+struct blx_cluster_status_request;
+struct blx_cluster_status;
+struct blx_node_list_request;
+struct blx_node_list;
+struct blx_vm_create_request;
+struct blx_vm_name_request;
+struct blx_vm_list_request;
+struct blx_vm_list;
+struct blx_vm_logs_request;
+struct blx_log_chunk;
+struct blx_watch_request;
+
+/* ClusterInitRequest: make a cluster of this one node. */
+struct blx_cluster_init_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the cluster, for people; at most 56 bytes, default "blixard" */
+};
+
+/* ClusterJoinRequest: bring two daemons together: the one outside joins the other's cluster. */
+struct blx_cluster_join_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *node_id; /* name the new node takes; empty: the name its daemon was started with; at most 63 bytes */
+  const char *address; /* API address of the other daemon: unix:PATH; 1..256 bytes */
+};
+
+/* ClusterStatusRequest: how the cluster is. */
+struct blx_cluster_status_request {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t stale; /* answer from this member's own state, which may be behind */
+};
+
+/* ClusterStatus: how the cluster is. */
+struct blx_cluster_status {
+  size_t struct_size;
+  const void *unknown;
+  const char *id; /* its id; empty: this daemon is in no cluster yet; at most 32 bytes */
+  const char *name; /* its name; at most 56 bytes */
+  const char *leader; /* name of the leader; empty: none at the moment; at most 63 bytes */
+  uint64_t term; /* the leader's term */
+  uint64_t index; /* index of the last applied operation */
+  uint64_t time_ms; /* cluster time */
+  struct blx_node **nodes; /* its nodes by name; at most 5000 of them */
+  size_t n_nodes;
+  uint32_t vms; /* VMs */
+  uint32_t instances; /* instances */
+  uint32_t running; /* instances that run */
+  const char *answered_by; /* name of the node that answered; at most 63 bytes */
+  const char *chain; /* running digest of the log up to index, hexadecimal; at most 64 bytes */
+};
+
+/* NodeListRequest: the nodes. */
+struct blx_node_list_request {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t stale; /* answer from this member's own state, which may be behind */
+};
+
+/* NodeList: nodes by name. */
+struct blx_node_list {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_node **nodes; /* nodes; at most 5000 of them */
+  size_t n_nodes;
+  uint64_t index; /* index at which this was true */
+};
+
+/* VmCreateRequest: create a VM; placement chooses its nodes. */
+struct blx_vm_create_request {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_vm_spec *spec; /* what is wanted */
+  struct blx_bytes config; /* text of a microvm.nix module, instead of a flake; at most 49152 bytes */
+  const char *request_id; /* idempotency key: the same request sent again gets the same answer; at most 64 bytes */
+  uint32_t stopped; /* define it, do not start it */
+  const char *tenant; /* tenant; at most 56 bytes, default "default" */
+};
+
+/* VmNameRequest: an operation on one VM. */
+struct blx_vm_name_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the VM; where the call says so, of an instance; 1..63 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless the VM still has this revision; 0: whatever it has */
+  const char *tenant; /* tenant; at most 56 bytes, default "default" */
+  uint32_t stale; /* for reads: answer from this member's own state */
+};
+
+/* VmListRequest: the VMs of a tenant. */
+struct blx_vm_list_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *tenant; /* tenant; at most 56 bytes, default "default" */
+  uint32_t stale; /* answer from this member's own state, which may be behind */
+};
+
+/* VmList: VMs by name. */
+struct blx_vm_list {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_vm **vms; /* VMs with their instances; at most 100000 of them */
+  size_t n_vms;
+  uint64_t index; /* index at which this was true */
+};
+
+/* VmLogsRequest: the console of a VM's instances. */
+struct blx_vm_logs_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* VM or instance; 1..63 bytes */
+  uint32_t tail_lines; /* begin with so many lines from the end; absent: all that is kept; 0..100000 */
+  uint32_t has_tail_lines;
+  uint32_t follow; /* go on with what comes */
+  const char *tenant; /* tenant; at most 56 bytes, default "default" */
+  uint32_t node_local; /* only the instances on the member that is asked; members use it between them */
+};
+
+/* LogChunk: some bytes of a console. */
+struct blx_log_chunk {
+  size_t struct_size;
+  const void *unknown;
+  const char *instance; /* whose; at most 63 bytes */
+  struct blx_bytes data; /* bytes as the guest wrote them; at most 65536 bytes */
+  const char *note; /* instead of data: why there is none from this instance; at most 512 bytes */
+};
+
+/* WatchRequest: events from an index on. */
+struct blx_watch_request {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t since_index; /* events after this index; 0: from now on, after one event of each object as it is */
+  const char *tenant; /* tenant; at most 56 bytes, default "default" */
+  const char *vm; /* only this VM and its instances; at most 63 bytes */
+  int32_t kind; /* only events about this kind (enum blx_event_kind) */
+  uint32_t has_kind;
+};
+
+#define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)
+#define BLX_CLUSTER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_cluster_join_request)
+#define BLX_CLUSTER_STATUS_REQUEST_INIT BLX_INIT_(struct blx_cluster_status_request)
+#define BLX_CLUSTER_STATUS_INIT BLX_INIT_(struct blx_cluster_status)
+#define BLX_NODE_LIST_REQUEST_INIT BLX_INIT_(struct blx_node_list_request)
+#define BLX_NODE_LIST_INIT BLX_INIT_(struct blx_node_list)
+#define BLX_VM_CREATE_REQUEST_INIT BLX_INIT_(struct blx_vm_create_request)
+#define BLX_VM_NAME_REQUEST_INIT BLX_INIT_(struct blx_vm_name_request)
+#define BLX_VM_LIST_REQUEST_INIT BLX_INIT_(struct blx_vm_list_request)
+#define BLX_VM_LIST_INIT BLX_INIT_(struct blx_vm_list)
+#define BLX_VM_LOGS_REQUEST_INIT BLX_INIT_(struct blx_vm_logs_request)
+#define BLX_LOG_CHUNK_INIT BLX_INIT_(struct blx_log_chunk)
+#define BLX_WATCH_REQUEST_INIT BLX_INIT_(struct blx_watch_request)
+
+#ifdef __cplusplus
+}
+#endif
+#endif

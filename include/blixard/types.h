@@ -1,0 +1,288 @@
+/* The objects of a cluster. Made by schemagen; change the table and run `make schema` (lib/schema/types.def).
+ *
+ * Every struct begins with struct_size: start from its BLX_X_INIT, or from zeroes with struct_size set to its size.
+ * What lies beyond struct_size counts as zero, so a program built with an older header goes on working; a larger
+ * struct whose tail is not zero is refused with BLX_E_UNSUPPORTED. `unknown` belongs to the library: fields that a
+ * newer version sent; leave it NULL. Text is UTF-8, terminated, NULL meaning empty. A NULL pointer to a struct means
+ * absent. has_x tells whether x is given; n_x is the number of elements of x; arrays of structs are arrays of
+ * pointers. An enum is kept in an int32_t. Structs you fill stay yours; structs you are given you free. Since 0.1. */
+/* clang-format off */
+#ifndef BLIXARD_TYPES_H
+#define BLIXARD_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifdef __cplusplus
+#define BLX_INIT_(type) {sizeof(type)}
+#else
+#define BLX_INIT_(type) {.struct_size = sizeof(type)}
+#endif
+
+/* A run of bytes; data may be NULL when len is 0. */
+struct blx_bytes {
+  const uint8_t *data;
+  size_t len;
+};
+
+struct blx_reason;
+struct blx_label;
+struct blx_resources;
+struct blx_vm_spec;
+struct blx_instance;
+struct blx_vm;
+struct blx_node;
+struct blx_event;
+
+/* Phase: where an instance is in its life. */
+enum blx_phase {
+  BLX_PHASE_PENDING = 0, /* Pending: waits for a node, or for its next start */
+  BLX_PHASE_CREATING = 1, /* Creating: its node builds the runner and makes its directories */
+  BLX_PHASE_STARTING = 2, /* Starting: the virtual machine monitor runs, the guest has not said ready */
+  BLX_PHASE_RUNNING = 3, /* Running: the guest said ready */
+  BLX_PHASE_MIGRATING = 4, /* Migrating: moves between nodes */
+  BLX_PHASE_STOPPING = 5, /* Stopping: was asked to shut down */
+  BLX_PHASE_STOPPED = 6, /* Stopped: does not run, and should not */
+  BLX_PHASE_FAILED = 7, /* Failed: does not run though it should; the reason says what happens next */
+  BLX_PHASE_UNREACHABLE = 8, /* Unreachable: its node has not been heard from */
+  BLX_PHASE_DELETING = 9, /* Deleting: is being removed; the name is free when the node confirmed */
+  BLX_PHASE_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* Desired: what the user wants of a VM. */
+enum blx_desired {
+  BLX_DESIRED_RUNNING = 0, /* Running: all its instances run */
+  BLX_DESIRED_STOPPED = 1, /* Stopped: none runs; definitions and disks stay */
+  BLX_DESIRED_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* RestartPolicy: what happens when a guest ends by itself. */
+enum blx_restart_policy {
+  BLX_RESTART_POLICY_ALWAYS = 0, /* always: start it again, whatever the exit */
+  BLX_RESTART_POLICY_ON_FAILURE = 1, /* on_failure: start it again unless it powered itself off */
+  BLX_RESTART_POLICY_NEVER = 2, /* never: leave it */
+  BLX_RESTART_POLICY_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* Hypervisor: virtual machine monitors that microvm.nix knows. */
+enum blx_hypervisor {
+  BLX_HYPERVISOR_QEMU = 0, /* qemu: QEMU */
+  BLX_HYPERVISOR_CLOUD_HYPERVISOR = 1, /* cloud_hypervisor: Cloud Hypervisor */
+  BLX_HYPERVISOR_FIRECRACKER = 2, /* firecracker: Firecracker */
+  BLX_HYPERVISOR_CROSVM = 3, /* crosvm: crosvm */
+  BLX_HYPERVISOR_KVMTOOL = 4, /* kvmtool: kvmtool */
+  BLX_HYPERVISOR_STRATOVIRT = 5, /* stratovirt: StratoVirt */
+  BLX_HYPERVISOR_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* Strategy: how a node is chosen among those that can take an instance. */
+enum blx_strategy {
+  BLX_STRATEGY_BEST_FIT = 0, /* BestFit: fill the fullest node that still has room */
+  BLX_STRATEGY_LOAD_BALANCED = 1, /* LoadBalanced: take the emptiest node */
+  BLX_STRATEGY_DATA_LOCALITY = 2, /* DataLocality: near the data; not supported yet */
+  BLX_STRATEGY_NETWORK_PROXIMITY = 3, /* NetworkProximity: near the caller; not supported yet */
+  BLX_STRATEGY_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* NodeStatus: what the leader knows of a node; soft, never replicated. */
+enum blx_node_status {
+  BLX_NODE_STATUS_UNKNOWN = 0, /* Unknown: the leader is new and has not heard from it yet */
+  BLX_NODE_STATUS_READY = 1, /* Ready: heard from within the last nine seconds */
+  BLX_NODE_STATUS_SUSPECT = 2, /* Suspect: not heard from for nine seconds or more: nothing is placed there */
+  BLX_NODE_STATUS_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* ReasonCode: why something is where it is. */
+enum blx_reason_code {
+  BLX_REASON_CODE_NONE = 0, /* None: nothing to say */
+  BLX_REASON_CODE_UNPLACED = 1, /* Unplaced: waits for the scheduler */
+  BLX_REASON_CODE_NO_ROOM = 2, /* NoRoom: no node can take it; the text says what is missing */
+  BLX_REASON_CODE_BUILDING = 3, /* Building: its runner is being built */
+  BLX_REASON_CODE_BUILD_FAILED = 4, /* BuildFailed: its runner could not be built; the text has the end of the log */
+  BLX_REASON_CODE_BOOTING = 5, /* Booting: the guest has not said ready */
+  BLX_REASON_CODE_START_FAILED = 6, /* StartFailed: the virtual machine monitor could not be started */
+  BLX_REASON_CODE_EXITED = 7, /* Exited: the guest powered itself off */
+  BLX_REASON_CODE_CRASHED = 8, /* Crashed: the virtual machine monitor ended with an error or a signal */
+  BLX_REASON_CODE_BACK_OFF = 9, /* BackOff: waits before it is started again */
+  BLX_REASON_CODE_NODE_SILENT = 10, /* NodeSilent: its node has not been heard from */
+  BLX_REASON_CODE_STOPPED_BY_USER = 11, /* StoppedByUser: was stopped on request */
+  BLX_REASON_CODE_POLICY_NEVER = 12, /* PolicyNever: its restart policy leaves it where it is */
+  BLX_REASON_CODE_DELETE_REQUESTED = 13, /* DeleteRequested: was deleted; its node has not confirmed yet */
+  BLX_REASON_CODE_VMM_PROTOCOL = 14, /* VmmProtocol: the virtual machine monitor answered something it should not */
+  BLX_REASON_CODE_NODE_RESTARTED = 15, /* NodeRestarted: its node came back and it was not running there any more */
+  BLX_REASON_CODE_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* Reason: why something is where it is, and what would change that. */
+struct blx_reason {
+  size_t struct_size;
+  const void *unknown;
+  int32_t code; /* for programs (enum blx_reason_code) */
+  const char *text; /* one sentence for people; for a failed build the end of its log; at most 4096 bytes */
+  const char *unblock; /* what would unblock it; at most 512 bytes */
+};
+
+/* Label: a key and a value given by the user. */
+struct blx_label {
+  size_t struct_size;
+  const void *unknown;
+  const char *key; /* key; 1..63 bytes */
+  const char *value; /* value; at most 253 bytes */
+};
+
+/* Resources: an amount of what instances consume. */
+struct blx_resources {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t vcpus; /* virtual CPUs; 0..65536 */
+  uint64_t memory_mib; /* memory in MiB; 0..1073741824 */
+};
+
+/* VmSpec: what the user wants of a VM. */
+struct blx_vm_spec {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* its name, unique in the tenant; 1..56 bytes */
+  const char *flake; /* a flake with a microvm.nix runner: REF#NAME; at most 512 bytes */
+  const char *config_sha256; /* or the digest of a microvm.nix module in the cluster's configs; at most 64 bytes */
+  const char *config_name; /* the file name that module had, for people; at most 128 bytes */
+  int32_t hypervisor; /* virtual machine monitor (enum blx_hypervisor) */
+  uint32_t vcpus; /* virtual CPUs; 1..512, default 1 */
+  uint32_t memory_mib; /* memory in MiB; 32..1048576, default 128 */
+  uint32_t replicas; /* how many instances run; 0..1000, default 1 */
+  uint32_t has_replicas;
+  int32_t restart_policy; /* what happens when the guest ends by itself (enum blx_restart_policy) */
+  struct blx_label **labels; /* labels; at most 64 of them */
+  size_t n_labels;
+  int32_t strategy; /* how its nodes are chosen (enum blx_strategy) */
+  struct blx_label **node_selector; /* labels that a node must carry, all of them; at most 16 of them */
+  size_t n_node_selector;
+  /* how long a guest may take to shut down before it is killed; 1000..600000, default 30000 */
+  uint32_t stop_timeout_ms;
+  uint32_t ready_none; /* the guest has no agent: running means that its monitor runs */
+};
+
+/* Instance: one replica of a VM. */
+struct blx_instance {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* web-1 is the first replica of web; 1..63 bytes */
+  uint64_t uid; /* never reused */
+  const char *vm; /* name of its VM; 1..56 bytes */
+  uint64_t vm_uid; /* uid of its VM */
+  uint32_t ordinal; /* 1 is the first */
+  const char *node; /* name of the node it was assigned to, filled in when read; at most 63 bytes */
+  uint64_t node_uid; /* uid of that node; 0: none yet */
+  uint64_t epoch; /* rises with each assignment; an agent never acts on a lower one */
+  int32_t phase; /* where it is (enum blx_phase) */
+  struct blx_reason *reason; /* why */
+  uint64_t spec_revision; /* revision of the spec that it was assigned with */
+  uint32_t restarts; /* how often it was started again after its first start */
+  uint64_t not_before_ms; /* cluster time before which it is not started again */
+  uint64_t phase_since_ms; /* cluster time of its last change of phase */
+  uint64_t report_seq; /* last report applied in this epoch */
+  int32_t exit_status; /* how its monitor last ended: a status, or minus a signal */
+  uint32_t has_exit_status;
+  uint64_t revision; /* index of its last change */
+  uint32_t dead; /* its agent confirmed that it does not run in this epoch */
+  uint32_t failures; /* ends in a row without ten minutes of running between; sets the back-off */
+};
+
+/* Vm: a VM: what is wanted, and how far it is. */
+struct blx_vm {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t uid; /* never reused */
+  const char *tenant; /* its tenant; at most 56 bytes */
+  struct blx_vm_spec *spec; /* what the user wants */
+  int32_t desired; /* running or stopped (enum blx_desired) */
+  int32_t phase; /* of its instances the one that is furthest from done (enum blx_phase) */
+  struct blx_reason *reason; /* that instance's reason */
+  struct blx_instance **instances; /* its instances by ordinal, filled in when read; at most 1000 of them */
+  size_t n_instances;
+  uint64_t revision; /* index of its last change */
+  uint64_t spec_revision; /* index of the last change of its spec */
+  uint64_t created_ms; /* cluster time of its creation */
+  uint32_t deleting; /* was deleted and waits for its nodes */
+  uint32_t running; /* instances that run, filled in when read */
+};
+
+/* Node: a machine of the cluster. */
+struct blx_node {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* its name; 1..63 bytes */
+  uint64_t uid; /* never reused; also its raft id */
+  uint64_t incarnation; /* drawn anew at each start of its agent */
+  const char *address; /* where its API answers: unix:PATH; at most 256 bytes */
+  const char *peer_address; /* where its consensus channel answers: unix:PATH; at most 256 bytes */
+  struct blx_resources *capacity; /* what instances may use, the host's reserve taken off */
+  struct blx_resources *allocated; /* what assigned instances use, filled in when read */
+  struct blx_label **labels; /* labels; at most 64 of them */
+  size_t n_labels;
+  int32_t *hypervisors; /* monitors that it can run (enum blx_hypervisor); at most 16 of them */
+  size_t n_hypervisors;
+  uint32_t cordoned; /* nothing new is placed there */
+  int32_t status; /* what the leader knows of it, filled in when read (enum blx_node_status) */
+  uint32_t leader; /* leads the cluster, filled in when read */
+  uint32_t voter; /* votes in the cluster */
+  uint32_t instances; /* instances assigned to it, filled in when read */
+  const char *version; /* version of its library; at most 64 bytes */
+  uint32_t simulated; /* its virtual machines are simulated */
+  uint64_t revision; /* index of its last change */
+  uint64_t joined_ms; /* cluster time at which it joined */
+};
+
+/* EventKind: what an event is about. */
+enum blx_event_kind {
+  BLX_EVENT_KIND_NODE = 0, /* node: a node */
+  BLX_EVENT_KIND_VM = 1, /* vm: a VM */
+  BLX_EVENT_KIND_INSTANCE = 2, /* instance: an instance */
+  BLX_EVENT_KIND_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* EventType: what happened to it. */
+enum blx_event_type {
+  BLX_EVENT_TYPE_CREATED = 0, /* created: it is new */
+  BLX_EVENT_TYPE_CHANGED = 1, /* changed: a field changed */
+  BLX_EVENT_TYPE_DELETED = 2, /* deleted: it is gone */
+  BLX_EVENT_TYPE_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* Event: what changed, with its index. */
+struct blx_event {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t index; /* index of the operation; several events may share one */
+  uint64_t time_ms; /* cluster time */
+  int32_t kind; /* what it is about (enum blx_event_kind) */
+  int32_t type; /* what happened (enum blx_event_type) */
+  const char *tenant; /* tenant, empty for nodes; at most 56 bytes */
+  const char *name; /* name of the object; at most 63 bytes */
+  uint64_t uid; /* uid of the object */
+  int32_t phase; /* of an instance or VM: its phase (enum blx_phase) */
+  struct blx_reason *reason; /* of an instance or VM: why */
+  const char *node; /* of an instance: the node it is assigned to; at most 63 bytes */
+  const char *vm; /* of an instance: its VM; at most 56 bytes */
+  uint64_t epoch; /* of an instance: its epoch */
+};
+
+#define BLX_REASON_INIT BLX_INIT_(struct blx_reason)
+#define BLX_LABEL_INIT BLX_INIT_(struct blx_label)
+#define BLX_RESOURCES_INIT BLX_INIT_(struct blx_resources)
+#define BLX_VM_SPEC_INIT BLX_INIT_(struct blx_vm_spec)
+#define BLX_INSTANCE_INIT BLX_INIT_(struct blx_instance)
+#define BLX_VM_INIT BLX_INIT_(struct blx_vm)
+#define BLX_NODE_INIT BLX_INIT_(struct blx_node)
+#define BLX_EVENT_INIT BLX_INIT_(struct blx_event)
+
+#ifdef __cplusplus
+}
+#endif
+
+#include <blixard/calls.h>
+#endif

@@ -1,0 +1,350 @@
+/* Log operations, snapshot records, calls between members. Made by schemagen; change the table and run `make schema`
+ * (lib/schema/internal.def). blixard/types.h says what all these structs have in common. */
+/* clang-format off */
+#ifndef BLX__SCHEMA_INTERNAL_H
+#define BLX__SCHEMA_INTERNAL_H
+
+#include <blixard/types.h>
+
+struct blx_op_cluster_init;
+struct blx_op_node_join;
+struct blx_op_node_register;
+struct blx_op_node_voter;
+struct blx_op_config_put;
+struct blx_op_vm_create;
+struct blx_op_vm_desire;
+struct blx_op_vm_delete;
+struct blx_op_assign;
+struct blx_op_explain;
+struct blx_instance_report;
+struct blx_op_report;
+struct blx_op_node_cordon;
+struct blx_op;
+struct blx_op_result;
+struct blx_config;
+struct blx_idempotency;
+struct blx_snapshot_head;
+struct blx_snapshot_record;
+struct blx_assignment;
+struct blx_journal_entry;
+struct blx_member_join_request;
+struct blx_member_join_reply;
+struct blx_member_invite_request;
+struct blx_member_ready_request;
+struct blx_report_request;
+struct blx_empty;
+struct blx_identity;
+
+/* OpClusterInit: the first operation of a cluster. */
+struct blx_op_cluster_init {
+  size_t struct_size;
+  const void *unknown;
+  const char *id; /* cluster id, 16 random bytes in hexadecimal; at most 32 bytes */
+  const char *name; /* its name; at most 56 bytes */
+};
+
+/* OpNodeJoin: a new node; apply gives it the next uid. */
+struct blx_op_node_join {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_node *node; /* name, address, peer_address, capacity, labels, hypervisors, version */
+};
+
+/* OpNodeRegister: a known node started: what it is now. */
+struct blx_op_node_register {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_node *node; /* uid, incarnation, addresses, capacity, hypervisors, version */
+};
+
+/* OpNodeVoter: a node became a voter, or stopped being one. */
+struct blx_op_node_voter {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t uid; /* node */
+  uint32_t voter; /* votes now */
+};
+
+/* OpConfigPut: keep a microvm.nix module under its digest. */
+struct blx_op_config_put {
+  size_t struct_size;
+  const void *unknown;
+  const char *sha256; /* digest in hexadecimal; apply checks it; at most 64 bytes */
+  struct blx_bytes text; /* the module; at most 49152 bytes */
+};
+
+/* OpVmCreate: a new VM with defaults filled in. */
+struct blx_op_vm_create {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_vm_spec *spec; /* its spec */
+  int32_t desired; /* running or stopped (enum blx_desired) */
+};
+
+/* OpVmDesire: want a VM running or stopped. */
+struct blx_op_vm_desire {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* VM; at most 56 bytes */
+  int32_t desired; /* running or stopped (enum blx_desired) */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+};
+
+/* OpVmDelete: delete a VM. */
+struct blx_op_vm_delete {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* VM; at most 56 bytes */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+};
+
+/* OpAssign: give an instance to a node. */
+struct blx_op_assign {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t instance_uid; /* instance */
+  uint64_t node_uid; /* node; feasible.h is asked again by apply */
+  uint64_t expected_epoch; /* epoch that the scheduler saw; another one is a conflict */
+};
+
+/* OpExplain: why an instance waits, as the scheduler sees it. */
+struct blx_op_explain {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t instance_uid; /* instance, without a node or dead on it */
+  uint64_t expected_epoch; /* epoch that the scheduler saw */
+  struct blx_reason *reason; /* reason */
+};
+
+/* InstanceReport: what an agent saw of one instance. */
+struct blx_instance_report {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t instance_uid; /* instance */
+  uint64_t epoch; /* epoch it ran under */
+  uint64_t seq; /* rises within an epoch; a lower or equal one was seen before */
+  int32_t phase; /* Creating, Starting, Running, Stopping, Stopped or Failed (enum blx_phase) */
+  struct blx_reason *reason; /* why */
+  uint32_t dead; /* confirmed: nothing runs under this epoch, and nothing will */
+  uint32_t gone; /* also its directory and everything else on the host is removed */
+  int32_t exit_status; /* how its monitor ended: a status, or minus a signal */
+  uint32_t has_exit_status;
+};
+
+/* OpReport: what a node's agent saw; idempotent by (instance, epoch, seq). */
+struct blx_op_report {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t node_uid; /* node */
+  struct blx_instance_report **reports; /* reports; at most 64 of them */
+  size_t n_reports;
+};
+
+/* OpNodeCordon: place nothing new on a node, or allow it again. */
+struct blx_op_node_cordon {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* node; at most 63 bytes */
+  uint32_t cordoned; /* true: nothing new */
+};
+
+/* Op: one operation of the log: exactly one of the fields from 10 on is set. */
+struct blx_op {
+  size_t struct_size;
+  const void *unknown;
+  const char *request_id; /* idempotency key; empty: none; at most 64 bytes */
+  struct blx_bytes request_digest; /* SHA-256 of the request under that key; at most 32 bytes */
+  const char *principal; /* who asked; at most 128 bytes */
+  const char *tenant; /* tenant; at most 56 bytes */
+  struct blx_op_cluster_init *cluster_init;
+  struct blx_op_node_join *node_join;
+  struct blx_op_node_register *node_register;
+  struct blx_op_node_voter *node_voter;
+  struct blx_op_config_put *config_put;
+  struct blx_op_vm_create *vm_create;
+  struct blx_op_vm_desire *vm_desire;
+  struct blx_op_vm_delete *vm_delete;
+  struct blx_op_assign *assign;
+  struct blx_op_explain *explain;
+  struct blx_op_report *report;
+  struct blx_op_node_cordon *node_cordon;
+};
+
+/* OpResult: what apply says of one operation. */
+struct blx_op_result {
+  size_t struct_size;
+  const void *unknown;
+  int32_t code; /* 0 or BLX_E_* */
+  const char *message; /* one sentence when it was refused; at most 511 bytes */
+  uint64_t uid; /* uid of the object it made or changed */
+  uint64_t index; /* index it was applied at; of the first time, under a repeated key */
+  uint64_t *stale_instances; /* of a report: instances whose epoch is over: kill them; at most 64 of them */
+  size_t n_stale_instances;
+};
+
+/* Config: a microvm.nix module. */
+struct blx_config {
+  size_t struct_size;
+  const void *unknown;
+  const char *sha256; /* digest in hexadecimal; at most 64 bytes */
+  struct blx_bytes text; /* the module; at most 49152 bytes */
+  uint64_t revision; /* index at which it came */
+};
+
+/* Idempotency: an answer kept for a repeated request. */
+struct blx_idempotency {
+  size_t struct_size;
+  const void *unknown;
+  const char *key; /* tenant/request_id; at most 130 bytes */
+  struct blx_bytes digest; /* of the request; at most 32 bytes */
+  uint64_t time_ms; /* cluster time of the first */
+  struct blx_op_result *result; /* what it was told */
+};
+
+/* SnapshotHead: first record of a snapshot. */
+struct blx_snapshot_head {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t format; /* 1 */
+  const char *cluster_id; /* cluster; at most 32 bytes */
+  const char *cluster_name; /* its name; at most 56 bytes */
+  uint64_t index; /* last index applied */
+  uint64_t time_ms; /* cluster time */
+  uint64_t next_uid; /* counter of VM and instance uids */
+  uint64_t next_node_uid; /* counter of node uids */
+};
+
+/* SnapshotRecord: one record of a snapshot. */
+struct blx_snapshot_record {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_snapshot_head *head;
+  struct blx_node *node;
+  struct blx_vm *vm;
+  struct blx_instance *instance;
+  struct blx_config *config;
+  struct blx_idempotency *idempotency;
+};
+
+/* Assignment: self-contained record for an agent: what this node shall do about one instance. */
+struct blx_assignment {
+  size_t struct_size;
+  const void *unknown;
+  const char *instance; /* name; at most 63 bytes */
+  uint64_t instance_uid; /* uid */
+  uint64_t epoch; /* epoch */
+  struct blx_vm_spec *spec; /* pinned spec */
+  int32_t desired; /* run it or stop it (enum blx_desired) */
+  uint32_t remove; /* stop it and remove everything */
+  struct blx_bytes config; /* text of the module that the spec names by digest; at most 49152 bytes */
+  uint32_t dead; /* the cluster knows it dead in this epoch: do not start it */
+};
+
+/* JournalEntry: what an agent remembers of one instance across its own restarts. */
+struct blx_journal_entry {
+  size_t struct_size;
+  const void *unknown;
+  const char *instance; /* name; at most 63 bytes */
+  uint64_t instance_uid; /* uid */
+  uint64_t epoch; /* epoch */
+  uint32_t state; /* the agent's state for it */
+  uint64_t seq; /* last report sequence used */
+  struct blx_vm_spec *spec; /* pinned spec */
+  int32_t exit_status; /* how its monitor ended */
+  uint32_t has_exit_status;
+  struct blx_reason *reason; /* last reason */
+};
+
+/* MemberJoinRequest: a daemon outside asks to be a node of this cluster. */
+struct blx_member_join_request {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_node *node; /* as in op_node_join */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+};
+
+/* MemberJoinReply: what the new node must know to start. */
+struct blx_member_join_reply {
+  size_t struct_size;
+  const void *unknown;
+  const char *cluster_id; /* cluster; at most 32 bytes */
+  uint64_t uid; /* its uid */
+  struct blx_node **members; /* the nodes with their peer addresses; at most 5000 of them */
+  size_t n_members;
+  const char *cluster_name; /* its name; at most 56 bytes */
+};
+
+/* MemberInviteRequest: a member asks a daemon outside to join. */
+struct blx_member_invite_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *node_id; /* name it shall take; empty: its own; at most 63 bytes */
+  const char *address; /* API address of the member; 1..256 bytes */
+};
+
+/* MemberReadyRequest: the new node's consensus runs: make it a voter. */
+struct blx_member_ready_request {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t uid; /* node */
+};
+
+/* ReportRequest: an agent's report; an empty one says: I live. */
+struct blx_report_request {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t node_uid; /* node */
+  uint64_t incarnation; /* incarnation */
+  struct blx_instance_report **reports; /* reports; at most 64 of them */
+  size_t n_reports;
+  struct blx_node *registration; /* at the start of an agent: what the node is now */
+};
+
+/* Empty: nothing. */
+struct blx_empty {
+  size_t struct_size;
+  const void *unknown;
+};
+
+/* Identity: which node of which cluster a data directory is. */
+struct blx_identity {
+  size_t struct_size;
+  const void *unknown;
+  const char *cluster_id; /* cluster; at most 32 bytes */
+  const char *cluster_name; /* its name; at most 56 bytes */
+  uint64_t uid; /* node uid */
+  const char *name; /* node name; at most 63 bytes */
+  struct blx_node **peers; /* last known peer addresses; at most 5000 of them */
+  size_t n_peers;
+};
+
+#define BLX_OP_CLUSTER_INIT_INIT BLX_INIT_(struct blx_op_cluster_init)
+#define BLX_OP_NODE_JOIN_INIT BLX_INIT_(struct blx_op_node_join)
+#define BLX_OP_NODE_REGISTER_INIT BLX_INIT_(struct blx_op_node_register)
+#define BLX_OP_NODE_VOTER_INIT BLX_INIT_(struct blx_op_node_voter)
+#define BLX_OP_CONFIG_PUT_INIT BLX_INIT_(struct blx_op_config_put)
+#define BLX_OP_VM_CREATE_INIT BLX_INIT_(struct blx_op_vm_create)
+#define BLX_OP_VM_DESIRE_INIT BLX_INIT_(struct blx_op_vm_desire)
+#define BLX_OP_VM_DELETE_INIT BLX_INIT_(struct blx_op_vm_delete)
+#define BLX_OP_ASSIGN_INIT BLX_INIT_(struct blx_op_assign)
+#define BLX_OP_EXPLAIN_INIT BLX_INIT_(struct blx_op_explain)
+#define BLX_INSTANCE_REPORT_INIT BLX_INIT_(struct blx_instance_report)
+#define BLX_OP_REPORT_INIT BLX_INIT_(struct blx_op_report)
+#define BLX_OP_NODE_CORDON_INIT BLX_INIT_(struct blx_op_node_cordon)
+#define BLX_OP_INIT BLX_INIT_(struct blx_op)
+#define BLX_OP_RESULT_INIT BLX_INIT_(struct blx_op_result)
+#define BLX_CONFIG_INIT BLX_INIT_(struct blx_config)
+#define BLX_IDEMPOTENCY_INIT BLX_INIT_(struct blx_idempotency)
+#define BLX_SNAPSHOT_HEAD_INIT BLX_INIT_(struct blx_snapshot_head)
+#define BLX_SNAPSHOT_RECORD_INIT BLX_INIT_(struct blx_snapshot_record)
+#define BLX_ASSIGNMENT_INIT BLX_INIT_(struct blx_assignment)
+#define BLX_JOURNAL_ENTRY_INIT BLX_INIT_(struct blx_journal_entry)
+#define BLX_MEMBER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_member_join_request)
+#define BLX_MEMBER_JOIN_REPLY_INIT BLX_INIT_(struct blx_member_join_reply)
+#define BLX_MEMBER_INVITE_REQUEST_INIT BLX_INIT_(struct blx_member_invite_request)
+#define BLX_MEMBER_READY_REQUEST_INIT BLX_INIT_(struct blx_member_ready_request)
+#define BLX_REPORT_REQUEST_INIT BLX_INIT_(struct blx_report_request)
+#define BLX_EMPTY_INIT BLX_INIT_(struct blx_empty)
+#define BLX_IDENTITY_INIT BLX_INIT_(struct blx_identity)
+
+#endif
