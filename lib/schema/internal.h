@@ -306,6 +306,14 @@ struct blx_empty {
   const void *unknown;
 };
 
+/* Standing: how far a data directory came into its cluster. */
+enum blx_standing {
+  BLX_STANDING_FOUNDING = 0, /* founding: it makes the cluster; its log may not exist yet */
+  BLX_STANDING_JOINING = 1, /* joining: it was given a uid; its log may not exist yet */
+  BLX_STANDING_MEMBER = 2, /* member: its log exists: one that is missing is a loss, never a fresh start */
+  BLX_STANDING_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
 /* Identity: which node of which cluster a data directory is. */
 struct blx_identity {
   size_t struct_size;
@@ -316,6 +324,7 @@ struct blx_identity {
   const char *name; /* node name; at most 63 bytes */
   struct blx_node **peers; /* last known peer addresses; at most 5000 of them */
   size_t n_peers;
+  int32_t standing; /* how far it came (enum blx_standing) */
 };
 
 #define BLX_OP_CLUSTER_INIT_INIT BLX_INIT_(struct blx_op_cluster_init)

@@ -39,8 +39,10 @@ static void put_proto_row(struct blx__buf *out, const struct row *r) {
   case T_MSG_END: put(out, "}\n\n"); break;
   case T_SERVICE: put(out, "// %s\nservice %s {\n", r->doc, r->proto); break;
   case T_RPC:
-    put(out, "  rpc %s(%s) returns (%s%s);  // %s\n", r->proto, row_find(T_MSG, r->request)->proto,
-        strcmp(r->mode, "STREAM") == 0 ? "stream " : "", row_find(T_MSG, r->response)->proto, r->doc);
+    /* In full: inside a service a call of the same name would hide the message. */
+    put(out, "  rpc %s(.blixard.v1.%s) returns (%s.blixard.v1.%s);  // %s\n", r->proto,
+        row_find(T_MSG, r->request)->proto, strcmp(r->mode, "STREAM") == 0 ? "stream " : "",
+        row_find(T_MSG, r->response)->proto, r->doc);
     break;
   case T_SERVICE_END: put(out, "}\n"); break;
   }
