@@ -1,0 +1,92 @@
+#include "placement/feasible.h"
+
+static const char *const hypervisor_names[] = {"QEMU",   "Cloud Hypervisor", "Firecracker",
+                                               "crosvm", "kvmtool",          "StratoVirt"};
+
+static const char *hypervisor_name(int32_t h) {
+  bool known = h >= 0 && (size_t)h < BLX__COUNT(hypervisor_names);
+  return known ? hypervisor_names[h] : "a monitor unknown to this version";
+}
+
+static bool has_hypervisor(const struct blx__placement_node *node, int32_t hypervisor) {
+  for (size_t i = 0; i < node->n_hypervisors; i++) {
+    if (node->hypervisors[i] == hypervisor) return true;
+  }
+  return false;
+}
+
+static bool has_label(const struct blx__placement_node *node, const struct blx_label *wanted) {
+  for (size_t i = 0; i < node->n_labels; i++) {
+    const struct blx_label *l = node->labels[i];
+    if (blx__str_eq(l->key, wanted->key) && blx__str_eq(l->value ? l->value : "", wanted->value ? wanted->value : ""))
+      return true;
+  }
+  return false;
+}
+
+static const struct blx_label *missing_label(const struct blx__placement_node *node,
+                                             const struct blx__placement_need *need) {
+  for (size_t i = 0; i < need->n_selector; i++) {
+    if (!has_label(node, need->selector[i])) return need->selector[i];
+  }
+  return NULL;
+}
+
+static uint64_t above_zero(uint64_t a, uint64_t b) {
+  return a > b ? a - b : 0;
+}
+
+bool blx__placement_feasible(const struct blx__placement_node *node, const struct blx__placement_need *need,
+                             struct blx__placement_verdict *out) {
+  struct blx__placement_verdict v = {.obstacle = BLX__PLACEMENT_FITS};
+  v.free_vcpus = above_zero(node->vcpus, node->allocated_vcpus);
+  v.free_memory_mib = above_zero(node->memory_mib, node->allocated_memory_mib);
+  v.short_vcpus = above_zero(need->vcpus, v.free_vcpus);
+  v.short_memory_mib = above_zero(need->memory_mib, v.free_memory_mib);
+  v.label = missing_label(node, need);
+  if (!has_hypervisor(node, need->hypervisor))
+    v.obstacle = BLX__PLACEMENT_HYPERVISOR;
+  else if (v.label)
+    v.obstacle = BLX__PLACEMENT_LABEL;
+  else if (node->cordoned)
+    v.obstacle = BLX__PLACEMENT_CORDONED;
+  else if (v.short_vcpus || v.short_memory_mib)
+    v.obstacle = BLX__PLACEMENT_ROOM;
+  if (out) *out = v;
+  return v.obstacle == BLX__PLACEMENT_FITS;
+}
+
+static void room_sentence(const struct blx__placement_node *node, const struct blx__placement_need *need,
+                          const struct blx__placement_verdict *v, char *out, size_t size) {
+  unsigned long long free_mib = v->free_memory_mib, mib = need->memory_mib, short_mib = v->short_memory_mib;
+  unsigned long long free_cpus = v->free_vcpus, cpus = need->vcpus, short_cpus = v->short_vcpus;
+  if (short_mib && short_cpus)
+    blx__str_format(out, size,
+                    "%s has %llu MiB and %llu vCPUs free, %llu and %llu needed: %llu MiB and %llu vCPUs short",
+                    node->name, free_mib, free_cpus, mib, cpus, short_mib, short_cpus);
+  else if (short_mib)
+    blx__str_format(out, size, "%s has %llu MiB free, %llu needed: %llu MiB short", node->name, free_mib, mib,
+                    short_mib);
+  else
+    blx__str_format(out, size, "%s has %llu vCPUs free, %llu needed: %llu vCPUs short", node->name, free_cpus, cpus,
+                    short_cpus);
+}
+
+void blx__placement_sentence(const struct blx__placement_node *node, const struct blx__placement_need *need,
+                             const struct blx__placement_verdict *verdict, char *out, size_t size) {
+  BLX__ASSERT(size > 0);
+  switch (verdict->obstacle) {
+  case BLX__PLACEMENT_FITS: blx__str_format(out, size, "%s has room", node->name); return;
+  case BLX__PLACEMENT_HYPERVISOR:
+    blx__str_format(out, size, "%s cannot run %s", node->name, hypervisor_name(need->hypervisor));
+    return;
+  case BLX__PLACEMENT_LABEL:
+    BLX__ASSERT(verdict->label != NULL);
+    blx__str_format(out, size, "%s does not carry the label %s=%s", node->name,
+                    verdict->label->key ? verdict->label->key : "", verdict->label->value ? verdict->label->value : "");
+    return;
+  case BLX__PLACEMENT_CORDONED: blx__str_format(out, size, "%s is cordoned", node->name); return;
+  case BLX__PLACEMENT_ROOM: room_sentence(node, need, verdict, out, size); return;
+  }
+  BLX__ASSERT(false);
+}

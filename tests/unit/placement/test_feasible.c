@@ -1,0 +1,109 @@
+#include "../harness.h"
+
+#include "placement/feasible.h"
+
+static const int32_t qemu_only[] = {BLX_HYPERVISOR_QEMU};
+
+static struct blx__placement_node node2(void) {
+  return (struct blx__placement_node){
+      .uid = 2, .name = "node2", .vcpus = 4, .memory_mib = 1024, .hypervisors = qemu_only, .n_hypervisors = 1};
+}
+
+static const struct blx__placement_need small = {.vcpus = 1, .memory_mib = 128, .hypervisor = BLX_HYPERVISOR_QEMU};
+
+static const char *sentence(const struct blx__placement_node *n, const struct blx__placement_need *need) {
+  static char text[256];
+  struct blx__placement_verdict v;
+  blx__placement_feasible(n, need, &v);
+  blx__placement_sentence(n, need, &v, text, sizeof text);
+  return text;
+}
+
+START_TEST(a_node_with_room__takes_exactly_what_is_left_and_no_mib_more) {
+  struct blx__placement_node n = node2();
+  n.allocated_memory_mib = 896;
+  ck_assert(blx__placement_feasible(&n, &small, NULL));
+  n.allocated_memory_mib = 897;
+  ck_assert(!blx__placement_feasible(&n, &small, NULL));
+}
+END_TEST
+
+START_TEST(a_full_node__is_refused_with_the_missing_memory) {
+  struct blx__placement_node n = node2();
+  n.allocated_memory_mib = 928;
+  ck_assert_str_eq(sentence(&n, &small), "node2 has 96 MiB free, 128 needed: 32 MiB short");
+}
+END_TEST
+
+START_TEST(a_full_node__is_refused_with_the_missing_vcpus) {
+  struct blx__placement_node n = node2();
+  n.allocated_vcpus = 4;
+  ck_assert_str_eq(sentence(&n, &small), "node2 has 0 vCPUs free, 1 needed: 1 vCPUs short");
+  n.allocated_memory_mib = 1000;
+  ck_assert_str_eq(sentence(&n, &small),
+                   "node2 has 24 MiB and 0 vCPUs free, 128 and 1 needed: 104 MiB and 1 vCPUs short");
+}
+END_TEST
+
+START_TEST(a_node_whose_capacity_was_lowered__has_nothing_free) {
+  struct blx__placement_node n = node2();
+  n.allocated_memory_mib = 4096;
+  struct blx__placement_verdict v;
+  ck_assert(!blx__placement_feasible(&n, &small, &v));
+  ck_assert_uint_eq(v.free_memory_mib, 0);
+  ck_assert_uint_eq(v.short_memory_mib, 128);
+}
+END_TEST
+
+START_TEST(a_cordoned_node__is_refused_as_such) {
+  struct blx__placement_node n = node2();
+  n.cordoned = true;
+  ck_assert_str_eq(sentence(&n, &small), "node2 is cordoned");
+}
+END_TEST
+
+START_TEST(a_missing_hypervisor__is_named) {
+  struct blx__placement_node n = node2();
+  struct blx__placement_need need = small;
+  need.hypervisor = BLX_HYPERVISOR_FIRECRACKER;
+  ck_assert_str_eq(sentence(&n, &need), "node2 cannot run Firecracker");
+}
+END_TEST
+
+START_TEST(a_selector__needs_every_label_with_its_value) {
+  struct blx_label zone = {.key = "zone", .value = "a"}, disk = {.key = "disk", .value = "ssd"};
+  struct blx_label other = {.key = "disk", .value = "hdd"}, bare = {.key = "gpu"};
+  struct blx_label *carried[] = {&zone, &other, &bare}, *wanted[] = {&zone, &disk}, *gpu[] = {&bare};
+  struct blx__placement_node n = node2();
+  n.labels = carried;
+  n.n_labels = 3;
+  struct blx__placement_need need = small;
+  need.selector = wanted;
+  need.n_selector = 1;
+  ck_assert(blx__placement_feasible(&n, &need, NULL));
+  need.n_selector = 2;
+  ck_assert_str_eq(sentence(&n, &need), "node2 does not carry the label disk=ssd");
+  need.selector = gpu;
+  need.n_selector = 1;
+  ck_assert(blx__placement_feasible(&n, &need, NULL));
+}
+END_TEST
+
+START_TEST(strategies_not_built_yet__are_unsupported_and_say_what_to_use) {
+  blx_error err = {0};
+  ck_assert_int_eq(blx__placement_strategy_check(BLX_STRATEGY_BEST_FIT, &err).code, 0);
+  ck_assert_int_eq(blx__placement_strategy_check(BLX_STRATEGY_LOAD_BALANCED, &err).code, 0);
+  ck_assert_int_eq(blx__placement_strategy_check(BLX_STRATEGY_DATA_LOCALITY, &err).code, BLX_E_UNSUPPORTED);
+  ck_assert_str_eq(err.message, "strategy DataLocality is not supported: the cluster does not know yet where data "
+                                "lies; use BestFit or LoadBalanced");
+  ck_assert_int_eq(blx__placement_strategy_check(BLX_STRATEGY_NETWORK_PROXIMITY, &err).code, BLX_E_UNSUPPORTED);
+  ck_assert_int_eq(blx__placement_strategy_check(99, &err).code, BLX_E_INVALID);
+  ck_assert_int_eq(blx__placement_strategy_check(-1, &err).code, BLX_E_INVALID);
+}
+END_TEST
+
+BLX_TEST_MAIN("placement/feasible", a_node_with_room__takes_exactly_what_is_left_and_no_mib_more,
+              a_full_node__is_refused_with_the_missing_memory, a_full_node__is_refused_with_the_missing_vcpus,
+              a_node_whose_capacity_was_lowered__has_nothing_free, a_cordoned_node__is_refused_as_such,
+              a_missing_hypervisor__is_named, a_selector__needs_every_label_with_its_value,
+              strategies_not_built_yet__are_unsupported_and_say_what_to_use)
