@@ -74,6 +74,7 @@ CALL = r"(?<![\w.>])(%s)\s*\("
 BANNED_RE = re.compile(CALL % "|".join(BANNED))
 BANNED_IN_LIB_RE = re.compile(CALL % "|".join(BANNED_IN_LIB))
 STDERR_RE = re.compile(r"\b(stderr|stdout)\b")
+GENERATED_RE = re.compile(r"(?:made|generated) by schemagen", re.I)
 ALLOW_RE = re.compile(r"lint: allow (\w+): \S")
 INCLUDE_RE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 TOKEN_RE = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.S)
@@ -118,7 +119,7 @@ def list_files(root):
 
 
 def is_generated(text):
-    return any("generated" in line.lower() and "schemagen" in line.lower() for line in text.split("\n", 3)[:3])
+    return any(GENERATED_RE.search(line) for line in text.split("\n", 3)[:3])
 
 
 def blank(match):

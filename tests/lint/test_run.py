@@ -65,7 +65,8 @@ def test_commands_count_as_declared_or_as_they_say(tmp_path):
 
 
 def test_pytest_is_counted_by_its_report(tmp_path):
-    (tmp_path / "test_x.py").write_text("import pytest\n\ndef test_a():\n    pass\n\ndef test_b():\n    assert False\n\n"
+    (tmp_path / "test_x.py").write_text("import pytest\n\ndef test_a():\n    pass\n\n"
+                                        "def test_b():\n    assert False\n\n"
                                         "def test_c():\n    pytest.skip('no network')\n")
     lines, status = run(tmp_path, "--pytest", str(tmp_path / "test_x.py"))
     assert (lines[-1], status) == ("1 passed, 1 failed, 1 skipped", 1)
