@@ -1,0 +1,212 @@
+"""Real guests: three daemons, runners by Nix, QEMU. The tests share one cluster and clean up after themselves."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+
+from cluster import HELLO, Cluster, alive, cgroups, processes_of, until
+
+BOOT = "120s"
+
+
+@pytest.fixture(scope="module")
+def real():
+    one = Cluster(simulate=False, capacity="vcpus=4,memory_mib=2048")
+    baseline = cgroups()
+    try:
+        one.form()
+        yield one
+        one.delete_all()
+        assert not monitors(one), "every VM was deleted"
+        left = {c for c in cgroups() - baseline if any(n.name in c for n in one.nodes)}
+        assert not left, f"control groups were left: {left}"
+    finally:
+        end_guests(one)
+        one.close()
+
+
+def end_guests(one):
+    """What a failed test left running: daemons first, or they would start it again."""
+    for node in one.running_nodes():
+        node.terminate()
+    for pid in processes_of(one.dir):
+        os.kill(pid, signal.SIGKILL)
+
+
+def program(pid):
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
+    except OSError:
+        return ""
+
+
+def works_for(pid, instance, node):
+    """Whether a process works in an instance's directory on a node: by its directory or its arguments."""
+    try:
+        cwd = os.readlink(f"/proc/{pid}/cwd")
+        arguments = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return False
+    return any(f"{node.dir}/" in text and f"/{instance}-" in text for text in (f"{cwd}/", arguments))
+
+
+def monitors(one, instance=None):
+    """Pids of the VMMs, of one instance or of all."""
+    return sorted(pid for pid in processes_of(one.dir) if program(pid).startswith("qemu-system") and
+                  (instance is None or any(works_for(pid, instance, n) for n in one.nodes)))
+
+
+def shims(one, instance):
+    return sorted(pid for pid in processes_of(one.dir) if program(pid) == "blixard-shim" and
+                  any(works_for(pid, instance, n) for n in one.nodes))
+
+
+def instance(vm, number=1):
+    return vm["instances"][number - 1]
+
+
+def grown(one, name, field, above):
+    return lambda: int(instance(one.get(name))[field]) > above
+
+
+def test_hello_runs_three_times_on_three_nodes(real):
+    vm = real.create("hello", "--replicas", 3, "--strategy", "LoadBalanced")
+    assert {i["node"] for i in vm["instances"]} == {"n1", "n2", "n3"}
+    assert len(monitors(real)) == 3
+    for number in (1, 2, 3):
+        console = real.cli("vm", "logs", f"hello-{number}").stdout
+        assert "hello from hello" in console
+
+
+def test_logs_end_with_the_tail_and_follow_what_comes(real):
+    whole = real.cli("vm", "logs", "hello-1").stdout.splitlines()
+    assert real.cli("vm", "logs", "hello-1", "--tail", 1).stdout.splitlines() == whole[-1:]
+    every = real.cli("vm", "logs", "hello", "--tail", 1, node=real.nodes[1]).stdout
+    assert all(f"hello-{number} | " in every for number in (1, 2, 3))
+
+    real.create("talker")
+    follower = subprocess.Popen([*follow_command(real, "talker-1")], env=environment(real), stdout=subprocess.PIPE, text=True)
+    first = follower.stdout.readline()
+    assert first.strip()
+    # A restart adds a new boot to the same console or a new one; the follower is told either way, by whichever node it asked.
+    real.cli("vm", "delete", "talker", "--wait")
+    follower.stdout.read()
+    assert follower.wait(30) in (0, 3)
+
+
+def follow_command(one, name):
+    from cluster import BIN
+    return [str(BIN / "blixard"), "vm", "logs", name, "--follow", "--tail", "100"]
+
+
+def environment(one):
+    return {"BLIXARD_SOCKET": str(one.nodes[2].socket), "PATH": os.environ["PATH"]}
+
+
+def test_a_killed_daemon_leaves_its_guest_running_and_adopts_it_when_it_is_back(real):
+    owner = real.node(instance(real.get("hello"))["node"])
+    before = instance(real.get("hello"))
+    monitor, shim = monitors(real, "hello-1"), shims(real, "hello-1")
+    assert len(monitor) == 1 and len(shim) == 1
+    owner.kill()
+    assert alive(monitor[0]) and alive(shim[0])
+    owner.start()
+    real.wait("hello", "phase=Running", timeout=BOOT)
+    after = instance(real.get("hello", node=owner))
+    assert (after["epoch"], after["restarts"], after["node"]) == (before["epoch"], before["restarts"], before["node"])
+    assert (monitors(real, "hello-1"), shims(real, "hello-1")) == (monitor, shim)
+    assert "hello from hello" in real.cli("vm", "logs", "hello-1", node=owner).stdout
+
+
+def test_every_daemon_stopped_and_started_finds_every_guest_as_it_was(real):
+    before = real.get("hello")
+    pids = monitors(real)
+    assert len(pids) == 3
+    for node in real.nodes:
+        node.terminate()
+    assert all(alive(pid) for pid in pids)
+    for node in real.nodes:
+        node.start()
+    real.wait("hello", "phase=Running", timeout=BOOT)
+    after = real.get("hello")
+    assert [(i["uid"], i["epoch"], i["node"]) for i in after["instances"]] == \
+        [(i["uid"], i["epoch"], i["node"]) for i in before["instances"]]
+    assert monitors(real) == pids
+
+
+def test_a_killed_monitor_is_started_again_by_policy(real):
+    real.create("crash", "--restart", "on-failure")
+    before = instance(real.get("crash"))
+    pid, = monitors(real, "crash-1")
+    os.kill(pid, signal.SIGKILL)
+    until(grown(real, "crash", "restarts", int(before["restarts"])), 60, "the restart is counted")
+    real.wait("crash", "phase=Running", timeout=BOOT)
+    after = instance(real.get("crash"))
+    assert int(after["epoch"]) > int(before["epoch"])
+    again, = monitors(real, "crash-1")
+    assert again != pid
+    real.cli("vm", "delete", "crash", "--wait")
+
+
+def test_a_killed_monitor_stays_dead_when_the_policy_is_never(real):
+    real.create("mortal", "--restart", "never")
+    pid, = monitors(real, "mortal-1")
+    os.kill(pid, signal.SIGKILL)
+    real.wait("mortal", "phase=Failed", timeout="60s")
+    told = instance(real.get("mortal"))
+    assert told["reason"]["code"] in ("Crashed", "PolicyNever")
+    assert "9" in told["reason"]["text"] or int(told["exit_status"]) == -9
+    assert not monitors(real, "mortal-1")
+    real.cli("vm", "delete", "mortal", "--wait")
+
+
+def test_stop_ends_the_guest_and_start_boots_it_again(real):
+    real.create("pause")
+    began = time.monotonic()
+    real.cli("vm", "stop", "pause", "--wait", "--timeout", "60s")
+    assert time.monotonic() - began < 30, "the guest shut down by itself, before its stop timeout of 30 s"
+    assert not monitors(real, "pause-1")
+    assert real.get("pause")["phase"] == "Stopped"
+    real.cli("vm", "start", "pause", "--wait", "--timeout", BOOT)
+    assert len(monitors(real, "pause-1")) == 1
+    real.cli("vm", "delete", "pause", "--wait")
+
+
+def test_delete_leaves_no_process_directory_control_group_or_root(real):
+    cgroups_before = cgroups()
+    real.create("brief", "--replicas", 3)
+    assert len(monitors(real, "brief-1")) == 1
+    real.cli("vm", "delete", "brief", "--wait", "--timeout", "60s")
+    assert not [a for a in processes_of(real.dir).values() if "brief" in a]
+    assert not [p for n in real.nodes for p in n.dir.rglob("*brief*")]
+    assert not [p for p in (real.dir / "nix").rglob("gcroots/**/*brief*")]
+    assert not {c for c in cgroups() - cgroups_before if "brief" in c}
+
+
+def test_a_module_with_an_option_that_the_runner_does_not_know_fails_and_names_it(real, tmp_path):
+    module = tmp_path / "odd.nix"
+    module.write_text('{ microvm = { hypervisor = "qemu"; vcpu = 1; mem = 128; teleport = true; }; }\n')
+    real.cli("vm", "create", "odd", "--microvm-config", module, "--restart", "never")
+    real.wait("odd", "phase=Failed", timeout="60s")
+    reason = instance(real.get("odd"))["reason"]
+    assert reason["code"] == "BuildFailed"
+    assert "microvm.teleport" in reason["text"]
+    described = real.cli("vm", "describe", "odd").stdout
+    assert "microvm.teleport" in described
+    real.cli("vm", "delete", "odd", "--wait")
+
+
+def test_nginx_as_the_seed_writes_it(real):
+    module = HELLO.parent / "nginx.nix"
+    real.cli("vm", "create", "nginx", "--microvm-config", module, "--replicas", 3)
+    real.wait("nginx", "phase=Running", timeout=BOOT)
+    status = json.loads(real.cli("vm", "status", "nginx", "--format", "json").stdout)
+    assert len(status["instances"]) == 3
+    assert "hello from nginx" in real.cli("vm", "logs", "nginx-1", "--tail", 100).stdout
+    real.cli("vm", "start", "nginx")
+    real.cli("vm", "delete", "nginx", "--wait", "--timeout", "60s")
