@@ -72,9 +72,8 @@ class Node:
         return self.process.pid
 
     def arguments(self):
-        arguments = [str(BIN / "blixardd"), "--data-dir", str(self.dir), "--name", self.name, "--socket", str(self.socket),
-                     "--log-level", "debug"]
-        return arguments + self.cluster.daemon_arguments
+        return [str(BIN / "blixardd"), "--data-dir", str(self.dir), "--name", self.name, "--socket", str(self.socket),
+                *self.cluster.daemon_arguments]
 
     def start(self, *more):
         """Start the daemon and wait until it answers."""
@@ -106,10 +105,10 @@ class Node:
 
 
 class Cluster:
-    def __init__(self, names=("n1", "n2", "n3"), simulate=True, capacity="vcpus=64,memory_mib=65536", more=()):
+    def __init__(self, names=("n1", "n2", "n3"), simulate=True, capacity="vcpus=64,memory_mib=65536", more=(), log_level="debug"):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="blx", dir="/tmp"))
         self.cgroups_before = cgroups()
-        self.daemon_arguments = ["--capacity", capacity, *more]
+        self.daemon_arguments = ["--log-level", log_level, "--capacity", capacity, *more]
         if simulate:
             self.daemon_arguments.append("--simulate-vms")
         else:
