@@ -143,3 +143,27 @@ schema: $(B)/bin/schemagen ## write anew what derives from lib/schema/*.def
 .PHONY: schema-check
 schema-check: $(B)/bin/schemagen
 	$(Q)$< --check .
+
+
+# ---- what it takes to build and run; three nodes with guests on this machine; figures
+deps: ## install what is missing of Debian's packages, fetch the guests' kernel
+	@tools/quickstart/deps.sh
+
+quickstart: ## three nodes and three guests on this machine, from nothing
+	@tools/quickstart/deps.sh build run
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@BLX_BUILD=$(B) tools/quickstart/up.sh
+
+quickstart-down: ## remove what quickstart made
+	@BLX_BUILD=$(B) tools/quickstart/down.sh
+
+$(B)/tests/bench/%: tests/bench/%.c $(SO)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(OPT) -Iinclude -Wl,-rpath,'$$ORIGIN/../../lib' -o $@ $< -L$(B)/lib -lblixard -lpthread
+
+bench: all $(B)/tests/bench/create ## print creates a second, time to serve, idle memory, size
+	@BLX_BUILD=$(B) tests/bench/bench.py
+
+# Everything goes below $(DESTDIR)$(PREFIX); the .pc file is made for this PREFIX, whatever the tree was built for.
+install: all ## install into $(DESTDIR)$(PREFIX)
+	@tools/quickstart/install.sh $(B) '$(DESTDIR)' '$(PREFIX)' $(VERSION) $(SOVERSION)

@@ -121,9 +121,7 @@ int main(int argc, char **argv) {
     return 2;
   }
   const char *addresses[] = {argv[1]};
-  struct blx_client_options options = BLX_CLIENT_OPTIONS_INIT;
-  options.addresses = addresses;
-  options.n_addresses = 1;
+  struct blx_client_options options = {.struct_size = sizeof options, .addresses = addresses, .n_addresses = 1};
   struct bench b = {.lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER};
   b.took_ns = calloc(count, sizeof *b.took_ns);
   blx_client *client;
