@@ -1,0 +1,140 @@
+#include "shim.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static const char origin[] = "shim/control", ctl_name[] = "ctl.sock";
+
+blx__rc shim_ctl_open(struct shim *s, blx_error *err) {
+  /* We hold the lock, so a socket that is there belongs to a shim that died. */
+  if (unlinkat(s->dir_fd, ctl_name, 0) != 0 && errno != ENOENT)
+    return blx__fail_errno(err, errno, origin, "%s cannot be replaced", ctl_name);
+  struct sockaddr_un addr = {.sun_family = AF_UNIX};
+  (void)blx__str_format(addr.sun_path, sizeof addr.sun_path, "/proc/self/fd/%d/%s", s->dir_fd, ctl_name);
+  s->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (s->listen_fd < 0 || bind(s->listen_fd, (const struct sockaddr *)&addr, sizeof addr) != 0 ||
+      listen(s->listen_fd, SHIM_CLIENTS_MAX) != 0)
+    return blx__fail_errno(err, errno, origin, "the control socket cannot be opened");
+  return BLX__OK;
+}
+
+static void client_close(struct shim_client *c) {
+  (void)close(c->fd);
+  *c = (struct shim_client){.fd = -1};
+}
+
+/* The file's permissions keep others out already (umask 0077); who is there says so too. */
+static bool may_control(int fd) {
+  struct ucred cred;
+  socklen_t size = sizeof cred;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) != 0) return false;
+  return cred.uid == 0 || cred.uid == geteuid();
+}
+
+void shim_ctl_accept(struct shim *s) {
+  int fd = accept4(s->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd < 0) return;
+  for (unsigned i = 0; may_control(fd) && i < SHIM_CLIENTS_MAX; i++) {
+    if (s->client[i].fd >= 0) continue;
+    s->client[i].fd = fd;
+    return;
+  }
+  (void)close(fd);
+}
+
+/* A message is far smaller than a socket's buffer: an agent that lets it fill up is gone or stuck, and can come again.
+ */
+static void client_send(struct shim_client *c, const struct blx__shim_msg *msg) {
+  uint8_t frame[BLX__SHIM_FRAME_MAX];
+  size_t n = blx__shim_write(msg, frame);
+  if (send(c->fd, frame, n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)n) client_close(c);
+}
+
+void shim_ctl_push(struct shim *s, const struct blx__shim_msg *msg) {
+  for (unsigned i = 0; i < SHIM_CLIENTS_MAX; i++)
+    if (s->client[i].fd >= 0 && s->client[i].greeted) client_send(&s->client[i], msg);
+}
+
+static void refuse(struct shim *s, struct shim_client *c, const char *why) {
+  struct blx__shim_msg m = s->state;
+  m.type = BLX__SHIM_REFUSED;
+  (void)blx__str_copy(m.text, sizeof m.text, why);
+  client_send(c, &m);
+  if (c->fd >= 0) client_close(c);
+}
+
+static void on_hello(struct shim *s, struct shim_client *c, const struct blx__shim_msg *m) {
+  char why[BLX__SHIM_TEXT_MAX];
+  if (m->version != BLX__SHIM_VERSION) {
+    (void)blx__str_format(why, sizeof why, "the shim speaks version %d, the agent %u", BLX__SHIM_VERSION, m->version);
+    refuse(s, c, why);
+    return;
+  }
+  if (m->uid != s->opt.uid) {
+    (void)blx__str_format(why, sizeof why, "this is instance %llu, not %llu", (unsigned long long)s->opt.uid,
+                          (unsigned long long)m->uid);
+    refuse(s, c, why);
+    return;
+  }
+  c->greeted = true;
+  client_send(c, &s->state);
+  if (c->fd < 0 || !s->protocol[0]) return;
+  struct blx__shim_msg breach = s->state;
+  breach.type = BLX__SHIM_PROTOCOL;
+  (void)blx__str_copy(breach.text, sizeof breach.text, s->protocol);
+  client_send(c, &breach);
+}
+
+static void on_stop(struct shim *s, const struct blx__shim_msg *m) {
+  uint64_t now = shim_now_ms();
+  s->state.flags |= BLX__SHIM_STOPPING;
+  s->state.deadline_ms = m->deadline_ms;
+  /* A second stop may shorten the time, never lengthen it. */
+  uint64_t deadline = now + m->deadline_ms;
+  if (s->stop_at_ms == 0) s->stop_at_ms = now;
+  if (s->stop_deadline_ms == 0 || deadline < s->stop_deadline_ms) s->stop_deadline_ms = deadline;
+  s->stop_half_ms = s->stop_at_ms + (s->stop_deadline_ms - s->stop_at_ms) / 2;
+  shim_ctl_push(s, &s->state);
+}
+
+static void on_message(struct shim *s, struct shim_client *c, const struct blx__shim_msg *m) {
+  if (!c->greeted && m->type != BLX__SHIM_HELLO) {
+    refuse(s, c, "the first message must be HELLO");
+    return;
+  }
+  switch (m->type) {
+  case BLX__SHIM_HELLO: on_hello(s, c, m); return;
+  case BLX__SHIM_STOP: on_stop(s, m); return;
+  case BLX__SHIM_KILL:
+    s->state.flags |= BLX__SHIM_STOPPING;
+    shim_vmm_kill(s);
+    return;
+  case BLX__SHIM_STATE:
+  case BLX__SHIM_REFUSED:
+  case BLX__SHIM_PROTOCOL: refuse(s, c, "agents send HELLO, STOP and KILL only"); return;
+  }
+}
+
+void shim_ctl_readable(struct shim *s, struct shim_client *c) {
+  uint8_t bytes[BLX__SHIM_FRAME_MAX];
+  ssize_t n = recv(c->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n <= 0) {
+    client_close(c);
+    return;
+  }
+  for (size_t at = 0, taken = 0; at < (size_t)n && c->fd >= 0; at += taken) {
+    struct blx__shim_msg m;
+    bool got = false;
+    blx_error err;
+    if (blx__shim_read(&c->reader, bytes + at, (size_t)n - at, &taken, &got, &m, &err).code != 0) {
+      refuse(s, c, err.message);
+      return;
+    }
+    if (got) on_message(s, c, &m);
+  }
+}

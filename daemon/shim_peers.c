@@ -1,0 +1,154 @@
+#include "shim.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static const char qmp_name[] = "blixard-qmp.sock", guest_name[] = "blixard-guest.sock";
+
+/* Connect to a socket in the working directory, which belongs to the monitor: a link there is not followed, and the
+ * path goes through a descriptor, since the directory's own may be longer than a socket address holds. */
+static int connect_at(int dir_fd, const char *name) {
+  int file = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (file < 0) return -1;
+  struct sockaddr_un addr = {.sun_family = AF_UNIX};
+  (void)blx__str_format(addr.sun_path, sizeof addr.sun_path, "/proc/self/fd/%d", file);
+  struct stat st;
+  int fd = fstat(file, &st) == 0 && S_ISSOCK(st.st_mode)
+               ? socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+               : -1;
+  if (fd >= 0 && connect(fd, (const struct sockaddr *)&addr, sizeof addr) != 0) {
+    (void)close(fd);
+    fd = -1;
+  }
+  (void)close(file);
+  return fd;
+}
+
+static void close_fd(int *fd) {
+  if (*fd >= 0) (void)close(*fd);
+  *fd = -1;
+}
+
+/* A runner that was not made for us has one QMP socket, HOST.sock, and may be using it itself: it is borrowed only to
+ * stop the guest. */
+static int connect_foreign_qmp(int work_fd) {
+  int copy = openat(work_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1;
+  DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+  if (!dir) {
+    close_fd(&copy);
+    return -1;
+  }
+  struct dirent *e;
+  for (unsigned i = 0; fd < 0 && i < 256 && (e = readdir(dir)); i++) {
+    size_t n = strlen(e->d_name);
+    if (n > 5 && blx__str_eq(e->d_name + n - 5, ".sock") && strncmp(e->d_name, "blixard-", 8) != 0)
+      fd = connect_at(work_fd, e->d_name);
+  }
+  (void)closedir(dir);
+  return fd;
+}
+
+void shim_peers_connect(struct shim *s) {
+  if (s->qmp_fd < 0 && !s->qmp_broken) {
+    s->qmp_fd = connect_at(s->work_fd, qmp_name);
+    if (s->qmp_fd < 0 && s->stop_at_ms != 0) s->qmp_fd = connect_foreign_qmp(s->work_fd);
+    if (s->qmp_fd >= 0) {
+      s->qmp_ready = false;
+      blx__qmp_free(&s->qmp);
+      blx__qmp_init(&s->qmp);
+    }
+  }
+  if (s->guest_fd < 0) {
+    s->guest_fd = connect_at(s->work_fd, guest_name);
+    s->guest = (struct blx__guest_reader){0};
+    s->next_hello_ms = 0;
+  }
+}
+
+static void qmp_send(struct shim *s, const char *line) {
+  size_t n = strlen(line);
+  if (send(s->qmp_fd, line, n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)n) close_fd(&s->qmp_fd);
+}
+
+static void qmp_message(struct shim *s, const struct blx__qmp_msg *msg) {
+  switch (msg->kind) {
+  case BLX__QMP_GREETING: qmp_send(s, BLX__QMP_CAPABILITIES); return;
+  case BLX__QMP_RETURN: s->qmp_ready = true; return;
+  case BLX__QMP_ERROR: return;
+  case BLX__QMP_EVENT:
+    if (blx__str_eq(msg->name, "SHUTDOWN")) (void)blx__str_copy(s->qmp_shutdown, sizeof s->qmp_shutdown, msg->text);
+    return;
+  }
+}
+
+void shim_qmp_readable(struct shim *s) {
+  uint8_t bytes[4096];
+  for (unsigned round = 0; round < 16 && s->qmp_fd >= 0; round++) {
+    ssize_t n = recv(s->qmp_fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n <= 0) {
+      close_fd(&s->qmp_fd);
+      return;
+    }
+    for (size_t at = 0, taken = 0; at < (size_t)n && s->qmp_fd >= 0; at += taken) {
+      struct blx__qmp_msg msg;
+      bool got = false;
+      blx_error err;
+      if (blx__qmp_read(&s->qmp, bytes + at, (size_t)n - at, &taken, &got, &msg, &err).code != 0) {
+        s->qmp_broken = true;
+        close_fd(&s->qmp_fd);
+        shim_breach(s, err.message);
+        return;
+      }
+      if (got) qmp_message(s, &msg);
+    }
+  }
+}
+
+void shim_qmp_powerdown(struct shim *s) {
+  if (s->qmp_fd >= 0 && s->qmp_ready) qmp_send(s, BLX__QMP_POWERDOWN);
+}
+
+/* The socket's buffer is far larger than what is ever under way; a guest that does not read misses a greeting, and gets
+ * the next. */
+void shim_guest_send(struct shim *s, enum blx__guest_type type, const char *text) {
+  struct blx__guest_msg msg = {.type = type, .value = BLX__GUEST_VERSION};
+  (void)blx__str_copy(msg.text, sizeof msg.text, text);
+  uint8_t frame[BLX__GUEST_FRAME_MAX];
+  size_t n = blx__guest_write(&msg, frame);
+  ssize_t sent = s->guest_fd >= 0 ? send(s->guest_fd, frame, n, MSG_NOSIGNAL | MSG_DONTWAIT) : -1;
+  if (sent < 0 && s->guest_fd >= 0 && errno != EAGAIN) close_fd(&s->guest_fd);
+}
+
+static void guest_message(struct shim *s, const struct blx__guest_msg *msg) {
+  switch (msg->type) {
+  case BLX__GUEST_HELLO: s->guest_known = true; return;
+  case BLX__GUEST_READY:
+    if (s->state.state == BLX__SHIM_RUNNING) shim_set_state(s, BLX__SHIM_READY, "the guest said ready");
+    return;
+  case BLX__GUEST_PING:
+  case BLX__GUEST_PONG:
+  case BLX__GUEST_SHUTDOWN:
+  case BLX__GUEST_STOPPING: return;
+  }
+}
+
+void shim_guest_readable(struct shim *s) {
+  uint8_t bytes[1024];
+  ssize_t n = recv(s->guest_fd, bytes, sizeof bytes, MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n <= 0) {
+    close_fd(&s->guest_fd);
+    return;
+  }
+  struct blx__guest_msg msg;
+  for (size_t at = 0, taken = 0; at < (size_t)n; at += taken)
+    if (blx__guest_read(&s->guest, bytes + at, (size_t)n - at, &taken, &msg)) guest_message(s, &msg);
+}

@@ -1,0 +1,79 @@
+/* What an agent and a blixard-shim say to each other over the control socket of an instance, and the record that a shim
+ * leaves when its monitor has ended. Bytes in, messages out; no I/O.
+ *
+ * Frame: length (u32, little-endian, 2..BLX__SHIM_BODY_MAX), body. The body begins with type and version (u8 each) in
+ * every version. Version 1 continues with uid, epoch, at_ms (u64), deadline_ms (u32), vmm_pid, exit_status, signal
+ * (i32), state, flags (u8), then text up to the end. The agent begins with HELLO, the shim answers STATE, or REFUSED
+ * and closes; each change of state is pushed as STATE to every agent that said HELLO. Thread: one at a time. Since 0.1.
+ */
+#ifndef BLX__VM_PROTO_SHIM_H
+#define BLX__VM_PROTO_SHIM_H
+
+#include "base/buf.h"
+
+enum {
+  BLX__SHIM_VERSION = 1,
+  BLX__SHIM_TEXT_MAX = 384,
+  BLX__SHIM_FIXED_BYTES = 2 + 3 * 8 + 4 * 4 + 2,
+  BLX__SHIM_BODY_MAX = BLX__SHIM_FIXED_BYTES + BLX__SHIM_TEXT_MAX,
+  BLX__SHIM_FRAME_MAX = 4 + BLX__SHIM_BODY_MAX,
+  BLX__SHIM_RECORD_MAX = 2048, /* bytes of an exit record */
+};
+
+enum blx__shim_type {
+  BLX__SHIM_HELLO = 1,    /* agent: uid and epoch of the instance it means */
+  BLX__SHIM_STATE = 2,    /* shim: everything below */
+  BLX__SHIM_REFUSED = 3,  /* shim: text says why */
+  BLX__SHIM_STOP = 4,     /* agent: power off in order, kill at deadline_ms from now */
+  BLX__SHIM_KILL = 5,     /* agent: kill now */
+  BLX__SHIM_PROTOCOL = 6, /* shim: the monitor answered what it should not; text says what */
+};
+
+enum blx__shim_state {
+  BLX__SHIM_RUNNING = 1, /* the monitor runs */
+  BLX__SHIM_READY = 2,   /* and the guest said ready */
+  BLX__SHIM_EXITED = 3,  /* exit_status, signal and text say how */
+};
+
+enum {
+  BLX__SHIM_STOPPING = 1,  /* flag: a stop or kill was asked for */
+  BLX__SHIM_NO_LIMITS = 2, /* flag: no cgroup holds it; text of RUNNING says why */
+  BLX__SHIM_DEADLINED = 4, /* flag: the stop's deadline passed and it was killed */
+};
+
+struct blx__shim_msg {
+  enum blx__shim_type type;
+  unsigned version;
+  uint64_t uid, epoch;
+  uint64_t at_ms; /* of the last change, ms since 1970 */
+  uint32_t deadline_ms;
+  int32_t vmm_pid;
+  int32_t exit_status; /* 0..255, or -1 */
+  int32_t signal;      /* 0: none */
+  enum blx__shim_state state;
+  unsigned flags;
+  char text[BLX__SHIM_TEXT_MAX + 1];
+};
+
+/* Zero-initialise. */
+struct blx__shim_reader {
+  uint8_t frame[BLX__SHIM_FRAME_MAX];
+  size_t len;
+};
+
+/* Take bytes until a message is complete or they are used up; @got tells which, @taken how many were taken (0..@n).
+ * A body of another version gives only type, version and what version 1 has at its place.
+ * Errors: VMM_PROTOCOL (a length, type or state that cannot be): the connection is of no more use. */
+blx__rc blx__shim_read(struct blx__shim_reader *r, const uint8_t *data, size_t n, size_t *taken, bool *got,
+                       struct blx__shim_msg *msg, blx_error *err) BLX__MUST;
+
+/* Write @msg, with our version, as a frame. Returns its length. */
+size_t blx__shim_write(const struct blx__shim_msg *msg, uint8_t out[BLX__SHIM_FRAME_MAX]);
+
+/* The exit record as text: uid, epoch, at_ms, exit_status, signal, flags and text of @msg. False: no room. */
+bool blx__shim_record_write(const struct blx__shim_msg *msg, struct blx__buf *out) BLX__MUST;
+
+/* The opposite; @msg becomes a STATE of EXITED. Errors: CORRUPT. */
+blx__rc blx__shim_record_read(struct blx__slice text, struct blx__shim_msg *msg, blx_error *err) BLX__MUST;
+
+#endif
