@@ -94,7 +94,7 @@ static blx__rc make_unified(struct blx__vm_cgroup *g, const char *root, const ch
 
 blx__rc blx__vm_cgroup_make(struct blx__vm_cgroup *g, const char *name, const struct blx__vm_limits *want,
                             blx_error *err) {
-  *g = (struct shim_cgroup){0};
+  *g = (struct blx__vm_cgroup){0};
   struct roots r = {0};
   struct limits l;
   limits_of(want, &l);
