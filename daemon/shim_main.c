@@ -148,6 +148,12 @@ static blx__rc begin(struct shim *s, blx_error *err) {
   char text[BLX__SHIM_TEXT_MAX + 1] = "the monitor runs";
   blx_error why;
   struct blx__vm_limits limits = {.memory_mib = s->opt.memory_mib, .vcpus = s->opt.vcpus};
+  if (s->opt.cgroup) {
+    /* What an earlier shim, killed, may have left must be dead before this monitor starts: never twice. */
+    blx__vm_cgroup_find(&s->cgroup, s->opt.cgroup);
+    if (!blx__vm_cgroup_remove(&s->cgroup))
+      return blx__fail(err, BLX_E_CONFLICT, "shim", "an earlier monitor in the cgroup %s does not die", s->opt.cgroup);
+  }
   if (s->opt.cgroup && blx__vm_cgroup_make(&s->cgroup, s->opt.cgroup, &limits, &why).code != 0) {
     if (s->opt.cgroup_required) {
       (void)blx__vm_cgroup_remove(&s->cgroup);

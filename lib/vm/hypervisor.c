@@ -1,0 +1,51 @@
+#include "vm/driver.h"
+
+#include <string.h>
+
+static const char origin[] = "vm";
+
+/* The capability table: a new hypervisor is a row, and what the row still lacks is its sentence. */
+struct hypervisor {
+  const char *name;
+  const char *missing;         /* NULL: it is driven */
+  uint32_t memory_mib_refused; /* an amount that hangs it; 0: none */
+  bool vcpus_one_or_even;
+};
+
+static const struct hypervisor table[] = {
+    {"qemu", NULL, 2048, false},
+    {"cloud-hypervisor", "its HTTP socket is not driven yet, and it needs a working /dev/kvm", 0, false},
+    {"firecracker", "its HTTP socket is not driven yet, and it needs a working /dev/kvm", 0, true},
+    {"crosvm", "its control socket is not driven yet, and it needs a working /dev/kvm", 0, false},
+    {"kvmtool", "it has no control socket, and it needs a working /dev/kvm", 0, false},
+    {"stratovirt", "its QMP dialect is not driven yet, and it needs a working /dev/kvm", 0, false},
+};
+
+/* The schema's enum writes cloud_hypervisor, microvm.nix cloud-hypervisor. */
+static bool same_name(const char *a, const char *b) {
+  for (; *a && *b; a++, b++)
+    if (*a != *b && !(*a == '-' && *b == '_') && !(*a == '_' && *b == '-')) return false;
+  return *a == *b;
+}
+
+blx__rc blx__vm_hypervisor_check(const char *name, uint32_t vcpus, uint32_t memory_mib, blx_error *err) {
+  const struct hypervisor *h = NULL;
+  if (!name) name = "qemu";
+  for (size_t i = 0; i < BLX__COUNT(table) && !h; i++)
+    if (same_name(table[i].name, name)) h = &table[i];
+  if (!h)
+    return blx__fail(err, BLX_E_INVALID, origin,
+                     "hypervisor %.40s is unknown; known are qemu, cloud-hypervisor, firecracker, crosvm, kvmtool and "
+                     "stratovirt",
+                     name);
+  if (h->missing)
+    return blx__fail(err, BLX_E_UNSUPPORTED, origin, "hypervisor %s is not supported yet: %s; use qemu", h->name,
+                     h->missing);
+  if (h->memory_mib_refused && memory_mib == h->memory_mib_refused)
+    return blx__fail(err, BLX_E_INVALID, origin,
+                     "a %s guest with exactly %u MiB hangs (microvm.nix issue 171): give it one MiB more or less",
+                     h->name, memory_mib);
+  if (h->vcpus_one_or_even && vcpus > 1 && vcpus % 2 != 0)
+    return blx__fail(err, BLX_E_INVALID, origin, "%s takes 1 or an even number of vcpus, not %u", h->name, vcpus);
+  return BLX__OK;
+}
