@@ -71,6 +71,8 @@ $(B)/obj/%.o: %.c
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_$(subst /,_,$(<D))) -MMD -MP -c $< -o $@
 
 CFLAGS_tools_cli := -Itools/cli
+CFLAGS_lib_node := -DBLX__PREFIX='"$(PREFIX)"'
+CFLAGS_lib_api := -DBLX__VERSION='"$(VERSION)"'
 
 # ---- libraries
 $(SO): $(LIB_OBJS) lib/libblixard.map
@@ -131,6 +133,40 @@ SIM_OBJS := $(call prog_objs,tests/sim/*.c)
 $(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control $(DEPS_control),$(call obj_of,$(f)))
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(sort $(filter %.o,$^)) $(LIBS_all)
+
+SIM_SEEDS ?= 200
+sim: $(B)/tests/sim/sim ## simulate SIM_SEEDS clusters
+	@$< --seeds $(SIM_SEEDS) --from 1
+
+# ---- all checks. The last line of each is `N passed, N failed, N skipped`
+RUN_TESTS := /usr/bin/python3 tests/run.py
+SIM_CHECK = "simulation:$(SIM_SEEDS)=$(B)/tests/sim/sim --seeds $(SIM_SEEDS) --from 1"
+SCHEMA_CHECK = "stock protobuf:1=/usr/bin/python3 tests/schema/cross.py --bin $(B)/tests/schema/filter"
+LINT_CHECK = "lint:1=$(MAKE) --no-print-directory B=$(B) lint"
+CLANG_CHECK = "clang:1=$(MAKE) --no-print-directory CC=clang B=build/clang -j2 all unit-bins"
+
+.PHONY: unit-bins
+unit-bins: $(UNIT_BINS)
+
+check: ## install what is needed, build, run every test
+	@tools/quickstart/deps.sh
+	@$(MAKE) --no-print-directory -j$$(nproc) all unit-bins $(B)/tests/sim/sim $(B)/tests/schema/filter
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan SAN=address,undefined OPT="-O1 -g" unit-bins build/asan/tests/sim/sim
+	@BLX_BUILD=$(B) $(RUN_TESTS) --unit $(UNIT_BINS) $(UNIT_BINS:$(B)/%=build/asan/%) \
+	  --cmd $(SIM_CHECK) $(SCHEMA_CHECK) $(LINT_CHECK) $(CLANG_CHECK) \
+	    "simulation under ASan and UBSan:20=build/asan/tests/sim/sim --seeds 20 --from 1" \
+	  --pytest tests/lint tests/integration
+
+check-fast: all unit-bins $(B)/tests/sim/sim ## unit tests, a few simulations and lint, in under 3 minutes
+	@BLX_BUILD=$(B) $(RUN_TESTS) --unit $(UNIT_BINS) \
+	  --cmd $(LINT_CHECK) "simulation:20=$(B)/tests/sim/sim --seeds 20 --from 1"
+
+asan: ## unit tests and simulation under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan SAN=address,undefined OPT="-O1 -g" unit-bins build/asan/tests/sim/sim
+	@$(RUN_TESTS) --unit $(UNIT_BINS:$(B)/%=build/asan/%) --cmd "simulation:20=build/asan/tests/sim/sim --seeds 20 --from 1"
+
+lint: $(B)/bin/schemagen ## house rules: includes, sizes, bans, format, stale outputs
+	@/usr/bin/python3 tests/lint/lint.py
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
