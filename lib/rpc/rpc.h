@@ -1,0 +1,24 @@
+/* gRPC over HTTP/2 on local sockets: what server and caller share. Messages are opaque bytes here; the schema gives
+ * them their meaning. Source: gRPC over HTTP2 (grpc/doc/PROTOCOL-HTTP2.md), RFC 9113. */
+#ifndef BLX__RPC_RPC_H
+#define BLX__RPC_RPC_H
+
+#include "base/buf.h"
+
+enum {
+  BLX__RPC_MESSAGE_MAX_BYTES = 4 << 20,    /* of one message, either way */
+  BLX__RPC_STREAMS_MAX = 1024,             /* open calls on one connection */
+  BLX__RPC_CONNECTIONS_MAX = 2048,         /* of one server */
+  BLX__RPC_HEADERS_MAX_BYTES = 16384,      /* of the metadata of one call */
+  BLX__RPC_META_MAX = 16,                  /* metadata entries a caller may add */
+  BLX__RPC_SEND_QUEUE_MAX_BYTES = 1 << 20, /* of one streaming answer; a single larger message goes when it is empty */
+  BLX__RPC_PREFACE_MS = 5000,              /* a connection that has not begun to speak HTTP/2 by then is cut */
+  BLX__RPC_REQUEST_MS = 30000,             /* a request that has not arrived whole by then is refused */
+};
+
+/* One entry of metadata: a lower-case name and printable text, both borrowed. */
+struct blx__rpc_meta {
+  const char *name, *value;
+};
+
+#endif

@@ -1,0 +1,72 @@
+/* The server's connections and calls; for lib/rpc/server.c and call.c only. */
+#ifndef BLX__RPC_SERVER_INT_H
+#define BLX__RPC_SERVER_INT_H
+
+#include "io/timer.h"
+#include "rpc/rpc_int.h"
+#include "rpc/server.h"
+
+enum {
+  HELD_MAX_BYTES = 256 << 20, /* half-received requests of all connections together */
+  PATH_MAX_BYTES = 256,
+};
+
+struct connection {
+  struct h2 h2;
+  struct blx__list link; /* in server.connections */
+  struct blx__rpc_server *server;
+  struct blx__list calls;    /* struct blx__rpc_call, by link */
+  struct blx__list writable; /* those to tell that there is room, by writable_link */
+  struct blx__timer *timer;  /* of the preface, then of the close */
+  struct blx__cred cred;
+  bool settled, noisy;
+};
+
+struct blx__rpc_server {
+  struct blx__loop *loop;
+  const struct blx__rpc_service *service;
+  const struct blx__log *log;
+  struct blx__listener *listener;
+  struct blx__list connections;
+  size_t held_bytes;
+  struct blx__rpc_server_stats stats;
+  bool closing;
+  struct blx__defer closed_defer;
+  void (*closed)(void *user);
+  void *closed_user;
+};
+
+struct blx__rpc_call {
+  unsigned refs;
+  struct blx__list link, writable_link;
+  struct connection *conn; /* NULL once the stream is closed */
+  int32_t stream_id;
+  const struct blx__rpc_method *method;
+  char path[PATH_MAX_BYTES];
+  struct blx__cred cred;
+  struct blx__buf meta; /* name NUL value NUL, again and again */
+  size_t header_bytes;
+  bool is_post, is_grpc, path_long, headers_done, asked, headers_sent, finished, gone, want_writable;
+  bool cut; /* we ended it, not its method */
+  struct reader reader;
+  size_t held; /* what reader keeps, counted in the server */
+  struct blx__buf out;
+  size_t out_at;
+  int end_code;
+  blx_error *end; /* NULL: end_code says all */
+  struct blx__timer *timer;
+  uint64_t deadline_at_ms; /* 0: none */
+  const struct blx__rpc_call_ops *ops;
+  void *user;
+};
+
+/* Callbacks of nghttp2 that are about calls. */
+void calls_set_callbacks(nghttp2_session_callbacks *cbs);
+
+/* The stream is closed: tell the user, drop our reference. */
+void call_end(struct blx__rpc_call *c, bool cancelled);
+
+/* Tell those who wait for room. */
+void calls_tell_writable(struct connection *conn);
+
+#endif
