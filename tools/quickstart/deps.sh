@@ -35,7 +35,8 @@ missing() {
 apt_install() {
   local attempt=1
   export DEBIAN_FRONTEND=noninteractive
-  while ! apt-get install -q -y --no-install-recommends "$@"; do
+  [ -n "$(find /var/lib/apt/lists -name '*_Packages*' -print -quit 2>/dev/null)" ] || apt-get update -q || true
+  while ! apt-get install -q -y -o Dpkg::Use-Pty=0 --no-install-recommends "$@"; do
     [ "$attempt" -lt "$attempts_max" ] || return 1
     echo "deps: apt-get install failed, attempt $attempt of $attempts_max: reading the package lists anew" >&2
     sleep "$((attempt * 2 - 1))"
