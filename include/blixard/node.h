@@ -28,7 +28,8 @@ struct blx_node_options {
   struct blx_label **labels;       /* labels of the node, at most 64 */
   size_t n_labels;
   const char *shim_path;      /* the blixard-shim program; NULL: beside the library's install prefix */
-  const char *runner_flake;   /* flake that builds runners from .nix modules; NULL: the installed one */
+  const char *runner_dir;    /* builds runners from .nix modules: nix/debian-runner; NULL: the installed one */
+  const char *kernel_dir;    /* the guests' kernel; NULL: runner_dir/kernel */
   const char *nix_store_dir;  /* an own Nix store; NULL: the machine's */
   uint32_t heartbeat_ms;      /* 0: 200; 10..1000 */
   uint32_t election_ms;       /* 0: 2000; at least 5 heartbeats, at most 10000 */
