@@ -28,7 +28,7 @@ struct blx_client_options {
   int32_t log_level; /* BLX_LOG_* */
 };
 
-#define BLX_CLIENT_OPTIONS_INIT {sizeof(struct blx_client_options)}
+#define BLX_CLIENT_OPTIONS_INIT BLX_INIT_(struct blx_client_options)
 
 /* Open a client. No connection is made yet: the first call connects, and says UNAVAILABLE when nobody answers.
  * @out  close with blx_client_close(); untouched on error.

@@ -41,7 +41,7 @@ struct blx_node_options {
   const char *guest_path;     /* the static blixard-guest program; NULL: beside the shim */
 };
 
-#define BLX_NODE_OPTIONS_INIT {sizeof(struct blx_node_options)}
+#define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)
 
 /* Open a node: lock its data directory, read what it was part of, serve its socket.
  * @options  borrowed for the call
