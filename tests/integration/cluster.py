@@ -35,10 +35,10 @@ def processes_of(directory):
     return found
 
 
-def cgroups():
-    """All control groups that Blixard made, by path."""
-    return set(glob.glob("/sys/fs/cgroup/**/*blixard*", recursive=True)) | set(
-        glob.glob("/sys/fs/cgroup/**/*blixard*/**/", recursive=True))
+def cgroups(cluster_id=""):
+    """Control groups of a cluster's instances, by path; without an id those of every cluster on this machine."""
+    return {path for tag in glob.glob(f"/sys/fs/cgroup/**/blixard-{cluster_id[:8]}*", recursive=True)
+            for path in (tag, *glob.glob(f"{tag}/*/"))}
 
 
 def until(condition, seconds, what):
@@ -107,13 +107,14 @@ class Node:
 class Cluster:
     def __init__(self, names=("n1", "n2", "n3"), simulate=True, capacity="vcpus=64,memory_mib=65536", more=(), log_level="debug"):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="blx", dir="/tmp"))
-        self.cgroups_before = cgroups()
+        self.id = ""
         self.daemon_arguments = ["--log-level", log_level, "--capacity", capacity, *more]
         if simulate:
             self.daemon_arguments.append("--simulate-vms")
         else:
             self.daemon_arguments += ["--shim", str(BIN / "blixard-shim"), "--guest", str(BIN / "blixard-guest"),
-                                      "--runner-flake", f"path:{ROOT}/nix/debian-runner", "--nix-store-dir", str(self.dir / "nix")]
+                                      "--runner-dir", str(ROOT / "nix/debian-runner"), "--kernel-dir", str(ROOT / "build/deps/kernel"),
+                                      "--nix-store-dir", str(self.dir / "nix")]
         self.nodes = [Node(self, name) for name in names]
 
     def form(self):
@@ -123,6 +124,7 @@ class Cluster:
         for node in rest:
             node.start()
             node.cli("cluster", "join", "--address", f"unix:{first.socket}")
+        self.id = self.json("cluster", "status")["id"]
         return self
 
     def node(self, name):
@@ -188,6 +190,7 @@ class Cluster:
                 subprocess.run(["umount", mount], check=False)
             shutil.rmtree(self.dir, ignore_errors=True)
         assert not mounts, f"mounts were left: {mounts}"
+        assert not self.id or not cgroups(self.id), f"control groups were left: {cgroups(self.id)}"
 
 
 def parallel(calls):

@@ -58,6 +58,15 @@ end_all() {
   fail "these processes do not end: ${pids[*]}"
 }
 
+# Shims remove their control groups; those of a shim that was killed are left. Their names begin with the cluster's id.
+remove_cgroups() {
+  local id
+  id=$(head -c 8 "$dir/cluster" 2>/dev/null) || return 0
+  [[ $id =~ ^[0-9a-f]{8}$ ]] || return 0
+  find /sys/fs/cgroup -depth -type d -path "*/blixard-$id-*" -exec rmdir {} + 2>/dev/null ||
+    say "some control groups named blixard-$id-* could not be removed"
+}
+
 unmount_all() {
   local point
   awk -v d="$dir/" 'index($2 "/", d) == 1 { print $2 }' /proc/mounts | sort -r | while read -r point; do
@@ -74,6 +83,7 @@ fi
 take_lock
 delete_vms
 end_all
+remove_cgroups
 unmount_all
 rm -rf --one-file-system "$dir"
 rm -f "$dir.lock"

@@ -34,7 +34,7 @@ start_daemon() {
   # Its own session, so that the end of this terminal is not its end; the lock must not live on in it.
   setsid "$build/bin/blixardd" --data-dir "$(node_dir "$node")" --name "$node" --socket "$(node_socket "$node")" \
     --capacity vcpus=4,memory_mib=2048 --shim "$build/bin/blixard-shim" --guest "$build/bin/blixard-guest" \
-    --runner-flake "path:$root/nix/debian-runner" --nix-store-dir "$dir/nix" "${first[@]}" \
+    --runner-dir "$root/nix/debian-runner" --kernel-dir "$root/build/deps/kernel" --nix-store-dir "$dir/nix" "${first[@]}" \
     </dev/null >>"$(node_dir "$node")/daemon.log" 2>&1 9>&- &
   echo $! >"$(node_dir "$node")/daemon.pid"
   disown
@@ -149,6 +149,8 @@ next "starting three nodes"
 for node in $nodes; do ensure_daemon "$node"; done
 next "making one cluster of them"
 for node in $nodes; do ensure_member "$node"; done
+# down.sh finds by it what a killed shim left on the host.
+cluster_id n1 >"$dir/cluster"
 next "creating hello with three replicas from examples/hello.nix"
 create_hello
 next "waiting until all three run: Nix builds the runner, then the guests boot"
