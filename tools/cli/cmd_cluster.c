@@ -1,0 +1,132 @@
+#include "output.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
+
+static const struct cli_column status_fields[] = {
+    {"Cluster:", "{name} {id}"},
+    {"Leader:", "{leader}{leader!none at the moment}"},
+    {"Nodes:", "{nodes:count}"},
+    {"VMs:", "{vms}"},
+    {"Instances:", "{running} of {instances} run"},
+    {"Index:", "{index} in term {term}"},
+    {"Time:", "{time_ms:time}"},
+    {"Answered by:", "{answered_by}"},
+};
+
+static const struct cli_column node_columns[] = {
+    {"NAME", "{name}"},
+    {"STATUS", "{status}"},
+    {"ROLES", "{leader?leader,}{voter?voter,}{cordoned?cordoned,}{simulated?simulated,}"},
+    {"VCPUS", "{allocated.vcpus}/{capacity.vcpus}"},
+    {"MEMORY MIB", "{allocated.memory_mib}/{capacity.memory_mib}"},
+    {"INSTANCES", "{instances}"},
+    {"LABELS", "{labels:labels}"},
+    {"VERSION", "{version}"},
+    {"ADDRESS", "{address}"},
+};
+
+static const struct cli_block status_blocks[] = {
+    {CLI_FIELDS, NULL, status_fields, COUNT(status_fields)},
+    {CLI_TABLE, "nodes", node_columns, COUNT(node_columns)},
+};
+static const struct cli_view status_view = {"cluster", NULL, "name", status_blocks, 1};
+static const struct cli_view verbose_view = {"cluster", NULL, "name", status_blocks, COUNT(status_blocks)};
+
+static const struct cli_block node_blocks[] = {{CLI_TABLE, "nodes", node_columns, COUNT(node_columns)}};
+static const struct cli_view node_view = {"node", "nodes", "name", node_blocks, COUNT(node_blocks)};
+
+int cmd_cluster_init(struct cli_args *args) {
+  struct blx_cluster_init_request request = BLX_CLUSTER_INIT_REQUEST_INIT;
+  struct blx_cluster_status *result = NULL;
+  blx_client *client = NULL;
+  blx_error err = {0};
+  int status = cli_connect(args, &client);
+  if (status != 0) return status;
+  request.name = args->name;
+  if (blx_cluster_init(client, &request, &result, &err) != 0)
+    status = cli_fail(&err);
+  else
+    status = cli_show_change(args, "cluster_status", result, &verbose_view, "made");
+  blx_cluster_status_free(result);
+  blx_client_close(client);
+  return status;
+}
+
+/* The daemon resolves nothing against this shell's directory: a path is made absolute here. */
+static const char *absolute_address(const char *address, char *buf, size_t size) {
+  const char *path = strncmp(address, "unix:", 5) == 0 ? address + 5 : address;
+  char cwd[256];
+  if (path[0] == '/' && path != address) return address;
+  if (path == address && strchr(path, '/') == NULL) return address;
+  const char *dir = "", *gap = "";
+  if (path[0] != '/') {
+    dir = getcwd(cwd, sizeof cwd);
+    gap = "/";
+    if (dir == NULL) return address;
+  }
+  int n = snprintf(buf, size, "unix:%s%s%s", dir, gap, path);
+  return n > 0 && (size_t)n < size ? buf : address;
+}
+
+int cmd_cluster_join(struct cli_args *args) {
+  struct blx_cluster_join_request request = BLX_CLUSTER_JOIN_REQUEST_INIT;
+  struct blx_cluster_status *result = NULL;
+  blx_client *client = NULL;
+  blx_error err = {0};
+  char address[1024];
+  if (args->address == NULL || *args->address == '\0')
+    return cli_usage("--address is missing: where another daemon answers, as unix:PATH");
+  int status = cli_connect(args, &client);
+  if (status != 0) return status;
+  request.node_id = args->node_id;
+  request.address = absolute_address(args->address, address, sizeof address);
+  if (blx_cluster_join(client, &request, &result, &err) != 0)
+    status = cli_fail(&err);
+  else
+    status = cli_show_change(args, "cluster_status", result, &verbose_view, "joined");
+  blx_cluster_status_free(result);
+  blx_client_close(client);
+  return status;
+}
+
+int cmd_cluster_status(struct cli_args *args) {
+  struct blx_cluster_status_request request = BLX_CLUSTER_STATUS_REQUEST_INIT;
+  struct blx_cluster_status *result = NULL;
+  blx_client *client = NULL;
+  blx_error err = {0};
+  int status = cli_connect(args, &client);
+  if (status != 0) return status;
+  request.stale = args->stale;
+  bool people = args->output == CLI_OUT_PLAIN || args->output == CLI_OUT_TABLE;
+  if (blx_cluster_status_get(client, &request, &result, &err) != 0)
+    status = cli_fail(&err);
+  else if (people && (result->id == NULL || *result->id == '\0'))
+    puts("This daemon is in no cluster yet. Make one with `blixard cluster init`, or join one with\n"
+         "`blixard cluster join --address unix:PATH`.");
+  else
+    status = cli_show(args, "cluster_status", result, args->verbose != 0 ? &verbose_view : &status_view);
+  blx_cluster_status_free(result);
+  blx_client_close(client);
+  return status;
+}
+
+int cmd_node_list(struct cli_args *args) {
+  struct blx_node_list_request request = BLX_NODE_LIST_REQUEST_INIT;
+  struct blx_node_list *result = NULL;
+  blx_client *client = NULL;
+  blx_error err = {0};
+  int status = cli_connect(args, &client);
+  if (status != 0) return status;
+  request.stale = args->stale;
+  if (blx_node_list_get(client, &request, &result, &err) != 0)
+    status = cli_fail(&err);
+  else
+    status = cli_show(args, "node_list", result, &node_view);
+  blx_node_list_free(result);
+  blx_client_close(client);
+  return status;
+}

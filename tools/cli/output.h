@@ -1,0 +1,63 @@
+/* Printing an answer: as JSON, YAML, names, tables or fields. All of it works on the JSON document of blx_to_json(), so
+ * that a new field of a message needs nothing here, and a new column is one row. */
+#ifndef BLX_CLI_OUTPUT_H
+#define BLX_CLI_OUTPUT_H
+
+#include "cli.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* A column of a table, or a line of fields. @text: a template; "{path}" becomes the value there, a path being field
+ * names with dots, "instances[].node" the distinct values in an array. After the path may stand one of :age   ms of
+ * cluster time, as how long ago      :time    the same, as a date    :line  first line, cut :some  nothing when it is
+ * None, 0 or false      :labels  k=v,k=v                :text  several lines :count length of an array ?word    word if
+ * it is some     !word  word if it is not A trailing comma or space goes. Nothing left: "-" in a table, the line is
+ * left out among fields. */
+struct cli_column {
+  const char *title, *text;
+};
+
+enum cli_layout {
+  CLI_TABLE,  /* a line for each object */
+  CLI_FIELDS, /* a line for each field */
+};
+
+/* Some columns over the object itself (@rows NULL) or over each object of its array @rows. */
+struct cli_block {
+  enum cli_layout layout;
+  const char *rows;
+  const struct cli_column *columns;
+  size_t n_columns;
+};
+
+/* How an answer is shown to people, and where its names are. */
+struct cli_view {
+  const char *kind;      /* "vm": what stands before a name in -o name */
+  const char *name_rows; /* NULL: the object itself */
+  const char *name_path;
+  const struct cli_block *blocks;
+  size_t n_blocks;
+};
+
+/* Print @message of the type @type (as for blx_to_json) as the command line asks. 0, or a status after saying why not.
+ */
+int cli_show(const struct cli_args *args, const char *type, const void *message, const struct cli_view *view);
+
+/* Print what a change did: "vm/web created" unless a format was asked for, then like cli_show(). */
+int cli_show_change(const struct cli_args *args, const char *type, const void *message, const struct cli_view *view,
+                    const char *what);
+
+/* A template over @object; the result is the caller's to free. NULL: out of memory. */
+char *cli_template(const json_t *object, const char *text);
+
+/* What is at @path in @object, borrowed; NULL if nothing is. */
+const json_t *cli_path(const json_t *object, const char *path);
+
+/* Print blocks of @document. */
+bool cli_blocks_print(FILE *to, const json_t *document, const struct cli_block *blocks, size_t n_blocks);
+
+/* Print @document as one YAML document. False: it could not be written. */
+bool cli_yaml_print(FILE *to, const json_t *document);
+
+#endif

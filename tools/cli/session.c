@@ -1,0 +1,186 @@
+#include "cli.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+enum { DEFAULT_TIMEOUT_MS = 30000, ADDRESS_SIZE = 512 };
+static const char default_socket[] = "/run/blixard/blixard.sock";
+static const char fallback_socket[] = "/var/lib/blixard/blixard.sock";
+
+/* A message of the library may carry lines of a build's log; an error is one line. */
+static void put_line(FILE *to, const char *text) {
+  for (; *text != '\0'; text++) fputc((unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text, to);
+}
+
+int cli_usage(const char *fmt, ...) {
+  char message[1024];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(message, sizeof message, fmt, ap);
+  va_end(ap);
+  fputs("blixard: ", stderr);
+  put_line(stderr, message);
+  fputs(" [INVALID]\n", stderr);
+  return CLI_EXIT_USAGE;
+}
+
+static void put_error(const blx_error *err) {
+  fputs("blixard: ", stderr);
+  put_line(stderr, err->message[0] != '\0' ? err->message : blx_error_text(err->code));
+  fprintf(stderr, " [%s]", blx_error_name(err->code));
+  if (err->origin[0] != '\0') {
+    fputs(" from ", stderr);
+    put_line(stderr, err->origin);
+  }
+  if (err->leader[0] != '\0') {
+    fputs("; ask ", stderr);
+    put_line(stderr, err->leader);
+  }
+}
+
+int cli_fail(const blx_error *err) {
+  put_error(err);
+  fputc('\n', stderr);
+  int status = blx_error_exit_status(err->code);
+  return status != 0 ? status : CLI_EXIT_INTERNAL;
+}
+
+int cli_fail_change(const struct cli_args *args, const blx_error *err) {
+  if (err->code != BLX_E_TIMEOUT || args->request_id == NULL) return cli_fail(err);
+  put_error(err);
+  fprintf(stderr, "; send it again with --request-id %s\n", args->request_id);
+  return blx_error_exit_status(err->code);
+}
+
+void cli_hint(const char *fmt, ...) {
+  if (isatty(STDERR_FILENO) == 0) return;
+  va_list ap;
+  va_start(ap, fmt);
+  vfprintf(stderr, fmt, ap);
+  va_end(ap);
+  fputc('\n', stderr);
+}
+
+const char *cli_quote(char *buf, size_t size, const char *text) {
+  enum { SHOWN_MAX = 64 };
+  size_t len = strlen(text), shown = len > SHOWN_MAX ? SHOWN_MAX : len, used = 0;
+  while (shown > 0 && shown < len && ((unsigned char)text[shown] & 0xc0) == 0x80) shown--;
+  buf[used++] = '"';
+  for (size_t i = 0; i < shown && used + 12 < size; i++) {
+    unsigned char ch = (unsigned char)text[i];
+    if (ch < 0x20 || ch == 0x7f)
+      used += (size_t)snprintf(buf + used, size - used, "\\x%02x", ch);
+    else
+      buf[used++] = (char)ch;
+  }
+  snprintf(buf + used, size - used, "\"%s", shown < len ? "..." : "");
+  return buf;
+}
+
+static const char *socket_of(const struct cli_args *args) {
+  if (args->socket != NULL) return args->socket;
+  const char *env = getenv("BLIXARD_SOCKET");
+  if (env != NULL && *env != '\0') return env;
+  return access(default_socket, F_OK) == 0 ? default_socket : fallback_socket;
+}
+
+int cli_connect(const struct cli_args *args, blx_client **out) {
+  const char *const addresses[] = {socket_of(args)};
+  struct blx_client_options options = {.struct_size = sizeof options};
+  blx_error err = {0};
+  if (*addresses[0] == '\0') return cli_usage("--socket needs a path");
+  options.addresses = addresses;
+  options.n_addresses = 1;
+  options.timeout_ms = args->timeout_ms != 0 ? args->timeout_ms : DEFAULT_TIMEOUT_MS;
+  if (options.timeout_ms > 3600000) options.timeout_ms = 3600000;
+  if (blx_client_open(&options, out, &err) != 0) return cli_fail(&err);
+  return 0;
+}
+
+const char *cli_request_id(struct cli_args *args) {
+  if (args->request_id != NULL) return args->request_id;
+  unsigned char random[(CLI_REQUEST_ID_SIZE - 1) / 2];
+  if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) {
+    fprintf(stderr, "blixard: the system gives no random numbers: %s [IO]\n", strerror(errno));
+    return NULL;
+  }
+  for (size_t i = 0; i < sizeof random; i++) snprintf(args->request_id_made + 2 * i, 3, "%02x", random[i]);
+  args->request_id = args->request_id_made;
+  return args->request_id;
+}
+
+static bool name_char(char ch, bool edge) {
+  return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || (!edge && ch == '-');
+}
+
+const char *cli_vm_name(const char *word, size_t max) {
+  char quoted[CLI_QUOTE_SIZE];
+  const char *name = strncmp(word, "vm/", 3) == 0 ? word + 3 : word;
+  size_t len = strlen(name);
+  bool ok = len >= 1 && len <= max && name_char(name[0], true) && name_char(name[len - 1], true);
+  for (size_t i = 0; ok && i < len; i++) ok = name_char(name[i], false);
+  if (ok) return name;
+  cli_usage("the name %s does not match [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most %zu characters",
+            cli_quote(quoted, sizeof quoted, name), max);
+  return NULL;
+}
+
+static volatile int interrupted;
+
+static void on_interrupt(int signum) {
+  (void)signum;
+  interrupted = 1;
+}
+
+const volatile int *cli_catch_interrupt(void) {
+  struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+  return &interrupted;
+}
+
+bool cli_output_closed(void) {
+  struct pollfd out = {.fd = STDOUT_FILENO};
+  return poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLNVAL)) != 0;
+}
+
+static unsigned least(unsigned a, unsigned b, unsigned c) {
+  unsigned ab = a < b ? a : b;
+  return ab < c ? ab : c;
+}
+
+/* How many letters must be put in, left out or changed (Levenshtein, one row at a time). */
+static unsigned edit_distance(const char *a, const char *b) {
+  enum { LEN_MAX = 32 };
+  unsigned row[LEN_MAX + 1];
+  size_t la = strlen(a), lb = strlen(b);
+  if (la > LEN_MAX || lb > LEN_MAX) return LEN_MAX;
+  for (unsigned j = 0; j <= lb; j++) row[j] = j;
+  for (unsigned i = 1; i <= la; i++) {
+    unsigned diagonal = row[0];
+    row[0] = i;
+    for (unsigned j = 1; j <= lb; j++) {
+      unsigned above = row[j];
+      row[j] = least(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
+      diagonal = above;
+    }
+  }
+  return row[lb];
+}
+
+void cli_nearest_offer(struct cli_nearest *nearest, const char *name) {
+  size_t len = strlen(nearest->word);
+  unsigned limit = len <= 4 ? 1 : 2;
+  unsigned distance = edit_distance(nearest->word, name);
+  if (len >= 3 && distance > limit && strncmp(name, nearest->word, len) == 0) distance = limit;
+  if (distance > limit || (nearest->best != NULL && distance >= nearest->distance)) return;
+  nearest->best = name;
+  nearest->distance = distance;
+}

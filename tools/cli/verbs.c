@@ -1,0 +1,173 @@
+/* The commands and their flags: a new one is a row here and a function. */
+#include "cli.h"
+
+#include <stdio.h>
+
+#define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
+#define AT(member) offsetof(struct cli_args, member)
+#define BOOL(flag_name, short_name, member, text) \
+  { .name = (flag_name), .letter = (short_name), .kind = CLI_BOOL, .at = AT(member), .doc = (text) }
+#define TEXT(flag_name, member, value_name, text) \
+  { .name = (flag_name), .kind = CLI_TEXT, .at = AT(member), .value = (value_name), .doc = (text) }
+#define NUMBER(flag_name, member, has, low, high, unit, text)                                           \
+  {                                                                                                     \
+    .name = (flag_name), .kind = CLI_U32, .at = AT(member), .has_at = (has), .lo = (low), .hi = (high), \
+    .value = (unit), .doc = (text)                                                                      \
+  }
+#define TIME(flag_name, member, low, high, text) \
+  { .name = (flag_name), .kind = CLI_MS, .at = AT(member), .lo = (low), .hi = (high), .value = "TIME", .doc = (text) }
+#define CHOICE(flag_name, member, value_name, rows, text)                                                \
+  {                                                                                                      \
+    .name = (flag_name), .kind = CLI_CHOICE, .at = AT(member), .value = (value_name), .choices = (rows), \
+    .n_choices = COUNT(rows), .doc = (text)                                                              \
+  }
+#define LABELS(flag_name, short_name, member, most, text)                                           \
+  {                                                                                                 \
+    .name = (flag_name), .letter = (short_name), .kind = CLI_LABEL, .at = AT(member), .hi = (most), \
+    .value = "KEY=VALUE", .doc = (text)                                                             \
+  }
+#define FLAGS(rows) .flags = (rows), .n_flags = COUNT(rows)
+
+static const struct cli_choice outputs[] = {
+    {"table", CLI_OUT_TABLE}, {"json", CLI_OUT_JSON}, {"yaml", CLI_OUT_YAML}, {"name", CLI_OUT_NAME}};
+
+static const struct cli_choice hypervisors[] = {{"qemu", BLX_HYPERVISOR_QEMU},
+                                                {"cloud-hypervisor", BLX_HYPERVISOR_CLOUD_HYPERVISOR},
+                                                {"firecracker", BLX_HYPERVISOR_FIRECRACKER},
+                                                {"crosvm", BLX_HYPERVISOR_CROSVM},
+                                                {"kvmtool", BLX_HYPERVISOR_KVMTOOL},
+                                                {"stratovirt", BLX_HYPERVISOR_STRATOVIRT}};
+
+static const struct cli_choice restarts[] = {{"always", BLX_RESTART_POLICY_ALWAYS},
+                                             {"on-failure", BLX_RESTART_POLICY_ON_FAILURE},
+                                             {"never", BLX_RESTART_POLICY_NEVER}};
+
+static const struct cli_choice strategies[] = {{"BestFit", BLX_STRATEGY_BEST_FIT},
+                                               {"LoadBalanced", BLX_STRATEGY_LOAD_BALANCED},
+                                               {"DataLocality", BLX_STRATEGY_DATA_LOCALITY},
+                                               {"NetworkProximity", BLX_STRATEGY_NETWORK_PROXIMITY}};
+
+static const struct cli_flag global_flags[] = {
+    TEXT("socket", socket, "PATH",
+         "where a daemon answers; else $BLIXARD_SOCKET, else /run/blixard/blixard.sock or "
+         "/var/lib/blixard/blixard.sock"),
+    TIME("timeout", timeout_ms, 1, 86400000,
+         "how long the command may take; 30s without it, where it waits 120s (vm wait: 60s)"),
+    {.name = "output",
+     .letter = 'o',
+     .kind = CLI_CHOICE,
+     .at = AT(output),
+     .value = "FORMAT",
+     .also = "format",
+     .choices = outputs,
+     .n_choices = COUNT(outputs),
+     .doc = "table, json, yaml or name; also --format"},
+    BOOL("help", 'h', help, "this text"),
+};
+
+#define WAIT BOOL("wait", 0, wait, "return when it is so, or when --timeout ran out")
+#define REQUEST_ID \
+  TEXT("request-id", request_id, "ID", "key of at most 64 characters: the same request sent again is done once")
+#define STALE BOOL("stale", 0, stale, "ask this member's own state, which may be behind, and needs no leader")
+
+static const struct cli_flag init_flags[] = {TEXT("name", name, "NAME", "the cluster's name, for people")};
+static const struct cli_flag join_flags[] = {
+    TEXT("address", address, "ADDRESS", "the other daemon's API: unix:PATH; required"),
+    TEXT("node-id", node_id, "NAME", "name of the new node; else the one its daemon was started with")};
+static const struct cli_flag status_flags[] = {BOOL("verbose", 'v', verbose, "with the nodes"), STALE};
+static const struct cli_flag read_flags[] = {STALE};
+static const struct cli_flag change_flags[] = {WAIT, REQUEST_ID};
+static const struct cli_flag wait_flags[] = {
+    TEXT("for", until, "WHAT", "phase=PHASE (Running, Stopped, ...) of all instances, or deleted; required")};
+static const struct cli_flag logs_flags[] = {BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
+                                             NUMBER("tail", tail, AT(has_tail), 0, 100000, "LINES",
+                                                    "begin so many lines before the end; else with all that is kept")};
+static const struct cli_flag create_flags[] = {
+    TEXT("microvm-config", microvm_config, "FILE",
+         "a microvm.nix module of at most 48 KiB; this or --flake is required"),
+    TEXT("flake", spec.flake, "REF#NAME", "a flake with a microvm.nix runner"),
+    NUMBER("replicas", spec.replicas, AT(spec.has_replicas), 0, 1000, "instances", "how many run; 1 without it"),
+    NUMBER("memory", spec.memory_mib, 0, 32, 1048576, "MiB", "memory; else the file's `mem`, else 128"),
+    NUMBER("vcpus", spec.vcpus, 0, 1, 512, "vCPUs", "virtual CPUs; else the file's `vcpu`, else 1"),
+    CHOICE("hypervisor", spec.hypervisor, "NAME", hypervisors,
+           "qemu (the default), cloud-hypervisor, firecracker, crosvm, kvmtool or stratovirt"),
+    CHOICE("restart", spec.restart_policy, "POLICY", restarts,
+           "always (the default), on-failure or never: when the guest ends by itself"),
+    LABELS("label", 'l', labels, 64, "a label; may be repeated"),
+    CHOICE("strategy", spec.strategy, "NAME", strategies,
+           "BestFit (the default) or LoadBalanced: how nodes are chosen"),
+    LABELS("node-selector", 0, selectors, 16, "a label its nodes must carry; may be repeated"),
+    TIME("stop-timeout", spec.stop_timeout_ms, 1000, 600000,
+         "how long a guest may take to shut down before it is killed; 30s without it"),
+    BOOL("ready-none", 0, spec.ready_none, "the guest has no agent: running means that its monitor runs"),
+    BOOL("stopped", 0, stopped, "define it, do not start it"),
+    WAIT,
+    REQUEST_ID,
+    {.name = "storage-class",
+     .kind = CLI_ABSENT,
+     .value = "CLASS",
+     .doc = "there is no storage yet; a guest's disks come from its microvm.nix module"},
+};
+
+static const char create_more[] =
+    "Placement must know a VM's size before its runner is built. Without --memory and --vcpus the FILE is searched "
+    "for\n"
+    "`mem = NUMBER;` and `vcpu = NUMBER;` (also with lib.mkDefault or lib.mkForce); the size that was found, or given, "
+    "is\n"
+    "what the runner is built with. An expression instead of a number is refused: give the flags then.\n"
+    "\n"
+    "  blixard vm create nginx --microvm-config nginx.nix --replicas 3\n";
+
+static const char wait_more[] = "  blixard vm wait web --for phase=Running --timeout 2m\n"
+                                "  blixard vm wait vm/web --for deleted\n";
+
+static const char completion_more[] = "  source <(blixard completion bash)\n";
+
+static const struct cli_verb verbs[] = {
+    {"cluster", "init", NULL, "", 0, 0, FLAGS(init_flags), cmd_cluster_init,
+     "make a cluster of the daemon that is asked", NULL},
+    {"cluster", "join", NULL, "", 0, 0, FLAGS(join_flags), cmd_cluster_join,
+     "bring two daemons together: the one outside joins the other's cluster", NULL},
+    {"cluster", "status", NULL, "", 0, 0, FLAGS(status_flags), cmd_cluster_status, "how the cluster is", NULL},
+    {"node", "list", "ls", "", 0, 0, FLAGS(read_flags), cmd_node_list, "the nodes", NULL},
+    {"vm", "create", NULL, "NAME", 1, 1, FLAGS(create_flags), cmd_vm_create, "create a VM; placement chooses its nodes",
+     create_more},
+    {"vm", "list", "ls", "", 0, 0, FLAGS(read_flags), cmd_vm_list, "the VMs", NULL},
+    {"vm", "status", "get", "NAME", 1, 1, FLAGS(read_flags), cmd_vm_get, "one VM and its instances", NULL},
+    {"vm", "describe", NULL, "NAME", 1, 1, FLAGS(read_flags), cmd_vm_describe,
+     "one VM for people: what is wanted, how far it is, what it waits for", NULL},
+    {"vm", "start", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_start, "want a VM running", NULL},
+    {"vm", "stop", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_stop, "want a VM stopped", NULL},
+    {"vm", "delete", "rm", "NAME", 1, 1, FLAGS(change_flags), cmd_vm_delete,
+     "delete a VM; its name is free when its nodes confirmed", NULL},
+    {"vm", "wait", NULL, "NAME", 1, 1, FLAGS(wait_flags), cmd_vm_wait, "wait until a VM is in a phase, or gone",
+     wait_more},
+    {"vm", "logs", NULL, "NAME", 1, 1, FLAGS(logs_flags), cmd_vm_logs,
+     "the consoles of a VM's instances, or of one instance", NULL},
+    {"vm", "migrate", NULL, "NAME", 0, 4, NULL, 0, NULL, "instances stay on the node that they were assigned to", NULL},
+    {"get", "vm", "vms", "[NAME]", 0, 1, FLAGS(read_flags), cmd_get_vm, "the VMs, or one", NULL},
+    {"get", "node", "nodes", "", 0, 0, FLAGS(read_flags), cmd_node_list, "the nodes", NULL},
+    {"storage", "pool", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
+    {"storage", "volume", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
+    {"storage", "fs", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
+    {"cluster", "storage", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
+    {"", "version", NULL, "", 0, 0, NULL, 0, cmd_version, "version of the command and its library", NULL},
+    {"", "help", NULL, "[COMMAND...]", 0, 2, NULL, 0, cmd_help, "what there is, or one command", NULL},
+    {"", "completion", NULL, "bash", 1, 1, NULL, 0, cmd_completion, "completion for a shell", completion_more},
+};
+
+const struct cli_verb *cli_verbs(size_t *count) {
+  *count = COUNT(verbs);
+  return verbs;
+}
+
+const struct cli_flag *cli_global_flags(size_t *count) {
+  *count = COUNT(global_flags);
+  return global_flags;
+}
+
+int cmd_version(struct cli_args *args) {
+  (void)args;
+  printf("blixard %s\n", blx_version());
+  return CLI_EXIT_OK;
+}
