@@ -93,7 +93,7 @@ static const char *socket_of(const struct cli_args *args) {
 
 int cli_connect(const struct cli_args *args, blx_client **out) {
   const char *const addresses[] = {socket_of(args)};
-  struct blx_client_options options = {.struct_size = sizeof options};
+  struct blx_client_options options = BLX_CLIENT_OPTIONS_INIT;
   blx_error err = {0};
   if (*addresses[0] == '\0') return cli_usage("--socket needs a path");
   options.addresses = addresses;
