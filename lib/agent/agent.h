@@ -1,0 +1,90 @@
+/* This node's share of the cluster's state against what the driver reports. The agent starts, stops and removes the
+ * instances assigned to this node, journals each step before it takes it, and tells the cluster what it saw.
+ *
+ * What it holds to: it never acts on a lower epoch; it starts an instance at most once in an epoch, across its own
+ * restarts; it starts nothing before the first share; "dead" is reported only when the driver confirmed it.
+ * Everything happens on the loop's thread. */
+#ifndef BLX__AGENT_AGENT_H
+#define BLX__AGENT_AGENT_H
+
+#include "base/log.h"
+#include "io/loop.h"
+#include "schema/internal.h"
+#include "vm/driver.h"
+
+enum {
+  BLX__AGENT_INSTANCES_MAX = 4096,       /* of one node; more are left alone and logged */
+  BLX__AGENT_READY_TIMEOUT_MS = 120000,  /* default of ready_timeout_ms */
+  BLX__AGENT_REPORT_DELAY_MS = 100,      /* reports wait so long for company */
+  BLX__AGENT_REPORTS_MAX = 64,           /* in one batch */
+  BLX__AGENT_REPORT_RETRY_MIN_MS = 200,  /* back-off after a batch that failed ... */
+  BLX__AGENT_REPORT_RETRY_MAX_MS = 2000, /* ... doubling up to here */
+  BLX__AGENT_ADOPT_TRIES = 3,            /* then what cannot be adopted is killed */
+  BLX__AGENT_RETRY_MIN_MS = 1000,        /* back-off of a stop, removal or adoption that failed ... */
+  BLX__AGENT_RETRY_MAX_MS = 30000,       /* ... doubling up to here */
+};
+
+struct blx__agent;
+
+/* Answer to a batch of reports, exactly once per send.
+ * @arg      as given to send
+ * @err      NULL: the batch is applied; else it is sent again later
+ * @stale    uids of instances in the batch whose epoch is over; @count of them */
+typedef void blx__agent_sent_fn(void *arg, const blx_error *err, const uint64_t *stale, size_t count);
+
+/* Carries reports to the cluster.
+ * send: one batch at a time, at most one report per instance; @reports are valid until @done is called. It may be
+ * called inside send. */
+struct blx__agent_sink {
+  void (*send)(void *user, const struct blx_instance_report *const *reports, size_t count, blx__agent_sent_fn *done,
+               void *arg);
+  void *user;
+};
+
+struct blx__agent_options {
+  struct blx__loop *loop;
+  struct blx__vm_driver *driver; /* borrowed; closed after the agent; its events go to blx__agent_event */
+  const char *journal_dir;       /* copied; made if it is missing */
+  const char *node_name;         /* copied; for messages */
+  uint64_t node_uid;
+  const struct blx__log *log; /* borrowed; may be NULL */
+  uint64_t ready_timeout_ms;  /* from the monitor's start until the guest said ready; 0: the default */
+  struct blx__agent_sink sink;
+};
+
+/* Read the journal and begin to adopt what runs. Blocks for the reads of a few small files per instance.
+ * @out  close with blx__agent_close()
+ * Errors: IO, DENIED, NOSPACE (the journal's directory), NOMEM. A damaged journal file is no error: it is logged, and
+ * once the share is known, that instance is adopted if it runs under the epoch it should, else killed and reported
+ * dead. */
+blx__rc blx__agent_open(const struct blx__agent_options *options, struct blx__agent **out, blx_error *err) BLX__MUST;
+
+/* The complete share of this node: what was in the last one and is not in this one is stopped and removed. Call it once
+ * the node has read quorum state newer than its start, and whenever the share changed. Assignments of a lower epoch
+ * than the agent has seen are ignored.
+ * @assignments  borrowed during the call
+ * Errors: NOMEM, INVALID (an assignment without a spec): those before it were taken over; call it again. */
+blx__rc blx__agent_share(struct blx__agent *agent, const struct blx_assignment *const *assignments, size_t count,
+                         blx_error *err) BLX__MUST;
+
+/* The cluster said that @epoch of this instance is over: kill it if it still runs under that epoch or a lower one. */
+void blx__agent_instance_stale(struct blx__agent *agent, uint64_t instance_uid, uint64_t epoch);
+
+/* What the driver tells: the node passes its driver's events on to the agent it has. */
+void blx__agent_event(struct blx__agent *agent, const struct blx__vm_key *key, enum blx__vm_event event,
+                      const struct blx__vm_status *status);
+
+/* The driver's key of an instance this node knows, dead ones too, for the driver's logs(). @out->instance points into
+ * the agent until it is called again. Errors: NOT_FOUND. */
+blx__rc blx__agent_find(struct blx__agent *agent, const char *instance, struct blx__vm_key *out,
+                        blx_error *err) BLX__MUST;
+
+/* How many instances it keeps, and how many reports are not acknowledged. */
+size_t blx__agent_instances(const struct blx__agent *agent);
+size_t blx__agent_unreported(const struct blx__agent *agent);
+
+/* Stop acting; VMs run on. Answers of the driver and the sink that come later are ignored. @done is called on a later
+ * turn, when nothing is being written any more; the agent is then gone. Not to be called twice. */
+void blx__agent_close(struct blx__agent *agent, void (*done)(void *arg), void *arg);
+
+#endif
