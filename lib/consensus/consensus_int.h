@@ -1,0 +1,172 @@
+/* The insides of one member, for this folder only. */
+#ifndef BLX__CONSENSUS_CONSENSUS_INT_H
+#define BLX__CONSENSUS_CONSENSUS_INT_H
+
+#include "base/list.h"
+#include "consensus/consensus.h"
+#include "consensus/guard_int.h"
+#include "consensus/testing.h"
+
+enum {
+  ENTRY_VERSION = 1,
+  SNAPSHOT_VERSION = 1,
+  FATAL_TEXT_SIZE = 400,
+  ADDRESS_SIZE = 24, /* "n" and a u64 */
+};
+
+/* One call that owes its caller a completion. */
+struct call {
+  struct blx__list link;
+  blx__consensus_cb cb;
+  void *user;
+  uint32_t *counter; /* lowered at completion; NULL: not counted */
+  int code;          /* 0 or BLX_E_* */
+  const char *why;   /* static, or fatal_text; set when code is */
+  uint64_t index;
+  uint8_t *result;   /* owned */
+  size_t result_len;
+  size_t op_len;
+  uint8_t op[];
+};
+
+/* One log entry on its way: at most one with rule R10. Freed in libraft's callback. */
+struct batch {
+  struct blx__list link;
+  struct raft_apply req;
+  struct blx__consensus *c;
+  uint64_t serial;
+  struct blx__list calls;
+};
+
+/* A confirmed-read round: what it costs is one message to each voter and back. */
+struct confirm {
+  struct blx__list next;    /* calls that the next round will serve */
+  struct blx__list round;   /* calls of the round in flight */
+  struct blx__list applied; /* confirmed; wait until `index` is applied */
+  uint64_t seq, term, index;
+  uint32_t acks_count;
+  uint64_t acks[BLX__CONSENSUS_MEMBERS_MAX]; /* uids that answered this round */
+};
+
+enum member_step { MEMBER_IDLE, MEMBER_ADD, MEMBER_REMOVE, MEMBER_TRANSFER };
+
+/* The one change of members that is under way. */
+struct member {
+  enum member_step step;
+  uint64_t uid;
+  unsigned tries;
+  bool in_flight; /* libraft holds `change` or `transfer` */
+  struct call *call;
+  struct raft_change change;
+  struct raft_transfer transfer;
+};
+
+struct disk; /* disk.c: raft_uv, its directory and lock */
+
+struct blx__consensus {
+  struct blx__consensus_options o;
+  struct blx__consensus_seam seam;
+  struct raft raft;
+  struct raft_fsm fsm;
+  struct raft_io *io;
+  struct disk *disk; /* NULL with a seam */
+  struct guard guard;
+  char address[ADDRESS_SIZE];
+
+  unsigned depth; /* > 0: libraft is on the stack */
+  bool settling, woken;
+  bool closing, close_begun, raft_closed, opened;
+  void (*close_done)(void *user);
+  void *close_user;
+
+  int fatal_code; /* 0 unless poisoned */
+  bool fatal_told;
+  char fatal_text[FATAL_TEXT_SIZE];
+
+  uint64_t led_term; /* of the last term this member led */
+  bool barrier_accepted, barrier_in_flight, ready;
+  struct raft_barrier barrier;
+
+  enum blx__consensus_role told_role;
+  uint64_t told_leader, told_term;
+
+  struct blx__list waiting; /* calls not in a batch yet */
+  struct blx__list batches;
+  struct blx__list done;    /* calls to complete */
+  uint32_t proposals_count, reads_count;
+  uint64_t serial;
+  struct confirm confirm;
+  struct member member;
+
+  uint8_t chain[BLX__SHA256_BYTES];
+  uint64_t time_ms;
+  uint64_t bytes_since_snapshot;
+};
+
+/* consensus.c: every way into libraft is enclosed by these; the last leave looks at what changed and tells everyone. */
+void consensus_enter(struct blx__consensus *c);
+void consensus_leave(struct blx__consensus *c);
+void consensus_wake(struct blx__consensus *c);
+bool consensus_rule(const struct blx__consensus *c, unsigned rule);
+bool consensus_stopped(const struct blx__consensus *c); /* poisoned or closing */
+void consensus_finalize(struct blx__consensus *c);      /* the disk is quiet: last callback, free */
+
+/* calls.c */
+blx__rc call_new(struct blx__slice op, blx__consensus_cb cb, void *user, struct call **out, blx_error *err);
+void call_finish(struct blx__consensus *c, struct call *call, int code, const char *why);
+void calls_finish(struct blx__consensus *c, struct blx__list *calls, int code, const char *why);
+void calls_finish_all(struct blx__consensus *c, int code, const char *why);
+void calls_run_done(struct blx__consensus *c);
+blx__rc calls_refuse(const struct blx__consensus *c, blx_error *err); /* OK when this member serves */
+
+/* propose.c */
+void propose_flush(struct blx__consensus *c);
+struct batch *propose_find(struct blx__consensus *c, uint64_t index, uint64_t proposer, uint64_t serial);
+
+/* entry.c: the bytes of one log entry. All integers little-endian; the length a multiple of 8, the rest zero. */
+struct entry_head {
+  uint64_t time_ms, proposer, serial;
+  uint32_t ops_count;
+};
+enum { ENTRY_HEAD_BYTES = 40, ENTRY_OP_HEAD_BYTES = 4 };
+size_t entry_size(size_t ops_count, size_t ops_bytes);
+void entry_begin(uint8_t *at, size_t size, const struct entry_head *head);
+uint8_t *entry_put_op(uint8_t *at, const uint8_t *op, size_t size); /* @at: after the head or the last op */
+struct entry_reader {
+  const uint8_t *at, *end;
+  uint32_t left;
+};
+/* False unless every byte is as it must be: the operations can then be taken without a further check. */
+bool entry_open(struct entry_reader *r, struct entry_head *head, const void *bytes, size_t size);
+bool entry_next(struct entry_reader *r, struct blx__slice *op);
+
+/* fsm.c: libraft's table over ours, and the snapshot's container. */
+void fsm_init(struct blx__consensus *c);
+struct snapshot_head {
+  uint64_t index, term, time_ms, payload_len;
+  uint8_t chain[BLX__SHA256_BYTES];
+};
+enum { SNAPSHOT_HEAD_BYTES = 112 };
+/* NULL and @head, @payload filled, or the static reason why these bytes are no good snapshot. */
+const char *snapshot_check(struct blx__slice bytes, struct snapshot_head *head, struct blx__slice *payload);
+
+/* confirm.c */
+void confirm_init(struct blx__consensus *c);
+void confirm_advance(struct blx__consensus *c); /* begin a round, finish what is applied */
+void confirm_tick(struct blx__consensus *c);    /* ask again those who have not answered */
+void confirm_lost(struct blx__consensus *c);    /* leadership is gone */
+void confirm_receive(struct blx__consensus *c, uint64_t from, bool reply, uint64_t term, uint64_t seq);
+
+/* member.c */
+void member_advance(struct blx__consensus *c);
+uint32_t member_voters(const struct blx__consensus *c);
+bool member_is_voter(const struct blx__consensus *c, uint64_t uid);
+
+/* disk.c */
+blx__rc disk_open(struct blx__consensus *c, blx_error *err);
+void disk_close(struct blx__consensus *c); /* after raft_close; calls consensus_finalize later */
+void disk_abandon(struct blx__consensus *c); /* raft_init failed: nothing runs */
+
+void address_of(uint64_t uid, char out[ADDRESS_SIZE]);
+
+#endif

@@ -1,0 +1,176 @@
+/* libraft's state machine over the embedder's table: the order of entries, cluster time, the chain, and the snapshot.
+ *   0 magic | 8 version u32, zeros | 16 index | 24 term | 32 time_ms | 40 payload bytes | 48 chain | 80 SHA-256 of all
+ *   but itself | 112 payload, zeros to a multiple of 8 */
+#include "consensus/bytes_int.h"
+#include "consensus/consensus_int.h"
+
+#include <stdlib.h>
+
+static const uint8_t magic[8] = {'B', 'L', 'X', 'S', 'N', 'A', 'P', '\n'};
+enum { AT_VERSION = 8, AT_INDEX = 16, AT_TERM = 24, AT_TIME = 32, AT_LEN = 40, AT_CHAIN = 48, AT_DIGEST = 80 };
+
+static void chain_advance(struct blx__consensus *c, uint64_t index, const void *bytes, size_t size) {
+  uint8_t at[8];
+  put_u64(at, index);
+  const struct blx__slice parts[] = {{c->chain, sizeof c->chain}, {at, sizeof at}, {bytes, size}};
+  blx__sha256(parts, BLX__COUNT(parts), c->chain);
+}
+
+/* Keep the answer for its caller. What cannot be kept is said: the operation itself is done. */
+static void keep_result(struct call *call, const struct blx__buf *result) {
+  if (result->len == 0) return;
+  call->result = malloc(result->len);
+  if (!call->result) {
+    call->code = BLX_E_NOMEM;
+    call->why = "the operation is done, but no memory was left for its answer";
+    return;
+  }
+  memcpy(call->result, result->data, result->len);
+  call->result_len = result->len;
+}
+
+static void apply_ops(struct blx__consensus *c, struct entry_reader *r, struct batch *mine, uint64_t index) {
+  struct blx__buf result;
+  blx__buf_init(&result, BLX__CONSENSUS_RESULT_MAX);
+  struct blx__list *at = mine ? blx__list_first(&mine->calls) : NULL;
+  for (struct blx__slice op; entry_next(r, &op);) {
+    struct call *call = at ? BLX__CONTAINER(at, struct call, link) : NULL;
+    blx__buf_clear(&result);
+    c->o.fsm.apply(c->o.fsm.user, op, call ? &result : NULL);
+    if (!call || c->fatal_code) {
+      at = NULL; /* a table that poisoned its member has had all calls taken off this list */
+      continue;
+    }
+    call->index = index;
+    keep_result(call, &result);
+    at = at->next == &mine->calls ? NULL : at->next;
+  }
+  blx__buf_free(&result);
+}
+
+static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result) {
+  struct blx__consensus *c = fsm->data;
+  *result = NULL;
+  if (c->fatal_code) return 0;
+  uint64_t index = c->raft.last_applied + 1; /* libraft 0.15 counts after the call */
+  struct entry_reader r;
+  struct entry_head head;
+  if (!entry_open(&r, &head, buf->base, buf->len)) {
+    char text[FATAL_TEXT_SIZE];
+    (void)blx__str_format(text, sizeof text,
+                          "log entry %llu of %zu bytes cannot be read by this version: it is damaged or was written by "
+                          "a newer one; nothing after it was applied",
+                          (unsigned long long)index, buf->len);
+    blx__consensus_poison(c, BLX_E_CORRUPT, text);
+    return 0;
+  }
+  if (head.time_ms > c->time_ms) c->time_ms = head.time_ms;
+  struct batch *mine = propose_find(c, index, head.proposer, head.serial);
+  c->o.fsm.begin(c->o.fsm.user, index, c->time_ms);
+  apply_ops(c, &r, mine, index);
+  c->o.fsm.end(c->o.fsm.user);
+  chain_advance(c, index, buf->base, buf->len);
+  c->bytes_since_snapshot += buf->len;
+  return 0;
+}
+
+static void digest_of(const uint8_t *bytes, size_t size, uint8_t out[BLX__SHA256_BYTES]) {
+  const struct blx__slice parts[] = {{bytes, AT_DIGEST}, {bytes + SNAPSHOT_HEAD_BYTES, size - SNAPSHOT_HEAD_BYTES}};
+  blx__sha256(parts, BLX__COUNT(parts), out);
+}
+
+static bool snapshot_is_due(const struct blx__consensus *c) {
+  uint64_t entries = c->raft.last_applied - c->raft.log.snapshot.last_index;
+  return entries >= c->o.snapshot_entries || c->bytes_since_snapshot >= c->o.snapshot_bytes;
+}
+
+/* Head and payload in one run of libraft's memory. */
+static int wrap_payload(struct blx__consensus *c, const struct blx__buf *payload, struct raft_buffer *out) {
+  size_t size = (SNAPSHOT_HEAD_BYTES + payload->len + 7) & ~(size_t)7;
+  uint8_t *p = raft_calloc(1, size);
+  if (!p) return RAFT_NOMEM;
+  memcpy(p, magic, sizeof magic);
+  put_u32(p + AT_VERSION, SNAPSHOT_VERSION);
+  put_u64(p + AT_INDEX, c->raft.snapshot.pending.index);
+  put_u64(p + AT_TERM, c->raft.snapshot.pending.term);
+  put_u64(p + AT_TIME, c->time_ms);
+  put_u64(p + AT_LEN, payload->len);
+  memcpy(p + AT_CHAIN, c->chain, sizeof c->chain);
+  if (payload->len) memcpy(p + SNAPSHOT_HEAD_BYTES, payload->data, payload->len);
+  digest_of(p, size, p + AT_DIGEST);
+  *out = (struct raft_buffer){.base = p, .len = size};
+  return 0;
+}
+
+/* RAFT_BUSY means "not now": libraft asks again after the next entry. */
+static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs) {
+  struct blx__consensus *c = fsm->data;
+  if (c->fatal_code || !snapshot_is_due(c)) return RAFT_BUSY;
+  if (consensus_rule(c, BLX__RULE_R6_COMMITTED_CONFIGURATION) && c->raft.configuration_uncommitted_index != 0)
+    return RAFT_BUSY;
+  struct blx__buf payload;
+  blx__buf_init(&payload, BLX__CONSENSUS_SNAPSHOT_MAX);
+  struct raft_buffer *one = raft_calloc(1, sizeof *one);
+  blx_error err = {.message = "no memory"};
+  bool ok = one && c->o.fsm.snapshot(c->o.fsm.user, &payload, &err).code == 0 && wrap_payload(c, &payload, one) == 0;
+  blx__buf_free(&payload);
+  if (!ok) {
+    raft_free(one);
+    blx__log(c->o.log, BLX_LOG_ERROR, "consensus",
+             "no snapshot could be taken at index %llu, the log grows: %s", (unsigned long long)c->raft.last_applied,
+             err.message);
+    return RAFT_BUSY;
+  }
+  *bufs = one;
+  *n_bufs = 1;
+  c->bytes_since_snapshot = 0;
+  blx__log(c->o.log, BLX_LOG_DEBUG, "consensus", "snapshot of %zu bytes at index %llu", one->len,
+           (unsigned long long)c->raft.last_applied);
+  return 0;
+}
+
+const char *snapshot_check(struct blx__slice bytes, struct snapshot_head *head, struct blx__slice *payload) {
+  const uint8_t *p = bytes.data;
+  if (bytes.len < SNAPSHOT_HEAD_BYTES || bytes.len % 8 != 0) return "the snapshot is cut short";
+  if (memcmp(p, magic, sizeof magic) != 0) return "this is no snapshot of Blixard";
+  if (get_u32(p + AT_VERSION) != SNAPSHOT_VERSION) return "the snapshot is of another format version";
+  uint8_t digest[BLX__SHA256_BYTES];
+  digest_of(p, bytes.len, digest);
+  if (memcmp(digest, p + AT_DIGEST, sizeof digest) != 0) return "the snapshot's checksum does not match: it is damaged";
+  *head = (struct snapshot_head){.index = get_u64(p + AT_INDEX),
+                                 .term = get_u64(p + AT_TERM),
+                                 .time_ms = get_u64(p + AT_TIME),
+                                 .payload_len = get_u64(p + AT_LEN)};
+  memcpy(head->chain, p + AT_CHAIN, sizeof head->chain);
+  size_t room = bytes.len - SNAPSHOT_HEAD_BYTES;
+  if (head->payload_len > room || room - head->payload_len >= 8) return "the snapshot's length does not match its head";
+  *payload = (struct blx__slice){.data = p + SNAPSHOT_HEAD_BYTES, .len = head->payload_len};
+  return NULL;
+}
+
+/* libraft swallows a failure when a leader's snapshot is installed, hence the poison; at start it fails the open. */
+static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf) {
+  struct blx__consensus *c = fsm->data;
+  struct snapshot_head head;
+  struct blx__slice payload;
+  blx_error err = {0};
+  const char *why = snapshot_check((struct blx__slice){.data = buf->base, .len = buf->len}, &head, &payload);
+  if (!why && c->o.fsm.restore(c->o.fsm.user, payload, &err).code != 0) why = err.message;
+  if (why) {
+    char text[FATAL_TEXT_SIZE];
+    (void)blx__str_format(text, sizeof text, "a snapshot on disk cannot be used: %s; restore this member's directory "
+                          "from a copy, or remove the member and let it join anew", why);
+    blx__consensus_poison(c, BLX_E_CORRUPT, text);
+    return RAFT_CORRUPT;
+  }
+  memcpy(c->chain, head.chain, sizeof c->chain);
+  c->time_ms = head.time_ms;
+  c->bytes_since_snapshot = 0;
+  raft_free(buf->base);
+  return 0;
+}
+
+void fsm_init(struct blx__consensus *c) {
+  c->fsm = (struct raft_fsm){
+      .version = 1, .data = c, .apply = fsm_apply, .snapshot = fsm_snapshot, .restore = fsm_restore};
+}

@@ -1,0 +1,73 @@
+/* The guard: libraft 0.15.0 made safe from outside, by standing between it and its table of disk and network functions.
+ *
+ * Rule  What libraft does                             What the guard does
+ * R1    a follower acknowledges what it has on disk,  keeps the highest index that this term's leader was seen to
+ *       also a tail that was never compared           match, and clamps outgoing results to it
+ * R2    entries of older terms are committed by       a barrier at once on becoming leader; until it is on the own disk,
+ *       counting; a new leader writes no no-op        results count as contact only; no service until it is committed
+ * R3    a failed write is survived                    any failure of the disk poisons this member
+ * R4    what is not on disk yet is advertised         a follower with appends in flight sees no tick and no TimeoutNow
+ * R5    candidacy or a vote during a snapshot install swallows ticks, and votes, meanwhile
+ * R6    a snapshot holds an uncommitted configuration fsm.c answers BUSY
+ * R7    changes of members overlap                    member.c: own barrier first, one at a time
+ * R10   nothing commits while proposals keep coming   propose.c: one entry outstanding
+ * R16   commit runs past what matched                 leader_commit is clamped to prev + n
+ * R17   raft_uv calls its close callback twice        passed on once; disk.c frees when its handles are gone */
+#ifndef BLX__CONSENSUS_GUARD_INT_H
+#define BLX__CONSENSUS_GUARD_INT_H
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "consensus/libraft_int.h"
+
+struct blx__consensus;
+
+struct guard {
+  struct raft_io real; /* the table as it was */
+  raft_io_tick_cb tick;
+  raft_io_recv_cb recv;
+  raft_io_close_cb close_cb; /* NULL once it ran */
+
+  struct blx__list appends; /* struct append, in flight or withheld; as many as libraft submits, a handful */
+  unsigned appends_count;
+  struct blx__list sends; /* struct sent: to be reported to libraft when it is off the stack */
+
+  uint64_t match_term, match_index; /* R1 */
+  bool receiving;                   /* an AppendEntries is being handled, */
+  uint64_t receiving_hi, receiving_term; /* of this term, which reaches to this index */
+
+  struct raft_io_snapshot_put put; /* libraft has one at a time */
+  struct raft_io_snapshot_put *put_outer;
+  raft_io_snapshot_put_cb put_cb;
+  struct raft_buffer *put_bufs;
+  bool put_install, put_withheld;
+  uint64_t put_index, put_term;
+};
+
+/* Replace the functions of c->io; between raft_init and raft_start. */
+void guard_install(struct blx__consensus *c);
+
+/* Hand a decoded message to libraft, or drop it; frees what libraft does not take. */
+void guard_receive(struct blx__consensus *c, struct raft_message *m);
+
+/* Report finished sends to libraft. True if there were any. */
+bool guard_sends_report(struct blx__consensus *c);
+
+/* message.c: libraft's messages, and our Confirm frames, as bytes. */
+enum message_kind { MESSAGE_RAFT, MESSAGE_CONFIRM, MESSAGE_CONFIRM_REPLY };
+struct message_confirm {
+  uint64_t term, seq;
+};
+
+/* Append @m; long AppendEntries are cut to what fits in MESSAGE_MAX, which Raft takes for a shorter message. False: too
+ * large, or no memory. */
+bool message_encode(struct blx__buf *out, const struct raft_message *m);
+void message_encode_confirm(uint8_t out[18], bool reply, uint64_t term, uint64_t seq);
+
+/* Take a message apart; every length is checked before it is believed. On success with MESSAGE_RAFT, @m owns memory of
+ * raft_malloc. NULL, or the static reason why not. */
+const char *message_decode(struct blx__slice bytes, enum message_kind *kind, struct raft_message *m,
+                           struct message_confirm *confirm);
+void message_free(struct raft_message *m);
+
+#endif

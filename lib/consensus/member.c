@@ -1,0 +1,137 @@
+/* Who is in the group (R7): one change at a time, only by a leader whose own barrier is committed, none during a
+ * transfer. libraft cannot change an address, so it gets a name that never needs to. */
+#include "consensus/consensus_int.h"
+
+enum { TRIES_MAX = 50 }; /* times that libraft may put a step off: ticks, and catch-up rounds */
+
+static const char lost_text[] = "leadership was lost during the change: whether it was made is unknown; the same call "
+                                "goes on where this one stopped";
+static const char slow_text[] = "the member does not catch up with the log, or another change is in the way: the same "
+                                "call goes on where this one stopped";
+
+static const struct raft_server *find(const struct blx__consensus *c, uint64_t uid) {
+  for (unsigned i = 0; i < c->raft.configuration.n; i++)
+    if (c->raft.configuration.servers[i].id == uid) return &c->raft.configuration.servers[i];
+  return NULL;
+}
+
+uint32_t member_voters(const struct blx__consensus *c) {
+  uint32_t n = 0;
+  for (unsigned i = 0; i < c->raft.configuration.n; i++)
+    if (c->raft.configuration.servers[i].role == RAFT_VOTER) n++;
+  return n;
+}
+
+bool member_is_voter(const struct blx__consensus *c, uint64_t uid) {
+  const struct raft_server *s = find(c, uid);
+  return s && s->role == RAFT_VOTER;
+}
+
+static void finish(struct blx__consensus *c, int code, const char *why) {
+  struct call *call = c->member.call;
+  c->member.call = NULL;
+  c->member.step = MEMBER_IDLE;
+  if (!call) return; /* completed already, by a poison or a close */
+  call->index = c->raft.configuration_index;
+  call_finish(c, call, code, why);
+}
+
+static blx__rc begin(struct blx__consensus *c, enum member_step step, uint64_t uid, blx__consensus_cb cb, void *user,
+                     blx_error *err) {
+  if (c->member.step != MEMBER_IDLE || c->member.in_flight || c->raft.configuration_uncommitted_index != 0 ||
+      c->raft.transfer != NULL)
+    return blx__fail(err, BLX_E_BUSY, "consensus", "another change of members is under way: try again later");
+  struct call *call = NULL;
+  BLX__TRY(call_new((struct blx__slice){0}, cb, user, &call, err));
+  c->member = (struct member){.step = step, .uid = uid, .call = call};
+  consensus_wake(c);
+  return BLX__OK;
+}
+
+blx__rc blx__consensus_add_member(struct blx__consensus *c, uint64_t uid, blx__consensus_cb cb, void *user,
+                                  blx_error *err) {
+  BLX__TRY(calls_refuse(c, err));
+  if (uid == 0) return blx__fail(err, BLX_E_INVALID, "consensus", "a member's uid is at least 1");
+  if (!find(c, uid) && c->raft.configuration.n >= BLX__CONSENSUS_MEMBERS_MAX)
+    return blx__fail(err, BLX_E_INVALID, "consensus", "a group has at most %d members", BLX__CONSENSUS_MEMBERS_MAX);
+  return begin(c, MEMBER_ADD, uid, cb, user, err);
+}
+
+blx__rc blx__consensus_remove_member(struct blx__consensus *c, uint64_t uid, blx__consensus_cb cb, void *user,
+                                     blx_error *err) {
+  BLX__TRY(calls_refuse(c, err));
+  if (uid == c->o.uid)
+    return blx__fail(err, BLX_E_CONFLICT, "consensus",
+                     "member %llu leads and cannot remove itself: transfer leadership first", (unsigned long long)uid);
+  return begin(c, MEMBER_REMOVE, uid, cb, user, err);
+}
+
+blx__rc blx__consensus_transfer(struct blx__consensus *c, uint64_t uid, blx__consensus_cb cb, void *user,
+                                blx_error *err) {
+  BLX__TRY(calls_refuse(c, err));
+  if (uid == c->o.uid || (uid == 0 && member_voters(c) < 2) || (uid != 0 && !member_is_voter(c, uid)))
+    return blx__fail(err, BLX_E_NOT_FOUND, "consensus", "there is no other voter %llu to hand leadership to",
+                     (unsigned long long)uid);
+  return begin(c, MEMBER_TRANSFER, uid, cb, user, err);
+}
+
+static void on_change(struct raft_change *req, int status) {
+  struct blx__consensus *c = req->data;
+  c->member.in_flight = false;
+  if (status == 0) return; /* member_advance takes the next step */
+  if (status != RAFT_NOCONNECTION || ++c->member.tries >= TRIES_MAX) {
+    bool slow = status == RAFT_NOCONNECTION;
+    finish(c, BLX_E_TIMEOUT, slow ? slow_text : lost_text);
+  }
+}
+
+static void on_transferred(struct raft_transfer *req) {
+  struct blx__consensus *c = req->data;
+  struct member *m = &c->member;
+  m->in_flight = false;
+  uint64_t leader = blx__consensus_leader(c);
+  bool moved = m->uid != 0 ? leader == m->uid : leader != 0 && leader != c->o.uid;
+  if (moved)
+    finish(c, 0, NULL);
+  else
+    finish(c, BLX_E_TIMEOUT, "the other member did not take over within an election timeout");
+}
+
+/* One step towards what was asked; libraft's answer, 0 when it took the step. */
+static int step_towards(struct blx__consensus *c, const struct raft_server *s) {
+  struct member *m = &c->member;
+  char address[ADDRESS_SIZE];
+  m->change = (struct raft_change){.data = c};
+  if (m->step == MEMBER_REMOVE) return raft_remove(&c->raft, &m->change, m->uid, on_change);
+  if (m->step == MEMBER_TRANSFER) {
+    m->transfer = (struct raft_transfer){.data = c};
+    return raft_transfer(&c->raft, &m->transfer, m->uid, on_transferred);
+  }
+  if (s) return raft_assign(&c->raft, &m->change, m->uid, s->role == RAFT_SPARE ? RAFT_STANDBY : RAFT_VOTER, on_change);
+  address_of(m->uid, address);
+  return raft_add(&c->raft, &m->change, m->uid, address, on_change);
+}
+
+void member_advance(struct blx__consensus *c) {
+  struct member *m = &c->member;
+  if (m->step == MEMBER_IDLE || m->in_flight || consensus_stopped(c)) return;
+  if (c->raft.state != RAFT_LEADER || !c->ready) {
+    finish(c, BLX_E_TIMEOUT, lost_text);
+    return;
+  }
+  const struct raft_server *s = find(c, m->uid);
+  if ((m->step == MEMBER_REMOVE && !s) || (m->step == MEMBER_ADD && s && s->role == RAFT_VOTER)) {
+    finish(c, 0, NULL);
+    return;
+  }
+  m->in_flight = true;
+  consensus_enter(c);
+  int rv = step_towards(c, s);
+  consensus_leave(c);
+  if (rv == 0) return;
+  m->in_flight = false;
+  if (rv != RAFT_CANTCHANGE)
+    finish(c, BLX_E_TIMEOUT, lost_text);
+  else if (++m->tries >= TRIES_MAX)
+    finish(c, BLX_E_TIMEOUT, slow_text);
+}

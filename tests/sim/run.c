@@ -1,0 +1,306 @@
+#include "run.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+  CHAOS_MS = 30000,
+  LEADER_WITHIN_MS = 10000,
+  AGREE_WITHIN_MS = 20000,
+  OPS_MAX = 20000, /* proposals of one run */
+};
+
+enum fate { FATE_NONE, FATE_SENT, FATE_ACKED, FATE_NOT_DONE, FATE_UNKNOWN };
+
+struct run {
+  struct world w;
+  const struct sim_fsm *fsm;
+  enum fate *fates; /* by id - 1 */
+  uint64_t ops_count, acked_count, acked_index_max, reads_count;
+  bool calm, load_ended;
+};
+
+/* The context of one call: which run, which operation, what was known when it was made. */
+struct ask {
+  struct run *run;
+  struct sim_node *node;
+  uint64_t id, index_before;
+};
+
+static struct run *run_of(struct world *w) {
+  return BLX__CONTAINER(w, struct run, w);
+}
+
+static void on_acked(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
+  struct ask *a = user;
+  struct run *run = a->run;
+  enum fate *fate = &run->fates[a->id - 1];
+  if (*fate != FATE_SENT) world_fail(&run->w, "operation %llu was completed twice", (unsigned long long)a->id);
+  if (!err) {
+    *fate = FATE_ACKED;
+    run->acked_count++;
+    if (index > run->acked_index_max) run->acked_index_max = index;
+    uint64_t id = 0;
+    if (run->fsm == &sim_fsm_log && (result.len != 8 || memcpy(&id, result.data, 8) == NULL || id != a->id))
+      world_fail(&run->w, "operation %llu got the answer of another one", (unsigned long long)a->id);
+  } else {
+    *fate = err->code == BLX_E_NO_LEADER || err->code == BLX_E_BUSY ? FATE_NOT_DONE : FATE_UNKNOWN;
+  }
+  free(a);
+}
+
+static struct ask *ask_new(struct run *run, struct sim_node *n) {
+  struct ask *a = calloc(1, sizeof *a);
+  BLX__ASSERT(a != NULL);
+  a->run = run;
+  a->node = n;
+  a->index_before = run->acked_index_max;
+  return a;
+}
+
+static void propose(struct run *run, struct sim_node *n) {
+  if (run->ops_count == OPS_MAX) return;
+  struct ask *a = ask_new(run, n);
+  a->id = ++run->ops_count;
+  run->fates[a->id - 1] = FATE_SENT;
+  struct blx__buf op;
+  blx__buf_init(&op, BLX__CONSENSUS_OP_MAX);
+  bool made = run->fsm->make_op(&run->w.rng, a->id, &op);
+  BLX__ASSERT(made);
+  blx__rc rc = blx__consensus_propose(n->c, (struct blx__slice){op.data, op.len}, on_acked, a, NULL);
+  blx__buf_free(&op);
+  if (rc.code == 0) return;
+  run->fates[a->id - 1] = FATE_NOT_DONE;
+  free(a);
+}
+
+static void on_confirmed(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
+  struct ask *a = user;
+  (void)result;
+  if (!err) {
+    a->run->reads_count++;
+    uint64_t applied = a->node->alive ? blx__consensus_raft(a->node->c)->last_applied : index;
+    if (index < a->index_before || applied < index)
+      world_fail(&a->run->w, "a read confirmed at index %llu (applied %llu) began after index %llu was acknowledged",
+                 (unsigned long long)index, (unsigned long long)applied, (unsigned long long)a->index_before);
+  }
+  free(a);
+}
+
+static void confirm(struct run *run, struct sim_node *n) {
+  struct ask *a = ask_new(run, n);
+  if (blx__consensus_confirm(n->c, on_confirmed, a, NULL).code != 0) free(a);
+}
+
+/* ---- load */
+
+static void on_load(struct world *w, struct sim_event *e) {
+  (void)e;
+  struct run *run = run_of(w);
+  if (run->load_ended) return;
+  for (unsigned i = 0; i < w->nodes_count; i++) {
+    struct sim_node *n = &w->nodes[i];
+    if (!n->alive || n->fatal_code || blx__consensus_raft(n->c)->state != RAFT_LEADER) continue;
+    for (uint64_t k = sim_rng_in(&w->rng, 1, 4); k > 0; k--) propose(run, n);
+    if (sim_rng_chance(&w->rng, 30)) confirm(run, n);
+  }
+  world_after(w, sim_rng_in(&w->rng, 1000, 60000), NULL, on_load, NULL, 0, 0);
+}
+
+/* ---- faults */
+
+static void on_restart(struct world *w, struct sim_event *e) {
+  struct sim_node *n = &w->nodes[e->a];
+  if (!n->alive) node_start(n);
+}
+
+static void crash_for_a_while(struct world *w, unsigned i) {
+  node_crash(&w->nodes[i]);
+  world_after(w, sim_rng_in(&w->rng, 10, 4000) * 1000, NULL, on_restart, NULL, i, 0);
+}
+
+static void on_mend(struct world *w, struct sim_event *e) {
+  world_isolate(w, (unsigned)e->a, false);
+}
+
+static void on_link_mend(struct world *w, struct sim_event *e) {
+  world_cut(w, (unsigned)e->a, (unsigned)e->b, false);
+}
+
+static void on_disk_release(struct world *w, struct sim_event *e) {
+  (void)w;
+  e->node->disk_held = false;
+  e->node->ticks_held = false;
+  sim_disk_release(e->node);
+}
+
+static void on_handed_over(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
+  (void)user;
+  (void)err;
+  (void)index;
+  (void)result;
+}
+
+static void one_fault(struct world *w) {
+  unsigned i = (unsigned)sim_rng_in(&w->rng, 0, w->nodes_count - 1);
+  unsigned j = (unsigned)sim_rng_in(&w->rng, 0, w->nodes_count - 1);
+  struct sim_node *leader = world_leader(w);
+  if (leader && sim_rng_chance(&w->rng, 40)) i = (unsigned)(leader->uid - 1);
+  struct sim_node *n = &w->nodes[i];
+  uint64_t for_us = sim_rng_in(&w->rng, 50, 5000) * 1000;
+  switch (sim_rng_in(&w->rng, 0, 7)) {
+  case 0:
+  case 1: crash_for_a_while(w, i); break;
+  case 2:
+    world_log(w, "n%u is cut off", i + 1);
+    world_isolate(w, i, true);
+    world_after(w, for_us, NULL, on_mend, NULL, i, 0);
+    break;
+  case 3:
+  case 4:
+    if (i == j) break;
+    world_log(w, "n%u no longer reaches n%u", i + 1, j + 1);
+    world_cut(w, i, j, true);
+    world_after(w, for_us, NULL, on_link_mend, NULL, i, j);
+    break;
+  case 5:
+    if (!n->alive) break;
+    world_log(w, "n%u's disk hangs", i + 1);
+    n->disk_held = true;
+    world_after(w, for_us, n, on_disk_release, NULL, 0, 0);
+    break;
+  case 6:
+    if (!n->alive) break;
+    world_log(w, "n%u is paused", i + 1);
+    n->ticks_held = n->disk_held = true;
+    world_after(w, for_us, n, on_disk_release, NULL, 0, 0);
+    break;
+  default:
+    if (leader && blx__consensus_transfer(leader->c, 0, on_handed_over, NULL, NULL).code == 0)
+      world_log(w, "n%llu hands over", (unsigned long long)leader->uid);
+    break;
+  }
+}
+
+static void on_fault(struct world *w, struct sim_event *e) {
+  (void)e;
+  if (run_of(w)->calm) return;
+  one_fault(w);
+  world_after(w, sim_rng_in(&w->rng, 50, 3000) * 1000, NULL, on_fault, NULL, 0, 0);
+}
+
+static void make_peace(struct run *run) {
+  struct world *w = &run->w;
+  run->calm = true;
+  world_log(w, "peace");
+  w->loss_percent = w->double_percent = w->late_percent = 0;
+  memset(w->cut, 0, sizeof w->cut);
+  for (unsigned i = 0; i < w->nodes_count; i++) {
+    struct sim_node *n = &w->nodes[i];
+    n->disk_held = n->ticks_held = false;
+    if (n->alive && n->fatal_code) node_crash(n);
+    if (n->alive)
+      sim_disk_release(n);
+    else
+      node_start(n);
+  }
+}
+
+/* ---- the reckoning */
+
+static bool has_leader(struct world *w, void *arg) {
+  (void)arg;
+  return world_leader(w) != NULL;
+}
+
+static bool all_agree(struct world *w, void *arg) {
+  (void)arg;
+  uint64_t first = 0;
+  for (unsigned i = 0; i < w->nodes_count; i++) {
+    if (!w->nodes[i].alive) return false;
+    struct blx__consensus_status s;
+    blx__consensus_status(w->nodes[i].c, &s);
+    if (s.waiting != 0 || s.applied_index != s.last_index) return false;
+    if (i > 0 && s.applied_index != first) return false;
+    first = s.applied_index;
+  }
+  return true;
+}
+
+static void check_fates(struct run *run) {
+  struct world *w = &run->w;
+  for (unsigned i = 0; i < w->nodes_count; i++) {
+    struct sim_node *n = &w->nodes[i];
+    const char *broken = run->fsm->check(n->fsm);
+    if (broken) world_fail(w, "n%u: %s", i + 1, broken);
+    for (uint64_t id = 1; id <= run->ops_count; id++) {
+      enum fate fate = run->fates[id - 1];
+      bool has = run->fsm->has(n->fsm, id);
+      if (fate == FATE_ACKED && !has)
+        world_fail(w, "operation %llu was acknowledged and is not on n%u", (unsigned long long)id, i + 1);
+      if (fate == FATE_NOT_DONE && has)
+        world_fail(w, "operation %llu was refused and yet is on n%u", (unsigned long long)id, i + 1);
+      if (fate == FATE_SENT) world_fail(w, "operation %llu was never completed", (unsigned long long)id);
+    }
+  }
+}
+
+static void reckon(struct run *run) {
+  struct world *w = &run->w;
+  make_peace(run);
+  if (!world_until(w, has_leader, NULL, LEADER_WITHIN_MS)) {
+    world_fail(w, "no leader within %d ms after the faults ended", LEADER_WITHIN_MS);
+    return;
+  }
+  uint64_t before = run->acked_count;
+  world_run_ms(w, 2000);
+  if (run->acked_count == before) world_fail(w, "nothing is committed after the faults ended");
+  run->load_ended = true;
+  if (!world_until(w, all_agree, NULL, AGREE_WITHIN_MS))
+    world_fail(w, "the members do not agree within %d ms after the load ended", AGREE_WITHIN_MS);
+  if (!w->failed) check_fates(run);
+}
+
+static void set_the_scene(struct run *run, uint64_t seed, unsigned rules_off, bool verbose) {
+  struct world *w = &run->w;
+  struct sim_rng r = {.state = blx__mix64(seed)};
+  const struct sim_options o = {.seed = seed,
+                                .nodes = 3,
+                                .fsm = run->fsm,
+                                .rules_off = rules_off,
+                                .heartbeat_ms = 100,
+                                .election_ms = 1000,
+                                .snapshot_entries = (uint32_t)sim_rng_in(&r, 10, 300),
+                                .snapshot_trailing = (uint32_t)sim_rng_in(&r, 1, 100),
+                                .verbose = verbose};
+  world_init(w, &o);
+  w->delay_max_us = sim_rng_in(&r, 300, 60000);
+  w->loss_percent = (unsigned)sim_rng_in(&r, 0, 10);
+  w->double_percent = (unsigned)sim_rng_in(&r, 0, 10);
+  w->late_percent = (unsigned)sim_rng_in(&r, 0, 10);
+  for (unsigned i = 0; i < w->nodes_count; i++) {
+    w->nodes[i].disk_max_us = sim_rng_in(&r, 1000, 60000);
+    node_start(&w->nodes[i]);
+  }
+  world_after(w, 0, NULL, on_load, NULL, 0, 0);
+  world_after(w, 3000000, NULL, on_fault, NULL, 0, 0);
+}
+
+bool sim_run(uint64_t seed, const struct sim_fsm *fsm, unsigned rules_off, bool verbose, char why[SIM_WHY_SIZE]) {
+  struct run *run = calloc(1, sizeof *run);
+  BLX__ASSERT(run != NULL);
+  run->fsm = fsm;
+  run->fates = calloc(OPS_MAX, sizeof *run->fates);
+  BLX__ASSERT(run->fates != NULL);
+  set_the_scene(run, seed, rules_off, verbose);
+  world_run_ms(&run->w, CHAOS_MS);
+  if (!run->w.failed) reckon(run);
+  world_log(&run->w, "%llu operations, %llu acknowledged, %llu reads confirmed", (unsigned long long)run->ops_count,
+            (unsigned long long)run->acked_count, (unsigned long long)run->reads_count);
+  bool failed = run->w.failed;
+  (void)blx__str_copy(why, SIM_WHY_SIZE, run->w.why);
+  world_free(&run->w);
+  free(run->fates);
+  free(run);
+  return !failed;
+}

@@ -1,0 +1,10 @@
+/* One run: load and faults for a while, then peace, then the reckoning. */
+#ifndef BLX_TESTS_SIM_RUN_H
+#define BLX_TESTS_SIM_RUN_H
+
+#include "sim.h"
+
+/* True if every invariant held; else @why says which did not. */
+bool sim_run(uint64_t seed, const struct sim_fsm *fsm, unsigned rules_off, bool verbose, char why[SIM_WHY_SIZE]);
+
+#endif

@@ -1,0 +1,190 @@
+/* A whole cluster in one thread under one seed: the real consensus, guard and libraft on a simulated disk, network and
+ * clock. Everything that is random comes from the world's generator, everything that happens is an event in its queue,
+ * so a seed is a run. Used by the `sim` program and, with scripted faults, by the unit tests of lib/consensus. */
+#ifndef BLX_TESTS_SIM_H
+#define BLX_TESTS_SIM_H
+
+#include "base/list.h"
+#include "base/map.h"
+#include "consensus/consensus.h"
+#include "consensus/testing.h"
+
+enum { SIM_NODES_MAX = 8, SIM_WHY_SIZE = 512, SIM_FIFO_MAX = 4096 };
+
+/* splitmix64 (Steele et al. 2014). */
+struct sim_rng {
+  uint64_t state;
+};
+uint64_t sim_rng_next(struct sim_rng *r);
+/* In [lo, hi]. */
+uint64_t sim_rng_in(struct sim_rng *r, uint64_t lo, uint64_t hi);
+/* True @percent times in a hundred. */
+bool sim_rng_chance(struct sim_rng *r, unsigned percent);
+
+/* The state machine under test: a table, so that another can be put in its place. */
+struct sim_fsm {
+  const char *name;
+  void *(*create)(void);
+  void (*destroy)(void *self);
+  void (*bind)(void *self, struct blx__fsm *out);
+  /* Bytes of a random operation that `has` can find again by @id. False: no memory. */
+  bool (*make_op)(struct sim_rng *r, uint64_t id, struct blx__buf *out);
+  /* Did the operation of this id take place? */
+  bool (*has)(void *self, uint64_t id);
+  /* NULL, or the invariant that does not hold. */
+  const char *(*check)(void *self);
+};
+extern const struct sim_fsm sim_fsm_log;
+
+struct world;
+struct sim_node;
+
+/* One thing that will happen. @node with @incarnation: dropped when the node has crashed meanwhile. */
+struct sim_event {
+  uint64_t at_us, seq;
+  void (*fn)(struct world *w, struct sim_event *e);
+  struct sim_node *node;
+  uint64_t incarnation;
+  void *arg;
+  uint64_t a, b;
+};
+
+struct sim_entry {
+  uint64_t term;
+  unsigned short type;
+  size_t len;
+  uint8_t *data;
+};
+
+struct sim_snapshot {
+  bool present;
+  uint64_t index, term, conf_index;
+  uint32_t members_count;
+  struct {
+    uint64_t uid;
+    int role;
+  } members[SIM_NODES_MAX];
+  size_t len;
+  uint8_t *data;
+};
+
+/* What a disk holds: it survives a crash. */
+struct sim_image {
+  uint64_t term, vote, start_index;
+  struct sim_snapshot snapshot;
+  struct sim_entry *entries;
+  size_t count, cap;
+};
+
+enum sim_op_kind { SIM_OP_APPEND, SIM_OP_TRUNCATE, SIM_OP_SNAPSHOT };
+
+/* A write on its way to the disk: done in order, lost by a crash except for a random prefix. */
+struct sim_op {
+  struct blx__list link;
+  enum sim_op_kind kind;
+  struct sim_entry *entries;
+  size_t count;
+  uint64_t index; /* truncate from here */
+  unsigned trailing;
+  struct sim_snapshot snapshot;
+  struct raft_io_append *append;
+  raft_io_append_cb append_cb;
+  struct raft_io_snapshot_put *put;
+  raft_io_snapshot_put_cb put_cb;
+};
+
+struct sim_node {
+  struct world *w;
+  uint64_t uid, incarnation;
+  bool alive;
+  struct raft_io io;
+  struct blx__consensus_seam seam;
+  struct blx__consensus *c;
+  void *fsm;
+  struct blx__fsm inner;
+  struct blx__log log;
+  uint64_t applying_index, applying_hash, applied_index;
+
+  struct sim_image disk;
+  struct blx__list fifo; /* struct sim_op; at most SIM_FIFO_MAX */
+  struct blx__list gets; /* snapshots being read */
+  unsigned fifo_count, appends_max_seen;
+  bool stepping;
+  struct sim_op *own_snapshot; /* not in the fifo: it does not hold up the log */
+  uint64_t tick_ms;
+  raft_io_tick_cb tick;
+
+  /* What a script or the chaos sets. */
+  bool disk_held, ticks_held;
+  int fail_next_append; /* RAFT_* status, once */
+  int fail_next_vote;
+  uint64_t disk_min_us, disk_max_us;
+  int fatal_code;
+};
+
+struct sim_options {
+  uint64_t seed;
+  unsigned nodes;
+  const struct sim_fsm *fsm;
+  unsigned rules_off;
+  uint32_t heartbeat_ms, election_ms, snapshot_entries, snapshot_trailing;
+  bool verbose;
+};
+
+struct world {
+  struct sim_options o;
+  struct sim_rng rng;
+  uint64_t now_us, seq;
+  struct sim_event *heap;
+  size_t heap_count, heap_cap;
+  struct sim_node nodes[SIM_NODES_MAX];
+  unsigned nodes_count;
+
+  bool cut[SIM_NODES_MAX][SIM_NODES_MAX]; /* from, to */
+  uint64_t delay_min_us, delay_max_us;
+  unsigned loss_percent, double_percent, late_percent;
+
+  struct blx__map leaders; /* term -> uid + 1 */
+  struct blx__map hashes;  /* index -> hash of what was applied there */
+  struct blx__map chains;  /* index -> chain */
+  bool failed;
+  char why[SIM_WHY_SIZE];
+};
+
+/* Zeroed by the caller. Members 1..nodes, bootstrapped and not started. */
+void world_init(struct world *w, const struct sim_options *options);
+void world_free(struct world *w);
+
+void world_fail(struct world *w, const char *fmt, ...) BLX__PRINTF(2, 3);
+void world_log(struct world *w, const char *fmt, ...) BLX__PRINTF(2, 3);
+
+/* Schedule; @node NULL: whatever happens to the nodes. */
+void world_after(struct world *w, uint64_t after_us, struct sim_node *node,
+                 void (*fn)(struct world *w, struct sim_event *e), void *arg, uint64_t a, uint64_t b);
+
+/* Run the next event. False: none left, or an invariant broke. */
+bool world_step(struct world *w);
+/* Run until @done holds, or @max_ms of virtual time are over. The value of @done at the end. */
+bool world_until(struct world *w, bool (*done)(struct world *w, void *arg), void *arg, uint64_t max_ms);
+void world_run_ms(struct world *w, uint64_t ms);
+
+/* The member that serves as leader, or NULL. */
+struct sim_node *world_leader(struct world *w);
+void world_cut(struct world *w, unsigned from, unsigned to, bool cut); /* one way; numbers from 0 */
+void world_isolate(struct world *w, unsigned node, bool cut);
+
+void node_start(struct sim_node *n);
+void node_crash(struct sim_node *n);
+/* A further member with an empty disk, not started. */
+struct sim_node *world_add_node(struct world *w);
+void world_set_rules_off(struct world *w, unsigned rules_off); /* from the next start on */
+void node_check(struct sim_node *n);
+
+/* disk.c */
+void sim_disk_init(struct sim_node *n);
+void sim_disk_bootstrap(struct sim_node *n, unsigned members);
+void sim_disk_crash(struct sim_node *n); /* decide what of the writes under way is there */
+void sim_disk_release(struct sim_node *n); /* after disk_held was cleared */
+void sim_disk_free(struct sim_node *n);
+
+#endif

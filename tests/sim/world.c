@@ -1,0 +1,388 @@
+#include "sim.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { EPOCH_MS = 1700000000 };
+
+/* ---- randomness */
+
+uint64_t sim_rng_next(struct sim_rng *r) {
+  r->state += UINT64_C(0x9e3779b97f4a7c15);
+  return blx__mix64(r->state);
+}
+
+uint64_t sim_rng_in(struct sim_rng *r, uint64_t lo, uint64_t hi) {
+  BLX__ASSERT(lo <= hi);
+  uint64_t span = hi - lo + 1;
+  return span == 0 ? sim_rng_next(r) : lo + sim_rng_next(r) % span;
+}
+
+bool sim_rng_chance(struct sim_rng *r, unsigned percent) {
+  return sim_rng_in(r, 0, 99) < percent;
+}
+
+/* ---- words */
+
+void world_log(struct world *w, const char *fmt, ...) {
+  if (!w->o.verbose) return;
+  va_list ap;
+  va_start(ap, fmt);
+  (void)printf("%10.3f ", (double)w->now_us / 1000.0);
+  (void)vprintf(fmt, ap);
+  (void)printf("\n");
+  va_end(ap);
+}
+
+void world_fail(struct world *w, const char *fmt, ...) {
+  if (w->failed) return;
+  w->failed = true;
+  va_list ap;
+  va_start(ap, fmt);
+  (void)vsnprintf(w->why, sizeof w->why, fmt, ap);
+  va_end(ap);
+  world_log(w, "FAILED %s", w->why);
+}
+
+/* ---- events: a binary heap by (time, order of scheduling) */
+
+static bool before(const struct sim_event *a, const struct sim_event *b) {
+  return a->at_us < b->at_us || (a->at_us == b->at_us && a->seq < b->seq);
+}
+
+static void heap_push(struct world *w, const struct sim_event *e) {
+  if (w->heap_count == w->heap_cap) {
+    w->heap_cap = w->heap_cap ? w->heap_cap * 2 : 1024;
+    w->heap = realloc(w->heap, w->heap_cap * sizeof *w->heap);
+    BLX__ASSERT(w->heap != NULL);
+  }
+  size_t i = w->heap_count++;
+  for (; i > 0 && before(e, &w->heap[(i - 1) / 2]); i = (i - 1) / 2) w->heap[i] = w->heap[(i - 1) / 2];
+  w->heap[i] = *e;
+}
+
+static struct sim_event heap_pop(struct world *w) {
+  struct sim_event top = w->heap[0], last = w->heap[--w->heap_count];
+  size_t i = 0;
+  for (;;) {
+    size_t child = 2 * i + 1;
+    if (child >= w->heap_count) break;
+    if (child + 1 < w->heap_count && before(&w->heap[child + 1], &w->heap[child])) child++;
+    if (!before(&w->heap[child], &last)) break;
+    w->heap[i] = w->heap[child];
+    i = child;
+  }
+  if (w->heap_count) w->heap[i] = last;
+  return top;
+}
+
+void world_after(struct world *w, uint64_t after_us, struct sim_node *node,
+                 void (*fn)(struct world *w, struct sim_event *e), void *arg, uint64_t a, uint64_t b) {
+  const struct sim_event e = {.at_us = w->now_us + after_us,
+                              .seq = w->seq++,
+                              .fn = fn,
+                              .node = node,
+                              .incarnation = node ? node->incarnation : 0,
+                              .arg = arg,
+                              .a = a,
+                              .b = b};
+  heap_push(w, &e);
+}
+
+bool world_step(struct world *w) {
+  if (w->failed || w->heap_count == 0) return false;
+  struct sim_event e = heap_pop(w);
+  w->now_us = e.at_us;
+  bool stale = e.node && (!e.node->alive || e.incarnation != e.node->incarnation);
+  if (!stale) {
+    e.fn(w, &e);
+    if (e.node) node_check(e.node);
+  }
+  return !w->failed;
+}
+
+bool world_until(struct world *w, bool (*done)(struct world *w, void *arg), void *arg, uint64_t max_ms) {
+  uint64_t end_us = w->now_us + max_ms * 1000;
+  while (!done(w, arg)) {
+    if (w->failed || w->heap_count == 0 || w->heap[0].at_us > end_us) {
+      if (w->now_us < end_us && !w->failed) w->now_us = end_us;
+      return done(w, arg);
+    }
+    (void)world_step(w);
+  }
+  return true;
+}
+
+static bool never(struct world *w, void *arg) {
+  (void)w;
+  (void)arg;
+  return false;
+}
+
+void world_run_ms(struct world *w, uint64_t ms) {
+  (void)world_until(w, never, NULL, ms);
+}
+
+/* ---- the network */
+
+struct packet {
+  uint64_t from;
+  size_t len;
+  uint8_t bytes[];
+};
+
+static void on_packet(struct world *w, struct sim_event *e) {
+  struct packet *p = e->arg;
+  struct sim_node *to = &w->nodes[e->a];
+  if (to->alive && !w->cut[p->from - 1][e->a]) {
+    blx__consensus_deliver(to->c, p->from, (struct blx__slice){.data = p->bytes, .len = p->len});
+    node_check(to);
+  }
+  free(p);
+}
+
+static void throw_packet(struct world *w, uint64_t from, unsigned to, struct blx__slice message) {
+  struct packet *p = malloc(sizeof *p + message.len);
+  BLX__ASSERT(p != NULL);
+  p->from = from;
+  p->len = message.len;
+  memcpy(p->bytes, message.data, message.len);
+  uint64_t delay_us = sim_rng_in(&w->rng, w->delay_min_us, w->delay_max_us);
+  if (sim_rng_chance(&w->rng, w->late_percent)) delay_us += sim_rng_in(&w->rng, 0, 50 * w->delay_max_us);
+  world_after(w, delay_us, NULL, on_packet, p, to, 0);
+}
+
+static bool on_send(void *user, uint64_t to_uid, struct blx__slice message) {
+  struct sim_node *n = user;
+  struct world *w = n->w;
+  BLX__ASSERT(to_uid >= 1 && to_uid <= SIM_NODES_MAX);
+  unsigned to = (unsigned)(to_uid - 1);
+  if (to >= w->nodes_count || w->cut[n->uid - 1][to]) return true; /* nobody tells a sender that a link is cut */
+  if (sim_rng_chance(&w->rng, w->loss_percent)) return true;
+  throw_packet(w, n->uid, to, message);
+  if (sim_rng_chance(&w->rng, w->double_percent)) throw_packet(w, n->uid, to, message);
+  return true;
+}
+
+void world_cut(struct world *w, unsigned from, unsigned to, bool cut) {
+  w->cut[from][to] = cut;
+}
+
+void world_isolate(struct world *w, unsigned node, bool cut) {
+  for (unsigned i = 0; i < w->nodes_count; i++) {
+    if (i == node) continue;
+    w->cut[node][i] = w->cut[i][node] = cut;
+  }
+}
+
+/* ---- what every run must keep: same operations at same indexes, equal chains, one leader per term */
+
+static void on_begin(void *user, uint64_t index, uint64_t time_ms) {
+  struct sim_node *n = user;
+  if (index <= n->applied_index)
+    world_fail(n->w, "n%llu applied index %llu after %llu", (unsigned long long)n->uid, (unsigned long long)index,
+               (unsigned long long)n->applied_index);
+  n->applying_index = index;
+  n->applying_hash = blx__mix64(index ^ blx__mix64(time_ms));
+  n->inner.begin(n->inner.user, index, time_ms);
+}
+
+static void on_apply(void *user, struct blx__slice op, struct blx__buf *result) {
+  struct sim_node *n = user;
+  for (size_t i = 0; i < op.len; i++) n->applying_hash = blx__mix64(n->applying_hash ^ op.data[i]);
+  n->inner.apply(n->inner.user, op, result);
+}
+
+static void on_end(void *user) {
+  struct sim_node *n = user;
+  n->inner.end(n->inner.user);
+  n->applied_index = n->applying_index;
+  void *mine = (void *)(uintptr_t)(n->applying_hash | 1); /* never NULL */
+  void *seen = blx__map_get_u64(&n->w->hashes, n->applying_index);
+  if (seen && seen != mine)
+    world_fail(n->w, "n%llu applied something else at index %llu than another member did", (unsigned long long)n->uid,
+               (unsigned long long)n->applying_index);
+  bool kept = seen || blx__map_set_u64(&n->w->hashes, n->applying_index, mine, NULL);
+  BLX__ASSERT(kept);
+}
+
+static blx__rc on_snapshot(void *user, struct blx__buf *out, blx_error *err) {
+  struct sim_node *n = user;
+  return n->inner.snapshot(n->inner.user, out, err);
+}
+
+static blx__rc on_restore(void *user, struct blx__slice snapshot, blx_error *err) {
+  struct sim_node *n = user;
+  return n->inner.restore(n->inner.user, snapshot, err);
+}
+
+static void on_role(void *user, enum blx__consensus_role role, uint64_t leader_uid, uint64_t term) {
+  struct sim_node *n = user;
+  world_log(n->w, "n%llu %s in term %llu (leader %llu)", (unsigned long long)n->uid, blx__consensus_role_name(role),
+            (unsigned long long)term, (unsigned long long)leader_uid);
+  if (role != BLX__ROLE_ELECTED && role != BLX__ROLE_LEADER) return;
+  void *mine = &n->w->nodes[n->uid - 1];
+  void *seen = blx__map_get_u64(&n->w->leaders, term);
+  if (seen && seen != mine) world_fail(n->w, "two leaders in term %llu", (unsigned long long)term);
+  bool kept = seen || blx__map_set_u64(&n->w->leaders, term, mine, NULL);
+  BLX__ASSERT(kept);
+}
+
+static void on_fatal(void *user, int code, const char *text) {
+  struct sim_node *n = user;
+  n->fatal_code = code;
+  world_log(n->w, "n%llu poisoned: %s: %s", (unsigned long long)n->uid, blx_error_name(code), text);
+}
+
+void node_check(struct sim_node *n) {
+  struct world *w = n->w;
+  if (!n->alive || n->fatal_code) return;
+  struct blx__consensus_status s;
+  blx__consensus_status(n->c, &s);
+  uint64_t chain = 0;
+  memcpy(&chain, s.chain, sizeof chain);
+  if (chain == 0) return;
+  void *mine = (void *)(uintptr_t)(chain | 1);
+  void *seen = blx__map_get_u64(&w->chains, s.applied_index);
+  if (seen && seen != mine)
+    world_fail(w, "n%llu has another chain at index %llu than another member", (unsigned long long)n->uid,
+               (unsigned long long)s.applied_index);
+  bool kept = seen || blx__map_set_u64(&w->chains, s.applied_index, mine, NULL);
+  BLX__ASSERT(kept);
+}
+
+/* ---- members */
+
+static void on_turn(struct world *w, struct sim_event *e) {
+  (void)w;
+  blx__consensus_turn(e->node->c);
+}
+
+static void on_wake(void *user) {
+  struct sim_node *n = user;
+  world_after(n->w, 0, n, on_turn, NULL, 0, 0);
+}
+
+static uint64_t on_now(void *user) {
+  const struct sim_node *n = user;
+  return EPOCH_MS + n->w->now_us / 1000;
+}
+
+static void on_log(void *user, int level, const char *component, const char *message) {
+  struct sim_node *n = user;
+  (void)component;
+  if (level < BLX_LOG_INFO) world_log(n->w, "n%llu says: %s", (unsigned long long)n->uid, message);
+}
+
+void node_start(struct sim_node *n) {
+  BLX__ASSERT(!n->alive);
+  struct world *w = n->w;
+  sim_disk_init(n);
+  n->alive = true;
+  n->incarnation++;
+  n->applied_index = 0;
+  n->fatal_code = 0;
+  n->fsm = w->o.fsm->create();
+  BLX__ASSERT(n->fsm != NULL);
+  w->o.fsm->bind(n->fsm, &n->inner);
+  n->seam = (struct blx__consensus_seam){.io = &n->io, .wake = on_wake, .user = n, .rules_off = w->o.rules_off};
+  struct blx__log log = {.fn = on_log, .user = n, .level_max = w->o.verbose ? BLX_LOG_WARNING : BLX_LOG_ERROR};
+  n->log = log;
+  struct blx__consensus_options o = {.uid = n->uid,
+                                     .cluster_id = "simulated",
+                                     .fsm = {.user = n,
+                                             .begin = on_begin,
+                                             .apply = on_apply,
+                                             .end = on_end,
+                                             .snapshot = on_snapshot,
+                                             .restore = on_restore},
+                                     .log = &n->log,
+                                     .user = n,
+                                     .now_ms = on_now,
+                                     .send = on_send,
+                                     .on_role = on_role,
+                                     .on_fatal = on_fatal,
+                                     .heartbeat_ms = w->o.heartbeat_ms,
+                                     .election_ms = w->o.election_ms,
+                                     .snapshot_entries = w->o.snapshot_entries,
+                                     .snapshot_trailing = w->o.snapshot_trailing,
+                                     .seam = &n->seam};
+  blx_error err;
+  if (blx__consensus_open(&o, &n->c, &err).code != 0) {
+    n->alive = false;
+    world_fail(w, "n%llu does not start: %s", (unsigned long long)n->uid, err.message);
+    w->o.fsm->destroy(n->fsm);
+    return;
+  }
+  world_log(w, "n%llu starts at index %llu", (unsigned long long)n->uid,
+            (unsigned long long)blx__consensus_raft(n->c)->last_applied);
+}
+
+void node_crash(struct sim_node *n) {
+  if (!n->alive) return;
+  world_log(n->w, "n%llu crashes", (unsigned long long)n->uid);
+  sim_disk_crash(n);
+  blx__consensus_close(n->c, NULL, NULL);
+  blx__consensus_turn(n->c);
+  n->c = NULL;
+  n->alive = false;
+  n->incarnation++;
+  n->w->o.fsm->destroy(n->fsm);
+  n->fsm = NULL;
+}
+
+struct sim_node *world_leader(struct world *w) {
+  struct sim_node *best = NULL;
+  uint64_t best_term = 0;
+  for (unsigned i = 0; i < w->nodes_count; i++) {
+    struct sim_node *n = &w->nodes[i];
+    if (!n->alive) continue;
+    struct blx__consensus_status s;
+    blx__consensus_status(n->c, &s);
+    if (s.role == BLX__ROLE_LEADER && s.term > best_term) {
+      best = n;
+      best_term = s.term;
+    }
+  }
+  return best;
+}
+
+struct sim_node *world_add_node(struct world *w) {
+  BLX__ASSERT(w->nodes_count < SIM_NODES_MAX);
+  struct sim_node *n = &w->nodes[w->nodes_count++];
+  n->w = w;
+  n->uid = w->nodes_count;
+  n->disk_min_us = 500;
+  n->disk_max_us = 5000;
+  blx__list_init(&n->fifo);
+  blx__list_init(&n->gets);
+  n->disk.start_index = 1;
+  return n;
+}
+
+void world_set_rules_off(struct world *w, unsigned rules_off) {
+  w->o.rules_off = rules_off;
+}
+
+void world_init(struct world *w, const struct sim_options *options) {
+  w->o = *options;
+  w->rng.state = blx__mix64(options->seed + 1);
+  w->delay_min_us = 200;
+  w->delay_max_us = 3000;
+  for (unsigned i = 0; i < options->nodes; i++) sim_disk_bootstrap(world_add_node(w), options->nodes);
+}
+
+void world_free(struct world *w) {
+  for (unsigned i = 0; i < w->nodes_count; i++) {
+    node_crash(&w->nodes[i]);
+    sim_disk_free(&w->nodes[i]);
+  }
+  for (size_t i = 0; i < w->heap_count; i++)
+    if (w->heap[i].fn == on_packet) free(w->heap[i].arg);
+  free(w->heap);
+  blx__map_clear(&w->leaders);
+  blx__map_clear(&w->hashes);
+  blx__map_clear(&w->chains);
+}
