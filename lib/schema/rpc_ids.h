@@ -1,4 +1,5 @@
-/* Numbers of the RPCs, for switches; they never leave the process. Made by schemagen; change the table and run `make schema`
+/* Numbers of the RPCs, for switches; they never leave the process.
+ * Made by schemagen; change the table and run `make schema`
  * (lib/schema/api.def, lib/schema/internal.def). */
 /* clang-format off */
 #ifndef BLX__SCHEMA_RPC_IDS_H

@@ -123,7 +123,7 @@ void out_internal_h(struct blx__buf *out) {
 }
 
 void out_rpc_ids_h(struct blx__buf *out) {
-  put(out, "/* Numbers of the RPCs, for switches; they never leave the process. %s\n", made_by);
+  put(out, "/* Numbers of the RPCs, for switches; they never leave the process.\n * %s\n", made_by);
   put(out, " * (lib/schema/api.def, lib/schema/internal.def). */\n/* clang-format off */\n");
   put(out, "#ifndef BLX__SCHEMA_RPC_IDS_H\n#define BLX__SCHEMA_RPC_IDS_H\n\nenum blx__rpc_id {\n");
   for (size_t i = 0; i < row_count; i++) {
