@@ -64,6 +64,7 @@ struct cli_flag {
   size_t at, has_at;
   uint64_t lo, hi;
   const char *value; /* its value in help texts: "MiB" */
+  const char *unit;  /* of a number */
   const char *also;  /* NULL, or a second name */
   const struct cli_choice *choices;
   size_t n_choices;
@@ -93,6 +94,9 @@ const struct cli_verb *cli_verb_find(const char *group, const char *name);
 
 /* Say what is wrong with the command line, in one line on stderr. Returns CLI_EXIT_USAGE. */
 int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Say that something known is not there yet, in one line on stderr. Returns CLI_EXIT_USAGE. */
+int cli_unsupported(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Say a failure of the library in one line on stderr: message, code, origin, where to ask instead. Returns its status.
  */

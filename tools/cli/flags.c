@@ -103,7 +103,7 @@ static int set_u32(const struct cursor *c, const struct cli_flag *flag, const ch
   uint64_t number = 0;
   if (!cli_parse_number(value, flag->lo, flag->hi, &number))
     return cli_usage("--%s: %s is not a whole number from %" PRIu64 " to %" PRIu64 " (%s)", flag->name,
-                     cli_quote(quoted, sizeof quoted, value), flag->lo, flag->hi, flag->value);
+                     cli_quote(quoted, sizeof quoted, value), flag->lo, flag->hi, flag->unit);
   *(uint32_t *)target_of(c, flag->at) = (uint32_t)number;
   return 0;
 }
@@ -165,7 +165,7 @@ static int set_value(const struct cursor *c, const struct cli_flag *flag, char *
   case CLI_TEXT: *(const char **)target_of(c, flag->at) = value; return 0;
   case CLI_CHOICE: return set_choice(c, flag, value);
   case CLI_LABEL: return set_label(c, flag, value);
-  case CLI_ABSENT: return cli_usage("--%s is not supported: %s", flag->name, flag->doc);
+  case CLI_ABSENT: return cli_unsupported("--%s is not supported: %s", flag->name, flag->doc);
   }
   return 0;
 }

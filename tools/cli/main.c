@@ -46,10 +46,7 @@ static int unknown_command(const char *group, const char *word) {
 
 static int run_verb(const struct cli_verb *verb, int argc, char **argv) {
   struct cli_args args = {.spec = BLX_VM_SPEC_INIT};
-  if (verb->run == NULL) {
-    fprintf(stderr, "blixard: %s %s is not supported: %s [UNSUPPORTED]\n", verb->group, verb->name, verb->doc);
-    return CLI_EXIT_USAGE;
-  }
+  if (verb->run == NULL) return cli_unsupported("%s %s is not supported: %s", verb->group, verb->name, verb->doc);
   int status = cli_flags_parse(verb, argc, argv, &args);
   if (status != 0) return status;
   if (args.help != 0) return cli_help(verb->group, verb->name);

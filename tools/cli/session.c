@@ -19,16 +19,29 @@ static void put_line(FILE *to, const char *text) {
   for (; *text != '\0'; text++) fputc((unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text, to);
 }
 
-int cli_usage(const char *fmt, ...) {
+static __attribute__((format(printf, 2, 0))) int say(const char *code, const char *fmt, va_list ap) {
   char message[1024];
-  va_list ap;
-  va_start(ap, fmt);
   vsnprintf(message, sizeof message, fmt, ap);
-  va_end(ap);
   fputs("blixard: ", stderr);
   put_line(stderr, message);
-  fputs(" [INVALID]\n", stderr);
+  fprintf(stderr, " [%s]\n", code);
   return CLI_EXIT_USAGE;
+}
+
+int cli_usage(const char *fmt, ...) {
+  va_list ap;
+  va_start(ap, fmt);
+  int status = say("INVALID", fmt, ap);
+  va_end(ap);
+  return status;
+}
+
+int cli_unsupported(const char *fmt, ...) {
+  va_list ap;
+  va_start(ap, fmt);
+  int status = say("UNSUPPORTED", fmt, ap);
+  va_end(ap);
+  return status;
 }
 
 static void put_error(const blx_error *err) {

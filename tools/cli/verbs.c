@@ -9,10 +9,10 @@
   { .name = (flag_name), .letter = (short_name), .kind = CLI_BOOL, .at = AT(member), .doc = (text) }
 #define TEXT(flag_name, member, value_name, text) \
   { .name = (flag_name), .kind = CLI_TEXT, .at = AT(member), .value = (value_name), .doc = (text) }
-#define NUMBER(flag_name, member, has, low, high, unit, text)                                           \
+#define NUMBER(flag_name, member, has, low, high, value_name, unit_name, text)                          \
   {                                                                                                     \
     .name = (flag_name), .kind = CLI_U32, .at = AT(member), .has_at = (has), .lo = (low), .hi = (high), \
-    .value = (unit), .doc = (text)                                                                      \
+    .value = (value_name), .unit = (unit_name), .doc = (text)                                           \
   }
 #define TIME(flag_name, member, low, high, text) \
   { .name = (flag_name), .kind = CLI_MS, .at = AT(member), .lo = (low), .hi = (high), .value = "TIME", .doc = (text) }
@@ -80,15 +80,15 @@ static const struct cli_flag change_flags[] = {WAIT, REQUEST_ID};
 static const struct cli_flag wait_flags[] = {
     TEXT("for", until, "WHAT", "phase=PHASE (Running, Stopped, ...) of all instances, or deleted; required")};
 static const struct cli_flag logs_flags[] = {BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
-                                             NUMBER("tail", tail, AT(has_tail), 0, 100000, "LINES",
+                                             NUMBER("tail", tail, AT(has_tail), 0, 100000, "N", "lines",
                                                     "begin so many lines before the end; else with all that is kept")};
 static const struct cli_flag create_flags[] = {
     TEXT("microvm-config", microvm_config, "FILE",
          "a microvm.nix module of at most 48 KiB; this or --flake is required"),
     TEXT("flake", spec.flake, "REF#NAME", "a flake with a microvm.nix runner"),
-    NUMBER("replicas", spec.replicas, AT(spec.has_replicas), 0, 1000, "instances", "how many run; 1 without it"),
-    NUMBER("memory", spec.memory_mib, 0, 32, 1048576, "MiB", "memory; else the file's `mem`, else 128"),
-    NUMBER("vcpus", spec.vcpus, 0, 1, 512, "vCPUs", "virtual CPUs; else the file's `vcpu`, else 1"),
+    NUMBER("replicas", spec.replicas, AT(spec.has_replicas), 0, 1000, "N", "instances", "how many run; 1 without it"),
+    NUMBER("memory", spec.memory_mib, 0, 32, 1048576, "MiB", "MiB", "memory; else the file's `mem`, else 128"),
+    NUMBER("vcpus", spec.vcpus, 0, 1, 512, "N", "vCPUs", "virtual CPUs; else the file's `vcpu`, else 1"),
     CHOICE("hypervisor", spec.hypervisor, "NAME", hypervisors,
            "qemu (the default), cloud-hypervisor, firecracker, crosvm, kvmtool or stratovirt"),
     CHOICE("restart", spec.restart_policy, "POLICY", restarts,
