@@ -203,3 +203,9 @@ bench: all $(B)/tests/bench/create ## print creates a second, time to serve, idl
 # Everything goes below $(DESTDIR)$(PREFIX); the .pc file is made for this PREFIX, whatever the tree was built for.
 install: all ## install into $(DESTDIR)$(PREFIX)
 	@tools/quickstart/install.sh $(B) '$(DESTDIR)' '$(PREFIX)' $(VERSION) $(SOVERSION)
+$(B)/tests/schema/filter: $(call prog_objs,tests/schema/*.c) $(call prog_objs,tests/unit/schema/support*.c) $(call objs_with_deps,schema)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,schema)
+.PHONY: schema-cross
+schema-cross: $(B)/tests/schema/filter
+	$(Q)tests/schema/cross.py --bin $<
