@@ -56,7 +56,7 @@ blx__rc blx__rpc_stream(struct blx__rpc_conn *c, const struct blx__rpc_request *
 /* Go on after a pause; messages follow on a later turn. */
 void blx__rpc_resume(struct blx__rpc_pending *p);
 
-/* End it with CANCELLED; no message comes any more. Twice, or after its end, is harmless. */
+/* End it with CANCELLED; no message comes any more. Twice is harmless. */
 void blx__rpc_cancel(struct blx__rpc_pending *p);
 
 /* End every call with CANCELLED, then @closed(@user), once, on a later turn (NULL allowed). */

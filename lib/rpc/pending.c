@@ -142,7 +142,9 @@ void blx__rpc_resume(struct blx__rpc_pending *p) {
 void blx__rpc_cancel(struct blx__rpc_pending *p) {
   p->paused = false;
   if (p->ended) {
-    p->drop = true; /* its end is known and waits to be told */
+    /* Its end is known and waits to be told: who cancels first hears of the cancellation only. */
+    p->failed = p->drop = true;
+    (void)blx__fail(&p->err, BLX_E_CANCELLED, "rpc", "the call was cancelled");
     blx__loop_defer(p->conn->loop, &p->turn);
     return;
   }
