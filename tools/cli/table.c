@@ -84,6 +84,7 @@ static bool print_fields(FILE *to, const json_t *document, const struct cli_bloc
     if (own > width) width = own;
   }
   for (size_t i = 0; i < row_count(document, block); i++) {
+    if (i > 0) fputc('\n', to);
     for (size_t c = 0; c < block->n_columns; c++) {
       char *text = cli_template(row_at(document, block, i), block->columns[c].text);
       if (text == NULL) return false;
