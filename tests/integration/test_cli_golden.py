@@ -1,6 +1,6 @@
 """What the CLI and the daemon say, word by word. The files in golden/ are sessions: a line `$ command`, its output,
-lines of standard error marked with `! `, the exit status in brackets. To accept new words: BLX_GOLDEN=write and read the
-difference."""
+lines of standard error marked with `! `, the exit status in brackets. To accept new words: BLX_GOLDEN=write and read
+the difference."""
 
 import json
 import os
