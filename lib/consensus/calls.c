@@ -33,7 +33,7 @@ void calls_finish(struct blx__consensus *c, struct blx__list *calls, int code, c
 
 void calls_finish_all(struct blx__consensus *c, int code, const char *why) {
   calls_finish(c, &c->waiting, code, why);
-  BLX__LIST_FOREACH(n, &c->batches) {
+  BLX__LIST_FOREACH (n, &c->batches) {
     calls_finish(c, &BLX__CONTAINER(n, struct batch, link)->calls, code, why);
   }
   calls_finish(c, &c->confirm.next, code, why);

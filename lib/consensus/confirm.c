@@ -1,5 +1,5 @@
-/* Confirmed reads (Ongaro 2014, 6.4): a round asks every voter for its term. A majority that is still in ours shows that
- * nobody else could have been elected before the round began, so our commit index of then was the newest. */
+/* Confirmed reads (Ongaro 2014, 6.4): a round asks every voter for its term. A majority that is still in ours shows
+ * that nobody else could have been elected before the round began, so our commit index of then was the newest. */
 #include "consensus/consensus_int.h"
 
 static const char lost_text[] = "leadership was lost before the read was confirmed: ask the new leader";

@@ -228,16 +228,18 @@ static struct blx__consensus *allocate(const struct blx__consensus_options *opti
 
 static blx__rc fail_start(struct blx__consensus *c, int rv, blx_error *err) {
   if (c->fatal_code) return blx__fail(err, c->fatal_code, "consensus", "%s", c->fatal_text);
-  int code = rv == RAFT_NOMEM ? BLX_E_NOMEM : rv == RAFT_CORRUPT || rv == RAFT_MALFORMED ? BLX_E_CORRUPT
-             : rv == RAFT_NOSPACE ? BLX_E_NOSPACE : rv == RAFT_UNAUTHORIZED ? BLX_E_DENIED : BLX_E_IO;
+  int code = rv == RAFT_NOMEM                             ? BLX_E_NOMEM
+             : rv == RAFT_CORRUPT || rv == RAFT_MALFORMED ? BLX_E_CORRUPT
+             : rv == RAFT_NOSPACE                         ? BLX_E_NOSPACE
+             : rv == RAFT_UNAUTHORIZED                    ? BLX_E_DENIED
+                                                          : BLX_E_IO;
   return blx__fail(err, code, "consensus", "what is stored in '%s' cannot be loaded (%s): nothing was changed",
                    c->o.dir ? c->o.dir : "the simulated disk", raft_errmsg(&c->raft));
 }
 
 static void begin_close(struct blx__consensus *c);
 
-blx__rc blx__consensus_open(const struct blx__consensus_options *options, struct blx__consensus **out,
-                            blx_error *err) {
+blx__rc blx__consensus_open(const struct blx__consensus_options *options, struct blx__consensus **out, blx_error *err) {
   BLX__TRY(check_options(options, err));
   struct blx__consensus *c = allocate(options);
   if (!c) return blx__fail(err, BLX_E_NOMEM, "consensus", "no memory to open a member");
@@ -351,8 +353,8 @@ void blx__consensus_status(const struct blx__consensus *c, struct blx__consensus
   for (unsigned i = 0; i < r->configuration.n && i < BLX__CONSENSUS_MEMBERS_MAX; i++) {
     const struct raft_server *s = &r->configuration.servers[i];
     uint64_t match = r->state == RAFT_LEADER ? r->leader_state.progress[i].match_index : 0;
-    out->members[out->members_count++] = (struct blx__consensus_member){
-        .uid = s->id, .membership = membership_of(s->role), .match_index = match};
+    out->members[out->members_count++] =
+        (struct blx__consensus_member){.uid = s->id, .membership = membership_of(s->role), .match_index = match};
   }
 }
 

@@ -1,6 +1,6 @@
 /* One member of a Raft group: it agrees on operations, which are bytes, and hands them to a table of functions.
- * Underneath is libraft 0.15.0 behind a guard (guard.h) that makes it safe. Everything here is called on one thread, the
- * one that runs the loop; every callback comes on it, never from inside the call that asked for it. */
+ * Underneath is libraft 0.15.0 behind a guard (guard.h) that makes it safe. Everything here is called on one thread,
+ * the one that runs the loop; every callback comes on it, never from inside the call that asked for it. */
 #ifndef BLX__CONSENSUS_CONSENSUS_H
 #define BLX__CONSENSUS_CONSENSUS_H
 
@@ -9,13 +9,13 @@
 #include "base/log.h"
 
 enum {
-  BLX__CONSENSUS_OP_MAX = 64 << 10,        /* bytes of one operation */
-  BLX__CONSENSUS_BATCH_OPS_MAX = 256,      /* operations in one log entry */
+  BLX__CONSENSUS_OP_MAX = 64 << 10,   /* bytes of one operation */
+  BLX__CONSENSUS_BATCH_OPS_MAX = 256, /* operations in one log entry */
   BLX__CONSENSUS_BATCH_BYTES_MAX = 256 << 10,
-  BLX__CONSENSUS_WAITING_MAX = 4096,       /* proposals, and as many confirmed reads, not yet answered */
-  BLX__CONSENSUS_RESULT_MAX = 1 << 20,     /* bytes the table may answer to one operation */
-  BLX__CONSENSUS_SNAPSHOT_MAX = 63 << 20,  /* bytes the table may write into a snapshot */
-  BLX__CONSENSUS_MESSAGE_MAX = 8 << 20,    /* bytes of a message between members that carries no snapshot */
+  BLX__CONSENSUS_WAITING_MAX = 4096,      /* proposals, and as many confirmed reads, not yet answered */
+  BLX__CONSENSUS_RESULT_MAX = 1 << 20,    /* bytes the table may answer to one operation */
+  BLX__CONSENSUS_SNAPSHOT_MAX = 63 << 20, /* bytes the table may write into a snapshot */
+  BLX__CONSENSUS_MESSAGE_MAX = 8 << 20,   /* bytes of a message between members that carries no snapshot */
   BLX__CONSENSUS_MEMBERS_MAX = 64,
   BLX__CONSENSUS_CLUSTER_ID_BYTES = 16,
 };
@@ -24,8 +24,8 @@ struct blx__loop;
 struct blx__consensus;
 struct blx__consensus_seam; /* testing.h */
 
-/* The replicated state machine. Deterministic: no clock, no randomness, no I/O. An operation that it cannot carry out is
- * answered in @result; one it cannot even understand must be reported by blx__consensus_poison. */
+/* The replicated state machine. Deterministic: no clock, no randomness, no I/O. An operation that it cannot carry out
+ * is answered in @result; one it cannot even understand must be reported by blx__consensus_poison. */
 struct blx__fsm {
   void *user;
   /* A log entry begins. @index rises; @time_ms is cluster time (ms since 1970) and never goes back. */
@@ -40,11 +40,11 @@ struct blx__fsm {
 };
 
 enum blx__consensus_role {
-  BLX__ROLE_NONE,      /* poisoned or closing */
+  BLX__ROLE_NONE, /* poisoned or closing */
   BLX__ROLE_FOLLOWER,
   BLX__ROLE_CANDIDATE,
-  BLX__ROLE_ELECTED,   /* leader, but what earlier leaders left is not committed yet: no service */
-  BLX__ROLE_LEADER,    /* proposals and confirmed reads are served */
+  BLX__ROLE_ELECTED, /* leader, but what earlier leaders left is not committed yet: no service */
+  BLX__ROLE_LEADER,  /* proposals and confirmed reads are served */
 };
 
 enum blx__consensus_membership { BLX__MEMBER_STANDBY, BLX__MEMBER_VOTER, BLX__MEMBER_SPARE };
@@ -65,10 +65,10 @@ struct blx__consensus_options {
   void (*on_role)(void *user, enum blx__consensus_role role, uint64_t leader_uid, uint64_t term);
   /* This member has stopped itself, once; every call is completed with FATAL. NULL allowed. */
   void (*on_fatal)(void *user, int code, const char *text);
-  uint32_t heartbeat_ms, election_ms; /* 0: 200 and 2000; election >= 3 heartbeats */
-  uint32_t snapshot_entries;          /* 0: 8192 entries since the last snapshot call for a new one, */
-  uint64_t snapshot_bytes;            /* 0: 32 MiB, and so do so many bytes */
-  uint32_t snapshot_trailing;         /* 0: 2048 entries stay in the log behind a snapshot */
+  uint32_t heartbeat_ms, election_ms;     /* 0: 200 and 2000; election >= 3 heartbeats */
+  uint32_t snapshot_entries;              /* 0: 8192 entries since the last snapshot call for a new one, */
+  uint64_t snapshot_bytes;                /* 0: 32 MiB, and so do so many bytes */
+  uint32_t snapshot_trailing;             /* 0: 2048 entries stay in the log behind a snapshot */
   const struct blx__consensus_seam *seam; /* NULL outside of tests and the simulator */
 };
 
@@ -88,9 +88,9 @@ struct blx__consensus_status {
   enum blx__consensus_role role;
   uint64_t uid, term, leader_uid; /* leader 0: unknown */
   uint64_t commit_index, applied_index, last_index, snapshot_index;
-  uint64_t time_ms;                       /* cluster time of the last applied entry */
-  uint8_t chain[BLX__SHA256_BYTES];       /* H(i) = SHA-256(H(i-1), i, entry) of the last applied operation entry */
-  uint32_t waiting;                       /* proposals not yet answered */
+  uint64_t time_ms;                 /* cluster time of the last applied entry */
+  uint8_t chain[BLX__SHA256_BYTES]; /* H(i) = SHA-256(H(i-1), i, entry) of the last applied operation entry */
+  uint32_t waiting;                 /* proposals not yet answered */
   uint32_t members_count;
   struct blx__consensus_member members[BLX__CONSENSUS_MEMBERS_MAX];
   int fatal_code; /* 0 unless poisoned */

@@ -23,7 +23,7 @@ struct call {
   int code;          /* 0 or BLX_E_* */
   const char *why;   /* static, or fatal_text; set when code is */
   uint64_t index;
-  uint8_t *result;   /* owned */
+  uint8_t *result; /* owned */
   size_t result_len;
   size_t op_len;
   uint8_t op[];
@@ -92,7 +92,7 @@ struct blx__consensus {
 
   struct blx__list waiting; /* calls not in a batch yet */
   struct blx__list batches;
-  struct blx__list done;    /* calls to complete */
+  struct blx__list done; /* calls to complete */
   uint32_t proposals_count, reads_count;
   uint64_t serial;
   struct confirm confirm;
@@ -164,7 +164,7 @@ bool member_is_voter(const struct blx__consensus *c, uint64_t uid);
 
 /* disk.c */
 blx__rc disk_open(struct blx__consensus *c, blx_error *err);
-void disk_close(struct blx__consensus *c); /* after raft_close; calls consensus_finalize later */
+void disk_close(struct blx__consensus *c);   /* after raft_close; calls consensus_finalize later */
 void disk_abandon(struct blx__consensus *c); /* raft_init failed: nothing runs */
 
 void address_of(uint64_t uid, char out[ADDRESS_SIZE]);

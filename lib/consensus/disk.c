@@ -72,8 +72,7 @@ static blx__rc lock_dir(const char *dir, int *out, blx_error *err) {
   }
   int e = errno;
   (void)close(fd);
-  if (e == EWOULDBLOCK)
-    return blx__fail(err, BLX_E_BUSY, "consensus", "another process uses '%s': stop it first", dir);
+  if (e == EWOULDBLOCK) return blx__fail(err, BLX_E_BUSY, "consensus", "another process uses '%s': stop it first", dir);
   return blx__fail_errno(err, e, "consensus", "cannot lock the directory '%s'", dir);
 }
 
@@ -98,8 +97,8 @@ static void member_text(uint64_t uid, const uint8_t *cluster_id, char out[MEMBER
     hex[2 * i] = digits[cluster_id[i] >> 4];
     hex[2 * i + 1] = digits[cluster_id[i] & 15];
   }
-  bool fits = blx__str_format(out, MEMBER_FILE_MAX, "blixard member 1\nuid %llu\ncluster %s\n", (unsigned long long)uid,
-                              hex);
+  bool fits =
+      blx__str_format(out, MEMBER_FILE_MAX, "blixard member 1\nuid %llu\ncluster %s\n", (unsigned long long)uid, hex);
   BLX__ASSERT(fits);
 }
 

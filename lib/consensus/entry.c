@@ -1,6 +1,7 @@
 /* One log entry: a head, then operations as length and bytes, zeros to a multiple of 8 (libraft 0.15 corrupts its log
  * with any other length).
- *   0 version u8, 3 zeros | 4 operations u32 | 8 time_ms u64 | 16 proposer u64 | 24 serial u64 | 32 bytes u32, 4 zeros */
+ *   0 version u8, 3 zeros | 4 operations u32 | 8 time_ms u64 | 16 proposer u64 | 24 serial u64 | 32 bytes u32, 4 zeros
+ */
 #include "consensus/bytes_int.h"
 #include "consensus/consensus_int.h"
 
@@ -43,15 +44,13 @@ static bool ops_are_sound(const uint8_t *at, const uint8_t *end, uint32_t count)
 
 bool entry_open(struct entry_reader *r, struct entry_head *head, const void *bytes, size_t size) {
   const uint8_t *p = bytes;
-  if (size < ENTRY_HEAD_BYTES || size % 8 != 0 || size > entry_size(BLX__CONSENSUS_BATCH_OPS_MAX,
-                                                                    BLX__CONSENSUS_BATCH_BYTES_MAX))
+  if (size < ENTRY_HEAD_BYTES || size % 8 != 0 ||
+      size > entry_size(BLX__CONSENSUS_BATCH_OPS_MAX, BLX__CONSENSUS_BATCH_BYTES_MAX))
     return false;
   if (p[0] != ENTRY_VERSION || p[1] || p[2] || p[3] || get_u32(p + 36) != 0) return false;
   if (get_u32(p + 32) != size - ENTRY_HEAD_BYTES) return false;
-  *head = (struct entry_head){.time_ms = get_u64(p + 8),
-                              .proposer = get_u64(p + 16),
-                              .serial = get_u64(p + 24),
-                              .ops_count = get_u32(p + 4)};
+  *head = (struct entry_head){
+      .time_ms = get_u64(p + 8), .proposer = get_u64(p + 16), .serial = get_u64(p + 24), .ops_count = get_u32(p + 4)};
   if (head->ops_count == 0 || head->ops_count > BLX__CONSENSUS_BATCH_OPS_MAX) return false;
   *r = (struct entry_reader){.at = p + ENTRY_HEAD_BYTES, .end = p + size, .left = head->ops_count};
   return ops_are_sound(r->at, r->end, head->ops_count);

@@ -116,9 +116,8 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
   blx__buf_free(&payload);
   if (!ok) {
     raft_free(one);
-    blx__log(c->o.log, BLX_LOG_ERROR, "consensus",
-             "no snapshot could be taken at index %llu, the log grows: %s", (unsigned long long)c->raft.last_applied,
-             err.message);
+    blx__log(c->o.log, BLX_LOG_ERROR, "consensus", "no snapshot could be taken at index %llu, the log grows: %s",
+             (unsigned long long)c->raft.last_applied, err.message);
     return RAFT_BUSY;
   }
   *bufs = one;
@@ -158,8 +157,10 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf) {
   if (!why && c->o.fsm.restore(c->o.fsm.user, payload, &err).code != 0) why = err.message;
   if (why) {
     char text[FATAL_TEXT_SIZE];
-    (void)blx__str_format(text, sizeof text, "a snapshot on disk cannot be used: %s; restore this member's directory "
-                          "from a copy, or remove the member and let it join anew", why);
+    (void)blx__str_format(text, sizeof text,
+                          "a snapshot on disk cannot be used: %s; restore this member's directory "
+                          "from a copy, or remove the member and let it join anew",
+                          why);
     blx__consensus_poison(c, BLX_E_CORRUPT, text);
     return RAFT_CORRUPT;
   }
@@ -171,6 +172,6 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf) {
 }
 
 void fsm_init(struct blx__consensus *c) {
-  c->fsm = (struct raft_fsm){
-      .version = 1, .data = c, .apply = fsm_apply, .snapshot = fsm_snapshot, .restore = fsm_restore};
+  c->fsm =
+      (struct raft_fsm){.version = 1, .data = c, .apply = fsm_apply, .snapshot = fsm_snapshot, .restore = fsm_restore};
 }

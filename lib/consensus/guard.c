@@ -32,9 +32,10 @@ static struct blx__consensus *of(struct raft_io *io) {
 static bool disk_failed(struct blx__consensus *c, const char *what, int rv) {
   if (rv == 0 || c->closing || !consensus_rule(c, BLX__RULE_R3_FAIL_STOP)) return false;
   char text[FATAL_TEXT_SIZE];
-  (void)blx__str_format(text, sizeof text, "%s failed (%s%s%s): this member stopped itself, because going on could "
-                        "lose what was acknowledged; see to its disk and start it again", what, raft_strerror(rv),
-                        c->io->errmsg[0] ? ": " : "", c->io->errmsg);
+  (void)blx__str_format(text, sizeof text,
+                        "%s failed (%s%s%s): this member stopped itself, because going on could "
+                        "lose what was acknowledged; see to its disk and start it again",
+                        what, raft_strerror(rv), c->io->errmsg[0] ? ": " : "", c->io->errmsg);
   blx__consensus_poison(c, rv == RAFT_NOSPACE ? BLX_E_NOSPACE : rv == RAFT_NOMEM ? BLX_E_NOMEM : BLX_E_IO, text);
   return true;
 }
@@ -61,6 +62,7 @@ static void clamp_result(struct blx__consensus *c, struct raft_append_entries_re
   if (result->rejected != 0 || !consensus_rule(c, BLX__RULE_R1_CLAMP)) return;
   match_received(c); /* a success while it is handled: it matched */
   uint64_t limit = c->guard.match_term == result->term ? c->guard.match_index : 0;
+  if (limit < c->raft.commit_index) limit = c->raft.commit_index; /* every leader's log holds what is committed */
   if (result->last_log_index > limit) result->last_log_index = limit;
 }
 

@@ -3,8 +3,8 @@
  * Rule  What libraft does                             What the guard does
  * R1    a follower acknowledges what it has on disk,  keeps the highest index that this term's leader was seen to
  *       also a tail that was never compared           match, and clamps outgoing results to it
- * R2    entries of older terms are committed by       a barrier at once on becoming leader; until it is on the own disk,
- *       counting; a new leader writes no no-op        results count as contact only; no service until it is committed
+ * R2    entries of older terms are committed by       a barrier at once on becoming leader; until it is on the own
+ * disk, counting; a new leader writes no no-op        results count as contact only; no service until it is committed
  * R3    a failed write is survived                    any failure of the disk poisons this member
  * R4    what is not on disk yet is advertised         a follower with appends in flight sees no tick and no TimeoutNow
  * R5    candidacy or a vote during a snapshot install swallows ticks, and votes, meanwhile
@@ -32,8 +32,8 @@ struct guard {
   unsigned appends_count;
   struct blx__list sends; /* struct sent: to be reported to libraft when it is off the stack */
 
-  uint64_t match_term, match_index; /* R1 */
-  bool receiving;                   /* an AppendEntries is being handled, */
+  uint64_t match_term, match_index;      /* R1 */
+  bool receiving;                        /* an AppendEntries is being handled, */
   uint64_t receiving_hi, receiving_term; /* of this term, which reaches to this index */
 
   struct raft_io_snapshot_put put; /* libraft has one at a time */

@@ -76,7 +76,8 @@ static uint64_t r64(struct reader *r) {
 static unsigned entries_that_fit(const struct raft_append_entries *a) {
   size_t bytes = 0;
   unsigned n = 0;
-  while (n < a->n_entries && n < ENTRIES_MAX && bytes < ENTRIES_BYTES_CUT) bytes += ENTRY_HEAD + a->entries[n++].buf.len;
+  while (n < a->n_entries && n < ENTRIES_MAX && bytes < ENTRIES_BYTES_CUT)
+    bytes += ENTRY_HEAD + a->entries[n++].buf.len;
   return n;
 }
 
@@ -126,8 +127,8 @@ bool message_encode(struct blx__buf *out, const struct raft_message *m) {
     w64(&w, m->request_vote.candidate_id);
     w64(&w, m->request_vote.last_log_index);
     w64(&w, m->request_vote.last_log_term);
-    w8(&w, (uint8_t)((m->request_vote.disrupt_leader ? FLAG_DISRUPT : 0) |
-                     (m->request_vote.pre_vote ? FLAG_PRE_VOTE : 0)));
+    w8(&w,
+       (uint8_t)((m->request_vote.disrupt_leader ? FLAG_DISRUPT : 0) | (m->request_vote.pre_vote ? FLAG_PRE_VOTE : 0)));
     break;
   case RAFT_IO_REQUEST_VOTE_RESULT:
     w64(&w, m->request_vote_result.term);
@@ -177,8 +178,8 @@ static const char *decode_payloads(struct reader *r, const uint8_t *heads, unsig
   for (unsigned i = 0; i < n; i++) {
     const uint8_t *head = heads + (size_t)i * ENTRY_HEAD;
     size_t len = get_u32(head + 9);
-    a->entries[i] = (struct raft_entry){
-        .term = get_u64(head), .type = head[8], .buf = {.base = at, .len = len}, .batch = batch};
+    a->entries[i] =
+        (struct raft_entry){.term = get_u64(head), .type = head[8], .buf = {.base = at, .len = len}, .batch = batch};
     at += len;
   }
   a->n_entries = n;

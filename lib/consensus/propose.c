@@ -50,7 +50,7 @@ static void on_applied(struct raft_apply *req, int status, void *result) {
 static uint32_t choose(const struct blx__consensus *c, size_t *size) {
   uint32_t n = 0;
   size_t bytes = 0;
-  BLX__LIST_FOREACH(it, &c->waiting) {
+  BLX__LIST_FOREACH (it, &c->waiting) {
     const struct call *call = BLX__CONTAINER(it, const struct call, link);
     if (n == BLX__CONSENSUS_BATCH_OPS_MAX || bytes + call->op_len > BLX__CONSENSUS_BATCH_BYTES_MAX) break;
     bytes += call->op_len;
@@ -126,7 +126,7 @@ void propose_flush(struct blx__consensus *c) {
 
 struct batch *propose_find(struct blx__consensus *c, uint64_t index, uint64_t proposer, uint64_t serial) {
   if (proposer != c->o.uid) return NULL;
-  BLX__LIST_FOREACH(n, &c->batches) {
+  BLX__LIST_FOREACH (n, &c->batches) {
     struct batch *b = BLX__CONTAINER(n, struct batch, link);
     if (b->req.index == index && b->serial == serial) return b;
   }

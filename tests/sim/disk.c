@@ -130,7 +130,7 @@ static void op_queue(struct sim_node *n, struct sim_op *op) {
   blx__list_push(&n->fifo, &op->link);
   n->fifo_count++;
   unsigned appends = 0;
-  BLX__LIST_FOREACH(it, &n->fifo) {
+  BLX__LIST_FOREACH (it, &n->fifo) {
     if (BLX__CONTAINER(it, struct sim_op, link)->kind == SIM_OP_APPEND) appends++;
   }
   if (appends > n->appends_max_seen) n->appends_max_seen = appends;
@@ -304,8 +304,8 @@ static int io_truncate(struct raft_io *io, raft_index index) {
 }
 
 static void copy_snapshot(struct sim_snapshot *out, const struct raft_snapshot *s) {
-  *out = (struct sim_snapshot){
-      .present = true, .index = s->index, .term = s->term, .conf_index = s->configuration_index};
+  *out =
+      (struct sim_snapshot){.present = true, .index = s->index, .term = s->term, .conf_index = s->configuration_index};
   BLX__ASSERT(s->configuration.n <= SIM_NODES_MAX);
   for (unsigned i = 0; i < s->configuration.n; i++) {
     out->members[i].uid = s->configuration.servers[i].id;

@@ -37,8 +37,8 @@ int main(int argc, char **argv) {
     char why[SIM_WHY_SIZE];
     if (sim_run(seed, &sim_fsm_log, (unsigned)rules_off, verbose, why)) continue;
     failed++;
-    (void)printf("seed %llu: %s\n  replay: %s --seeds 1 --from %llu --verbose\n", (unsigned long long)seed, why, argv[0],
-                 (unsigned long long)seed);
+    (void)printf("seed %llu: %s\n  replay: %s --seeds 1 --from %llu --verbose\n", (unsigned long long)seed, why,
+                 argv[0], (unsigned long long)seed);
     (void)fflush(stdout);
   }
   uint64_t ms = clock_ms() - start;

@@ -183,7 +183,7 @@ void node_check(struct sim_node *n);
 /* disk.c */
 void sim_disk_init(struct sim_node *n);
 void sim_disk_bootstrap(struct sim_node *n, unsigned members);
-void sim_disk_crash(struct sim_node *n); /* decide what of the writes under way is there */
+void sim_disk_crash(struct sim_node *n);   /* decide what of the writes under way is there */
 void sim_disk_release(struct sim_node *n); /* after disk_held was cleared */
 void sim_disk_free(struct sim_node *n);
 
