@@ -1,5 +1,5 @@
-"""A stock gRPC client against the tests' byte service. Usage: stock_client.py SOCKET; prints each check that fails and exits
-1, 0 when all hold, 77 without grpcio."""
+"""A stock gRPC client against the tests' byte service. Usage: stock_client.py SOCKET; prints each check that fails and
+exits 1, 0 when all hold, 77 without grpcio."""
 import sys
 import threading
 import time
@@ -44,7 +44,8 @@ check("over the limit", e and e.code() == grpc.StatusCode.INVALID_ARGUMENT and "
 e = fails(lambda: unary("Nope")(b"", timeout=5))
 check("unknown method", e and e.code() == grpc.StatusCode.UNIMPLEMENTED, e)
 e = fails(lambda: unary("Fail")(b"", timeout=5))
-check("error", e and e.code() == grpc.StatusCode.ALREADY_EXISTS and e.details() == 'no "vm" n\u00e4me 100% \n done', e)
+check("error", e and e.code() == grpc.StatusCode.ALREADY_EXISTS
+      and e.details() == 'no "vm" n\u00e4me 100% \n done', e)
 trailers = dict(e.trailing_metadata())
 check("trailers", trailers.get("blixard-code") == "EXISTS" and trailers.get("blixard-origin") == "test-origin"
       and trailers.get("blixard-leader") == "unix:/run/l", trailers)
