@@ -1,0 +1,90 @@
+/* What the scheduler proposes. Whatever it saw may have changed since: everything is checked again here. */
+#include "state/state_int.h"
+
+typedef unsigned long long ull;
+
+static blx__rc find(const struct blx__state *st, uint64_t uid, uint64_t expected_epoch, struct state_instance **out,
+                    blx_error *err) {
+  struct state_instance *e = blx__state_instance_get(st, uid);
+  if (!e) return blx__fail(err, BLX_E_NOT_FOUND, "state", "there is no instance with uid %llu", (ull)uid);
+  if (e->rec->epoch != expected_epoch)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "%s is at epoch %llu, not %llu: it was assigned meanwhile",
+                     e->rec->name, (ull)e->rec->epoch, (ull)expected_epoch);
+  *out = e;
+  return BLX__OK;
+}
+
+static blx__rc may_start(const struct blx__state *st, const struct state_instance *e, blx_error *err) {
+  const struct blx_instance *i = e->rec;
+  const struct blx_vm *vm = e->vm->rec;
+  if (vm->deleting) return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is being deleted", vm->spec->name);
+  if (vm->desired != BLX_DESIRED_RUNNING)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s shall be stopped", vm->spec->name);
+  if (!i->dead) {
+    const struct blx_node *n = blx__state_node(st, i->node_uid);
+    return blx__fail(err, BLX_E_CONFLICT, "state",
+                     "%s is not confirmed dead on %s in epoch %llu: an instance never runs twice", i->name,
+                     n ? n->name : "its node", (ull)i->epoch);
+  }
+  if (!blx__state_wants_node(i, vm))
+    return blx__fail(err, BLX_E_CONFLICT, "state", "%s does not wait for a node: its restart policy leaves it",
+                     i->name);
+  if (st->data.time_ms < i->not_before_ms)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "%s is not started again for another %llu ms", i->name,
+                     (ull)(i->not_before_ms - st->data.time_ms));
+  return BLX__OK;
+}
+
+static blx__rc has_room(const struct blx__state *st, const struct state_instance *e, uint64_t node_uid,
+                        blx_error *err) {
+  struct blx__placement_node node;
+  if (!blx__state_placement_node(st, node_uid, &node))
+    return blx__fail(err, BLX_E_NOT_FOUND, "state", "the cluster has no node with uid %llu", (ull)node_uid);
+  struct blx__placement_need need = blx__state_need(e->vm->rec);
+  struct blx__placement_verdict v;
+  if (blx__placement_feasible(&node, &need, &v)) return BLX__OK;
+  char text[400];
+  blx__placement_sentence(&node, &need, &v, text, sizeof text);
+  int code = v.obstacle == BLX__PLACEMENT_ROOM ? BLX_E_NO_CAPACITY : BLX_E_CONFLICT;
+  return blx__fail(err, code, "state", "%s cannot go there: %s", e->rec->name, text);
+}
+
+blx__rc blx__state_op_assign(struct blx__state *st, const struct blx_op *op, struct state_answer *out, blx_error *err) {
+  const struct blx_op_assign *o = op->assign;
+  struct state_instance *e = NULL;
+  BLX__TRY(find(st, o->instance_uid, o->expected_epoch, &e, err));
+  BLX__TRY(may_start(st, e, err));
+  BLX__TRY(has_room(st, e, o->node_uid, err));
+  char text[128];
+  blx__str_format(text, sizeof text, "%s builds its runner", blx__state_node(st, o->node_uid)->name);
+  struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_BUILDING, text, NULL);
+  struct blx_instance i = *e->rec;
+  if (i.epoch > 0) i.restarts++;
+  i.epoch++;
+  i.node_uid = o->node_uid;
+  i.dead = 0;
+  i.phase = BLX_PHASE_CREATING;
+  i.reason = &reason;
+  i.report_seq = 0;
+  i.not_before_ms = 0;
+  i.spec_revision = e->vm->rec->spec_revision;
+  blx__state_put_instance(st, &i);
+  out->uid = i.uid;
+  return BLX__OK;
+}
+
+blx__rc blx__state_op_explain(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                              blx_error *err) {
+  const struct blx_op_explain *o = op->explain;
+  struct state_instance *e = NULL;
+  BLX__TRY(find(st, o->instance_uid, o->expected_epoch, &e, err));
+  if (!blx__state_wants_node(e->rec, e->vm->rec))
+    return blx__fail(err, BLX_E_CONFLICT, "state", "%s does not wait for a node", e->rec->name);
+  out->uid = e->rec->uid;
+  if (blx__state_reason_eq(e->rec->reason, o->reason)) return BLX__OK;
+  struct blx_instance i = *e->rec;
+  i.phase = BLX_PHASE_PENDING;
+  i.reason = o->reason;
+  blx__state_put_instance(st, &i);
+  return BLX__OK;
+}

@@ -1,0 +1,258 @@
+/* What users want: configs, VMs, running or stopped, deleted. */
+#include "state/state_int.h"
+
+#include <string.h>
+
+blx__rc blx__state_op_config_put(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                 blx_error *err) {
+  (void)out;
+  const struct blx_op_config_put *o = op->config_put;
+  struct blx__slice text = {o->text.data, o->text.len};
+  uint8_t digest[BLX__SHA256_BYTES];
+  char hex[BLX__SHA256_HEX];
+  blx__sha256(&text, 1, digest);
+  blx__sha256_hex(digest, hex);
+  if (!blx__str_eq(o->sha256, hex))
+    return blx__fail(err, BLX_E_INVALID, "state", "sha256: the text has the digest %s, not %s", hex,
+                     o->sha256 ? o->sha256 : "''");
+  if (blx__state_config(st, hex)) return BLX__OK;
+  if (st->data.configs.count >= BLX__STATE_CONFIGS_MAX && !blx__state_drop_unused_config(st))
+    return blx__fail(err, BLX_E_BUSY, "state", "the cluster keeps %d configs, the most it can, and VMs use all of them",
+                     (int)BLX__STATE_CONFIGS_MAX);
+  struct blx_config draft = BLX_CONFIG_INIT;
+  draft.sha256 = hex;
+  draft.text = o->text;
+  blx__state_put_config(st, &draft);
+  return BLX__OK;
+}
+
+/* ---- create */
+
+static bool instance_name(char out[64], const char *vm, uint32_t ordinal) {
+  return blx__str_format(out, 64, "%s-%u", vm, ordinal);
+}
+
+/* "node2", "node1 and node2", "node1, node2 and 3 more": where instances of a deleted VM still are. */
+static void unconfirmed_nodes(const struct blx__state *st, const struct state_vm *vm, char out[160]) {
+  uint64_t seen[3] = {0};
+  unsigned n = 0, more = 0;
+  BLX__MAP_FOREACH(pos, &vm->instances) {
+    uint64_t uid = ((const struct state_instance *)blx__map_value(pos))->rec->node_uid;
+    bool known = false;
+    for (unsigned i = 0; i < n; i++) known = known || seen[i] == uid;
+    if (known) continue;
+    if (n < BLX__COUNT(seen))
+      seen[n++] = uid;
+    else
+      more++;
+  }
+  size_t len = 0;
+  for (unsigned i = 0; i < n; i++) {
+    const struct blx_node *node = blx__state_node(st, seen[i]);
+    const char *between = i == 0 ? "" : i + 1 == n && !more ? " and " : ", ";
+    blx__str_format(out + len, 160 - len, "%s%.40s", between, node ? node->name : "its node");
+    len += strlen(out + len);
+  }
+  if (more) blx__str_format(out + len, 160 - len, " and %u more instances", more);
+  if (n == 0) blx__str_copy(out, 160, "its nodes");
+}
+
+static blx__rc name_is_free(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
+                            uint32_t replicas, blx_error *err) {
+  const struct state_vm *vm = blx__state_vm_named(st, tenant, spec->name);
+  if (vm && vm->rec->deleting) {
+    char nodes[160];
+    unconfirmed_nodes(st, vm, nodes);
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is being deleted: its name is free when %s confirmed",
+                     spec->name, nodes);
+  }
+  if (vm) return blx__fail(err, BLX_E_EXISTS, "state", "a VM named %s exists already: choose another name", spec->name);
+  const struct state_instance *i = blx__state_instance_named(st, tenant, spec->name);
+  if (i)
+    return blx__fail(err, BLX_E_EXISTS, "state", "%s is the name of an instance of the VM %s: choose another name",
+                     spec->name, i->rec->vm);
+  for (uint32_t ordinal = 1; ordinal <= replicas; ordinal++) {
+    char name[64];
+    BLX__ASSERT(instance_name(name, spec->name, ordinal));
+    if (blx__state_vm_named(st, tenant, name))
+      return blx__fail(err, BLX_E_EXISTS, "state",
+                       "replica %u would be named %s, and a VM has that name: choose another name", ordinal, name);
+  }
+  return BLX__OK;
+}
+
+static blx__rc admissible(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
+                          uint32_t replicas, blx_error *err) {
+  if (!spec || !blx__name_ok(spec->name, 56))
+    return blx__fail(err, BLX_E_INVALID, "state",
+                     "spec.name: a VM's name has at most 56 bytes and must match " BLX__NAME_PATTERN);
+  if (replicas > 1000) return blx__fail(err, BLX_E_INVALID, "state", "spec.replicas: %u is above 1000", replicas);
+  BLX__TRY(blx__placement_strategy_check(spec->strategy, err));
+  bool config = spec->config_sha256 && spec->config_sha256[0];
+  if (config && !blx__state_config(st, spec->config_sha256))
+    return blx__fail(err, BLX_E_NOT_FOUND, "state", "the cluster does not hold the config %s: put it first",
+                     spec->config_sha256);
+  if (st->data.vms.count >= BLX__STATE_VMS_MAX)
+    return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %d VMs, the most it can have",
+                     (int)BLX__STATE_VMS_MAX);
+  if (st->data.instances.count + replicas > BLX__STATE_INSTANCES_MAX)
+    return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %zu of %d instances: %u more do not fit",
+                     st->data.instances.count, (int)BLX__STATE_INSTANCES_MAX, replicas);
+  return name_is_free(st, tenant, spec, replicas, err);
+}
+
+static struct blx_reason unplaced(void) {
+  return blx__state_reason(BLX_REASON_CODE_UNPLACED, "waits for the scheduler to choose a node", NULL);
+}
+
+static struct blx_reason stopped_by_user(void) {
+  return blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "was stopped on request", "start the VM");
+}
+
+static void create_instance(struct blx__state *st, const struct blx_vm *vm, uint32_t ordinal) {
+  struct blx_instance i = BLX_INSTANCE_INIT;
+  struct blx_reason reason = unplaced();
+  char name[64];
+  BLX__ASSERT(instance_name(name, vm->spec->name, ordinal));
+  bool run = vm->desired == BLX_DESIRED_RUNNING;
+  if (!run)
+    reason = blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "is defined and was not started", "start the VM");
+  i.name = name;
+  i.uid = st->data.next_uid++;
+  i.vm = vm->spec->name;
+  i.vm_uid = vm->uid;
+  i.ordinal = ordinal;
+  i.phase = run ? BLX_PHASE_PENDING : BLX_PHASE_STOPPED;
+  i.reason = &reason;
+  i.dead = 1;
+  blx__state_put_instance(st, &i);
+}
+
+blx__rc blx__state_op_vm_create(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                blx_error *err) {
+  const struct blx_op_vm_create *o = op->vm_create;
+  struct blx_vm_spec *spec = o->spec;
+  uint32_t replicas = spec && spec->has_replicas ? spec->replicas : 1;
+  BLX__TRY(admissible(st, op->tenant, spec, replicas, err));
+  struct blx_reason reason = unplaced();
+  struct blx_vm vm = BLX_VM_INIT;
+  vm.uid = st->data.next_uid++;
+  vm.tenant = blx__state_tenant(op->tenant);
+  vm.spec = spec;
+  vm.desired = o->desired == BLX_DESIRED_STOPPED ? BLX_DESIRED_STOPPED : BLX_DESIRED_RUNNING;
+  vm.phase = vm.desired == BLX_DESIRED_STOPPED ? BLX_PHASE_STOPPED : BLX_PHASE_PENDING;
+  vm.reason = vm.desired == BLX_DESIRED_STOPPED ? NULL : &reason;
+  vm.spec_revision = st->data.index;
+  vm.created_ms = st->data.time_ms;
+  blx__state_put_vm(st, &vm);
+  for (uint32_t ordinal = 1; ordinal <= replicas; ordinal++) create_instance(st, &vm, ordinal);
+  struct state_vm *e = blx__state_vm_get(st, vm.uid);
+  BLX__ASSERT(e != NULL && e->instances.count == replicas);
+  if (replicas == 0) STATE_MUST(blx__map_set_u64(&st->data.unsettled, vm.uid, e, NULL));
+  out->uid = vm.uid;
+  return BLX__OK;
+}
+
+/* ---- start, stop, delete */
+
+static blx__rc find(const struct blx__state *st, const struct blx_op *op, const char *name, uint64_t if_revision,
+                    struct state_vm **out, blx_error *err) {
+  struct state_vm *e = blx__state_vm_named(st, op->tenant, name);
+  if (!e) return blx__fail(err, BLX_E_NOT_FOUND, "state", "there is no VM named %s", name && name[0] ? name : "''");
+  if (if_revision && if_revision != e->rec->revision)
+    return blx__fail(err, BLX_E_STALE, "state", "the VM %s has revision %llu, not %llu: read it again", name,
+                     (unsigned long long)e->rec->revision, (unsigned long long)if_revision);
+  *out = e;
+  return BLX__OK;
+}
+
+static void want_running(struct blx__state *st, const struct state_instance *e) {
+  struct blx_instance i = *e->rec;
+  struct blx_reason reason = unplaced();
+  /* One that still shuts down finishes that; its death starts it again. */
+  if (!i.dead) return;
+  if (i.phase == BLX_PHASE_PENDING && i.not_before_ms == 0 && i.failures == 0) return;
+  i.phase = BLX_PHASE_PENDING;
+  i.reason = &reason;
+  i.not_before_ms = 0;
+  i.failures = 0;
+  blx__state_put_instance(st, &i);
+}
+
+static void want_stopped(struct blx__state *st, const struct state_instance *e) {
+  struct blx_instance i = *e->rec;
+  struct blx_reason reason = stopped_by_user();
+  if (!i.dead) reason = blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "was asked to shut down", NULL);
+  int32_t phase = i.dead ? BLX_PHASE_STOPPED : BLX_PHASE_STOPPING;
+  if (i.phase == phase && blx__state_reason_code(i.reason) == BLX_REASON_CODE_STOPPED_BY_USER) return;
+  i.phase = phase;
+  i.reason = &reason;
+  i.not_before_ms = 0;
+  i.failures = 0;
+  blx__state_put_instance(st, &i);
+}
+
+blx__rc blx__state_op_vm_desire(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                blx_error *err) {
+  const struct blx_op_vm_desire *o = op->vm_desire;
+  struct state_vm *e = NULL;
+  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
+  if (e->rec->deleting)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is being deleted: it can be neither started nor stopped",
+                     o->name);
+  if (o->desired != BLX_DESIRED_RUNNING && o->desired != BLX_DESIRED_STOPPED)
+    return blx__fail(err, BLX_E_INVALID, "state", "desired: %d is neither running nor stopped", (int)o->desired);
+  if (e->rec->desired != o->desired) {
+    struct blx_vm draft = *e->rec;
+    draft.desired = o->desired;
+    blx__state_put_vm(st, &draft);
+    STATE_MUST(blx__map_set_u64(&st->data.unsettled, e->rec->uid, e, NULL));
+  }
+  BLX__MAP_FOREACH(pos, &e->instances) {
+    const struct state_instance *i = blx__map_value(pos);
+    if (o->desired == BLX_DESIRED_RUNNING)
+      want_running(st, i);
+    else
+      want_stopped(st, i);
+  }
+  out->uid = e->rec->uid;
+  return BLX__OK;
+}
+
+static void want_removed(struct blx__state *st, struct state_instance *e) {
+  const struct blx_node *n = blx__state_node(st, e->rec->node_uid);
+  if (!n) {
+    blx__state_drop_instance(st, e);
+    return;
+  }
+  char text[128];
+  blx__str_format(text, sizeof text, "was deleted; %s has not confirmed yet", n->name);
+  struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_DELETE_REQUESTED, text, NULL);
+  struct blx_instance i = *e->rec;
+  i.phase = BLX_PHASE_DELETING;
+  i.reason = &reason;
+  i.not_before_ms = 0;
+  blx__state_put_instance(st, &i);
+}
+
+blx__rc blx__state_op_vm_delete(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                blx_error *err) {
+  const struct blx_op_vm_delete *o = op->vm_delete;
+  struct state_vm *e = NULL;
+  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
+  out->uid = e->rec->uid;
+  if (e->rec->deleting) return BLX__OK;
+  struct blx_vm draft = *e->rec;
+  draft.deleting = 1;
+  blx__state_put_vm(st, &draft);
+  STATE_MUST(blx__map_set_u64(&st->data.unsettled, e->rec->uid, e, NULL));
+  uint32_t ordinal = 0;
+  for (;;) {
+    /* Dropping one changes the map, so the place is found anew each time. */
+    const struct blx_instance *i = blx__state_instance_after(st, e->rec->uid, ordinal);
+    if (!i) break;
+    ordinal = i->ordinal;
+    want_removed(st, blx__state_instance_get(st, i->uid));
+  }
+  return BLX__OK;
+}

@@ -1,0 +1,167 @@
+#include "state/state_int.h"
+
+#include <string.h>
+
+uint64_t blx__state_index(const struct blx__state *st) {
+  return st->data.index;
+}
+
+uint64_t blx__state_time_ms(const struct blx__state *st) {
+  return st->data.time_ms;
+}
+
+const char *blx__state_cluster_id(const struct blx__state *st) {
+  return st->data.cluster_id;
+}
+
+const char *blx__state_cluster_name(const struct blx__state *st) {
+  return st->data.cluster_name;
+}
+
+struct blx__state_counts blx__state_counts(const struct blx__state *st) {
+  const struct state_data *d = &st->data;
+  return (struct blx__state_counts){.nodes = (uint32_t)d->nodes.count,
+                                    .vms = (uint32_t)d->vms.count,
+                                    .instances = (uint32_t)d->instances.count,
+                                    .running = d->running};
+}
+
+/* ---- one record */
+
+static const struct blx_node *node_rec(const struct state_node *e) {
+  return e ? e->rec : NULL;
+}
+
+static const struct blx_vm *vm_rec(const struct state_vm *e) {
+  return e ? e->rec : NULL;
+}
+
+static const struct blx_instance *instance_rec(const struct state_instance *e) {
+  return e ? e->rec : NULL;
+}
+
+const struct blx_node *blx__state_node(const struct blx__state *st, uint64_t uid) {
+  return node_rec(blx__state_node_get(st, uid));
+}
+
+const struct blx_node *blx__state_node_by_name(const struct blx__state *st, const char *name) {
+  uint8_t key[STATE_NAME_KEY_MAX];
+  size_t n = blx__state_name_key(key, NULL, name);
+  return node_rec(blx__map_get(&st->data.node_names, key, n));
+}
+
+const struct blx_vm *blx__state_vm(const struct blx__state *st, uint64_t uid) {
+  return vm_rec(blx__state_vm_get(st, uid));
+}
+
+const struct blx_vm *blx__state_vm_by_name(const struct blx__state *st, const char *tenant, const char *name) {
+  return vm_rec(blx__state_vm_named(st, tenant, name));
+}
+
+const struct blx_instance *blx__state_instance(const struct blx__state *st, uint64_t uid) {
+  return instance_rec(blx__state_instance_get(st, uid));
+}
+
+const struct blx_instance *blx__state_instance_by_name(const struct blx__state *st, const char *tenant,
+                                                       const char *name) {
+  return instance_rec(blx__state_instance_named(st, tenant, name));
+}
+
+const struct blx_config *blx__state_config(const struct blx__state *st, const char *sha256) {
+  if (!sha256 || !sha256[0]) return NULL;
+  const struct state_config *c = blx__map_get_str(&st->data.configs, sha256);
+  return c ? c->rec : NULL;
+}
+
+const struct blx_vm *blx__state_vm_lookup(const struct blx__state *st, const char *tenant, const char *name) {
+  const struct blx_vm *vm = blx__state_vm_by_name(st, tenant, name);
+  if (vm) return vm;
+  const struct state_instance *i = blx__state_instance_named(st, tenant, name);
+  return i ? i->vm->rec : NULL;
+}
+
+/* ---- iteration */
+
+/* The first value with a key above @key; the shortest key above one is that key and a NUL. */
+static void *after(const struct blx__map *m, const uint8_t *key, size_t n) {
+  struct blx__map_pos pos = blx__map_seek(m, key, n);
+  if (!pos.node) return NULL;
+  size_t found_n = 0;
+  const void *found = blx__map_key(pos, &found_n);
+  if (found_n == n && memcmp(found, key, n) == 0) pos = blx__map_next(m, pos);
+  return pos.node ? blx__map_value(pos) : NULL;
+}
+
+static void *after_uid(const struct blx__map *m, uint64_t uid) {
+  uint8_t key[16];
+  blx__state_pair_key(key, uid, 0);
+  return after(m, key, 8);
+}
+
+const struct blx_node *blx__state_node_after(const struct blx__state *st, const char *name) {
+  uint8_t key[STATE_NAME_KEY_MAX];
+  size_t n = blx__state_name_key(key, NULL, name);
+  return node_rec(after(&st->data.node_names, key, n));
+}
+
+const struct blx_node *blx__state_node_after_uid(const struct blx__state *st, uint64_t uid) {
+  return node_rec(after_uid(&st->data.nodes, uid));
+}
+
+const struct blx_vm *blx__state_vm_after(const struct blx__state *st, const char *tenant, const char *name) {
+  uint8_t key[STATE_NAME_KEY_MAX];
+  size_t n = blx__state_name_key(key, tenant, name);
+  const struct blx_vm *vm = vm_rec(after(&st->data.vm_names, key, n));
+  return vm && blx__str_eq(vm->tenant, blx__state_tenant(tenant)) ? vm : NULL;
+}
+
+const struct blx_vm *blx__state_vm_after_uid(const struct blx__state *st, uint64_t uid) {
+  return vm_rec(after_uid(&st->data.vms, uid));
+}
+
+const struct blx_instance *blx__state_instance_after(const struct blx__state *st, uint64_t vm_uid, uint32_t ordinal) {
+  const struct state_vm *vm = blx__state_vm_get(st, vm_uid);
+  return vm ? instance_rec(after_uid(&vm->instances, ordinal)) : NULL;
+}
+
+const struct blx_instance *blx__state_instance_on_node_after(const struct blx__state *st, uint64_t node_uid,
+                                                             uint64_t instance_uid) {
+  const struct state_node *n = blx__state_node_get(st, node_uid);
+  return n ? instance_rec(after_uid(&n->instances, instance_uid)) : NULL;
+}
+
+const struct blx_instance *blx__state_waiting_after(const struct blx__state *st, uint64_t due_ms, uint64_t uid) {
+  uint8_t key[16];
+  return instance_rec(after(&st->data.waiting, key, blx__state_pair_key(key, due_ms, uid)));
+}
+
+/* ---- for placement */
+
+bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct blx__placement_node *out) {
+  const struct state_node *e = blx__state_node_get(st, uid);
+  if (!e) return false;
+  const struct blx_node *n = e->rec;
+  *out = (struct blx__placement_node){
+      .uid = n->uid,
+      .name = n->name,
+      .vcpus = n->capacity ? n->capacity->vcpus : 0,
+      .memory_mib = n->capacity ? n->capacity->memory_mib : 0,
+      .allocated_vcpus = e->vcpus,
+      .allocated_memory_mib = e->memory_mib,
+      .hypervisors = n->hypervisors,
+      .n_hypervisors = n->n_hypervisors,
+      .labels = n->labels,
+      .n_labels = n->n_labels,
+      .cordoned = n->cordoned != 0,
+  };
+  return true;
+}
+
+struct blx__placement_need blx__state_need(const struct blx_vm *vm) {
+  const struct blx_vm_spec *s = vm->spec;
+  return (struct blx__placement_need){.vcpus = s->vcpus,
+                                      .memory_mib = s->memory_mib,
+                                      .hypervisor = s->hypervisor,
+                                      .selector = s->node_selector,
+                                      .n_selector = s->n_node_selector};
+}

@@ -1,0 +1,335 @@
+#include "state/state_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *blx__state_tenant(const char *tenant) {
+  return tenant && tenant[0] ? tenant : "default";
+}
+
+size_t blx__state_name_key(uint8_t key[STATE_NAME_KEY_MAX], const char *tenant, const char *name) {
+  const char *t = blx__state_tenant(tenant);
+  size_t tn = strnlen(t, STATE_TENANT_MAX + 1), nn = name ? strnlen(name, 128) : 0;
+  BLX__ASSERT(tn + 1 + nn <= STATE_NAME_KEY_MAX);
+  memcpy(key, t, tn);
+  key[tn] = 0;
+  if (nn) memcpy(key + tn + 1, name, nn);
+  return tn + 1 + nn;
+}
+
+size_t blx__state_pair_key(uint8_t key[16], uint64_t a, uint64_t b) {
+  for (unsigned i = 0; i < 8; i++) {
+    key[i] = (uint8_t)(a >> (56 - 8 * i));
+    key[8 + i] = (uint8_t)(b >> (56 - 8 * i));
+  }
+  return 16;
+}
+
+/* ---- look up */
+
+struct state_node *blx__state_node_get(const struct blx__state *st, uint64_t uid) {
+  return blx__map_get_u64(&st->data.nodes, uid);
+}
+
+struct state_vm *blx__state_vm_get(const struct blx__state *st, uint64_t uid) {
+  return blx__map_get_u64(&st->data.vms, uid);
+}
+
+struct state_instance *blx__state_instance_get(const struct blx__state *st, uint64_t uid) {
+  return blx__map_get_u64(&st->data.instances, uid);
+}
+
+static void *named(const struct blx__map *m, const char *tenant, const char *name) {
+  uint8_t key[STATE_NAME_KEY_MAX];
+  size_t n = blx__state_name_key(key, tenant, name);
+  return blx__map_get(m, key, n);
+}
+
+struct state_vm *blx__state_vm_named(const struct blx__state *st, const char *tenant, const char *name) {
+  return named(&st->data.vm_names, tenant, name);
+}
+
+struct state_instance *blx__state_instance_named(const struct blx__state *st, const char *tenant, const char *name) {
+  return named(&st->data.instance_names, tenant, name);
+}
+
+static void set_named(struct blx__map *m, const char *tenant, const char *name, void *value) {
+  uint8_t key[STATE_NAME_KEY_MAX];
+  size_t n = blx__state_name_key(key, tenant, name);
+  void *old = NULL;
+  STATE_MUST(blx__map_set(m, key, n, value, &old));
+  BLX__ASSERT(old == NULL);
+}
+
+static void remove_named(struct blx__map *m, const char *tenant, const char *name, const void *value) {
+  uint8_t key[STATE_NAME_KEY_MAX];
+  size_t n = blx__state_name_key(key, tenant, name);
+  BLX__ASSERT(blx__map_remove(m, key, n) == value);
+}
+
+static void set_uid(struct blx__map *m, uint64_t uid, void *value) {
+  STATE_MUST(blx__map_set_u64(m, uid, value, NULL));
+}
+
+static void *zeroed(size_t n) {
+  void *p = calloc(1, n);
+  STATE_MUST(p != NULL);
+  return p;
+}
+
+static void *owned(const struct blx__msg_desc *desc, const void *draft) {
+  void *rec = NULL;
+  STATE_MUST(blx__msg_own(desc, draft, &rec, NULL).code == 0);
+  return rec;
+}
+
+/* ---- indexes of instances */
+
+bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm) {
+  if (!i->dead || vm->desired != BLX_DESIRED_RUNNING || vm->deleting) return false;
+  return i->phase == BLX_PHASE_PENDING || (i->phase == BLX_PHASE_FAILED && i->not_before_ms != 0);
+}
+
+static void link_instance(struct blx__state *st, struct state_instance *e) {
+  const struct blx_instance *i = e->rec;
+  const struct blx_vm_spec *spec = e->vm->rec->spec;
+  if (i->node_uid) {
+    struct state_node *n = blx__state_node_get(st, i->node_uid);
+    BLX__ASSERT(n != NULL);
+    set_uid(&n->instances, i->uid, e);
+    n->vcpus += i->dead ? 0 : spec->vcpus;
+    n->memory_mib += i->dead ? 0 : spec->memory_mib;
+    n->live += i->dead ? 0 : 1;
+  }
+  e->waiting = blx__state_wants_node(i, e->vm->rec);
+  if (e->waiting) {
+    uint8_t key[16];
+    e->due_ms = i->not_before_ms;
+    STATE_MUST(blx__map_set(&st->data.waiting, key, blx__state_pair_key(key, e->due_ms, i->uid), e, NULL));
+  }
+  st->data.running += i->phase == BLX_PHASE_RUNNING;
+}
+
+static void unlink_instance(struct blx__state *st, struct state_instance *e) {
+  const struct blx_instance *i = e->rec;
+  const struct blx_vm_spec *spec = e->vm->rec->spec;
+  if (i->node_uid) {
+    struct state_node *n = blx__state_node_get(st, i->node_uid);
+    BLX__ASSERT(n != NULL && (i->dead || (n->live > 0 && n->memory_mib >= spec->memory_mib)));
+    blx__map_remove_u64(&n->instances, i->uid);
+    n->vcpus -= i->dead ? 0 : spec->vcpus;
+    n->memory_mib -= i->dead ? 0 : spec->memory_mib;
+    n->live -= i->dead ? 0 : 1;
+  }
+  if (e->waiting) {
+    uint8_t key[16];
+    blx__map_remove(&st->data.waiting, key, blx__state_pair_key(key, e->due_ms, i->uid));
+    e->waiting = false;
+  }
+  st->data.running -= i->phase == BLX_PHASE_RUNNING;
+}
+
+static void touch_share(struct blx__state *st, uint64_t node_uid) {
+  struct state_node *n = node_uid ? blx__state_node_get(st, node_uid) : NULL;
+  if (n) n->share_revision = ++st->share_counter;
+}
+
+static bool same_assignment(const struct blx_instance *a, const struct blx_instance *b) {
+  return a->node_uid == b->node_uid && a->epoch == b->epoch && !a->dead == !b->dead;
+}
+
+/* ---- put */
+
+void blx__state_put_node(struct blx__state *st, const struct blx_node *draft) {
+  struct blx_node copy = *draft;
+  if (!st->quiet) copy.revision = st->data.index;
+  struct blx_node *rec = owned(blx__desc_node(), &copy);
+  struct state_node *e = blx__state_node_get(st, rec->uid);
+  bool fresh = e == NULL;
+  if (fresh) {
+    e = zeroed(sizeof *e);
+    set_uid(&st->data.nodes, rec->uid, e);
+    set_named(&st->data.node_names, NULL, rec->name, e);
+    e->share_revision = ++st->share_counter;
+  } else {
+    BLX__ASSERT(blx__str_eq(e->rec->name, rec->name));
+    blx__msg_free_owned(e->rec);
+  }
+  e->rec = rec;
+  blx__state_event_node(st, fresh ? BLX_EVENT_TYPE_CREATED : BLX_EVENT_TYPE_CHANGED, rec);
+}
+
+static void use_config(struct blx__state *st, const struct blx_vm *vm, bool used) {
+  const char *sha256 = vm->spec->config_sha256;
+  if (!sha256 || !sha256[0]) return;
+  struct state_config *c = blx__map_get_str(&st->data.configs, sha256);
+  BLX__ASSERT(c != NULL && (used || c->vms > 0));
+  c->vms += used ? 1 : 0;
+  c->vms -= used ? 0 : 1;
+  if (c->vms > 0) return;
+  blx__map_remove_str(&st->data.configs, sha256);
+  blx__msg_free_owned(c->rec);
+  free(c);
+}
+
+static void put_new_vm(struct blx__state *st, struct blx_vm *rec) {
+  struct state_vm *e = zeroed(sizeof *e);
+  e->rec = rec;
+  set_uid(&st->data.vms, rec->uid, e);
+  set_named(&st->data.vm_names, rec->tenant, rec->spec->name, e);
+  use_config(st, rec, true);
+  blx__state_event_vm(st, BLX_EVENT_TYPE_CREATED, rec);
+}
+
+void blx__state_put_vm(struct blx__state *st, const struct blx_vm *draft) {
+  struct blx_vm copy = *draft;
+  if (!st->quiet) copy.revision = st->data.index;
+  struct blx_vm *rec = owned(blx__desc_vm(), &copy);
+  struct state_vm *e = blx__state_vm_get(st, rec->uid);
+  if (!e) {
+    put_new_vm(st, rec);
+    return;
+  }
+  struct blx_vm *old = e->rec;
+  bool intent = old->desired != rec->desired || !old->deleting != !rec->deleting;
+  /* Whether an instance waits depends on the VM: take them out under the old record, back in under the new one. */
+  if (intent) {
+    BLX__MAP_FOREACH(pos, &e->instances) unlink_instance(st, blx__map_value(pos));
+  }
+  e->rec = rec;
+  if (intent) {
+    BLX__MAP_FOREACH(pos, &e->instances) {
+      struct state_instance *i = blx__map_value(pos);
+      link_instance(st, i);
+      touch_share(st, i->rec->node_uid);
+    }
+  }
+  blx__msg_free_owned(old);
+  blx__state_event_vm(st, BLX_EVENT_TYPE_CHANGED, rec);
+}
+
+static struct state_instance *new_instance(struct blx__state *st, struct blx_instance *rec) {
+  struct state_instance *e = zeroed(sizeof *e);
+  e->rec = rec;
+  e->vm = blx__state_vm_get(st, rec->vm_uid);
+  BLX__ASSERT(e->vm != NULL);
+  set_uid(&st->data.instances, rec->uid, e);
+  set_named(&st->data.instance_names, e->vm->rec->tenant, rec->name, e);
+  set_uid(&e->vm->instances, rec->ordinal, e);
+  touch_share(st, rec->node_uid);
+  return e;
+}
+
+void blx__state_put_instance(struct blx__state *st, const struct blx_instance *draft) {
+  struct state_instance *e = blx__state_instance_get(st, draft->uid);
+  struct blx_instance copy = *draft;
+  if (!st->quiet) {
+    copy.revision = st->data.index;
+    if (!e || e->rec->phase != draft->phase) copy.phase_since_ms = st->data.time_ms;
+  }
+  struct blx_instance *rec = owned(blx__desc_instance(), &copy);
+  bool fresh = e == NULL;
+  if (fresh) {
+    e = new_instance(st, rec);
+  } else {
+    struct blx_instance *old = e->rec;
+    BLX__ASSERT(rec->epoch >= old->epoch);
+    unlink_instance(st, e);
+    e->rec = rec;
+    if (!same_assignment(old, rec)) {
+      touch_share(st, old->node_uid);
+      touch_share(st, rec->node_uid);
+    }
+    blx__msg_free_owned(old);
+  }
+  link_instance(st, e);
+  set_uid(&st->data.unsettled, e->vm->rec->uid, e->vm);
+  blx__state_event_instance(st, fresh ? BLX_EVENT_TYPE_CREATED : BLX_EVENT_TYPE_CHANGED, e);
+}
+
+void blx__state_put_instance_seq(struct blx__state *st, struct state_instance *e, uint64_t seq) {
+  (void)st;
+  struct blx_instance copy = *e->rec;
+  copy.report_seq = seq;
+  struct blx_instance *rec = owned(blx__desc_instance(), &copy);
+  blx__msg_free_owned(e->rec);
+  e->rec = rec;
+}
+
+void blx__state_put_config(struct blx__state *st, const struct blx_config *draft) {
+  struct state_config *e = zeroed(sizeof *e);
+  struct blx_config copy = *draft;
+  if (!st->quiet) copy.revision = st->data.index;
+  e->rec = owned(blx__desc_config(), &copy);
+  void *old = NULL;
+  STATE_MUST(blx__map_set_str(&st->data.configs, e->rec->sha256, e, &old));
+  BLX__ASSERT(old == NULL);
+}
+
+/* ---- drop */
+
+void blx__state_drop_instance(struct blx__state *st, struct state_instance *e) {
+  struct state_vm *vm = e->vm;
+  blx__state_event_instance(st, BLX_EVENT_TYPE_DELETED, e);
+  unlink_instance(st, e);
+  touch_share(st, e->rec->node_uid);
+  blx__map_remove_u64(&st->data.instances, e->rec->uid);
+  remove_named(&st->data.instance_names, vm->rec->tenant, e->rec->name, e);
+  blx__map_remove_u64(&vm->instances, e->rec->ordinal);
+  set_uid(&st->data.unsettled, vm->rec->uid, vm);
+  blx__msg_free_owned(e->rec);
+  free(e);
+}
+
+void blx__state_drop_vm(struct blx__state *st, struct state_vm *e) {
+  BLX__ASSERT(e->instances.count == 0);
+  blx__state_event_vm(st, BLX_EVENT_TYPE_DELETED, e->rec);
+  blx__map_remove_u64(&st->data.vms, e->rec->uid);
+  blx__map_remove_u64(&st->data.unsettled, e->rec->uid);
+  remove_named(&st->data.vm_names, e->rec->tenant, e->rec->spec->name, e);
+  use_config(st, e->rec, false);
+  blx__msg_free_owned(e->rec);
+  free(e);
+}
+
+bool blx__state_drop_unused_config(struct blx__state *st) {
+  struct state_config *oldest = NULL;
+  BLX__MAP_FOREACH(pos, &st->data.configs) {
+    struct state_config *c = blx__map_value(pos);
+    if (c->vms == 0 && (!oldest || c->rec->revision < oldest->rec->revision)) oldest = c;
+  }
+  if (!oldest) return false;
+  blx__map_remove_str(&st->data.configs, oldest->rec->sha256);
+  blx__msg_free_owned(oldest->rec);
+  free(oldest);
+  return true;
+}
+
+void blx__state_data_free(struct state_data *d) {
+  BLX__MAP_FOREACH(pos, &d->nodes) {
+    struct state_node *n = blx__map_value(pos);
+    blx__map_clear(&n->instances);
+    blx__msg_free_owned(n->rec);
+    free(n);
+  }
+  BLX__MAP_FOREACH(pos, &d->vms) {
+    struct state_vm *vm = blx__map_value(pos);
+    blx__map_clear(&vm->instances);
+    blx__msg_free_owned(vm->rec);
+    free(vm);
+  }
+  BLX__MAP_FOREACH(pos, &d->instances) {
+    struct state_instance *i = blx__map_value(pos);
+    blx__msg_free_owned(i->rec);
+    free(i);
+  }
+  BLX__MAP_FOREACH(pos, &d->configs) {
+    struct state_config *c = blx__map_value(pos);
+    blx__msg_free_owned(c->rec);
+    free(c);
+  }
+  BLX__MAP_FOREACH(pos, &d->keys) blx__msg_free_owned(blx__map_value(pos));
+  struct blx__map *maps[] = {&d->nodes,   &d->vms,  &d->instances,   &d->node_names, &d->vm_names, &d->instance_names,
+                             &d->configs, &d->keys, &d->keys_by_age, &d->waiting,    &d->unsettled};
+  for (size_t m = 0; m < BLX__COUNT(maps); m++) blx__map_clear(maps[m]);
+}

@@ -1,0 +1,225 @@
+/* A snapshot: for each record four bytes of length, little-endian, and a snapshot_record; the head first, then nodes,
+ * configs, VMs, instances and keys, each in the order of its map; a length of zero ends it, so that one cut between two
+ * records is noticed. */
+#include "state/state_int.h"
+#include "schema/validate.h"
+
+#include <string.h>
+
+enum {
+  FORMAT = 1,
+  RECORD_SCRATCH_BYTES = 1 << 20,
+};
+#define DIGEST_BYTES_MAX ((size_t)1 << 30)
+
+/* ---- write */
+
+static bool add_length(struct blx__buf *out, uint32_t n) {
+  uint8_t le[4] = {(uint8_t)n, (uint8_t)(n >> 8), (uint8_t)(n >> 16), (uint8_t)(n >> 24)};
+  return blx__buf_add(out, le, sizeof le);
+}
+
+static blx__rc no_room(const struct blx__buf *out, blx_error *err) {
+  return blx__fail(err, BLX_E_BUSY, "state", "the state does not fit into a snapshot of %zu bytes", out->max);
+}
+
+static blx__rc add_record(struct blx__buf *out, const struct blx_snapshot_record *r, blx_error *err) {
+  size_t at = out->len;
+  if (!add_length(out, 0)) return no_room(out, err);
+  blx_error why = {0};
+  if (blx__msg_encode(blx__desc_snapshot_record(), r, out, &why).code != 0) {
+    if (out->max - out->len < RECORD_SCRATCH_BYTES) return no_room(out, err);
+    return blx__fail(err, BLX_E_INTERNAL, "state", "a record cannot be written: %s", why.message);
+  }
+  uint32_t n = (uint32_t)(out->len - at - 4);
+  for (unsigned i = 0; i < 4; i++) out->data[at + i] = (uint8_t)(n >> (8 * i));
+  return BLX__OK;
+}
+
+static blx__rc write_head(const struct state_data *d, struct blx__buf *out, blx_error *err) {
+  struct blx_snapshot_head head = BLX_SNAPSHOT_HEAD_INIT;
+  struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
+  head.format = FORMAT;
+  head.cluster_id = d->cluster_id;
+  head.cluster_name = d->cluster_name;
+  head.index = d->index;
+  head.time_ms = d->time_ms;
+  head.next_uid = d->next_uid;
+  head.next_node_uid = d->next_node_uid;
+  r.head = &head;
+  return add_record(out, &r, err);
+}
+
+static blx__rc write_all(const struct state_data *d, struct blx__buf *out, blx_error *err) {
+  BLX__TRY(write_head(d, out, err));
+  BLX__MAP_FOREACH(pos, &d->nodes) {
+    struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
+    r.node = ((struct state_node *)blx__map_value(pos))->rec;
+    BLX__TRY(add_record(out, &r, err));
+  }
+  BLX__MAP_FOREACH(pos, &d->configs) {
+    struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
+    r.config = ((struct state_config *)blx__map_value(pos))->rec;
+    BLX__TRY(add_record(out, &r, err));
+  }
+  BLX__MAP_FOREACH(pos, &d->vms) {
+    struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
+    r.vm = ((struct state_vm *)blx__map_value(pos))->rec;
+    BLX__TRY(add_record(out, &r, err));
+  }
+  BLX__MAP_FOREACH(pos, &d->instances) {
+    struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
+    r.instance = ((struct state_instance *)blx__map_value(pos))->rec;
+    BLX__TRY(add_record(out, &r, err));
+  }
+  BLX__MAP_FOREACH(pos, &d->keys) {
+    struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
+    r.idempotency = blx__map_value(pos);
+    BLX__TRY(add_record(out, &r, err));
+  }
+  return add_length(out, 0) ? BLX__OK : no_room(out, err);
+}
+
+blx__rc blx__state_snapshot(const struct blx__state *st, struct blx__buf *out, blx_error *err) {
+  if (st->fatal[0]) return blx__fail(err, BLX_E_FATAL, "state", "%s", st->fatal);
+  size_t before = out->len;
+  blx__rc rc = write_all(&st->data, out, err);
+  if (rc.code != 0) out->len = before;
+  return rc;
+}
+
+blx__rc blx__state_digest(const struct blx__state *st, uint8_t out[BLX__SHA256_BYTES], blx_error *err) {
+  struct blx__buf b;
+  blx__buf_init(&b, DIGEST_BYTES_MAX);
+  blx__rc rc = blx__state_snapshot(st, &b, err);
+  if (rc.code == 0) {
+    struct blx__slice all = {b.data, b.len};
+    blx__sha256(&all, 1, out);
+  }
+  blx__buf_free(&b);
+  return rc;
+}
+
+/* ---- read */
+
+static blx__rc damaged(blx_error *err, const char *what) {
+  return blx__fail(err, BLX_E_CORRUPT, "state", "the snapshot is damaged: %s", what);
+}
+
+static blx__rc read_head(struct blx__state *st, const struct blx_snapshot_head *h, blx_error *err) {
+  struct state_data *d = &st->data;
+  if (h->format != FORMAT)
+    return blx__fail(err, BLX_E_UNSUPPORTED, "state", "the snapshot has format %u, this version reads %d: upgrade it",
+                     h->format, FORMAT);
+  blx__str_copy(d->cluster_id, sizeof d->cluster_id, h->cluster_id ? h->cluster_id : "");
+  blx__str_copy(d->cluster_name, sizeof d->cluster_name, h->cluster_name ? h->cluster_name : "");
+  d->index = h->index;
+  d->time_ms = h->time_ms;
+  d->next_uid = h->next_uid;
+  d->next_node_uid = h->next_node_uid;
+  if (d->next_uid == 0 || d->next_node_uid == 0) return damaged(err, "a counter is zero");
+  return BLX__OK;
+}
+
+static blx__rc read_node(struct blx__state *st, const struct blx_node *n, blx_error *err) {
+  if (n->uid == 0 || n->uid >= st->data.next_node_uid || !blx__name_ok(n->name, 63))
+    return damaged(err, "a node has no uid or name");
+  if (blx__state_node_get(st, n->uid) || blx__state_node_by_name(st, n->name))
+    return damaged(err, "a node comes twice");
+  blx__state_put_node(st, n);
+  return BLX__OK;
+}
+
+static blx__rc read_config(struct blx__state *st, const struct blx_config *c, blx_error *err) {
+  if (!c->sha256 || !c->sha256[0] || blx__state_config(st, c->sha256))
+    return damaged(err, "a config comes twice or has no digest");
+  blx__state_put_config(st, c);
+  return BLX__OK;
+}
+
+static blx__rc read_vm(struct blx__state *st, const struct blx_vm *vm, blx_error *err) {
+  if (vm->uid == 0 || vm->uid >= st->data.next_uid || !vm->spec || !blx__name_ok(vm->spec->name, 56))
+    return damaged(err, "a VM has no uid or name");
+  if (!blx__name_ok(vm->tenant, STATE_TENANT_MAX)) return damaged(err, "a VM has no tenant");
+  if (blx__state_vm_get(st, vm->uid) || blx__state_vm_named(st, vm->tenant, vm->spec->name))
+    return damaged(err, "a VM comes twice");
+  const char *sha256 = vm->spec->config_sha256;
+  if (sha256 && sha256[0] && !blx__state_config(st, sha256)) return damaged(err, "the config of a VM is missing");
+  blx__state_put_vm(st, vm);
+  return BLX__OK;
+}
+
+static blx__rc read_instance(struct blx__state *st, const struct blx_instance *i, blx_error *err) {
+  if (i->uid == 0 || i->uid >= st->data.next_uid || !blx__name_ok(i->name, 63) || i->ordinal == 0)
+    return damaged(err, "an instance has no uid or name");
+  struct state_vm *vm = blx__state_vm_get(st, i->vm_uid);
+  if (!vm) return damaged(err, "the VM of an instance is missing");
+  if (i->node_uid && !blx__state_node_get(st, i->node_uid)) return damaged(err, "the node of an instance is missing");
+  if (blx__state_instance_get(st, i->uid) || blx__state_instance_named(st, vm->rec->tenant, i->name) ||
+      blx__map_get_u64(&vm->instances, i->ordinal))
+    return damaged(err, "an instance comes twice");
+  blx__state_put_instance(st, i);
+  return BLX__OK;
+}
+
+static blx__rc read_key(struct blx__state *st, const struct blx_idempotency *k, blx_error *err) {
+  if (!k->key || !k->key[0] || !k->result || blx__map_get_str(&st->data.keys, k->key))
+    return damaged(err, "a request id comes twice or has no answer");
+  blx__state_key_put(st, k);
+  return BLX__OK;
+}
+
+static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool first, blx_error *err) {
+  void *msg = NULL;
+  blx_error why = {0};
+  blx__arena_reset(&st->scratch);
+  if (blx__msg_decode(blx__desc_snapshot_record(), &st->scratch, bytes, &msg, &why).code != 0)
+    return damaged(err, why.message);
+  if (blx__msg_refuse_unknown(blx__desc_snapshot_record(), msg, &why).code != 0)
+    return blx__fail(err, BLX_E_UNSUPPORTED, "state", "the snapshot is of a newer version, upgrade this node: %s",
+                     why.message);
+  const struct blx_snapshot_record *r = msg;
+  int set = !!r->head + !!r->node + !!r->vm + !!r->instance + !!r->config + !!r->idempotency;
+  if (set != 1 || first != (r->head != NULL)) return damaged(err, "its records are not in order");
+  if (r->head) return read_head(st, r->head, err);
+  if (r->node) return read_node(st, r->node, err);
+  if (r->config) return read_config(st, r->config, err);
+  if (r->vm) return read_vm(st, r->vm, err);
+  if (r->instance) return read_instance(st, r->instance, err);
+  return read_key(st, r->idempotency, err);
+}
+
+static blx__rc read_all(struct blx__state *st, struct blx__slice in, blx_error *err) {
+  for (bool first = true;; first = false) {
+    if (in.len < 4) return damaged(err, "it ends too early");
+    uint32_t n =
+        (uint32_t)in.data[0] | (uint32_t)in.data[1] << 8 | (uint32_t)in.data[2] << 16 | (uint32_t)in.data[3] << 24;
+    in.data += 4;
+    in.len -= 4;
+    if (n == 0) break;
+    if (n > in.len) return damaged(err, "a record is cut");
+    BLX__TRY(read_record(st, (struct blx__slice){in.data, n}, first, err));
+    in.data += n;
+    in.len -= n;
+  }
+  if (in.len > 0) return damaged(err, "something follows its end");
+  if (st->data.next_uid == 0) return damaged(err, "it has no head");
+  return BLX__OK;
+}
+
+blx__rc blx__state_restore(struct blx__state *st, struct blx__slice snapshot, blx_error *err) {
+  struct state_data before = st->data;
+  st->data = (struct state_data){0};
+  st->quiet = true;
+  blx__rc rc = read_all(st, snapshot, err);
+  st->quiet = false;
+  blx__map_clear(&st->data.unsettled);
+  if (rc.code != 0) {
+    blx__state_data_free(&st->data);
+    st->data = before;
+    return rc;
+  }
+  blx__state_data_free(&before);
+  blx__state_events_forget(st);
+  return BLX__OK;
+}

@@ -1,0 +1,141 @@
+/* The replicated model of a cluster: nodes, VMs, instances, configs, answers kept for repeated requests. It changes by
+ * committed operations alone (lib/schema/internal.def: `op`), in the order of the log, and is the same on every member:
+ * no clock, no randomness, no I/O. Time is cluster time, stamped by the leader.
+ *
+ * Records are immutable and replaced as a whole. A record that a query returns is borrowed: it is valid until the next
+ * blx__state_apply or blx__state_restore. What goes into an arena is a deep copy and lives as long as the arena.
+ * Out of memory inside apply traps: going on would make this member differ from the others.
+ * Thread: one at a time. */
+#ifndef BLX__STATE_STATE_H
+#define BLX__STATE_STATE_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/digest.h"
+#include "placement/feasible.h"
+#include "schema/internal.h"
+
+enum {
+  BLX__STATE_NODES_MAX = 5000,
+  BLX__STATE_VMS_MAX = 100000,
+  BLX__STATE_INSTANCES_MAX = 100000,
+  BLX__STATE_CONFIGS_MAX = 256,
+  BLX__STATE_KEYS_MAX = 1 << 18, /* idempotency keys */
+  BLX__STATE_EVENTS_MAX = 8192,  /* events kept for watchers */
+  BLX__STATE_KEY_KEPT_MS = 24 * 3600 * 1000,
+  BLX__STATE_KEY_SAFE_MS = 10 * 60 * 1000, /* a key younger than this is never given up for another */
+  BLX__STATE_BACK_OFF_FIRST_MS = 1000,
+  BLX__STATE_BACK_OFF_MAX_MS = 300 * 1000,
+  BLX__STATE_STEADY_MS = 600 * 1000, /* so long Running, and the failures before are forgotten */
+};
+
+struct blx__state;
+
+struct blx__state_options {
+  uint32_t keys_max; /* 0: BLX__STATE_KEYS_MAX; the same on every member, smaller in tests only */
+  /* Each event, from blx__state_end, in order; the event is borrowed during the call. NULL allowed. */
+  void (*on_event)(void *user, const struct blx_event *event);
+  void *user;
+};
+
+/* An empty state, waiting for op_cluster_init. NULL when memory is out. @options NULL: all defaults. */
+struct blx__state *blx__state_new(const struct blx__state_options *options);
+void blx__state_free(struct blx__state *st); /* NULL allowed */
+
+/* ---- the state machine, as consensus drives it */
+
+/* A log entry begins. @index rises with each. Cluster time becomes the larger of @time_ms and what it was. */
+void blx__state_begin(struct blx__state *st, uint64_t index, uint64_t time_ms);
+
+/* Apply one operation. @result, unless NULL, receives the encoded op_result, a refusal too. An operation that cannot be
+ * decoded, is unknown or carries unknown fields changes nothing and makes the state fatal. */
+void blx__state_apply(struct blx__state *st, struct blx__slice op, struct blx__buf *result);
+
+/* The entry is done; its events go out. */
+void blx__state_end(struct blx__state *st);
+
+/* NULL, or why this member must be poisoned: nothing was applied since. Ask after each blx__state_end. */
+const char *blx__state_fatal(const struct blx__state *st);
+
+/* Append everything to @out: records with a length before each, in one order. @out is unchanged on failure.
+ * Errors: BUSY (it does not fit @out->max), FATAL, INTERNAL. */
+blx__rc blx__state_snapshot(const struct blx__state *st, struct blx__buf *out, blx_error *err) BLX__MUST;
+
+/* Replace everything by a snapshot; events before it are forgotten. Errors: CORRUPT, UNSUPPORTED (written by a newer
+ * version); the state is then untouched. */
+blx__rc blx__state_restore(struct blx__state *st, struct blx__slice snapshot, blx_error *err) BLX__MUST;
+
+/* SHA-256 over the snapshot's bytes: equal on members that applied the same. Errors: as snapshot. */
+blx__rc blx__state_digest(const struct blx__state *st, uint8_t out[BLX__SHA256_BYTES], blx_error *err) BLX__MUST;
+
+/* ---- queries */
+
+uint64_t blx__state_index(const struct blx__state *st);         /* of the last entry begun; 0: none */
+uint64_t blx__state_time_ms(const struct blx__state *st);       /* cluster time */
+const char *blx__state_cluster_id(const struct blx__state *st); /* "" before op_cluster_init */
+const char *blx__state_cluster_name(const struct blx__state *st);
+
+struct blx__state_counts {
+  uint32_t nodes, vms, instances, running; /* running: instances whose phase is Running */
+};
+struct blx__state_counts blx__state_counts(const struct blx__state *st);
+
+/* One record, or NULL. @tenant NULL or "": default. */
+const struct blx_node *blx__state_node(const struct blx__state *st, uint64_t uid);
+const struct blx_node *blx__state_node_by_name(const struct blx__state *st, const char *name);
+const struct blx_vm *blx__state_vm(const struct blx__state *st, uint64_t uid);
+const struct blx_vm *blx__state_vm_by_name(const struct blx__state *st, const char *tenant, const char *name);
+const struct blx_instance *blx__state_instance(const struct blx__state *st, uint64_t uid);
+const struct blx_instance *blx__state_instance_by_name(const struct blx__state *st, const char *tenant,
+                                                       const char *name);
+const struct blx_config *blx__state_config(const struct blx__state *st, const char *sha256);
+
+/* The VM of that name, else the one whose instance has it; NULL: neither. */
+const struct blx_vm *blx__state_vm_lookup(const struct blx__state *st, const char *tenant, const char *name);
+
+/* Iteration without an iterator: the record after the given key, or NULL past the end. Begin with NULL or 0. */
+const struct blx_node *blx__state_node_after(const struct blx__state *st, const char *name);
+const struct blx_node *blx__state_node_after_uid(const struct blx__state *st, uint64_t uid);
+const struct blx_vm *blx__state_vm_after(const struct blx__state *st, const char *tenant, const char *name);
+const struct blx_vm *blx__state_vm_after_uid(const struct blx__state *st, uint64_t uid);
+const struct blx_instance *blx__state_instance_after(const struct blx__state *st, uint64_t vm_uid, uint32_t ordinal);
+const struct blx_instance *blx__state_instance_on_node_after(const struct blx__state *st, uint64_t node_uid,
+                                                             uint64_t instance_uid);
+
+/* Instances that wait for the scheduler, by the time they are due (not_before_ms), then uid; from the first after
+ * (@due_ms, @uid) on. (0, 0) gives the first. NULL past the end. */
+const struct blx_instance *blx__state_waiting_after(const struct blx__state *st, uint64_t due_ms, uint64_t uid);
+
+/* The node as placement sees it, allocations counted: those of instances not confirmed dead. Borrowed like a record.
+ * False: no such node. */
+bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct blx__placement_node *out);
+
+/* What an instance of @vm needs of a node. Borrowed from @vm. */
+struct blx__placement_need blx__state_need(const struct blx_vm *vm);
+
+/* ---- views: records as callers see them, deep copies in @arena. Errors: INVALID (arena's limit), NOMEM, NOT_FOUND. */
+
+/* The VM with its instances by ordinal, their node names, and how many run. */
+blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_vm **out,
+                           blx_error *err) BLX__MUST;
+
+/* The node with what is allocated on it; status and leader stay for the caller to fill. */
+blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_node **out,
+                             blx_error *err) BLX__MUST;
+
+/* The share of a node: one assignment for each instance that is its, by uid. @out: array in @arena. */
+blx__rc blx__state_share(const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,
+                         struct blx_assignment ***out, size_t *n, blx_error *err) BLX__MUST;
+
+/* Rises whenever the share of that node changes, by a restore too. This member's own count, 0: no such node. */
+uint64_t blx__state_share_revision(const struct blx__state *st, uint64_t node_uid);
+
+/* ---- events */
+
+/* Call @fn with each event after @since_index, oldest first.
+ * Errors: STALE (older ones were dropped: read everything again, then watch from the index of that reading). */
+blx__rc blx__state_events_since(const struct blx__state *st, uint64_t since_index,
+                                void (*fn)(void *user, const struct blx_event *event), void *user,
+                                blx_error *err) BLX__MUST;
+
+#endif

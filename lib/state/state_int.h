@@ -1,0 +1,144 @@
+/* Inside lib/state: entries, indexes, and how operations change them. */
+#ifndef BLX__STATE_STATE_INT_H
+#define BLX__STATE_STATE_INT_H
+
+#include "base/map.h"
+#include "schema/codec.h"
+#include "state/state.h"
+
+enum {
+  STATE_TENANT_MAX = 56,
+  STATE_NAME_KEY_MAX = 2 * 128,  /* tenant, NUL, name */
+  STATE_SCRATCH_BYTES = 4 << 20, /* one decoded operation; an encoded one has 64 KiB */
+  STATE_EXPIRE_PER_OP = 64,      /* old keys dropped by one operation, so that none takes long */
+};
+
+struct state_vm;
+
+/* Entries are stable while their object lives; the record inside is replaced. */
+struct state_node {
+  struct blx_node *rec;
+  struct blx__map instances;  /* uid -> state_instance, dead ones too */
+  uint64_t vcpus, memory_mib; /* of the instances not dead */
+  uint32_t live;              /* how many those are */
+  uint64_t share_revision;
+};
+
+struct state_instance {
+  struct blx_instance *rec;
+  struct state_vm *vm;
+  bool waiting; /* in data.waiting under due_ms */
+  uint64_t due_ms;
+};
+
+struct state_vm {
+  struct blx_vm *rec;
+  struct blx__map instances; /* ordinal -> state_instance */
+};
+
+struct state_config {
+  struct blx_config *rec;
+  uint32_t vms; /* how many VMs use it */
+};
+
+/* What a snapshot holds, and the indexes over it. */
+struct state_data {
+  char cluster_id[33], cluster_name[57];
+  uint64_t index, time_ms, next_uid, next_node_uid;
+  struct blx__map nodes, vms, instances;                /* uid -> entry */
+  struct blx__map node_names, vm_names, instance_names; /* name key -> entry */
+  struct blx__map configs;                              /* digest -> entry */
+  struct blx__map keys;                                 /* tenant/request_id -> struct blx_idempotency */
+  struct blx__map keys_by_age;                          /* time, index, key -> the same */
+  struct blx__map waiting;                              /* due, uid -> state_instance */
+  struct blx__map unsettled;                            /* uid -> state_vm whose phase must be worked out again */
+  uint32_t running;
+};
+
+struct state_events {
+  struct blx_event **ring;  /* BLX__STATE_EVENTS_MAX places */
+  uint64_t first, next;     /* running numbers; place = number % max */
+  uint64_t dropped_index;   /* highest index of which events were dropped */
+  struct blx_event **entry; /* of the log entry being applied: at most what one entry's operations can change */
+  size_t entry_count, entry_room;
+};
+
+struct blx__state {
+  struct state_data data;
+  struct state_events events;
+  struct blx__state_options options;
+  struct blx__arena scratch;
+  bool quiet; /* restoring: no events */
+  uint64_t share_counter;
+  char fatal[256];
+};
+
+/* Memory inside apply: there is no way on without it. */
+#define STATE_MUST(cond) BLX__ASSERT(cond)
+
+/* ---- keys of maps; each returns the length */
+const char *blx__state_tenant(const char *tenant); /* "" and NULL: default */
+size_t blx__state_name_key(uint8_t key[STATE_NAME_KEY_MAX], const char *tenant, const char *name);
+size_t blx__state_pair_key(uint8_t key[16], uint64_t a, uint64_t b);
+
+/* ---- entries */
+struct state_node *blx__state_node_get(const struct blx__state *st, uint64_t uid);
+struct state_vm *blx__state_vm_get(const struct blx__state *st, uint64_t uid);
+struct state_vm *blx__state_vm_named(const struct blx__state *st, const char *tenant, const char *name);
+struct state_instance *blx__state_instance_get(const struct blx__state *st, uint64_t uid);
+struct state_instance *blx__state_instance_named(const struct blx__state *st, const char *tenant, const char *name);
+
+/* Put a record: @draft is deep-copied, new or in place of the one with its uid; its revision becomes the index, indexes
+ * follow, an event goes out. What a draft points to may belong to the record it replaces. */
+void blx__state_put_node(struct blx__state *st, const struct blx_node *draft);
+void blx__state_put_vm(struct blx__state *st, const struct blx_vm *draft);
+void blx__state_put_instance(struct blx__state *st, const struct blx_instance *draft);
+/* Only report_seq changes: nobody outside sees it. */
+void blx__state_put_instance_seq(struct blx__state *st, struct state_instance *e, uint64_t seq);
+void blx__state_put_config(struct blx__state *st, const struct blx_config *draft);
+void blx__state_drop_instance(struct blx__state *st, struct state_instance *e);
+void blx__state_drop_vm(struct blx__state *st, struct state_vm *e);
+bool blx__state_drop_unused_config(struct blx__state *st); /* the oldest one; false: none */
+void blx__state_data_free(struct state_data *d);
+
+/* True if the scheduler shall find a node for it, now or when it is due. */
+bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm);
+
+/* ---- phases and reasons */
+struct blx_reason blx__state_reason(int32_t code, const char *text, const char *unblock);
+bool blx__state_reason_eq(const struct blx_reason *a, const struct blx_reason *b);
+int32_t blx__state_reason_code(const struct blx_reason *r);
+/* Work out the phase of each VM whose instances changed; a deleted one without instances goes. */
+void blx__state_settle(struct blx__state *st);
+
+/* ---- events */
+void blx__state_event_node(struct blx__state *st, int32_t type, const struct blx_node *n);
+void blx__state_event_vm(struct blx__state *st, int32_t type, const struct blx_vm *vm);
+void blx__state_event_instance(struct blx__state *st, int32_t type, const struct state_instance *e);
+bool blx__state_events_init(struct state_events *ev);
+void blx__state_events_free(struct state_events *ev);
+void blx__state_events_flush(struct blx__state *st);
+void blx__state_events_forget(struct blx__state *st);
+
+/* ---- idempotency keys */
+struct state_request {
+  const char *key; /* "": the operation has none */
+  struct blx_bytes digest;
+};
+/* The stored answer of the same request, or NULL. Errors: CONFLICT (another request under that key), BUSY (no room). */
+blx__rc blx__state_key_find(struct blx__state *st, const struct state_request *r, const struct blx_op_result **out,
+                            blx_error *err) BLX__MUST;
+void blx__state_key_put(struct blx__state *st, const struct blx_idempotency *draft);
+
+/* ---- operations: each checks everything before it changes anything */
+struct state_answer {
+  uint64_t uid;
+  uint64_t stale[64];
+  size_t n_stale;
+};
+typedef blx__rc state_op_fn(struct blx__state *st, const struct blx_op *op, struct state_answer *out, blx_error *err);
+state_op_fn blx__state_op_cluster_init, blx__state_op_node_join, blx__state_op_node_register, blx__state_op_node_voter,
+    blx__state_op_node_cordon, blx__state_op_config_put, blx__state_op_vm_create, blx__state_op_vm_desire,
+    blx__state_op_vm_delete, blx__state_op_assign, blx__state_op_explain, blx__state_op_report;
+
+#endif

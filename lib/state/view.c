@@ -1,0 +1,101 @@
+/* Records as callers and agents see them. */
+#include "state/state_int.h"
+
+static blx__rc no_room(blx_error *err, const struct blx__arena *arena) {
+  return blx__fail(err, BLX_E_NOMEM, "state", "the answer does not fit into %zu bytes", arena->limit_bytes);
+}
+
+static blx__rc no_node(blx_error *err, uint64_t uid) {
+  return blx__fail(err, BLX_E_NOT_FOUND, "state", "the cluster has no node with uid %llu", (unsigned long long)uid);
+}
+
+/* Drafts of the instances, pointing into the records, with the names of their nodes. */
+static struct blx_instance **instance_drafts(const struct blx__state *st, const struct state_vm *vm,
+                                             struct blx__arena *arena, uint32_t *running) {
+  size_t n = vm->instances.count, at = 0;
+  struct blx_instance *drafts = blx__arena_alloc(arena, (n + 1) * sizeof *drafts);
+  struct blx_instance **list = blx__arena_alloc(arena, (n + 1) * sizeof *list);
+  if (!drafts || !list) return NULL;
+  BLX__MAP_FOREACH(pos, &vm->instances) {
+    const struct state_instance *i = blx__map_value(pos);
+    const struct blx_node *node = blx__state_node(st, i->rec->node_uid);
+    drafts[at] = *i->rec;
+    drafts[at].node = node ? node->name : NULL;
+    *running += i->rec->phase == BLX_PHASE_RUNNING;
+    list[at] = &drafts[at];
+    at++;
+  }
+  BLX__ASSERT(at == n);
+  return list;
+}
+
+blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_vm **out,
+                           blx_error *err) {
+  const struct state_vm *vm = blx__state_vm_get(st, uid);
+  if (!vm) return blx__fail(err, BLX_E_NOT_FOUND, "state", "there is no VM with uid %llu", (unsigned long long)uid);
+  struct blx_vm draft = *vm->rec;
+  draft.running = 0;
+  draft.instances = instance_drafts(st, vm, arena, &draft.running);
+  draft.n_instances = vm->instances.count;
+  if (!draft.instances) return no_room(err, arena);
+  void *copy = NULL;
+  BLX__TRY(blx__msg_copy(blx__desc_vm(), arena, &draft, &copy, err));
+  *out = copy;
+  return BLX__OK;
+}
+
+blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_node **out,
+                             blx_error *err) {
+  const struct state_node *n = blx__state_node_get(st, uid);
+  if (!n) return no_node(err, uid);
+  struct blx_resources allocated = BLX_RESOURCES_INIT;
+  allocated.vcpus = n->vcpus > UINT32_MAX ? UINT32_MAX : (uint32_t)n->vcpus;
+  allocated.memory_mib = n->memory_mib;
+  struct blx_node draft = *n->rec;
+  draft.allocated = &allocated;
+  draft.instances = n->live;
+  void *copy = NULL;
+  BLX__TRY(blx__msg_copy(blx__desc_node(), arena, &draft, &copy, err));
+  *out = copy;
+  return BLX__OK;
+}
+
+static blx__rc assignment(const struct blx__state *st, const struct state_instance *i, struct blx__arena *arena,
+                          struct blx_assignment **out, blx_error *err) {
+  const struct blx_vm *vm = i->vm->rec;
+  const struct blx_config *config = blx__state_config(st, vm->spec->config_sha256);
+  struct blx_assignment draft = BLX_ASSIGNMENT_INIT;
+  draft.instance = i->rec->name;
+  draft.instance_uid = i->rec->uid;
+  draft.epoch = i->rec->epoch;
+  draft.spec = vm->spec;
+  draft.desired = vm->desired;
+  draft.remove = vm->deleting;
+  if (config) draft.config = config->text;
+  draft.dead = i->rec->dead;
+  void *copy = NULL;
+  BLX__TRY(blx__msg_copy(blx__desc_assignment(), arena, &draft, &copy, err));
+  *out = copy;
+  return BLX__OK;
+}
+
+blx__rc blx__state_share(const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,
+                         struct blx_assignment ***out, size_t *n, blx_error *err) {
+  const struct state_node *node = blx__state_node_get(st, node_uid);
+  if (!node) return no_node(err, node_uid);
+  struct blx_assignment **list = blx__arena_alloc(arena, (node->instances.count + 1) * sizeof(struct blx_assignment *));
+  if (!list) return no_room(err, arena);
+  size_t at = 0;
+  BLX__MAP_FOREACH(pos, &node->instances) {
+    BLX__TRY(assignment(st, blx__map_value(pos), arena, &list[at], err));
+    at++;
+  }
+  *out = list;
+  *n = at;
+  return BLX__OK;
+}
+
+uint64_t blx__state_share_revision(const struct blx__state *st, uint64_t node_uid) {
+  const struct state_node *n = blx__state_node_get(st, node_uid);
+  return n ? n->share_revision : 0;
+}

@@ -1,0 +1,62 @@
+/* A state under test, and one line per operation. */
+#ifndef BLX_TESTS_STATE_SUPPORT_H
+#define BLX_TESTS_STATE_SUPPORT_H
+
+#include "schema/codec.h"
+#include "state/state.h"
+#include <check.h>
+
+struct t {
+  struct blx__state *st;
+  uint64_t index, time_ms;
+  struct blx__arena arena;     /* of the last answer */
+  struct blx_op_result result; /* of the last operation */
+  const char *request_id, *tenant;
+  const char *digest; /* of the request, 32 bytes at most */
+};
+
+void t_open(struct t *t, uint32_t keys_max);
+void t_open_cluster(struct t *t, unsigned nodes); /* initialised, nodes node1.. with 8 vCPUs and 1024 MiB each */
+void t_close(struct t *t);
+
+/* Apply in an entry of its own; returns the code. */
+int t_apply(struct t *t, const struct blx_op *op);
+int t_apply_bytes(struct t *t, const void *bytes, size_t n);
+
+int t_init(struct t *t);
+int t_join(struct t *t, const char *name, uint32_t vcpus, uint64_t memory_mib);
+int t_cordon(struct t *t, const char *name, bool cordoned);
+int t_config(struct t *t, const char *text, char sha256[65]);
+struct blx_vm_spec t_spec(const char *name, uint32_t replicas);
+int t_create(struct t *t, const struct blx_vm_spec *spec, int32_t desired);
+int t_create_named(struct t *t, const char *name, uint32_t replicas);
+int t_desire(struct t *t, const char *name, int32_t desired);
+int t_delete(struct t *t, const char *name);
+int t_assign(struct t *t, const char *instance, uint64_t node_uid); /* with the epoch it has */
+int t_explain(struct t *t, const char *instance, int32_t code, const char *text);
+
+/* One report of the instance's node, in its epoch, with the next sequence number. */
+struct t_seen {
+  int32_t phase, code;
+  const char *text;
+  bool dead, gone, has_exit;
+  int32_t exit_status;
+};
+int t_report(struct t *t, const char *instance, struct t_seen seen);
+int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t epoch, uint64_t seq,
+                struct t_seen seen);
+
+const struct blx_instance *t_instance(const struct t *t, const char *name);
+const struct blx_vm *t_vm(const struct t *t, const char *name);
+
+/* Recompute every index from the records and compare; capacity; phases. Fails the test that calls it. */
+void t_check_indexes(const struct t *t);
+
+#define T_SHALL(expected, call)                                                                             \
+  do {                                                                                                      \
+    int t_code_ = (call);                                                                                   \
+    ck_assert_msg(t_code_ == (expected), "code %d: %s", t_code_, t.result.message ? t.result.message : ""); \
+  } while (0)
+#define T_SAYS(text_expected) ck_assert_str_eq(t.result.message, text_expected)
+
+#endif

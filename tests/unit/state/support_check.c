@@ -1,0 +1,69 @@
+/* The indexes of a state against those that a restore builds from its records alone. */
+#include "support.h"
+
+#include "state/state_int.h"
+#include <string.h>
+
+static void same_keys(const struct blx__map *a, const struct blx__map *b, const char *what) {
+  ck_assert_msg(a->count == b->count, "%s: %zu entries, %zu from the records", what, a->count, b->count);
+  struct blx__map_pos other = blx__map_seek(b, NULL, 0);
+  BLX__MAP_FOREACH(pos, a) {
+    size_t an = 0, bn = 0;
+    const void *ak = blx__map_key(pos, &an), *bk = blx__map_key(other, &bn);
+    ck_assert_msg(an == bn && memcmp(ak, bk, an) == 0, "%s: a key differs", what);
+    other = blx__map_next(b, other);
+  }
+}
+
+static void same_nodes(const struct blx__state *a, const struct blx__state *b) {
+  BLX__MAP_FOREACH(pos, &a->data.nodes) {
+    const struct state_node *x = blx__map_value(pos);
+    const struct state_node *y = blx__map_get_u64(&b->data.nodes, x->rec->uid);
+    ck_assert_uint_eq(x->vcpus, y->vcpus);
+    ck_assert_uint_eq(x->memory_mib, y->memory_mib);
+    ck_assert_uint_eq(x->live, y->live);
+    same_keys(&x->instances, &y->instances, "instances of a node");
+    ck_assert_uint_le(x->memory_mib, x->rec->capacity->memory_mib);
+    ck_assert_uint_le(x->vcpus, x->rec->capacity->vcpus);
+  }
+}
+
+static void same_vms(const struct blx__state *a, const struct blx__state *b) {
+  BLX__MAP_FOREACH(pos, &a->data.vms) {
+    const struct state_vm *x = blx__map_value(pos);
+    const struct state_vm *y = blx__map_get_u64(&b->data.vms, x->rec->uid);
+    same_keys(&x->instances, &y->instances, "instances of a VM");
+    ck_assert_msg(!x->rec->deleting || x->instances.count > 0, "a deleted VM without instances stayed");
+  }
+}
+
+void t_check_indexes(const struct t *t) {
+  struct blx__buf bytes;
+  blx__buf_init(&bytes, 64 << 20);
+  ck_assert_int_eq(blx__state_snapshot(t->st, &bytes, NULL).code, 0);
+  struct blx__state *fresh = blx__state_new(NULL);
+  blx_error err = {0};
+  ck_assert_msg(blx__state_restore(fresh, (struct blx__slice){bytes.data, bytes.len}, &err).code == 0, "%s",
+                err.message);
+  const struct state_data *a = &t->st->data, *b = &fresh->data;
+  same_keys(&a->nodes, &b->nodes, "nodes");
+  same_keys(&a->vms, &b->vms, "vms");
+  same_keys(&a->instances, &b->instances, "instances");
+  same_keys(&a->node_names, &b->node_names, "node names");
+  same_keys(&a->vm_names, &b->vm_names, "vm names");
+  same_keys(&a->instance_names, &b->instance_names, "instance names");
+  same_keys(&a->configs, &b->configs, "configs");
+  same_keys(&a->keys, &b->keys, "request ids");
+  same_keys(&a->keys_by_age, &b->keys_by_age, "request ids by age");
+  same_keys(&a->waiting, &b->waiting, "waiting");
+  ck_assert_uint_eq(a->unsettled.count, 0);
+  ck_assert_uint_eq(a->running, b->running);
+  same_nodes(t->st, fresh);
+  same_vms(t->st, fresh);
+  BLX__MAP_FOREACH(pos, &a->configs) {
+    const struct state_config *c = blx__map_value(pos);
+    ck_assert_uint_eq(c->vms, ((const struct state_config *)blx__map_get_str(&b->configs, c->rec->sha256))->vms);
+  }
+  blx__state_free(fresh);
+  blx__buf_free(&bytes);
+}

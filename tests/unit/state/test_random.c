@@ -1,0 +1,157 @@
+/* Random operations from a seed: what must hold after every one of them. */
+#include "../harness.h"
+#include "support.h"
+
+#include <string.h>
+
+enum { STEPS = 1500, SEEDS = 4, NODES = 4, VMS = 4, REPLICAS = 3 };
+
+struct world {
+  struct t t;
+  struct t twin; /* the same operations; thrown away and restored from a snapshot now and then */
+  uint64_t random;
+  uint64_t epochs[4096]; /* by instance uid */
+  uint64_t epoch_max;
+  unsigned deleted_vms, refused_for_room;
+};
+
+static uint64_t draw(struct world *w, uint64_t below) {
+  w->random = blx__mix64(w->random);
+  return w->random % below;
+}
+
+static const char *vm_name(struct world *w) {
+  static const char *const names[VMS] = {"a", "b", "a-1", "c"};
+  return names[draw(w, VMS)];
+}
+
+static const char *instance_name(struct world *w, char out[32]) {
+  blx__str_format(out, 32, "%s-%u", vm_name(w), (unsigned)draw(w, REPLICAS) + 1);
+  return out;
+}
+
+static void random_report(struct world *w, struct t *t, const struct blx_instance *i) {
+  static const int32_t codes[] = {BLX_REASON_CODE_NONE,         BLX_REASON_CODE_EXITED,
+                                  BLX_REASON_CODE_CRASHED,      BLX_REASON_CODE_BOOTING,
+                                  BLX_REASON_CODE_BUILD_FAILED, BLX_REASON_CODE_NODE_RESTARTED};
+  uint64_t r = draw(w, 1000000);
+  struct t_seen seen = {.phase = (int32_t)(r % 10),
+                        .code = codes[r / 10 % 6],
+                        .dead = r / 100 % 3 == 0,
+                        .gone = r / 1000 % 5 == 0,
+                        .has_exit = r / 10000 % 2,
+                        .exit_status = (int32_t)(r / 100000) - 2};
+  if (i)
+    t_report_as(t, r % 17 ? i->node_uid : 1, i->uid, i->epoch - (r % 23 == 0), i->report_seq + r % 3, seen);
+  else
+    t_report_as(t, 1, r, 1, 1, seen);
+}
+
+static void random_op(struct world *w, struct t *t) {
+  char name[32];
+  const struct blx_instance *i = t_instance(t, instance_name(w, name));
+  switch (i || draw(w, 2) ? draw(w, 10) : 0) {
+  case 0: {
+    struct blx_vm_spec spec = t_spec(vm_name(w), (uint32_t)draw(w, REPLICAS + 1));
+    spec.memory_mib = 64 + 64 * (uint32_t)draw(w, 8);
+    spec.restart_policy = (int32_t)draw(w, 3);
+    spec.strategy = draw(w, 10) ? (int32_t)draw(w, 2) : BLX_STRATEGY_DATA_LOCALITY;
+    t_create(t, &spec, draw(w, 4) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED);
+    return;
+  }
+  case 1: t_delete(t, draw(w, 3) ? "none" : vm_name(w)); return;
+  case 2: t_desire(t, vm_name(w), (int32_t)draw(w, 2)); return;
+  case 3: t_cordon(t, draw(w, 2) ? "node1" : "node9", draw(w, 2)); return;
+  case 4:
+    if (i) t_explain(t, i->name, BLX_REASON_CODE_NO_ROOM, draw(w, 2) ? "no" : "still no");
+    return;
+  case 5:
+  case 6:
+    if (i) t_assign(t, i->name, draw(w, NODES + 1));
+    return;
+  default: random_report(w, t, i); return;
+  }
+}
+
+static void both(struct world *w) {
+  uint32_t vms = blx__state_counts(w->t.st).vms;
+  static const char *const ids[] = {"r1", "r2", "r3", "r4", "r5", "r6"};
+  static const char *const digests[] = {"x", "y"};
+  w->t.request_id = w->twin.request_id = draw(w, 12) ? NULL : ids[draw(w, 6)];
+  w->t.digest = w->twin.digest = digests[draw(w, 2)];
+  w->t.time_ms = w->twin.time_ms += draw(w, 20) ? draw(w, 3000) : draw(w, 900000);
+  uint64_t random = w->random;
+  random_op(w, &w->t);
+  w->random = random;
+  random_op(w, &w->twin);
+  ck_assert_int_eq(w->t.result.code, w->twin.result.code);
+  w->deleted_vms += blx__state_counts(w->t.st).vms < vms;
+  w->refused_for_room += w->t.result.code == BLX_E_NO_CAPACITY;
+  ck_assert_uint_eq(w->t.index, w->twin.index);
+}
+
+static void restore_twin(struct world *w) {
+  struct blx__buf b;
+  blx__buf_init(&b, 16 << 20);
+  ck_assert_int_eq(blx__state_snapshot(w->t.st, &b, NULL).code, 0);
+  blx__state_free(w->twin.st);
+  struct blx__state_options options = {.keys_max = 5};
+  w->twin.st = blx__state_new(&options);
+  ck_assert_int_eq(blx__state_restore(w->twin.st, (struct blx__slice){b.data, b.len}, NULL).code, 0);
+  blx__buf_free(&b);
+}
+
+static void check(struct world *w) {
+  uint8_t x[BLX__SHA256_BYTES], y[BLX__SHA256_BYTES];
+  ck_assert_ptr_null(blx__state_fatal(w->t.st));
+  ck_assert_int_eq(blx__state_digest(w->t.st, x, NULL).code, 0);
+  ck_assert_int_eq(blx__state_digest(w->twin.st, y, NULL).code, 0);
+  ck_assert_mem_eq(x, y, sizeof x);
+  t_check_indexes(&w->t);
+  t_check_indexes(&w->twin);
+  for (const struct blx_vm *vm = blx__state_vm_after_uid(w->t.st, 0); vm;
+       vm = blx__state_vm_after_uid(w->t.st, vm->uid)) {
+    uint32_t ordinal = 0;
+    for (const struct blx_instance *i; (i = blx__state_instance_after(w->t.st, vm->uid, ordinal));
+         ordinal = i->ordinal) {
+      uint64_t *epoch = &w->epochs[i->uid % 4096];
+      ck_assert_uint_ge(i->epoch, *epoch);
+      ck_assert_uint_le(i->epoch, *epoch + 1);
+      *epoch = i->epoch;
+      if (*epoch > w->epoch_max) w->epoch_max = *epoch;
+      ck_assert(i->dead || i->node_uid != 0);
+    }
+  }
+}
+
+START_TEST(replicas_that_apply_the_same__stay_equal_and_every_rule_holds) {
+  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    static struct world w;
+    memset(&w, 0, sizeof w);
+    w.random = seed;
+    struct t *both_of[] = {&w.t, &w.twin};
+    for (unsigned k = 0; k < 2; k++) {
+      t_open(both_of[k], 5);
+      ck_assert_int_eq(t_init(both_of[k]), 0);
+      for (unsigned n = 1; n <= NODES; n++) {
+        char name[16];
+        blx__str_format(name, sizeof name, "node%u", n);
+        ck_assert_int_eq(t_join(both_of[k], name, 4, 200 * n), 0);
+      }
+    }
+    for (unsigned step = 0; step < STEPS; step++) {
+      both(&w);
+      check(&w);
+      if (draw(&w, 40) == 0) restore_twin(&w);
+    }
+    /* The walk went where it should. */
+    ck_assert_uint_ge(w.epoch_max, 3);
+    ck_assert_uint_ge(w.deleted_vms, 3);
+    ck_assert_uint_ge(w.refused_for_room, 3);
+    t_close(&w.t);
+    t_close(&w.twin);
+  }
+}
+END_TEST
+
+BLX_TEST_MAIN("state/random", replicas_that_apply_the_same__stay_equal_and_every_rule_holds)

@@ -1,0 +1,135 @@
+#include "../harness.h"
+#include "support.h"
+
+static const struct t_seen running = {.phase = BLX_PHASE_RUNNING};
+static const struct t_seen died = {.phase = BLX_PHASE_FAILED, .dead = true, .has_exit = true, .exit_status = 1};
+
+START_TEST(a_vm__is_shown_with_its_instances_their_nodes_and_how_many_run) {
+  struct t t;
+  t_open_cluster(&t, 2);
+  t_create_named(&t, "web", 3);
+  t_assign(&t, "web-2", 2);
+  t_report(&t, "web-2", running);
+  struct blx_vm *vm = NULL;
+  struct blx__arena arena = {.limit_bytes = 1 << 20};
+  ck_assert_int_eq(blx__state_view_vm(t.st, t_vm(&t, "web")->uid, &arena, &vm, NULL).code, 0);
+  t_close(&t);
+  ck_assert_uint_eq(vm->n_instances, 3);
+  ck_assert_uint_eq(vm->running, 1);
+  ck_assert_str_eq(vm->instances[1]->name, "web-2");
+  ck_assert_str_eq(vm->instances[1]->node, "node2");
+  ck_assert_ptr_null(vm->instances[0]->node);
+  blx__arena_free(&arena);
+}
+END_TEST
+
+START_TEST(a_view__that_does_not_fit_the_arena_is_an_error) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  t_create_named(&t, "web", 100);
+  struct blx_vm *vm = NULL;
+  struct blx__arena arena = {.limit_bytes = 4096};
+  ck_assert_int_ne(blx__state_view_vm(t.st, t_vm(&t, "web")->uid, &arena, &vm, NULL).code, 0);
+  ck_assert_int_eq(blx__state_view_vm(t.st, 999, &arena, &vm, NULL).code, BLX_E_NOT_FOUND);
+  ck_assert_ptr_null(vm);
+  blx__arena_free(&arena);
+  t_close(&t);
+}
+END_TEST
+
+START_TEST(a_node__is_shown_with_what_its_living_instances_use) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  t_create_named(&t, "web", 3);
+  t_assign(&t, "web-1", 1);
+  t_assign(&t, "web-2", 1);
+  t_report(&t, "web-2", died);
+  struct blx_node *n = NULL;
+  struct blx__arena arena = {.limit_bytes = 1 << 20};
+  ck_assert_int_eq(blx__state_view_node(t.st, 1, &arena, &n, NULL).code, 0);
+  ck_assert_uint_eq(n->allocated->memory_mib, 128);
+  ck_assert_uint_eq(n->allocated->vcpus, 1);
+  ck_assert_uint_eq(n->instances, 1);
+  ck_assert_int_eq(blx__state_view_node(t.st, 2, &arena, &n, NULL).code, BLX_E_NOT_FOUND);
+  blx__arena_free(&arena);
+  t_close(&t);
+}
+END_TEST
+
+START_TEST(the_share_of_a_node__holds_all_an_agent_needs) {
+  struct t t;
+  t_open_cluster(&t, 2);
+  char sha256[65];
+  t_config(&t, "{ x = 1; }", sha256);
+  struct blx_vm_spec spec = t_spec("web", 3);
+  spec.config_sha256 = sha256;
+  t_create(&t, &spec, BLX_DESIRED_RUNNING);
+  t_assign(&t, "web-1", 1);
+  t_assign(&t, "web-3", 1);
+  t_report(&t, "web-3", died);
+  struct blx_assignment **share = NULL;
+  size_t n = 0;
+  struct blx__arena arena = {.limit_bytes = 1 << 20};
+  ck_assert_int_eq(blx__state_share(t.st, 1, &arena, &share, &n, NULL).code, 0);
+  ck_assert_uint_eq(n, 2);
+  ck_assert_str_eq(share[0]->instance, "web-1");
+  ck_assert_uint_eq(share[0]->epoch, 1);
+  ck_assert_int_eq(share[0]->desired, BLX_DESIRED_RUNNING);
+  ck_assert_mem_eq(share[0]->config.data, "{ x = 1; }", 10);
+  ck_assert_uint_eq(share[0]->spec->memory_mib, 128);
+  ck_assert(!share[0]->dead && !share[0]->remove);
+  ck_assert(share[1]->dead);
+  t_delete(&t, "web");
+  ck_assert_int_eq(blx__state_share(t.st, 1, &arena, &share, &n, NULL).code, 0);
+  ck_assert_uint_eq(n, 2);
+  ck_assert(share[0]->remove && share[1]->remove);
+  ck_assert_int_eq(blx__state_share(t.st, 2, &arena, &share, &n, NULL).code, 0);
+  ck_assert_uint_eq(n, 0);
+  ck_assert_int_eq(blx__state_share(t.st, 3, &arena, &share, &n, NULL).code, BLX_E_NOT_FOUND);
+  blx__arena_free(&arena);
+  t_close(&t);
+}
+END_TEST
+
+START_TEST(the_revision_of_a_share__rises_when_that_share_changes_and_only_then) {
+  struct t t;
+  t_open_cluster(&t, 2);
+  uint64_t one = blx__state_share_revision(t.st, 1), two = blx__state_share_revision(t.st, 2);
+#define ROSE(which, uid)                                  \
+  do {                                                    \
+    uint64_t now_ = blx__state_share_revision(t.st, uid); \
+    ck_assert_uint_gt(now_, which);                       \
+    which = now_;                                         \
+  } while (0)
+  t_create_named(&t, "web", 1);
+  ck_assert_uint_eq(blx__state_share_revision(t.st, 1), one);
+  t_assign(&t, "web-1", 1);
+  ROSE(one, 1);
+  t_report(&t, "web-1", running);
+  ck_assert_uint_eq(blx__state_share_revision(t.st, 1), one);
+  t_desire(&t, "web", BLX_DESIRED_STOPPED);
+  ROSE(one, 1);
+  t_desire(&t, "web", BLX_DESIRED_RUNNING);
+  ROSE(one, 1);
+  t_report(&t, "web-1", died);
+  ROSE(one, 1);
+  ck_assert_uint_eq(blx__state_share_revision(t.st, 2), two);
+  t.time_ms += 5000;
+  t_assign(&t, "web-1", 2);
+  ROSE(one, 1);
+  ROSE(two, 2);
+  t_delete(&t, "web");
+  ROSE(two, 2);
+  t_report(&t, "web-1", (struct t_seen){.phase = BLX_PHASE_STOPPED, .dead = true, .gone = true});
+  ROSE(two, 2);
+  ck_assert_uint_eq(blx__state_share_revision(t.st, 1), one);
+  ck_assert_uint_eq(blx__state_share_revision(t.st, 9), 0);
+#undef ROSE
+  t_close(&t);
+}
+END_TEST
+
+BLX_TEST_MAIN("state/view", a_vm__is_shown_with_its_instances_their_nodes_and_how_many_run,
+              a_view__that_does_not_fit_the_arena_is_an_error, a_node__is_shown_with_what_its_living_instances_use,
+              the_share_of_a_node__holds_all_an_agent_needs,
+              the_revision_of_a_share__rises_when_that_share_changes_and_only_then)
