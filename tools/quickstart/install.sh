@@ -30,4 +30,7 @@ done
 for page in docs/man/*.[1-8]; do
   [ ! -e "$page" ] || put 0644 "$page" "share/man/man${page##*.}"
 done
-[ ! -e daemon/blixardd.service ] || put 0644 daemon/blixardd.service lib/systemd/system
+if [ -e daemon/blixardd.service ]; then
+  install -d "$to/lib/systemd/system"
+  sed -e "s|/usr/local/bin|$prefix/bin|g" daemon/blixardd.service >"$to/lib/systemd/system/blixardd.service"
+fi
