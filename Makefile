@@ -71,7 +71,7 @@ $(B)/obj/%.o: %.c
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_$(subst /,_,$(<D))) -MMD -MP -c $< -o $@
 
 CFLAGS_tools_cli := -Itools/cli
-CFLAGS_lib_node := -DBLX__PREFIX='"$(PREFIX)"'
+CFLAGS_lib_node := -DBLX__PREFIX='"$(PREFIX)"' -DBLX__VERSION='"$(VERSION)"'
 CFLAGS_lib_api := -DBLX__VERSION='"$(VERSION)"'
 
 # ---- libraries

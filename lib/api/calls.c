@@ -1,0 +1,56 @@
+/* The unary calls: one row each. The headers say what they do; the compiler checks that the prototypes agree. */
+#include "api/api_int.h"
+
+#include <stdlib.h>
+
+/* A completion of the public type, carried through the untyped one. */
+#define UNARY(NAME, ID, REQUEST, RESULT, FN)                                                                    \
+  int NAME(blx_client *client, const struct REQUEST *request, struct RESULT **out, blx_error *reterr) {         \
+    void *result = NULL;                                                                                        \
+    if (!out) return blx__api_misuse(reterr, "the place for the result is NULL");                               \
+    int rc = blx__api_call(client, ID, request, &result, reterr);                                               \
+    if (rc == 0) *out = result;                                                                                 \
+    return rc;                                                                                                  \
+  }                                                                                                             \
+  struct NAME##_async_call {                                                                                    \
+    FN done;                                                                                                    \
+    void *user;                                                                                                 \
+  };                                                                                                            \
+  static void NAME##_async_done(void *user, const blx_error *err, void *result) {                               \
+    struct NAME##_async_call call = *(struct NAME##_async_call *)user;                                          \
+    free(user);                                                                                                 \
+    call.done(call.user, err, result);                                                                          \
+  }                                                                                                             \
+  int NAME##_async(blx_client *client, const struct REQUEST *request, FN done, void *user, blx_error *reterr) { \
+    if (!done) return blx__api_misuse(reterr, "the completion is NULL");                                        \
+    struct NAME##_async_call *call = malloc(sizeof *call);                                                      \
+    if (!call) return blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for the call").code;                  \
+    *call = (struct NAME##_async_call){done, user};                                                             \
+    int rc = blx__api_submit(client, ID, request, NAME##_async_done, call, reterr);                             \
+    if (rc != 0) free(call);                                                                                    \
+    return rc;                                                                                                  \
+  }
+
+UNARY(blx_cluster_init, BLX__RPC_CLUSTER_INIT, blx_cluster_init_request, blx_cluster_status, blx_cluster_status_fn)
+UNARY(blx_cluster_join, BLX__RPC_CLUSTER_JOIN, blx_cluster_join_request, blx_cluster_status, blx_cluster_status_fn)
+UNARY(blx_cluster_status_get, BLX__RPC_CLUSTER_STATUS, blx_cluster_status_request, blx_cluster_status,
+      blx_cluster_status_fn)
+UNARY(blx_node_list_get, BLX__RPC_NODE_LIST, blx_node_list_request, blx_node_list, blx_node_list_fn)
+UNARY(blx_vm_create, BLX__RPC_VM_CREATE, blx_vm_create_request, blx_vm, blx_vm_fn)
+UNARY(blx_vm_get, BLX__RPC_VM_GET, blx_vm_name_request, blx_vm, blx_vm_fn)
+UNARY(blx_vm_list_get, BLX__RPC_VM_LIST, blx_vm_list_request, blx_vm_list, blx_vm_list_fn)
+UNARY(blx_vm_start, BLX__RPC_VM_START, blx_vm_name_request, blx_vm, blx_vm_fn)
+UNARY(blx_vm_stop, BLX__RPC_VM_STOP, blx_vm_name_request, blx_vm, blx_vm_fn)
+UNARY(blx_vm_delete, BLX__RPC_VM_DELETE, blx_vm_name_request, blx_vm, blx_vm_fn)
+
+#define FREE(TYPE)                        \
+  void TYPE##_free(struct TYPE *result) { \
+    blx__msg_free_owned(result);          \
+  }
+
+FREE(blx_cluster_status)
+FREE(blx_node_list)
+FREE(blx_vm)
+FREE(blx_vm_list)
+FREE(blx_event)
+FREE(blx_log_chunk)

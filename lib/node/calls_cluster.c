@@ -1,0 +1,212 @@
+/* The calls about the cluster: make it, look at it, join it. */
+#include "node/node_int.h"
+
+#include "base/digest.h"
+#include "io/file.h"
+#include "node/identity.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The nodes by name, with what the leader knows and state does not. */
+static blx__rc view_nodes(struct blx__call *call, struct blx_node ***out, size_t *count, blx_error *err) {
+  struct blx__node *n = call->node;
+  uint64_t leader = n->consensus ? blx__consensus_leader(n->consensus) : 0;
+  uint32_t most = blx__state_counts(n->state).nodes;
+  struct blx_node **nodes = blx__arena_alloc(&call->arena, sizeof *nodes * (most + (size_t)1));
+  if (!nodes) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %u nodes", most);
+  const struct blx_node *node = blx__state_node_after(n->state, NULL);
+  for (; node; node = blx__state_node_after(n->state, node->name)) {
+    BLX__ASSERT(*count < most);
+    struct blx_node *view = NULL;
+    BLX__TRY(blx__state_view_node(n->state, node->uid, &call->arena, &view, err));
+    view->status = (int32_t)blx__lead_status(n, node->uid);
+    view->leader = node->uid == leader;
+    nodes[(*count)++] = view;
+  }
+  *out = nodes;
+  return BLX__OK;
+}
+
+static blx__rc view_status(struct blx__call *call, struct blx_cluster_status *st, blx_error *err) {
+  struct blx__node *n = call->node;
+  struct blx__consensus_status cs;
+  blx__consensus_status(n->consensus, &cs);
+  char *hex = blx__arena_alloc(&call->arena, BLX__SHA256_HEX);
+  if (!hex) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the status");
+  blx__sha256_hex(cs.chain, hex);
+  struct blx__state_counts counts = blx__state_counts(n->state);
+  st->id = n->identity->cluster_id;
+  st->name = n->identity->cluster_name;
+  st->chain = hex;
+  st->term = cs.term;
+  st->index = blx__state_index(n->state);
+  st->time_ms = blx__state_time_ms(n->state);
+  st->vms = counts.vms;
+  st->instances = counts.instances;
+  st->running = counts.running;
+  const struct blx_node *leader = blx__state_node(n->state, blx__consensus_leader(n->consensus));
+  if (leader) st->leader = leader->name;
+  return view_nodes(call, &st->nodes, &st->n_nodes, err);
+}
+
+static void answer_status(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  struct blx_cluster_status st = {.struct_size = sizeof st, .answered_by = n->self->name};
+  blx_error err;
+  if (n->consensus && view_status(call, &st, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, &st);
+}
+
+void blx__handle_cluster_status(struct blx__call *call) {
+  answer_status(call);
+}
+
+void blx__handle_node_list(struct blx__call *call) {
+  struct blx_node_list list = {.struct_size = sizeof list, .index = blx__state_index(call->node->state)};
+  blx_error err;
+  if (view_nodes(call, &list.nodes, &list.n_nodes, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, &list);
+}
+
+/* ---- init */
+
+void blx__handle_cluster_init(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  const struct blx_cluster_init_request *req = call->request;
+  if (n->identity) {
+    blx__call_failf(call, BLX_E_CONFLICT, "this daemon is in cluster \"%s\" already: run `blixard cluster status`",
+                    n->identity->cluster_name);
+    return;
+  }
+  blx_error err;
+  if (blx__member_found(n, req->name, &err).code != 0) {
+    blx__call_fail(call, &err);
+    return;
+  }
+  n->init_call = call;
+}
+
+void blx__init_done(struct blx__node *n) {
+  struct blx__call *call = n->init_call;
+  if (!call || !n->registered) return;
+  n->init_call = NULL;
+  answer_status(call);
+}
+
+/* ---- join, seen from the daemon that is asked to do it */
+
+static void joined(void *user, const blx_error *err, struct blx__slice answer) {
+  (void)answer;
+  struct blx__call *call = user;
+  if (err) {
+    blx__call_fail(call, err);
+    return;
+  }
+  answer_status(call);
+}
+
+static blx__rc accept_uid(struct blx__node *n, struct blx__slice answer, blx_error *err) {
+  void *decoded = NULL;
+  BLX__TRY(blx__msg_decode_owned(blx__desc_member_join_reply(), answer, &decoded, err));
+  struct blx_member_join_reply *reply = decoded;
+  struct blx_identity identity = {.struct_size = sizeof identity, .uid = reply->uid, .name = n->self->name};
+  identity.cluster_id = reply->cluster_id;
+  identity.cluster_name = reply->cluster_name;
+  identity.standing = BLX_STANDING_JOINING;
+  identity.peers = reply->members;
+  identity.n_peers = reply->n_members;
+  void *owned = NULL;
+  blx__rc rc = blx__msg_own(blx__desc_identity(), &identity, &owned, err);
+  blx__msg_free_owned(decoded);
+  BLX__TRY(rc);
+  rc = blx__identity_write(n->data_dir, owned, err);
+  if (rc.code != 0) {
+    blx__msg_free_owned(owned);
+    return rc;
+  }
+  n->identity = owned;
+  return blx__member_start(n, err);
+}
+
+/* A uid was given: start consensus with it, then ask to be made a voter. */
+static void got_uid(void *user, const blx_error *err, struct blx__slice answer) {
+  struct blx__call *call = user;
+  struct blx__node *n = call->node;
+  if (err) {
+    blx__call_fail(call, err);
+    return;
+  }
+  blx_error why;
+  if (n->identity) {
+    blx__call_failf(call, BLX_E_CONFLICT, "this daemon joined a cluster in the meantime: run `blixard cluster status`");
+    return;
+  }
+  if (accept_uid(n, answer, &why).code != 0) {
+    blx__call_fail(call, &why);
+    return;
+  }
+  const char *address = call->row->id == BLX__RPC_CLUSTER_JOIN
+                            ? ((const struct blx_cluster_join_request *)call->request)->address
+                            : ((const struct blx_member_invite_request *)call->request)->address;
+  struct blx_member_ready_request ready = {.struct_size = sizeof ready, .uid = n->uid};
+  if (blx__node_ask(n, address, BLX__RPC_MEMBER_READY, &ready, joined, call, &why).code != 0)
+    blx__call_fail(call, &why);
+}
+
+static void join_at(struct blx__call *call, const char *node_id, const char *address) {
+  struct blx__node *n = call->node;
+  blx_error err;
+  if (node_id && *node_id) n->self->name = blx__arena_strdup(&n->mem, node_id);
+  if (!n->self->name) {
+    blx__call_failf(call, BLX_E_NOMEM, "no memory for the node's name");
+    return;
+  }
+  struct blx_member_join_request req = {.struct_size = sizeof req, .node = n->self};
+  /* The same daemon that asks twice, because the first answer was lost, gets the same uid. */
+  char id[64];
+  (void)blx__str_format(id, sizeof id, "join-%016llx", (unsigned long long)n->self->incarnation);
+  req.request_id = id;
+  if (blx__node_ask(n, address, BLX__RPC_MEMBER_JOIN, &req, got_uid, call, &err).code != 0) blx__call_fail(call, &err);
+}
+
+static void invited(void *user, const blx_error *err, struct blx__slice answer) {
+  (void)answer;
+  struct blx__call *call = user;
+  if (err)
+    blx__call_fail(call, err);
+  else
+    answer_status(call);
+}
+
+void blx__handle_cluster_join(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  const struct blx_cluster_join_request *req = call->request;
+  if (!n->identity) {
+    join_at(call, req->node_id, req->address);
+    return;
+  }
+  struct blx_member_invite_request invite = {.struct_size = sizeof invite, .node_id = req->node_id};
+  invite.address = n->address;
+  blx_error err;
+  if (blx__node_ask(n, req->address, BLX__RPC_MEMBER_INVITE, &invite, invited, call, &err).code != 0)
+    blx__call_fail(call, &err);
+}
+
+void blx__handle_member_invite(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  const struct blx_member_invite_request *req = call->request;
+  if (n->identity) {
+    blx__call_failf(
+        call, BLX_E_CONFLICT,
+        "both daemons are in a cluster already (that one in \"%s\"): a node leaves its cluster with an emptied "
+        "data directory",
+        n->identity->cluster_name);
+    return;
+  }
+  join_at(call, req->node_id, req->address);
+}

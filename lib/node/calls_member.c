@@ -1,0 +1,101 @@
+/* Calls between members, on the leader: a daemon joins, becomes a voter, an agent reports. */
+#include "node/node_int.h"
+
+#include <string.h>
+
+static void answer_join(struct blx__call *call, const struct blx_op_result *result) {
+  struct blx__node *n = call->node;
+  struct blx_member_join_reply reply = {.struct_size = sizeof reply, .uid = result->uid};
+  reply.cluster_id = n->identity->cluster_id;
+  reply.cluster_name = n->identity->cluster_name;
+  blx_error err;
+  if (blx__node_peers(n, &call->arena, &reply.members, &reply.n_members, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, &reply);
+}
+
+void blx__handle_member_join(struct blx__call *call) {
+  const struct blx_member_join_request *req = call->request;
+  if (!req->node) {
+    blx__call_failf(call, BLX_E_INVALID, "node: is required");
+    return;
+  }
+  struct blx_op_node_join join = {.struct_size = sizeof join, .node = req->node};
+  struct blx_op op = {.struct_size = sizeof op, .node_join = &join};
+  blx__call_propose(call, &op, req->request_id, answer_join);
+}
+
+static void answer_empty(struct blx__call *call) {
+  struct blx_empty empty = {.struct_size = sizeof empty};
+  blx__call_answer(call, &empty);
+}
+
+static void voter_noted(struct blx__call *call, const struct blx_op_result *result) {
+  (void)result;
+  answer_empty(call);
+}
+
+static void voter_added(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
+  (void)index;
+  (void)result;
+  struct blx__call *call = user;
+  if (err) {
+    blx__call_fail(call, err);
+    return;
+  }
+  const struct blx_member_ready_request *req = call->request;
+  struct blx_op_node_voter voter = {.struct_size = sizeof voter, .uid = req->uid, .voter = 1};
+  struct blx_op op = {.struct_size = sizeof op, .node_voter = &voter};
+  blx__call_propose(call, &op, NULL, voter_noted);
+}
+
+void blx__handle_member_ready(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  const struct blx_member_ready_request *req = call->request;
+  const struct blx_node *node = blx__state_node(n->state, req->uid);
+  if (!node) {
+    blx__call_failf(call, BLX_E_NOT_FOUND, "no node has uid %llu: join anew with an empty data directory",
+                    (unsigned long long)req->uid);
+    return;
+  }
+  if (node->voter) {
+    answer_empty(call);
+    return;
+  }
+  blx_error err;
+  blx__rc rc = blx__consensus_add_member(n->consensus, req->uid, voter_added, call, &err);
+  if (rc.code != 0) blx__call_fail(call, &err);
+}
+
+static void answer_report(struct blx__call *call, const struct blx_op_result *result) {
+  blx__call_answer(call, result);
+}
+
+static void propose_reports(struct blx__call *call, const struct blx_op_result *registered) {
+  (void)registered;
+  const struct blx_report_request *req = call->request;
+  if (req->n_reports == 0) {
+    struct blx_op_result ok = {.struct_size = sizeof ok, .index = blx__state_index(call->node->state)};
+    blx__call_answer(call, &ok);
+    return;
+  }
+  struct blx_op_report report = {.struct_size = sizeof report, .node_uid = req->node_uid};
+  report.reports = req->reports;
+  report.n_reports = req->n_reports;
+  struct blx_op op = {.struct_size = sizeof op, .report = &report};
+  blx__call_propose(call, &op, NULL, answer_report);
+}
+
+void blx__handle_report(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  const struct blx_report_request *req = call->request;
+  if (req->registration && req->registration->uid == req->node_uid) {
+    struct blx_op_node_register reg = {.struct_size = sizeof reg, .node = req->registration};
+    struct blx_op op = {.struct_size = sizeof op, .node_register = &reg};
+    blx__call_propose(call, &op, NULL, propose_reports);
+    return;
+  }
+  blx__lead_seen(n, req->node_uid, req->incarnation);
+  propose_reports(call, NULL);
+}

@@ -1,0 +1,153 @@
+/* The calls about VMs. A handler runs on the leader (WRITE, READ) with the request decoded; see serve.c for the way
+ * there. */
+#include "node/node_int.h"
+
+#include "base/digest.h"
+#include "schema/validate.h"
+
+#include <string.h>
+
+static const char *tenant_of(const char *tenant) {
+  return tenant && *tenant ? tenant : "default";
+}
+
+/* Answer with the VM as it is now, which is right after the apply that this call waited for. */
+static void answer_vm(struct blx__call *call, const struct blx_vm *vm, const char *name) {
+  if (!vm) {
+    blx__call_failf(call, BLX_E_NOT_FOUND, "there is no VM \"%.64s\": `blixard vm list` shows those there are", name);
+    return;
+  }
+  struct blx_vm *view = NULL;
+  blx_error err;
+  blx__rc rc = blx__state_view_vm(call->node->state, vm->uid, &call->arena, &view, &err);
+  if (rc.code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, view);
+}
+
+static void after_named(struct blx__call *call, const struct blx_op_result *result) {
+  (void)result;
+  const struct blx_vm_name_request *req = call->request;
+  answer_vm(call, blx__state_vm_by_name(call->node->state, req->tenant, req->name), req->name);
+}
+
+static void after_create(struct blx__call *call, const struct blx_op_result *result) {
+  (void)result;
+  const struct blx_vm_create_request *req = call->request;
+  answer_vm(call, blx__state_vm_by_name(call->node->state, req->tenant, req->spec->name), req->spec->name);
+}
+
+/* A deleted VM may be gone with the very entry that deleted it: then the answer is what it was before. */
+static void after_delete(struct blx__call *call, const struct blx_op_result *result) {
+  const struct blx_vm_name_request *req = call->request;
+  const struct blx_vm *vm = blx__state_vm_by_name(call->node->state, req->tenant, req->name);
+  if (vm) {
+    answer_vm(call, vm, req->name);
+    return;
+  }
+  struct blx_vm_spec spec = {.struct_size = sizeof spec, .name = req->name};
+  struct blx_vm gone = {.struct_size = sizeof gone, .uid = result->uid, .spec = &spec, .deleting = 1};
+  gone.tenant = tenant_of(req->tenant);
+  gone.phase = BLX_PHASE_DELETING;
+  gone.revision = result->index;
+  blx__call_answer(call, &gone);
+}
+
+/* What the caller left out is filled in and checked here, once; apply stores the result. */
+static blx__rc admit_spec(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) {
+  if (!req->spec) return blx__fail(err, BLX_E_INVALID, "api", "spec: is required");
+  bool has_config = req->config.len > 0, has_flake = req->spec->flake && *req->spec->flake;
+  BLX__TRY(blx__msg_defaults(blx__desc_vm_create_request(), &call->arena, req, err));
+  BLX__TRY(blx__msg_validate(blx__desc_vm_create_request(), req, err));
+  if (has_config == has_flake)
+    return blx__fail(err, BLX_E_INVALID, "api",
+                     has_config ? "a VM has either a flake or a config, not both: leave one out"
+                                : "a VM needs spec.flake (REF#NAME) or config (the text of a microvm.nix module)");
+  if (has_flake && !strchr(req->spec->flake, '#'))
+    return blx__fail(err, BLX_E_INVALID, "api", "spec.flake: \"%.128s\" has no #NAME at its end", req->spec->flake);
+  BLX__TRY(blx__placement_strategy_check(req->spec->strategy, err));
+  const char *hypervisor = blx__enum_label(blx__enum_hypervisor(), req->spec->hypervisor);
+  return blx__vm_hypervisor_check(hypervisor, req->spec->vcpus, req->spec->memory_mib, err);
+}
+
+static blx__rc put_config(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) {
+  struct blx__slice text = {req->config.data, req->config.len};
+  uint8_t digest[BLX__SHA256_BYTES];
+  char *hex = blx__arena_alloc(&call->arena, BLX__SHA256_HEX);
+  if (!hex) return blx__fail(err, BLX_E_NOMEM, "api", "no memory for the digest of the config");
+  blx__sha256(&text, 1, digest);
+  blx__sha256_hex(digest, hex);
+  req->spec->config_sha256 = hex;
+  struct blx_op_config_put put = {.struct_size = sizeof put, .sha256 = hex, .text = req->config};
+  struct blx_op op = {.struct_size = sizeof op, .config_put = &put, .tenant = req->tenant};
+  op.principal = call->principal;
+  return blx__node_propose(call->node, &op, NULL, NULL, err);
+}
+
+void blx__handle_vm_create(struct blx__call *call) {
+  struct blx_vm_create_request *req = (struct blx_vm_create_request *)(uintptr_t)call->request;
+  blx_error err;
+  blx__rc rc = admit_spec(call, req, &err);
+  /* In front of the VM in the same batch: batches keep the order of proposals. */
+  if (rc.code == 0 && req->config.len > 0) rc = put_config(call, req, &err);
+  if (rc.code != 0) {
+    blx__call_fail(call, &err);
+    return;
+  }
+  struct blx_op_vm_create create = {.struct_size = sizeof create, .spec = req->spec};
+  create.desired = req->stopped ? BLX_DESIRED_STOPPED : BLX_DESIRED_RUNNING;
+  struct blx_op op = {.struct_size = sizeof op, .vm_create = &create, .tenant = req->tenant};
+  blx__call_propose(call, &op, req->request_id, after_create);
+}
+
+void blx__handle_vm_get(struct blx__call *call) {
+  const struct blx_vm_name_request *req = call->request;
+  const char *name = req->name ? req->name : "";
+  answer_vm(call, blx__state_vm_lookup(call->node->state, req->tenant, name), name);
+}
+
+void blx__handle_vm_list(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  const struct blx_vm_list_request *req = call->request;
+  const char *tenant = tenant_of(req->tenant);
+  struct blx_vm_list list = {.struct_size = sizeof list, .index = blx__state_index(n->state)};
+  uint32_t most = blx__state_counts(n->state).vms;
+  list.vms = blx__arena_alloc(&call->arena, sizeof *list.vms * (most + (size_t)1));
+  blx_error err;
+  blx__rc rc = list.vms ? BLX__OK : blx__fail(&err, BLX_E_NOMEM, "node", "no memory for a list of %u VMs", most);
+  const struct blx_vm *vm = blx__state_vm_after(n->state, tenant, NULL);
+  for (; rc.code == 0 && vm; vm = blx__state_vm_after(n->state, tenant, vm->spec->name)) {
+    BLX__ASSERT(list.n_vms < most);
+    rc = blx__state_view_vm(n->state, vm->uid, &call->arena, &list.vms[list.n_vms++], &err);
+  }
+  if (rc.code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, &list);
+}
+
+static void desire(struct blx__call *call, enum blx_desired desired) {
+  const struct blx_vm_name_request *req = call->request;
+  struct blx_op_vm_desire want = {.struct_size = sizeof want, .name = req->name, .desired = desired};
+  want.if_revision = req->if_revision;
+  struct blx_op op = {.struct_size = sizeof op, .vm_desire = &want};
+  op.tenant = tenant_of(req->tenant);
+  blx__call_propose(call, &op, req->request_id, after_named);
+}
+
+void blx__handle_vm_start(struct blx__call *call) {
+  desire(call, BLX_DESIRED_RUNNING);
+}
+
+void blx__handle_vm_stop(struct blx__call *call) {
+  desire(call, BLX_DESIRED_STOPPED);
+}
+
+void blx__handle_vm_delete(struct blx__call *call) {
+  const struct blx_vm_name_request *req = call->request;
+  struct blx_op_vm_delete del = {.struct_size = sizeof del, .name = req->name, .if_revision = req->if_revision};
+  struct blx_op op = {.struct_size = sizeof op, .vm_delete = &del};
+  op.tenant = tenant_of(req->tenant);
+  blx__call_propose(call, &op, req->request_id, after_delete);
+}

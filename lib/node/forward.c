@@ -1,0 +1,93 @@
+/* Calls to other daemons: on a caller's behalf, or our own. One connection to each address, kept. */
+#include "node/node_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct blx__rpc_conn *blx__node_conn(struct blx__node *n, const char *address, blx_error *err) {
+  struct blx__rpc_conn *conn = blx__map_get_str(&n->conns, address);
+  if (conn) return conn;
+  if (n->conns.count >= BLX__NODE_CONNS_MAX) {
+    (void)blx__fail(err, BLX_E_BUSY, "node", "%d connections to other members are open", BLX__NODE_CONNS_MAX);
+    return NULL;
+  }
+  if (blx__rpc_conn_new(n->loop, address, &conn, err).code != 0) return NULL;
+  if (!blx__map_set_str(&n->conns, address, conn, NULL)) {
+    blx__rpc_conn_close(conn, NULL, NULL);
+    (void)blx__fail(err, BLX_E_NOMEM, "node", "no memory for a connection");
+    return NULL;
+  }
+  return conn;
+}
+
+static uint64_t deadline_of(const struct blx__call *call) {
+  uint64_t left = call->rpc ? blx__rpc_call_deadline_ms(call->rpc) : 0;
+  return left > 0 ? left : BLX__NODE_DEADLINE_MS;
+}
+
+static void forwarded(void *user, const struct blx__rpc_result *result) {
+  struct blx__call *call = user;
+  if (result->err) {
+    blx_error err = *result->err;
+    /* The leader went away under the call: whoever asked must not take that for "not done". */
+    if (err.code == BLX_E_UNAVAILABLE && result->maybe_done && call->row->route == BLX__ROUTE_WRITE)
+      err.code = BLX_E_TIMEOUT;
+    else if (err.code == BLX_E_UNAVAILABLE)
+      err.code = BLX_E_NO_LEADER;
+    blx__call_fail(call, &err);
+    return;
+  }
+  blx__call_answer_bytes(call, result->response);
+}
+
+void blx__call_forward(struct blx__call *call, const char *address) {
+  blx_error err;
+  struct blx__rpc_conn *conn = blx__node_conn(call->node, address, &err);
+  const struct blx__rpc_meta meta[] = {{"blixard-forwarded", "1"}, {"blixard-principal", call->principal}};
+  struct blx__rpc_request request = {.path = call->row->path, .body = call->bytes, .deadline_ms = deadline_of(call)};
+  request.meta = meta;
+  request.meta_count = BLX__COUNT(meta);
+  if (!conn || blx__rpc_unary(conn, &request, forwarded, call, NULL, &err).code != 0) blx__call_fail(call, &err);
+}
+
+struct ask {
+  blx__call_done done;
+  void *user;
+};
+
+static void asked(void *user, const struct blx__rpc_result *result) {
+  struct ask ask = *(struct ask *)user;
+  free(user);
+  ask.done(ask.user, result->err, result->response);
+}
+
+blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
+                      blx__call_done done, void *user, blx_error *err) {
+  const struct blx__rpc_row *row = &blx__rpc_rows()[id];
+  struct blx__rpc_conn *conn = blx__node_conn(n, address, err);
+  if (!conn) return (blx__rc){err ? err->code : BLX_E_UNAVAILABLE};
+  struct ask *ask = malloc(sizeof *ask);
+  if (!ask) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a call");
+  *ask = (struct ask){done, user};
+  struct blx__buf bytes;
+  blx__buf_init(&bytes, BLX__NODE_ANSWER_MAX);
+  blx__rc rc = blx__msg_encode(row->request(), request, &bytes, err);
+  struct blx__rpc_request req = {
+      .path = row->path, .body = {bytes.data, bytes.len}, .deadline_ms = BLX__NODE_DEADLINE_MS};
+  if (rc.code == 0) rc = blx__rpc_unary(conn, &req, asked, ask, NULL, err);
+  blx__buf_free(&bytes);
+  if (rc.code != 0) free(ask);
+  return rc;
+}
+
+static void conn_closed(void *user) {
+  blx__node_part_closed(user);
+}
+
+void blx__forward_close(struct blx__node *n) {
+  BLX__MAP_FOREACH(pos, &n->conns) {
+    n->close_waits++;
+    blx__rpc_conn_close(blx__map_value(pos), conn_closed, n);
+  }
+  blx__map_clear(&n->conns);
+}

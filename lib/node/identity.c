@@ -1,0 +1,111 @@
+#include "node/identity.h"
+
+#include "base/digest.h"
+#include "io/file.h"
+#include "schema/codec.h"
+#include "schema/desc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { IDENTITY_MAX = 4 << 20, PATH_BYTES = 256 };
+
+blx__rc blx__identity_lock(const char *dir, int *fd, blx_error *err) {
+  BLX__TRY(blx__dir_make(dir, 0700, err));
+  struct stat st;
+  if (stat(dir, &st) != 0) return blx__fail_errno(err, errno, "node", "cannot look at the data directory %s", dir);
+  if (!S_ISDIR(st.st_mode))
+    return blx__fail(err, BLX_E_INVALID, "node", "%s is not a directory: give another data directory", dir);
+  if (st.st_mode & S_IWOTH)
+    return blx__fail(err, BLX_E_DENIED, "node", "%s may be written by everyone (mode %o): run chmod 0700 on it", dir,
+                     (unsigned)(st.st_mode & 07777));
+  char path[PATH_BYTES];
+  if (!blx__str_format(path, sizeof path, "%s/lock", dir))
+    return blx__fail(err, BLX_E_INVALID, "node", "the path of the data directory is longer than %d bytes",
+                     PATH_BYTES - 16);
+  int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (lock < 0) return blx__fail_errno(err, errno, "node", "cannot open %s", path);
+  if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    int why = errno;
+    close(lock);
+    if (why == EWOULDBLOCK)
+      return blx__fail(err, BLX_E_BUSY, "node",
+                       "another process has the data directory %s: stop it, or give another directory", dir);
+    return blx__fail_errno(err, why, "node", "cannot lock %s", path);
+  }
+  *fd = lock;
+  return BLX__OK;
+}
+
+static blx__rc identity_path(const char *dir, char path[PATH_BYTES], blx_error *err) {
+  if (blx__str_format(path, PATH_BYTES, "%s/identity", dir)) return BLX__OK;
+  return blx__fail(err, BLX_E_INVALID, "node", "the path of the data directory is too long");
+}
+
+/* The file: SHA-256 of the rest, then the encoded record. */
+blx__rc blx__identity_read(const char *dir, struct blx_identity **out, blx_error *err) {
+  char path[PATH_BYTES];
+  BLX__TRY(identity_path(dir, path, err));
+  *out = NULL;
+  struct blx__buf file;
+  blx__buf_init(&file, IDENTITY_MAX);
+  blx_error why;
+  blx__rc rc = blx__file_read(path, IDENTITY_MAX, &file, &why);
+  if (rc.code == BLX_E_NOT_FOUND) {
+    blx__buf_free(&file);
+    return BLX__OK;
+  }
+  if (rc.code != 0) {
+    blx__buf_free(&file);
+    return blx__fail_as(err, &why);
+  }
+  uint8_t digest[BLX__SHA256_BYTES];
+  void *record = NULL;
+  bool whole = file.len >= sizeof digest;
+  struct blx__slice body = {file.data + sizeof digest, whole ? file.len - sizeof digest : 0};
+  if (whole) {
+    blx__sha256(&body, 1, digest);
+    whole = memcmp(digest, file.data, sizeof digest) == 0;
+  }
+  if (whole) whole = blx__msg_decode_owned(blx__desc_identity(), body, &record, &why).code == 0;
+  blx__buf_free(&file);
+  if (!whole)
+    return blx__fail(err, BLX_E_CORRUPT, "node",
+                     "%s is damaged: restore it from a backup, or empty the data directory and join as a new node",
+                     path);
+  *out = record;
+  return BLX__OK;
+}
+
+blx__rc blx__identity_write(const char *dir, const struct blx_identity *identity, blx_error *err) {
+  char path[PATH_BYTES];
+  BLX__TRY(identity_path(dir, path, err));
+  struct blx__buf body, file;
+  blx__buf_init(&body, IDENTITY_MAX);
+  blx__buf_init(&file, IDENTITY_MAX + BLX__SHA256_BYTES);
+  blx__rc rc = blx__msg_encode(blx__desc_identity(), identity, &body, err);
+  if (rc.code == 0) {
+    uint8_t digest[BLX__SHA256_BYTES];
+    struct blx__slice slice = {body.data, body.len};
+    blx__sha256(&slice, 1, digest);
+    bool ok = blx__buf_add(&file, digest, sizeof digest) && blx__buf_add(&file, body.data, body.len);
+    rc = ok ? blx__file_write_atomic(path, file.data, file.len, 0600, err)
+            : blx__fail(err, BLX_E_NOMEM, "node", "no memory to write %s", path);
+  }
+  blx__buf_free(&body);
+  blx__buf_free(&file);
+  return rc;
+}
+
+void blx__identity_capacity(struct blx_resources *out) {
+  long cpus = sysconf(_SC_NPROCESSORS_ONLN), pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  uint64_t mib = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page >> 20 : 0;
+  uint64_t reserve = mib / 8 > 512 ? mib / 8 : 512;
+  *out = (struct blx_resources){.struct_size = sizeof *out};
+  out->vcpus = cpus > 0 ? (uint32_t)cpus : 1;
+  out->memory_mib = mib > reserve ? mib - reserve : 0;
+}

@@ -1,0 +1,23 @@
+/* The data directory: its lock, and the file that says which node of which cluster it is. */
+#ifndef BLX__NODE_IDENTITY_H
+#define BLX__NODE_IDENTITY_H
+
+#include "base/buf.h"
+#include "schema/internal.h"
+#include <blixard/types.h>
+
+/* Make @dir (mode 0700) and take its lock, held until the descriptor is closed.
+ * Errors: BUSY (another process has it), DENIED (others may write to it), NOSPACE, IO. */
+blx__rc blx__identity_lock(const char *dir, int *fd, blx_error *err) BLX__MUST;
+
+/* Read @dir/identity. @out receives an owned record (blx__msg_free_owned) or NULL when there is none.
+ * Errors: CORRUPT (its digest does not match; says which file), IO. */
+blx__rc blx__identity_read(const char *dir, struct blx_identity **out, blx_error *err) BLX__MUST;
+
+/* Write it, durably, in one step. */
+blx__rc blx__identity_write(const char *dir, const struct blx_identity *identity, blx_error *err) BLX__MUST;
+
+/* What this machine can give to instances: all CPUs, and its memory less the larger of 512 MiB and an eighth. */
+void blx__identity_capacity(struct blx_resources *out);
+
+#endif

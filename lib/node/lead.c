@@ -1,0 +1,136 @@
+/* The leader's soft state (who was heard from) and its controllers. After an election nothing is known of the others:
+ * they are Unknown, not dead, until they were heard from or the time for that ran out. */
+#include "node/node_int.h"
+
+#include "control/control.h"
+
+#include <stdlib.h>
+
+struct seen {
+  uint64_t at_ms;
+};
+
+static void run(void *arg);
+
+void blx__lead_init(struct blx__node *n) {
+  blx__defer_init(&n->lead.kick, run, n);
+}
+
+void blx__lead_begin(struct blx__node *n) {
+  BLX__ASSERT(!n->lead.leading);
+  n->lead.leading = true;
+  n->lead.since_ms = blx__loop_now_ms(n->loop);
+  n->lead.outstanding = 0;
+  blx__lead_kick(n);
+}
+
+void blx__lead_end(struct blx__node *n) {
+  n->lead.leading = false;
+  BLX__MAP_FOREACH(pos, &n->lead.seen) free(blx__map_value(pos));
+  blx__map_clear(&n->lead.seen);
+  if (n->lead.due) blx__timer_stop(n->lead.due);
+}
+
+void blx__lead_close(struct blx__node *n) {
+  blx__lead_end(n);
+  blx__loop_undefer(&n->lead.kick);
+  blx__timer_free(n->lead.due);
+  n->lead.due = NULL;
+}
+
+void blx__lead_kick(struct blx__node *n) {
+  if (!n->lead.leading || n->closing) return;
+  n->lead.dirty = true;
+  blx__loop_defer(n->loop, &n->lead.kick);
+}
+
+void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation) {
+  if (!n->lead.leading) return;
+  const struct blx_node *node = blx__state_node(n->state, uid);
+  if (!node || node->incarnation != incarnation) return; /* an older life of it */
+  enum blx_node_status before = blx__lead_status(n, uid);
+  struct seen *s = blx__map_get_u64(&n->lead.seen, uid);
+  if (!s) {
+    s = calloc(1, sizeof *s);
+    if (!s || !blx__map_set_u64(&n->lead.seen, uid, s, NULL)) {
+      free(s);
+      blx__log(&n->log, BLX_LOG_WARNING, "node", "no memory to note that node %s lives", node->name);
+      return;
+    }
+  }
+  s->at_ms = blx__loop_now_ms(n->loop);
+  if (before != BLX_NODE_STATUS_READY) {
+    blx__log(&n->log, BLX_LOG_INFO, "node", "node %s is ready", node->name);
+    blx__lead_kick(n);
+  }
+}
+
+enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid) {
+  if (!n->lead.leading) return BLX_NODE_STATUS_UNKNOWN;
+  if (uid == n->uid) return n->registered ? BLX_NODE_STATUS_READY : BLX_NODE_STATUS_UNKNOWN;
+  uint64_t now = blx__loop_now_ms(n->loop);
+  const struct seen *s = blx__map_get_u64(&n->lead.seen, uid);
+  if (s) return now - s->at_ms < BLX__NODE_SUSPECT_MS ? BLX_NODE_STATUS_READY : BLX_NODE_STATUS_SUSPECT;
+  return now - n->lead.since_ms < BLX__NODE_SUSPECT_MS ? BLX_NODE_STATUS_UNKNOWN : BLX_NODE_STATUS_SUSPECT;
+}
+
+static enum blx_node_status status_of(void *user, uint64_t uid) {
+  return blx__lead_status(user, uid);
+}
+
+static void answered(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
+  (void)index;
+  (void)result; /* a conflict is no surprise: the next step sees what is true now */
+  struct blx__node *n = user;
+  BLX__ASSERT(n->lead.outstanding > 0);
+  n->lead.outstanding--;
+  if (err && n->lead.leading)
+    blx__log(&n->log, BLX_LOG_DEBUG, "control", "an operation of control was not committed: %s", err->message);
+  if (n->lead.outstanding == 0) blx__lead_kick(n);
+}
+
+static void propose_all(struct blx__node *n, const struct blx__control_out *out) {
+  for (size_t i = 0; i < out->op_count; i++) {
+    blx_error err;
+    blx__rc rc = blx__consensus_propose(n->consensus, out->ops[i], answered, n, &err);
+    if (rc.code != 0) {
+      blx__log(&n->log, BLX_LOG_DEBUG, "control", "control waits: %s", err.message);
+      blx__timer_start(n->lead.due, 200, 0);
+      return;
+    }
+    n->lead.outstanding++;
+  }
+}
+
+static uint64_t cluster_now_ms(const struct blx__node *n) {
+  uint64_t wall = blx__loop_wall_ms(n->loop), last = blx__state_time_ms(n->state);
+  return wall > last ? wall : last;
+}
+
+static void due_fn(void *arg) {
+  blx__lead_kick(arg);
+}
+
+/* At most one batch of control's operations is outstanding. */
+static void run(void *arg) {
+  struct blx__node *n = arg;
+  if (!n->lead.leading || !n->lead.dirty || n->lead.outstanding > 0 || n->closing) return;
+  if (!n->lead.due) n->lead.due = blx__timer_new(n->loop, due_fn, n);
+  if (!n->lead.due) return; /* no memory now: the next apply kicks again */
+  n->lead.dirty = false;
+  struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
+  struct blx__control_out out = {0};
+  blx_error err;
+  uint64_t now = cluster_now_ms(n);
+  blx__rc rc = blx__control_step(n->state, status_of, n, now, &arena, &out, &err);
+  if (rc.code != 0) {
+    blx__log(&n->log, BLX_LOG_ERROR, "control", "a step of control failed: %s", err.message);
+    blx__timer_start(n->lead.due, 1000, 0);
+  } else {
+    /* A node may fall silent or speak up without an apply: look again soon while something waits. */
+    uint64_t wait = out.next_due_ms == 0 ? 0 : out.next_due_ms > now ? out.next_due_ms - now : 1;
+    if (wait > 0) blx__timer_start(n->lead.due, wait, 0);
+    propose_all(n, &out);
+  }
+  blx__arena_free(&arena);
+}

@@ -1,0 +1,401 @@
+/* This node as a member: consensus and its peers, registration, heartbeats, and what follows an apply. */
+#include "node/node_int.h"
+
+#include "io/file.h"
+#include "node/identity.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void blx__node_fatal(struct blx__node *n, int code, const char *text) {
+  if (n->fatal_code != 0) return;
+  n->fatal_code = code;
+  (void)blx__str_copy(n->fatal_text, sizeof n->fatal_text, text);
+  blx__log(&n->log, BLX_LOG_ERROR, "node", "this node has stopped itself: %s", text);
+  blx__lead_end(n);
+  if (n->on_fatal) n->on_fatal(n->fatal_user, code, n->fatal_text);
+}
+
+/* ---- the replicated state machine: state applies, and the rest of the node follows */
+
+static void fsm_begin(void *user, uint64_t index, uint64_t time_ms) {
+  struct blx__node *n = user;
+  blx__state_begin(n->state, index, time_ms);
+}
+
+static void fsm_apply(void *user, struct blx__slice op, struct blx__buf *result) {
+  struct blx__node *n = user;
+  blx__state_apply(n->state, op, result);
+}
+
+blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct blx_node ***out, size_t *count,
+                        blx_error *err) {
+  uint32_t most = blx__state_counts(n->state).nodes;
+  struct blx_node **nodes = blx__arena_alloc(arena, sizeof *nodes * (most + (size_t)1));
+  if (!nodes) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %u nodes", most);
+  *count = 0;
+  const struct blx_node *node = blx__state_node_after_uid(n->state, 0);
+  for (; node; node = blx__state_node_after_uid(n->state, node->uid)) {
+    BLX__ASSERT(*count < most);
+    BLX__TRY(blx__state_view_node(n->state, node->uid, arena, &nodes[(*count)++], err));
+  }
+  *out = nodes;
+  return BLX__OK;
+}
+
+/* The addresses of the others, into the channel and into the identity, from where a restart takes them. */
+static blx__rc set_peers(struct blx__node *n, struct blx_node *const *nodes, size_t count, blx_error *err) {
+  for (size_t i = 0; i < count; i++) {
+    const char *path = nodes[i]->peer_address;
+    if (nodes[i]->uid == n->uid || !path || strncmp(path, "unix:", 5) != 0) continue;
+    BLX__TRY(blx__peers_set_address(n->peers, nodes[i]->uid, path + 5, err));
+  }
+  return BLX__OK;
+}
+
+static void take_over_peers(struct blx__node *n) {
+  struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
+  struct blx_node **nodes = NULL;
+  size_t count = 0;
+  blx_error err;
+  blx__rc rc = blx__node_peers(n, &arena, &nodes, &count, &err);
+  if (rc.code == 0) rc = set_peers(n, nodes, count, &err);
+  blx__arena_free(&arena);
+  if (rc.code == 0) rc = blx__member_save(n, (enum blx_standing)n->identity->standing, &err);
+  if (rc.code != 0) blx__log(&n->log, BLX_LOG_ERROR, "node", "peer addresses could not be taken over: %s", err.message);
+}
+
+static void check_registered(struct blx__node *n) {
+  if (n->registered) return;
+  const struct blx_node *me = blx__state_node(n->state, n->uid);
+  if (!me || me->incarnation != n->self->incarnation) return;
+  n->registered = true;
+  blx__log(&n->log, BLX_LOG_INFO, "node", "registered as %s (uid %llu)", me->name, (unsigned long long)n->uid);
+  blx_error err;
+  if (n->identity->standing != BLX_STANDING_MEMBER && blx__member_save(n, BLX_STANDING_MEMBER, &err).code != 0)
+    blx__log(&n->log, BLX_LOG_ERROR, "node", "the identity could not be written: %s", err.message);
+  blx__init_done(n);
+}
+
+/* Nothing is started before the cluster knows this incarnation: until then the share may be older than the boot. */
+static void check_share(struct blx__node *n) {
+  uint64_t revision = blx__state_share_revision(n->state, n->uid);
+  if (!n->registered || revision == n->share_revision) return;
+  struct blx__arena arena = {.limit_bytes = 256u << 20};
+  struct blx_assignment **share = NULL;
+  size_t count = 0;
+  blx_error err;
+  blx__rc rc = blx__state_share(n->state, n->uid, &arena, &share, &count, &err);
+  if (rc.code == 0) {
+    rc = blx__agent_share(n->agent, (const struct blx_assignment *const *)share, count, &err);
+  }
+  if (rc.code == 0) {
+    n->share_revision = revision;
+  } else {
+    blx__log(&n->log, BLX_LOG_ERROR, "node", "this node's share could not be taken over: %s", err.message);
+  }
+  blx__arena_free(&arena);
+}
+
+static void follow_state(struct blx__node *n) {
+  if (n->nodes_changed) {
+    n->nodes_changed = false;
+    take_over_peers(n);
+  }
+  check_registered(n);
+  check_share(n);
+  blx__watches_pump(n);
+  blx__lead_kick(n);
+}
+
+static void fsm_end(void *user) {
+  struct blx__node *n = user;
+  blx__state_end(n->state);
+  const char *why = blx__state_fatal(n->state);
+  if (why) {
+    blx__consensus_poison(n->consensus, BLX_E_FATAL, why);
+    return;
+  }
+  if (!n->closing) blx__loop_defer(n->loop, &n->follow);
+}
+
+static void follow_fn(void *arg) {
+  struct blx__node *n = arg;
+  if (!n->closing && n->fatal_code == 0) follow_state(n);
+}
+
+static blx__rc fsm_snapshot(void *user, struct blx__buf *out, blx_error *err) {
+  struct blx__node *n = user;
+  return blx__state_snapshot(n->state, out, err);
+}
+
+static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *err) {
+  struct blx__node *n = user;
+  blx__rc rc = blx__state_restore(n->state, snapshot, err);
+  n->nodes_changed = true;
+  if (rc.code == 0 && !n->closing) blx__loop_defer(n->loop, &n->follow);
+  return rc;
+}
+
+/* ---- consensus */
+
+static uint64_t now_ms(void *user) {
+  const struct blx__node *n = user;
+  return blx__loop_wall_ms(n->loop);
+}
+
+static bool send_peer(void *user, uint64_t to_uid, struct blx__slice message) {
+  struct blx__node *n = user;
+  return n->peers && blx__peers_send(n->peers, to_uid, message);
+}
+
+static void deliver(void *user, uint64_t from_uid, struct blx__slice message) {
+  struct blx__node *n = user;
+  if (n->consensus && !n->closing) blx__consensus_deliver(n->consensus, from_uid, message);
+}
+
+/* The first leader of a new cluster names it and enters itself. */
+static void found_cluster(struct blx__node *n) {
+  struct blx_op_cluster_init init = {.struct_size = sizeof init, .id = n->identity->cluster_id};
+  init.name = n->identity->cluster_name;
+  struct blx_op op_init = {.struct_size = sizeof op_init, .cluster_init = &init};
+  struct blx_op_node_join join = {.struct_size = sizeof join, .node = n->self};
+  struct blx_op op_join = {.struct_size = sizeof op_join, .node_join = &join};
+  struct blx_op_node_voter voter = {.struct_size = sizeof voter, .uid = 1, .voter = 1};
+  struct blx_op op_voter = {.struct_size = sizeof op_voter, .node_voter = &voter};
+  const struct blx_op *const ops[] = {&op_init, &op_join, &op_voter};
+  for (size_t i = 0; i < BLX__COUNT(ops); i++) {
+    blx_error err;
+    if (blx__node_propose(n, ops[i], NULL, NULL, &err).code != 0)
+      blx__log(&n->log, BLX_LOG_WARNING, "node", "the cluster is not made yet: %s", err.message);
+  }
+}
+
+static void on_role(void *user, enum blx__consensus_role role, uint64_t leader_uid, uint64_t term) {
+  struct blx__node *n = user;
+  if (n->closing) return;
+  n->role = role;
+  (void)term; /* consensus logs it */
+  bool leading = role == BLX__ROLE_LEADER;
+  if (leading != n->lead.leading) {
+    if (leading)
+      blx__lead_begin(n);
+    else
+      blx__lead_end(n);
+  }
+  if (leading && n->uid == 1 && !*blx__state_cluster_id(n->state)) found_cluster(n);
+  if (leader_uid != 0) blx__member_announce(n);
+}
+
+static void on_fatal(void *user, int code, const char *text) {
+  blx__node_fatal(user, code, text);
+}
+
+static blx__rc check_log(struct blx__node *n, const char *dir, const uint8_t *id, blx_error *err) {
+  bool exists = false;
+  BLX__TRY(blx__consensus_probe(dir, &exists, err));
+  if (exists) return BLX__OK;
+  if (n->identity->standing == BLX_STANDING_MEMBER)
+    return blx__fail(
+        err, BLX_E_CORRUPT, "node",
+        "%s holds no log, but this node had one: restore it from a backup, or empty the data directory and "
+        "join as a new node",
+        dir);
+  if (n->identity->standing == BLX_STANDING_FOUNDING) return blx__consensus_bootstrap(dir, id, n->uid, err);
+  return BLX__OK;
+}
+
+static blx__rc open_consensus(struct blx__node *n, const uint8_t *id, blx_error *err) {
+  char dir[256];
+  if (!blx__str_format(dir, sizeof dir, "%s/raft", n->data_dir))
+    return blx__fail(err, BLX_E_INVALID, "node", "the path of the data directory is too long");
+  BLX__TRY(blx__dir_make(dir, 0700, err));
+  BLX__TRY(check_log(n, dir, id, err));
+  struct blx__consensus_options options = {
+      .loop = n->loop,
+      .dir = dir,
+      .uid = n->uid,
+      .fsm = {n, fsm_begin, fsm_apply, fsm_end, fsm_snapshot, fsm_restore},
+      .log = &n->log,
+      .user = n,
+      .now_ms = now_ms,
+      .send = send_peer,
+      .on_role = on_role,
+      .on_fatal = on_fatal,
+      .heartbeat_ms = n->heartbeat_ms,
+      .election_ms = n->election_ms,
+  };
+  memcpy(options.cluster_id, id, sizeof options.cluster_id);
+  return blx__consensus_open(&options, &n->consensus, err);
+}
+
+static blx__rc open_peers(struct blx__node *n, const uint8_t *id, blx_error *err) {
+  struct blx__peers_options options = {.loop = n->loop, .listen_path = n->peer_path, .uid = n->uid, .log = &n->log};
+  memcpy(options.cluster_id, id, sizeof options.cluster_id);
+  options.user = n;
+  options.deliver = deliver;
+  BLX__TRY(blx__peers_open(&options, &n->peers, err));
+  return set_peers(n, n->identity->peers, n->identity->n_peers, err);
+}
+
+static blx__rc parse_id(const char *hex, uint8_t id[BLX__CONSENSUS_CLUSTER_ID_BYTES], blx_error *err) {
+  bool ok = hex && strlen(hex) == 2 * BLX__CONSENSUS_CLUSTER_ID_BYTES;
+  for (size_t i = 0; ok && i < BLX__CONSENSUS_CLUSTER_ID_BYTES; i++) {
+    char two[3] = {hex[2 * i], hex[2 * i + 1], '\0'}, *end = NULL;
+    id[i] = (uint8_t)strtoul(two, &end, 16);
+    ok = *end == '\0';
+  }
+  if (ok) return BLX__OK;
+  return blx__fail(err, BLX_E_CORRUPT, "node", "the cluster id in the data directory is not 32 hexadecimal digits");
+}
+
+static void announce_fn(void *arg) {
+  blx__member_announce(arg);
+}
+
+void blx__member_init(struct blx__node *n) {
+  blx__defer_init(&n->follow, follow_fn, n);
+}
+
+blx__rc blx__member_start(struct blx__node *n, blx_error *err) {
+  BLX__ASSERT(n->identity && !n->consensus);
+  uint8_t id[BLX__CONSENSUS_CLUSTER_ID_BYTES];
+  BLX__TRY(parse_id(n->identity->cluster_id, id, err));
+  n->uid = n->identity->uid;
+  n->self->uid = n->uid;
+  n->announce = blx__timer_new(n->loop, announce_fn, n);
+  if (!n->announce) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a timer");
+  BLX__TRY(blx__node_open_agent(n, err));
+  BLX__TRY(open_peers(n, id, err));
+  BLX__TRY(open_consensus(n, id, err));
+  blx__timer_start(n->announce, 100, 1000);
+  return BLX__OK;
+}
+
+blx__rc blx__member_found(struct blx__node *n, const char *cluster_name, blx_error *err) {
+  uint8_t id[BLX__CONSENSUS_CLUSTER_ID_BYTES];
+  BLX__TRY(blx__random_bytes(id, sizeof id, err));
+  char hex[2 * sizeof id + 1];
+  for (size_t i = 0; i < sizeof id; i++) (void)blx__str_format(hex + 2 * i, 3, "%02x", id[i]);
+  struct blx_identity identity = {.struct_size = sizeof identity, .cluster_id = hex, .uid = 1, .name = n->self->name};
+  identity.cluster_name = (cluster_name && *cluster_name ? cluster_name : "blixard");
+  identity.standing = BLX_STANDING_FOUNDING;
+  void *owned = NULL;
+  BLX__TRY(blx__msg_own(blx__desc_identity(), &identity, &owned, err));
+  blx__rc rc = blx__identity_write(n->data_dir, owned, err);
+  if (rc.code != 0) {
+    blx__msg_free_owned(owned);
+    return rc;
+  }
+  n->identity = owned;
+  return blx__member_start(n, err);
+}
+
+blx__rc blx__member_save(struct blx__node *n, enum blx_standing standing, blx_error *err) {
+  struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
+  struct blx_identity next = *n->identity;
+  next.standing = (int32_t)standing;
+  next.name = n->self->name;
+  struct blx_node **nodes = NULL;
+  size_t count = 0;
+  blx__rc rc = blx__node_peers(n, &arena, &nodes, &count, err);
+  if (rc.code == 0 && count > 0) {
+    next.peers = nodes;
+    next.n_peers = count;
+  }
+  void *owned = NULL;
+  if (rc.code == 0) rc = blx__msg_own(blx__desc_identity(), &next, &owned, err);
+  blx__arena_free(&arena);
+  if (rc.code == 0) rc = blx__identity_write(n->data_dir, owned, err);
+  if (rc.code != 0) {
+    blx__msg_free_owned(owned);
+    return rc;
+  }
+  blx__msg_free_owned(n->identity);
+  n->identity = owned;
+  return BLX__OK;
+}
+
+/* ---- the heartbeat: a report without reports, with the registration until the cluster knows this incarnation */
+
+static void announced(void *user, const blx_error *err, struct blx__slice answer) {
+  (void)answer;
+  struct blx__node *n = user;
+  n->announcing = false;
+  if (err) blx__log(&n->log, BLX_LOG_DEBUG, "node", "not heard by the leader: %s", err->message);
+}
+
+static void readied(void *user, const blx_error *err, struct blx__slice answer) {
+  announced(user, err, answer);
+}
+
+/* A node whose start was cut between its uid and its vote asks the members it knows of. */
+static bool ask_for_vote(struct blx__node *n) {
+  if (n->identity->standing != BLX_STANDING_JOINING || blx__consensus_leader(n->consensus) != 0) return false;
+  struct blx_member_ready_request req = {.struct_size = sizeof req, .uid = n->uid};
+  for (size_t i = 0; i < n->identity->n_peers; i++) {
+    size_t at = (i + n->ask_next) % n->identity->n_peers;
+    const struct blx_node *peer = n->identity->peers[at];
+    if (peer->uid == n->uid || !peer->address) continue;
+    n->ask_next = at + 1;
+    blx_error err;
+    n->announcing = blx__node_ask(n, peer->address, BLX__RPC_MEMBER_READY, &req, readied, n, &err).code == 0;
+    return true;
+  }
+  return false;
+}
+
+void blx__member_announce(struct blx__node *n) {
+  if (!n->consensus || n->announcing || n->closing || n->fatal_code != 0) return;
+  if (ask_for_vote(n)) return;
+  uint64_t leader = blx__consensus_leader(n->consensus);
+  uint64_t now = blx__loop_now_ms(n->loop);
+  bool due = !n->registered || leader != n->announced_to || now - n->announced_ms >= BLX__NODE_HEARTBEAT_MS;
+  if (leader == 0 || !due || !blx__state_node(n->state, n->uid)) return;
+  struct blx_report_request req = {.struct_size = sizeof req, .node_uid = n->uid};
+  req.incarnation = n->self->incarnation;
+  if (!n->registered) req.registration = n->self;
+  blx_error err;
+  if (blx__node_submit(n, BLX__RPC_REPORT, &req, announced, n, &err).code != 0) return;
+  n->announcing = true;
+  n->announced_to = leader;
+  n->announced_ms = now;
+}
+
+/* ---- the agent's reports: one batch at a time */
+
+static void reported(void *user, const blx_error *err, struct blx__slice answer) {
+  struct blx__node *n = user;
+  blx__agent_sent_fn *done = n->report_done;
+  void *arg = n->report_arg;
+  n->report_done = NULL;
+  if (err) {
+    done(arg, err, NULL, 0);
+    return;
+  }
+  struct blx__arena arena = {.limit_bytes = 1 << 20};
+  void *decoded = NULL;
+  blx_error why;
+  if (blx__msg_decode(blx__desc_op_result(), &arena, answer, &decoded, &why).code != 0) {
+    done(arg, &why, NULL, 0);
+  } else {
+    const struct blx_op_result *result = decoded;
+    done(arg, NULL, result->stale_instances, result->n_stale_instances);
+  }
+  blx__arena_free(&arena);
+}
+
+void blx__member_report(void *user, const struct blx_instance_report *const *reports, size_t count,
+                        blx__agent_sent_fn *done, void *arg) {
+  struct blx__node *n = user;
+  BLX__ASSERT(!n->report_done);
+  struct blx_report_request req = {.struct_size = sizeof req, .node_uid = n->uid, .incarnation = n->self->incarnation};
+  req.reports = (struct blx_instance_report **)(uintptr_t)reports;
+  req.n_reports = count;
+  blx_error err;
+  n->report_done = done;
+  n->report_arg = arg;
+  if (blx__node_submit(n, BLX__RPC_REPORT, &req, reported, n, &err).code == 0) return;
+  n->report_done = NULL;
+  done(arg, &err, NULL, 0);
+}

@@ -1,0 +1,280 @@
+/* A node's life: its options, its thread, the order in which its parts open and close. */
+#include "node/node_int.h"
+
+#include "io/file.h"
+#include "node/identity.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef BLX__VERSION
+#define BLX__VERSION "0.1.0"
+#endif
+#ifndef BLX__PREFIX
+#define BLX__PREFIX "/usr/local" /* where `make install` put the programs and the runner flake */
+#endif
+
+enum { DATA_DIR_MAX = 80, SOCKET_MAX = 107, OPTIONS_ARENA = 1 << 20 };
+
+/* ---- options */
+
+static blx__rc no_memory(blx_error *err) {
+  return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a node");
+}
+
+static blx__rc copy_paths(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
+  char socket[DATA_DIR_MAX + 32], text[SOCKET_MAX + 32];
+  (void)blx__str_format(socket, sizeof socket, "%s/blixard.sock", o->data_dir);
+  const char *path = o->socket_path ? o->socket_path : socket;
+  if (strlen(path) > SOCKET_MAX)
+    return blx__fail(err, BLX_E_INVALID, "node",
+                     "the socket's path has %zu bytes, a unix socket takes %d: give a shorter one", strlen(path),
+                     SOCKET_MAX);
+  n->data_dir = blx__arena_strdup(&n->mem, o->data_dir);
+  n->socket_path = blx__arena_strdup(&n->mem, path);
+  (void)blx__str_format(text, sizeof text, "unix:%s", path);
+  n->address = blx__arena_strdup(&n->mem, text);
+  (void)blx__str_format(text, sizeof text, "unix:%s/peer.sock", o->data_dir);
+  const char *peer = blx__arena_strdup(&n->mem, text);
+  if (!n->data_dir || !n->socket_path || !n->address || !peer) return no_memory(err);
+  n->peer_path = peer + 5;
+  n->self->address = n->address;
+  n->self->peer_address = peer;
+  return BLX__OK;
+}
+
+static blx__rc check_timing(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
+  n->heartbeat_ms = o->heartbeat_ms ? o->heartbeat_ms : 200;
+  n->election_ms = o->election_ms ? o->election_ms : 2000;
+  if (n->heartbeat_ms < 10 || n->heartbeat_ms > 1000)
+    return blx__fail(err, BLX_E_INVALID, "node", "heartbeat_ms: %u is outside of 10 to 1000", n->heartbeat_ms);
+  if (n->election_ms < 5 * n->heartbeat_ms || n->election_ms > 10000)
+    return blx__fail(err, BLX_E_INVALID, "node", "election_ms: %u is outside of 5 heartbeats (%u) to 10000",
+                     n->election_ms, 5 * n->heartbeat_ms);
+  return BLX__OK;
+}
+
+static blx__rc copy_self(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
+  static const int32_t runs[] = {BLX_HYPERVISOR_QEMU};
+  struct blx_resources detected = BLX_RESOURCES_INIT;
+  blx__identity_capacity(&detected);
+  struct blx_node self = BLX_NODE_INIT;
+  self.name = o->name;
+  self.version = BLX__VERSION;
+  self.capacity = o->capacity ? o->capacity : &detected;
+  self.labels = o->labels;
+  self.n_labels = o->n_labels;
+  self.hypervisors = (int32_t *)(uintptr_t)runs;
+  self.n_hypervisors = BLX__COUNT(runs);
+  self.simulated = o->simulate_vms != 0;
+  BLX__TRY(blx__random_bytes(&self.incarnation, sizeof self.incarnation, err));
+  self.incarnation >>= 12; /* 52 bits: exact in every JSON reader */
+  BLX__TRY(blx__msg_validate(blx__desc_node(), &self, err));
+  void *copy = NULL;
+  BLX__TRY(blx__msg_copy(blx__desc_node(), &n->mem, &self, &copy, err));
+  n->self = copy;
+  return BLX__OK;
+}
+
+static blx__rc copy_driver_options(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
+  n->simulate_vms = o->simulate_vms != 0;
+  n->shim_path = blx__arena_strdup(&n->mem, o->shim_path ? o->shim_path : BLX__PREFIX "/bin/blixard-shim");
+  n->guest_path = blx__arena_strdup(&n->mem, o->guest_path ? o->guest_path : BLX__PREFIX "/bin/blixard-guest");
+  n->runner_dir =
+      blx__arena_strdup(&n->mem, o->runner_dir ? o->runner_dir : BLX__PREFIX "/share/blixard/debian-runner");
+  char kernel[PATH_MAX];
+  if (!n->runner_dir || !blx__str_format(kernel, sizeof kernel, "%s/kernel", n->runner_dir))
+    return blx__fail(err, BLX_E_INVALID, "node", "runner_dir: the path is too long");
+  n->kernel_dir = blx__arena_strdup(&n->mem, o->kernel_dir ? o->kernel_dir : kernel);
+  n->nix_store_dir = o->nix_store_dir ? blx__arena_strdup(&n->mem, o->nix_store_dir) : NULL;
+  if (!n->shim_path || !n->guest_path || !n->kernel_dir || (o->nix_store_dir && !n->nix_store_dir))
+    return no_memory(err);
+  return BLX__OK;
+}
+
+static blx__rc take_options(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
+  n->log = (struct blx__log){o->log, o->log_user, o->log_level};
+  n->on_fatal = o->on_fatal;
+  n->fatal_user = o->fatal_user;
+  if (!o->data_dir || !*o->data_dir || strlen(o->data_dir) > DATA_DIR_MAX)
+    return blx__fail(err, BLX_E_INVALID, "node", "data_dir: a path of 1 to %d bytes is required", DATA_DIR_MAX);
+  if (!blx__name_ok(o->name, 63))
+    return blx__fail(err, BLX_E_INVALID, "node",
+                     "name: a node name matches " BLX__NAME_PATTERN ", at most 63 characters");
+  BLX__TRY(check_timing(n, o, err));
+  BLX__TRY(copy_self(n, o, err));
+  BLX__TRY(copy_driver_options(n, o, err));
+  return copy_paths(n, o, err);
+}
+
+/* ---- closing: first what serves and speaks, then the driver, which the agent needs to the end */
+
+static void close_driver(struct blx__node *n);
+
+void blx__node_part_closed(struct blx__node *n) {
+  BLX__ASSERT(n->close_waits > 0);
+  if (--n->close_waits > 0) return;
+  if (n->driver)
+    close_driver(n);
+  else
+    blx__loop_stop(n->loop);
+}
+
+static void part_closed(void *user) {
+  blx__node_part_closed(user);
+}
+
+static void close_driver(struct blx__node *n) {
+  struct blx__vm_driver *driver = n->driver;
+  n->driver = NULL;
+  n->close_waits = 1;
+  driver->ops->close(driver, part_closed, n);
+}
+
+static void begin_close(void *arg) {
+  struct blx__node *n = arg;
+  BLX__ASSERT(!n->closing);
+  if (n->init_call) blx__call_failf(n->init_call, BLX_E_CANCELLED, "node %s is stopping", n->self->name);
+  n->closing = true;
+  n->close_waits = 1; /* ours, until everything below was asked */
+  blx__lead_close(n);
+  blx__timer_free(n->announce);
+  n->announce = NULL;
+  blx__loop_undefer(&n->follow);
+  if (n->server) {
+    n->close_waits++;
+    blx__rpc_server_close(n->server, part_closed, n);
+  }
+  if (n->consensus) {
+    n->close_waits++;
+    blx__consensus_close(n->consensus, part_closed, n);
+  }
+  if (n->agent) {
+    n->close_waits++;
+    blx__agent_close(n->agent, part_closed, n);
+  }
+  if (n->peers) {
+    struct blx__peers *peers = n->peers;
+    n->peers = NULL;
+    n->close_waits++;
+    blx__peers_close(peers, part_closed, n);
+  }
+  blx__forward_close(n);
+  blx__node_part_closed(n);
+}
+
+static void node_free(struct blx__node *n) {
+  BLX__ASSERT(blx__list_empty(&n->calls));
+  blx__loop_free(n->loop);
+  blx__state_free(n->state);
+  blx__msg_free_owned(n->identity);
+  if (n->lock_fd >= 0) close(n->lock_fd);
+  blx__arena_free(&n->mem);
+  free(n);
+}
+
+/* ---- the thread */
+
+static void *thread_main(void *arg) {
+  struct blx__node *n = arg;
+  blx__loop_run(n->loop);
+  return NULL;
+}
+
+/* Signals are the embedder's: none is delivered to this thread. */
+static int start_thread(struct blx__node *n) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int rc = pthread_create(&n->thread, NULL, thread_main, n);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  n->thread_started = rc == 0;
+  return rc;
+}
+
+bool blx__node_on_own_thread(const struct blx__node *n) {
+  return n->thread_started && pthread_equal(pthread_self(), n->thread);
+}
+
+const char *blx__node_address(const struct blx__node *n) {
+  return n->address;
+}
+
+void blx__node_close(struct blx__node *n) {
+  if (!n) return;
+  if (!n->loop) {
+    if (n->lock_fd >= 0) close(n->lock_fd);
+    blx__arena_free(&n->mem);
+    free(n);
+    return;
+  }
+  if (n->thread_started) {
+    /* The queue is bounded; a node is closed even when it is full. */
+    while (blx__loop_post(n->loop, begin_close, n, NULL).code != 0) usleep(1000);
+    pthread_join(n->thread, NULL);
+  } else {
+    begin_close(n);
+    blx__loop_run(n->loop);
+  }
+  node_free(n);
+}
+
+/* ---- opening */
+
+blx__rc blx__node_open_agent(struct blx__node *n, blx_error *err) {
+  if (!n->driver) BLX__TRY(blx__node_open_driver(n, err));
+  char dir[DATA_DIR_MAX + 32];
+  (void)blx__str_format(dir, sizeof dir, "%s/agent", n->data_dir);
+  struct blx__agent_options options = {.loop = n->loop, .driver = n->driver, .journal_dir = dir, .log = &n->log};
+  options.node_name = n->self->name;
+  options.node_uid = n->uid;
+  options.sink.send = blx__member_report;
+  options.sink.user = n;
+  return blx__agent_open(&options, &n->agent, err);
+}
+
+static void on_event(void *user, const struct blx_event *event) {
+  struct blx__node *n = user;
+  if (event->kind == BLX_EVENT_KIND_NODE) n->nodes_changed = true;
+}
+
+static blx__rc open_parts(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
+  BLX__TRY(blx__loop_new(&n->loop, err));
+  const struct blx__state_options state_options = {.on_event = on_event, .user = n};
+  n->state = blx__state_new(&state_options);
+  if (!n->state) return no_memory(err);
+  BLX__TRY(blx__identity_read(n->data_dir, &n->identity, err));
+  if (n->identity) {
+    n->self->name = blx__arena_strdup(&n->mem, n->identity->name);
+    if (!n->self->name) return no_memory(err);
+    BLX__TRY(blx__member_start(n, err));
+  } else if (o->bootstrap) {
+    BLX__TRY(blx__member_found(n, NULL, err));
+  }
+  return blx__serve_open(n, err);
+}
+
+blx__rc blx__node_open(const struct blx_node_options *options, struct blx__node **out, blx_error *err) {
+  struct blx__node *n = calloc(1, sizeof *n);
+  if (!n) return no_memory(err);
+  n->mem.limit_bytes = OPTIONS_ARENA;
+  n->lock_fd = -1;
+  blx__list_init(&n->calls);
+  blx__list_init(&n->watches);
+  blx__lead_init(n);
+  blx__member_init(n);
+  blx__rc rc = take_options(n, options, err);
+  if (rc.code == 0) rc = blx__identity_lock(n->data_dir, &n->lock_fd, err);
+  if (rc.code == 0) rc = open_parts(n, options, err);
+  int why = rc.code == 0 ? start_thread(n) : 0;
+  if (why != 0) rc = blx__fail_errno(err, why, "node", "cannot start the node's thread");
+  if (rc.code != 0) {
+    blx__node_close(n);
+    return rc;
+  }
+  *out = n;
+  return BLX__OK;
+}

@@ -1,0 +1,200 @@
+/* Inside lib/node: the node, the calls it answers, and what its files do for each other. One thread: the node's. */
+#ifndef BLX__NODE_INT_H
+#define BLX__NODE_INT_H
+
+#include "agent/agent.h"
+#include "base/arena.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "consensus/consensus.h"
+#include "consensus/peer.h"
+#include "io/loop.h"
+#include "io/timer.h"
+#include "node/node.h"
+#include "rpc/conn.h"
+#include "rpc/server.h"
+#include "schema/codec.h"
+#include "schema/desc.h"
+#include "schema/internal.h"
+#include "schema/rpc_table.h"
+#include "schema/validate.h"
+#include "state/state.h"
+#include "vm/driver.h"
+
+#include <pthread.h>
+
+enum {
+  BLX__NODE_HEARTBEAT_MS = 3000,   /* an agent is heard from at least so often */
+  BLX__NODE_SUSPECT_MS = 9000,     /* and is suspect after so long */
+  BLX__NODE_CALL_ARENA = 32 << 20, /* bytes one call may use for request and answer */
+  BLX__NODE_ANSWER_MAX = 4 << 20,  /* bytes of one answer */
+  BLX__NODE_CALLS_MAX = 8192,      /* calls in flight; more are BUSY */
+  BLX__NODE_CONNS_MAX = 256,       /* connections to other members */
+  BLX__NODE_DEADLINE_MS = 30000,   /* of a call that came without one */
+};
+
+struct blx__call;
+typedef void (*blx__call_done)(void *user, const blx_error *err, struct blx__slice answer);
+
+/* What only the leader knows: soft, never replicated. */
+struct blx__lead {
+  bool leading;         /* proposals are served */
+  uint64_t since_ms;    /* loop time at which it began */
+  struct blx__map seen; /* node uid -> struct seen, freed when leadership ends */
+  unsigned outstanding; /* operations of control that are not answered yet */
+  bool dirty;           /* something changed since control last ran */
+  struct blx__defer kick;
+  struct blx__timer *due;
+};
+
+struct blx__node {
+  struct blx__arena mem; /* copies of the options */
+  struct blx__log log;
+  const char *data_dir, *socket_path, *address, *peer_path;
+  bool simulate_vms;
+  uint32_t heartbeat_ms, election_ms;
+  blx_fatal_fn on_fatal;
+  void *fatal_user;
+  struct blx_node *self; /* as it registers: name, addresses, capacity, labels, hypervisors, version, incarnation */
+  int lock_fd;
+
+  struct blx__loop *loop;
+  pthread_t thread;
+  bool thread_started;
+  int fatal_code; /* 0, or why it stopped itself */
+  char fatal_text[512];
+
+  struct blx_identity *identity; /* owned; NULL: in no cluster */
+  uint64_t uid;                  /* of this node; 0: in no cluster */
+  struct blx__state *state;
+  struct blx__consensus *consensus;
+  enum blx__consensus_role role;
+  struct blx__peers *peers;
+  struct blx__lead lead;
+  bool registered;         /* the cluster knows this incarnation */
+  bool announcing;         /* a heartbeat or registration is on its way */
+  uint64_t share_revision; /* of the share the agent has */
+  bool nodes_changed;      /* peer addresses are to be taken over */
+  struct blx__timer *announce;
+  uint64_t announced_to, announced_ms; /* leader and loop time of the last heartbeat */
+  size_t ask_next;                     /* which known member is asked next for a vote */
+  struct blx__defer follow;            /* runs after an apply, outside of it */
+
+  struct blx__rpc_server *server;
+  struct blx__rpc_service service;
+  struct blx__rpc_method methods[BLX__RPC_COUNT];
+  struct blx__map conns;  /* address -> struct blx__rpc_conn */
+  struct blx__list calls; /* struct blx__call.link */
+  size_t calls_count;
+  struct blx__list watches;    /* streams of events */
+  struct blx__call *init_call; /* cluster_init waiting for its cluster */
+
+  const char *shim_path, *guest_path, *runner_dir, *kernel_dir, *nix_store_dir;
+  struct blx__vm_driver *driver;
+  struct blx__agent *agent;
+  blx__agent_sent_fn *report_done; /* of the batch of reports under way, or NULL */
+  void *report_arg;
+
+  bool closing;
+  unsigned close_waits; /* parts that have not said they are closed */
+  void (*closed)(struct blx__node *);
+};
+
+/* One call, from a caller or from ourselves. Answered exactly once, by one of the functions below, and freed by it. */
+struct blx__call {
+  struct blx__node *node;
+  const struct blx__rpc_row *row;
+  struct blx__arena arena;
+  const void *request;     /* decoded, in the arena */
+  struct blx__slice bytes; /* the same, encoded, in the arena */
+  const char *principal;
+  bool forwarded;            /* came from another member on somebody's behalf: not passed on again */
+  struct blx__rpc_call *rpc; /* NULL: our own */
+  blx__call_done done;       /* our own */
+  void *done_user;
+  void (*after)(struct blx__call *, const struct blx_op_result *); /* see blx__call_propose */
+  struct blx__list link;
+};
+
+/* ---- serve.c: calls come in, and are routed */
+blx__rc blx__serve_open(struct blx__node *n, blx_error *err) BLX__MUST;
+/* A call of our own to the cluster: goes the way a caller's would. @done exactly once, never before this returned. */
+blx__rc blx__node_submit(struct blx__node *n, enum blx__rpc_id id, const void *request, blx__call_done done, void *user,
+                         blx_error *err) BLX__MUST;
+void blx__call_fail(struct blx__call *call, const blx_error *err);
+/* The call is over for the router; who took a reference to call->rpc goes on with it. */
+void blx__call_release(struct blx__call *call);
+void blx__call_failf(struct blx__call *call, int code, const char *fmt, ...) BLX__PRINTF(3, 4);
+/* @answer is of the row's response type. */
+void blx__call_answer(struct blx__call *call, const void *answer);
+void blx__call_answer_bytes(struct blx__call *call, struct blx__slice answer);
+/* Encode @op with the caller's principal and @request_id, commit it; @after gets what apply said when it was accepted
+ * (the call is then its to answer); a refusal is answered here. */
+void blx__call_propose(struct blx__call *call, struct blx_op *op, const char *request_id,
+                       void (*after)(struct blx__call *, const struct blx_op_result *));
+/* The same without a call: @cb as in consensus.h; NULL: a failure is logged. */
+blx__rc blx__node_propose(struct blx__node *n, const struct blx_op *op, blx__consensus_cb cb, void *user,
+                          blx_error *err) BLX__MUST;
+
+/* ---- forward.c: calls to other members */
+struct blx__rpc_conn *blx__node_conn(struct blx__node *n, const char *address, blx_error *err);
+/* Send a call to @address as it is, on its caller's behalf, and answer it with what comes back. */
+void blx__call_forward(struct blx__call *call, const char *address);
+/* Ask @address ourselves. */
+blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
+                      blx__call_done done, void *user, blx_error *err) BLX__MUST;
+void blx__forward_close(struct blx__node *n);
+
+/* ---- node.c */
+void blx__node_part_closed(struct blx__node *n);
+/* ---- driver.c: the driver that the options ask for */
+blx__rc blx__node_open_driver(struct blx__node *n, blx_error *err) BLX__MUST; /* needs n->uid */
+blx__rc blx__node_open_agent(struct blx__node *n, blx_error *err) BLX__MUST;  /* needs n->uid */
+
+/* ---- member.c: consensus, registration, heartbeats, what follows an apply */
+void blx__member_init(struct blx__node *n);
+blx__rc blx__member_start(struct blx__node *n, blx_error *err) BLX__MUST; /* needs n->identity */
+void blx__member_announce(struct blx__node *n);
+/* Make a new cluster of this node. @cluster_name NULL or "": blixard. */
+blx__rc blx__member_found(struct blx__node *n, const char *cluster_name, blx_error *err) BLX__MUST;
+/* The agent's sink: see agent/agent.h. */
+void blx__member_report(void *user, const struct blx_instance_report *const *reports, size_t count,
+                        blx__agent_sent_fn *done, void *arg);
+blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct blx_node ***out, size_t *count,
+                        blx_error *err) BLX__MUST; /* all nodes by uid, from state */
+blx__rc blx__member_save(struct blx__node *n, enum blx_standing standing, blx_error *err) BLX__MUST;
+void blx__node_fatal(struct blx__node *n, int code, const char *text);
+
+/* ---- lead.c: the leader's soft state and its controllers */
+void blx__lead_init(struct blx__node *n);
+void blx__lead_begin(struct blx__node *n);
+void blx__lead_end(struct blx__node *n);
+void blx__lead_kick(struct blx__node *n);
+void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation);
+enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid);
+void blx__lead_close(struct blx__node *n);
+
+/* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_watch.c, stream_logs.c */
+void blx__handle_cluster_init(struct blx__call *call);
+void blx__handle_cluster_join(struct blx__call *call);
+void blx__handle_cluster_status(struct blx__call *call);
+void blx__handle_node_list(struct blx__call *call);
+void blx__handle_member_join(struct blx__call *call);
+void blx__handle_member_invite(struct blx__call *call);
+void blx__handle_member_ready(struct blx__call *call);
+void blx__handle_report(struct blx__call *call);
+void blx__handle_vm_create(struct blx__call *call);
+void blx__handle_vm_get(struct blx__call *call);
+void blx__handle_vm_list(struct blx__call *call);
+void blx__handle_vm_start(struct blx__call *call);
+void blx__handle_vm_stop(struct blx__call *call);
+void blx__handle_vm_delete(struct blx__call *call);
+void blx__handle_vm_logs(struct blx__call *call);
+void blx__handle_watch(struct blx__call *call);
+/* A cluster_init that waits is answered when this node is registered. */
+void blx__init_done(struct blx__node *n);
+/* Push what is new into every watch. */
+void blx__watches_pump(struct blx__node *n);
+
+#endif

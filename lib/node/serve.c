@@ -1,0 +1,326 @@
+/* Calls come in here, from the socket or from this node itself, and go where their row says: LOCAL rows are answered by
+ * this member; READ and WRITE rows by the leader, to whom any other member passes them on, one hop. */
+#include "node/node_int.h"
+
+#include "base/digest.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct handler {
+  void (*handle)(struct blx__call *call);
+  bool outside; /* also served by a daemon that is in no cluster */
+};
+
+static const struct handler handlers[BLX__RPC_COUNT] = {
+    [BLX__RPC_CLUSTER_INIT] = {blx__handle_cluster_init, true},
+    [BLX__RPC_CLUSTER_JOIN] = {blx__handle_cluster_join, true},
+    [BLX__RPC_CLUSTER_STATUS] = {blx__handle_cluster_status, true},
+    [BLX__RPC_NODE_LIST] = {blx__handle_node_list, false},
+    [BLX__RPC_VM_CREATE] = {blx__handle_vm_create, false},
+    [BLX__RPC_VM_GET] = {blx__handle_vm_get, false},
+    [BLX__RPC_VM_LIST] = {blx__handle_vm_list, false},
+    [BLX__RPC_VM_START] = {blx__handle_vm_start, false},
+    [BLX__RPC_VM_STOP] = {blx__handle_vm_stop, false},
+    [BLX__RPC_VM_DELETE] = {blx__handle_vm_delete, false},
+    [BLX__RPC_VM_LOGS] = {blx__handle_vm_logs, false},
+    [BLX__RPC_WATCH] = {blx__handle_watch, false},
+    [BLX__RPC_MEMBER_JOIN] = {blx__handle_member_join, false},
+    [BLX__RPC_MEMBER_INVITE] = {blx__handle_member_invite, true},
+    [BLX__RPC_MEMBER_READY] = {blx__handle_member_ready, false},
+    [BLX__RPC_REPORT] = {blx__handle_report, false},
+};
+
+/* ---- the life of a call */
+
+static struct blx__call *call_new(struct blx__node *n, const struct blx__rpc_row *row, blx_error *err) {
+  struct blx__call *call = n->calls_count < BLX__NODE_CALLS_MAX ? calloc(1, sizeof *call) : NULL;
+  if (!call) {
+    (void)blx__fail(err, BLX_E_BUSY, "node", "%d calls are in flight: try again later", BLX__NODE_CALLS_MAX);
+    return NULL;
+  }
+  call->node = n;
+  call->row = row;
+  call->arena.limit_bytes = BLX__NODE_CALL_ARENA;
+  call->principal = "";
+  blx__list_push(&n->calls, &call->link);
+  n->calls_count++;
+  return call;
+}
+
+static void call_free(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  blx__list_remove(&call->link);
+  n->calls_count--;
+  if (n->init_call == call) n->init_call = NULL;
+  if (call->rpc) blx__rpc_call_unref(call->rpc);
+  blx__arena_free(&call->arena);
+  free(call);
+}
+
+void blx__call_release(struct blx__call *call) {
+  call_free(call);
+}
+
+static blx__rc call_decode(struct blx__call *call, struct blx__slice bytes, blx_error *err) {
+  void *copy = blx__arena_alloc(&call->arena, bytes.len + 1), *decoded = NULL;
+  if (!copy) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a request of %zu bytes", bytes.len);
+  if (bytes.len) memcpy(copy, bytes.data, bytes.len);
+  call->bytes = (struct blx__slice){copy, bytes.len};
+  BLX__TRY(blx__msg_decode(call->row->request(), &call->arena, call->bytes, &decoded, err));
+  call->request = decoded;
+  return BLX__OK;
+}
+
+void blx__call_fail(struct blx__call *call, const blx_error *err) {
+  blx_error out = *err;
+  if (!out.origin[0] || strcmp(out.origin, "api") == 0)
+    (void)blx__str_copy(out.origin, sizeof out.origin, call->node->self->name);
+  if (call->rpc)
+    blx__rpc_call_finish(call->rpc, &out);
+  else if (call->done)
+    call->done(call->done_user, &out, (struct blx__slice){0});
+  call_free(call);
+}
+
+void blx__call_failf(struct blx__call *call, int code, const char *fmt, ...) {
+  char text[400];
+  va_list ap;
+  va_start(ap, fmt);
+  int len = __builtin_vsnprintf(text, sizeof text, fmt, ap);
+  va_end(ap);
+  blx_error err;
+  (void)blx__fail(&err, code, call->node->self->name, "%s", len < 0 ? "" : text);
+  blx__call_fail(call, &err);
+}
+
+void blx__call_answer(struct blx__call *call, const void *answer) {
+  struct blx__buf out;
+  blx__buf_init(&out, BLX__NODE_ANSWER_MAX);
+  blx_error err;
+  blx__rc rc = blx__msg_encode(call->row->response(), answer, &out, &err);
+  if (rc.code != 0) {
+    blx__buf_free(&out);
+    blx__call_fail(call, &err);
+    return;
+  }
+  blx__call_answer_bytes(call, (struct blx__slice){out.data, out.len});
+  blx__buf_free(&out);
+}
+
+void blx__call_answer_bytes(struct blx__call *call, struct blx__slice answer) {
+  if (call->rpc)
+    blx__rpc_call_reply(call->rpc, answer.data, answer.len);
+  else if (call->done)
+    call->done(call->done_user, NULL, answer);
+  call_free(call);
+}
+
+/* ---- proposing */
+
+static void unwaited(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
+  (void)index;
+  (void)result;
+  const struct blx__node *n = user;
+  if (err)
+    blx__log(&n->log, BLX_LOG_WARNING, "node", "an operation nobody waits for was not committed: %s", err->message);
+}
+
+blx__rc blx__node_propose(struct blx__node *n, const struct blx_op *op, blx__consensus_cb cb, void *user,
+                          blx_error *err) {
+  struct blx__buf bytes;
+  blx__buf_init(&bytes, BLX__CONSENSUS_OP_MAX);
+  if (!cb) {
+    cb = unwaited;
+    user = n;
+  }
+  blx__rc rc = blx__msg_encode(blx__desc_op(), op, &bytes, err);
+  if (rc.code == 0)
+    rc = blx__consensus_propose(n->consensus, (struct blx__slice){bytes.data, bytes.len}, cb, user, err);
+  blx__buf_free(&bytes);
+  return rc;
+}
+
+static void proposed(void *user, const blx_error *err, uint64_t index, struct blx__slice answer) {
+  struct blx__call *call = user;
+  if (err) {
+    blx__call_fail(call, err);
+    return;
+  }
+  void *decoded = NULL;
+  blx_error why;
+  if (blx__msg_decode(blx__desc_op_result(), &call->arena, answer, &decoded, &why).code != 0) {
+    blx__call_fail(call, &why);
+    return;
+  }
+  struct blx_op_result *result = decoded;
+  if (result->index == 0) result->index = index;
+  if (result->code != 0) {
+    (void)blx__fail(&why, result->code, call->node->self->name, "%s",
+                    result->message && *result->message ? result->message : blx_error_text(result->code));
+    blx__call_fail(call, &why);
+    return;
+  }
+  call->after(call, result);
+}
+
+void blx__call_propose(struct blx__call *call, struct blx_op *op, const char *request_id,
+                       void (*after)(struct blx__call *, const struct blx_op_result *)) {
+  uint8_t digest[BLX__SHA256_BYTES];
+  if (request_id && *request_id) {
+    const struct blx__slice parts[] = {{(const uint8_t *)call->row->path, strlen(call->row->path)}, call->bytes};
+    blx__sha256(parts, 2, digest);
+    op->request_id = request_id;
+    op->request_digest = (struct blx_bytes){digest, sizeof digest};
+  }
+  op->principal = call->principal;
+  call->after = after;
+  blx_error err;
+  if (blx__node_propose(call->node, op, proposed, call, &err).code != 0) blx__call_fail(call, &err);
+}
+
+/* ---- routing */
+
+static bool wants_stale(const struct blx__call *call) {
+  const struct blx__field *field = blx__desc_field(call->row->request(), "stale");
+  if (!field) return false;
+  uint32_t stale = 0;
+  memcpy(&stale, (const char *)call->request + field->offset, sizeof stale);
+  return stale != 0;
+}
+
+static void confirmed(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
+  (void)index;
+  (void)result;
+  struct blx__call *call = user;
+  if (err)
+    blx__call_fail(call, err);
+  else
+    handlers[call->row->id].handle(call);
+}
+
+static void to_leader(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  uint64_t leader = blx__consensus_leader(n->consensus);
+  const struct blx_node *node = leader != 0 && leader != n->uid ? blx__state_node(n->state, leader) : NULL;
+  if (node && node->address && !call->forwarded) {
+    blx__call_forward(call, node->address);
+    return;
+  }
+  blx_error err;
+  (void)blx__fail(&err, BLX_E_NO_LEADER, n->self->name,
+                  "the cluster has no leader that answers at the moment: try again");
+  if (node && node->address) (void)blx__str_copy(err.leader, sizeof err.leader, node->address);
+  blx__call_fail(call, &err);
+}
+
+static void route(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  const struct handler *h = &handlers[call->row->id];
+  if (n->closing) {
+    blx__call_failf(call, BLX_E_CANCELLED, "node %s is stopping", n->self->name);
+  } else if (n->fatal_code != 0) {
+    blx__call_failf(call, BLX_E_FATAL, "node %s has stopped itself: %s", n->self->name, n->fatal_text);
+  } else if (!n->consensus && !h->outside) {
+    blx__call_failf(call, BLX_E_CONFLICT,
+                    "daemon %s is in no cluster: run `blixard cluster init`, or `blixard cluster join`", n->self->name);
+  } else if (call->row->route == BLX__ROUTE_LOCAL || !n->consensus ||
+             (call->row->route == BLX__ROUTE_READ && wants_stale(call))) {
+    h->handle(call);
+  } else if (n->role != BLX__ROLE_LEADER) {
+    to_leader(call);
+  } else if (call->row->route == BLX__ROUTE_WRITE) {
+    h->handle(call);
+  } else {
+    blx_error err;
+    if (blx__consensus_confirm(n->consensus, confirmed, call, &err).code != 0) blx__call_fail(call, &err);
+  }
+}
+
+/* ---- in from ourselves: routed on the next turn, so that no completion comes before the submit returned */
+
+struct submitted {
+  struct blx__defer defer;
+  struct blx__call *call;
+};
+
+static void route_later(void *arg) {
+  struct submitted *s = arg;
+  route(s->call);
+}
+
+blx__rc blx__node_submit(struct blx__node *n, enum blx__rpc_id id, const void *request, blx__call_done done, void *user,
+                         blx_error *err) {
+  struct blx__call *call = call_new(n, &blx__rpc_rows()[id], err);
+  if (!call) return (blx__rc){BLX_E_BUSY};
+  struct blx__buf bytes;
+  blx__buf_init(&bytes, BLX__NODE_ANSWER_MAX);
+  blx__rc rc = blx__msg_encode(call->row->request(), request, &bytes, err);
+  if (rc.code == 0) rc = call_decode(call, (struct blx__slice){bytes.data, bytes.len}, err);
+  blx__buf_free(&bytes);
+  struct submitted *s = rc.code == 0 ? blx__arena_alloc(&call->arena, sizeof *s) : NULL;
+  if (rc.code == 0 && !s) rc = blx__fail(err, BLX_E_NOMEM, "node", "no memory for a call");
+  if (rc.code != 0) {
+    call_free(call);
+    return rc;
+  }
+  call->done = done;
+  call->done_user = user;
+  call->principal = "node";
+  s->call = call;
+  blx__defer_init(&s->defer, route_later, s);
+  blx__loop_defer(n->loop, &s->defer);
+  return rc;
+}
+
+/* ---- in from the socket */
+
+static const struct blx__rpc_method *find_method(void *user, const char *path) {
+  struct blx__node *n = user;
+  const struct blx__rpc_row *row = blx__rpc_find_path(path);
+  return row ? &n->methods[row->id] : NULL;
+}
+
+/* Only members may speak for somebody; on a local socket that is root or the daemon's own user, the only ones who can
+ * connect at all. */
+static const char *principal_of(struct blx__call *call) {
+  const char *given = blx__rpc_call_meta(call->rpc, "blixard-principal");
+  if (given) return blx__arena_strdup(&call->arena, given);
+  char text[32];
+  (void)blx__str_format(text, sizeof text, "uid:%u", blx__rpc_call_cred(call->rpc).uid);
+  return blx__arena_strdup(&call->arena, text);
+}
+
+static void on_call(void *user, struct blx__rpc_call *rpc, struct blx__slice request) {
+  struct blx__node *n = user;
+  const struct blx__rpc_method *method = blx__rpc_call_method(rpc);
+  blx_error err;
+  struct blx__call *call = call_new(n, &blx__rpc_rows()[method - n->methods], &err);
+  if (!call) {
+    blx__rpc_call_finish(rpc, &err);
+    return;
+  }
+  call->rpc = blx__rpc_call_ref(rpc);
+  call->forwarded = blx__rpc_call_meta(rpc, "blixard-forwarded") != NULL;
+  call->principal = principal_of(call);
+  if (!call->principal) {
+    blx__call_failf(call, BLX_E_NOMEM, "no memory for a call");
+    return;
+  }
+  if (call_decode(call, request, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    route(call);
+}
+
+blx__rc blx__serve_open(struct blx__node *n, blx_error *err) {
+  const struct blx__rpc_row *rows = blx__rpc_rows();
+  for (size_t i = 0; i < BLX__RPC_COUNT; i++) {
+    n->methods[i].path = rows[i].path;
+    n->methods[i].kind = rows[i].stream ? BLX__RPC_SERVER_STREAM : BLX__RPC_UNARY;
+  }
+  n->service = (struct blx__rpc_service){.user = n, .find = find_method, .on_call = on_call};
+  struct blx__rpc_server_options options = {
+      .path = n->socket_path, .mode = 0660, .service = &n->service, .log = &n->log};
+  return blx__rpc_server_open(n->loop, &options, &n->server, err);
+}

@@ -1,0 +1,310 @@
+/* The whole library through its public headers, with simulated VMs: one node, then three. */
+#include "../harness.h"
+
+#include <blixard/blixard.h>
+#include "io/file.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static char dir[64];
+
+static void make_dir(void) {
+  (void)blx__str_copy(dir, sizeof dir, "/tmp/blx-api-XXXXXX");
+  ck_assert_ptr_nonnull(mkdtemp(dir));
+}
+
+static void remove_dir(void) {
+  blx_error err;
+  ck_assert_int_eq(blx__dir_remove_tree(dir, &err).code, 0);
+}
+
+static void log_line(void *user, int level, const char *component, const char *message) {
+  (void)level;
+  if (getenv("BLX_TEST_LOG")) fprintf(stderr, "%s %s: %s\n", (const char *)user, component, message);
+}
+
+static blx_node *open_node(const char *name, int bootstrap) {
+  char data[96];
+  static struct blx_resources capacity = {.struct_size = sizeof capacity, .vcpus = 8, .memory_mib = 1024};
+  (void)blx__str_format(data, sizeof data, "%s/%s", dir, name);
+  struct blx_node_options o = BLX_NODE_OPTIONS_INIT;
+  o.data_dir = data;
+  o.name = name;
+  o.bootstrap = (uint32_t)bootstrap;
+  o.simulate_vms = 1;
+  o.capacity = &capacity;
+  o.heartbeat_ms = 50;
+  o.election_ms = 500;
+  o.log = log_line;
+  o.log_user = (void *)(uintptr_t)name;
+  o.log_level = BLX_LOG_DEBUG;
+  blx_node *node = NULL;
+  blx_error err = {0};
+  ck_assert_msg(blx_node_open(&o, &node, &err) == 0, "%s", err.message);
+  return node;
+}
+
+static blx_client *client_of(blx_node *node) {
+  blx_client *client = NULL;
+  blx_error err = {0};
+  ck_assert_msg(blx_node_client(node, &client, &err) == 0, "%s", err.message);
+  return client;
+}
+
+static int create(blx_client *client, const char *name, uint32_t replicas, blx_error *err) {
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  spec.name = name;
+  spec.flake = "path:/nowhere#web";
+  spec.has_replicas = 1;
+  spec.replicas = replicas;
+  struct blx_vm_create_request req = BLX_VM_CREATE_REQUEST_INIT;
+  req.spec = &spec;
+  struct blx_vm *vm = NULL;
+  int rc = blx_vm_create(client, &req, &vm, err);
+  blx_vm_free(vm);
+  return rc;
+}
+
+static int named(int (*verb)(blx_client *, const struct blx_vm_name_request *, struct blx_vm **, blx_error *),
+                 blx_client *client, const char *name, blx_error *err) {
+  struct blx_vm_name_request req = BLX_VM_NAME_REQUEST_INIT;
+  req.name = name;
+  struct blx_vm *vm = NULL;
+  int rc = verb(client, &req, &vm, err);
+  blx_vm_free(vm);
+  return rc;
+}
+
+#define OK(expr) ck_assert_msg((expr) == 0, "%s: %s", #expr, err.message)
+
+START_TEST(one_node__takes_a_vm_through_its_life) {
+  make_dir();
+  blx_node *node = open_node("a", 1);
+  blx_client *c = client_of(node);
+  blx_error err = {0};
+  OK(create(c, "web", 2, &err));
+  ck_assert_int_eq(create(c, "web", 2, &err), BLX_E_EXISTS);
+  struct blx_vm *vm = NULL;
+  OK(blx_vm_wait(c, "web", BLX_PHASE_RUNNING, 10000, NULL, &vm, &err));
+  ck_assert_uint_eq(vm->n_instances, 2);
+  ck_assert_str_eq(vm->instances[1]->name, "web-2");
+  ck_assert_str_eq(vm->instances[1]->node, "a");
+  blx_vm_free(vm);
+  OK(named(blx_vm_stop, c, "web", &err));
+  OK(blx_vm_wait(c, "web", BLX_PHASE_STOPPED, 10000, NULL, NULL, &err));
+  OK(named(blx_vm_start, c, "web", &err));
+  OK(blx_vm_wait(c, "web", BLX_PHASE_RUNNING, 10000, NULL, NULL, &err));
+  OK(named(blx_vm_delete, c, "web", &err));
+  OK(blx_vm_wait(c, "web", -1, 10000, NULL, NULL, &err));
+  ck_assert_int_eq(named(blx_vm_get, c, "web", &err), BLX_E_NOT_FOUND);
+  blx_client_close(c);
+  blx_node_close(node);
+  remove_dir();
+}
+END_TEST
+
+START_TEST(one_node__is_after_a_restart_what_it_was) {
+  make_dir();
+  blx_node *node = open_node("a", 1);
+  blx_client *c = client_of(node);
+  blx_error err = {0};
+  OK(create(c, "web", 1, &err));
+  OK(create(c, "db", 1, &err));
+  OK(named(blx_vm_stop, c, "db", &err));
+  OK(blx_vm_wait(c, "db", BLX_PHASE_STOPPED, 10000, NULL, NULL, &err));
+  blx_client_close(c);
+  blx_node_close(node);
+  node = open_node("a", 1);
+  c = client_of(node);
+  struct blx_vm_list_request req = BLX_VM_LIST_REQUEST_INIT;
+  struct blx_vm_list *list = NULL;
+  OK(blx_vm_list_get(c, &req, &list, &err));
+  ck_assert_uint_eq(list->n_vms, 2);
+  ck_assert_str_eq(list->vms[0]->spec->name, "db");
+  ck_assert_int_eq(list->vms[0]->desired, BLX_DESIRED_STOPPED);
+  blx_vm_list_free(list);
+  OK(blx_vm_wait(c, "web", BLX_PHASE_RUNNING, 20000, NULL, NULL, &err));
+  blx_client_close(c);
+  blx_node_close(node);
+  remove_dir();
+}
+END_TEST
+
+START_TEST(a_second_node_on_the_directory__is_refused) {
+  make_dir();
+  blx_node *node = open_node("a", 1);
+  char data[96];
+  (void)blx__str_format(data, sizeof data, "%s/a", dir);
+  struct blx_node_options o = BLX_NODE_OPTIONS_INIT;
+  o.data_dir = data;
+  o.name = "a";
+  blx_node *second = NULL;
+  blx_error err = {0};
+  ck_assert_int_eq(blx_node_open(&o, &second, &err), BLX_E_BUSY);
+  ck_assert_ptr_null(second);
+  blx_node_close(node);
+  remove_dir();
+}
+END_TEST
+
+START_TEST(misuse__is_answered_and_harmless) {
+  blx_error err = {0};
+  ck_assert_int_eq(blx_node_open(NULL, NULL, &err), BLX_E_MISUSE);
+  struct blx_node_options o = {0};
+  blx_node *node = NULL;
+  ck_assert_int_eq(blx_node_open(&o, &node, &err), BLX_E_MISUSE);
+  blx_node_close(NULL);
+  blx_client_close(NULL);
+  blx_vm_free(NULL);
+  ck_assert_int_eq(create(NULL, "web", 1, &err), BLX_E_MISUSE);
+  struct blx_client_options co = BLX_CLIENT_OPTIONS_INIT;
+  blx_client *c = NULL;
+  ck_assert_int_eq(blx_client_open(&co, &c, &err), BLX_E_INVALID);
+  ck_assert_int_eq(blx_vm_wait(NULL, "web", 3, 1, NULL, NULL, NULL), BLX_E_MISUSE);
+}
+END_TEST
+
+/* ---- a blocking call from a completion */
+
+struct nested {
+  blx_client *client;
+  pthread_mutex_t lock;
+  pthread_cond_t cond;
+  int code, done;
+};
+
+static void nested_done(void *user, const blx_error *why, struct blx_vm_list *result) {
+  struct nested *n = user;
+  ck_assert_ptr_null(why);
+  blx_vm_list_free(result);
+  struct blx_vm_list_request req = BLX_VM_LIST_REQUEST_INIT;
+  struct blx_vm_list *list = NULL;
+  pthread_mutex_lock(&n->lock);
+  n->code = blx_vm_list_get(n->client, &req, &list, NULL);
+  n->done = 1;
+  pthread_cond_signal(&n->cond);
+  pthread_mutex_unlock(&n->lock);
+}
+
+START_TEST(a_blocking_call_from_a_completion__is_misuse) {
+  make_dir();
+  blx_node *node = open_node("a", 1);
+  struct nested n = {.client = client_of(node), .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+  struct blx_vm_list_request req = BLX_VM_LIST_REQUEST_INIT;
+  blx_error err = {0};
+  OK(blx_vm_list_get_async(n.client, &req, nested_done, &n, &err));
+  pthread_mutex_lock(&n.lock);
+  while (!n.done) pthread_cond_wait(&n.cond, &n.lock);
+  pthread_mutex_unlock(&n.lock);
+  ck_assert_int_eq(n.code, BLX_E_MISUSE);
+  blx_client_close(n.client);
+  blx_node_close(node);
+  remove_dir();
+}
+END_TEST
+
+START_TEST(watch__begins_with_what_there_is_and_goes_on_in_order) {
+  make_dir();
+  blx_node *node = open_node("a", 1);
+  blx_client *c = client_of(node);
+  blx_error err = {0};
+  OK(create(c, "web", 1, &err));
+  OK(blx_vm_wait(c, "web", BLX_PHASE_RUNNING, 10000, NULL, NULL, &err));
+  struct blx_watch_request req = BLX_WATCH_REQUEST_INIT;
+  blx_watch *w = NULL;
+  OK(blx_watch_open(c, &req, &w, &err));
+  static const char *const first[] = {"a", "web", "web-1"};
+  uint64_t index = 0;
+  for (size_t i = 0; i < 3; i++) {
+    struct blx_event *e = NULL;
+    ck_assert_int_eq(blx_watch_next(w, 5000, &e, &err), 1);
+    ck_assert_str_eq(e->name, first[i]);
+    index = e->index;
+    blx_event_free(e);
+  }
+  OK(named(blx_vm_delete, c, "web", &err));
+  int gone = 0;
+  while (!gone) {
+    struct blx_event *e = NULL;
+    ck_assert_int_eq(blx_watch_next(w, 5000, &e, &err), 1);
+    ck_assert_uint_ge(e->index, index);
+    index = e->index;
+    gone = e->kind == BLX_EVENT_KIND_VM && e->type == BLX_EVENT_TYPE_DELETED;
+    blx_event_free(e);
+  }
+  blx_watch_close(w);
+  blx_client_close(c);
+  blx_node_close(node);
+  remove_dir();
+}
+END_TEST
+
+static void join(blx_node *node, blx_node *member) {
+  blx_client *c = client_of(node);
+  struct blx_cluster_join_request req = BLX_CLUSTER_JOIN_REQUEST_INIT;
+  req.address = blx_node_address(member);
+  struct blx_cluster_status *st = NULL;
+  blx_error err = {0};
+  OK(blx_cluster_join(c, &req, &st, &err));
+  ck_assert_str_ne(st->id, "");
+  blx_cluster_status_free(st);
+  blx_client_close(c);
+}
+
+START_TEST(three_nodes__spread_replicas_and_any_of_them_answers) {
+  make_dir();
+  blx_node *n[3] = {open_node("a", 1), open_node("b", 0), open_node("c", 0)};
+  blx_client *outside = client_of(n[1]);
+  blx_error err = {0};
+  ck_assert_int_eq(create(outside, "web", 1, &err), BLX_E_CONFLICT);
+  blx_client_close(outside);
+  join(n[1], n[0]);
+  join(n[2], n[1]);
+  blx_client *c = client_of(n[2]);
+  OK(create(c, "web", 3, &err));
+  struct blx_vm *vm = NULL;
+  OK(blx_vm_wait(c, "web", BLX_PHASE_RUNNING, 20000, NULL, &vm, &err));
+  ck_assert_str_ne(vm->instances[0]->node, vm->instances[1]->node);
+  ck_assert_str_ne(vm->instances[1]->node, vm->instances[2]->node);
+  ck_assert_str_ne(vm->instances[0]->node, vm->instances[2]->node);
+  blx_vm_free(vm);
+  OK(named(blx_vm_delete, c, "web", &err));
+  OK(blx_vm_wait(c, "web", -1, 20000, NULL, NULL, &err));
+  blx_client_close(c);
+  for (int i = 2; i >= 0; i--) blx_node_close(n[i]);
+  remove_dir();
+}
+END_TEST
+
+START_TEST(three_nodes__go_on_when_the_leader_is_closed) {
+  make_dir();
+  blx_node *n[3] = {open_node("a", 1), open_node("b", 0), open_node("c", 0)};
+  join(n[1], n[0]);
+  join(n[2], n[0]);
+  blx_client *c = client_of(n[0]);
+  blx_error err = {0};
+  OK(create(c, "one", 1, &err));
+  blx_client_close(c);
+  blx_node_close(n[0]);
+  c = client_of(n[1]);
+  OK(create(c, "two", 1, &err));
+  struct blx_vm_list_request req = BLX_VM_LIST_REQUEST_INIT;
+  struct blx_vm_list *list = NULL;
+  OK(blx_vm_list_get(c, &req, &list, &err));
+  ck_assert_uint_eq(list->n_vms, 2);
+  blx_vm_list_free(list);
+  OK(blx_vm_wait(c, "two", BLX_PHASE_RUNNING, 20000, NULL, NULL, &err));
+  blx_client_close(c);
+  blx_node_close(n[1]);
+  blx_node_close(n[2]);
+  remove_dir();
+}
+END_TEST
+
+BLX_TEST_MAIN("api", misuse__is_answered_and_harmless, one_node__takes_a_vm_through_its_life,
+              one_node__is_after_a_restart_what_it_was, a_second_node_on_the_directory__is_refused,
+              a_blocking_call_from_a_completion__is_misuse, watch__begins_with_what_there_is_and_goes_on_in_order,
+              three_nodes__spread_replicas_and_any_of_them_answers, three_nodes__go_on_when_the_leader_is_closed)

@@ -1,0 +1,88 @@
+#include "../harness.h"
+
+#include "node/identity.h"
+#include "schema/codec.h"
+#include "io/file.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char dir[64];
+
+static void make_dir(void) {
+  (void)blx__str_copy(dir, sizeof dir, "/tmp/blx-identity-XXXXXX");
+  ck_assert_ptr_nonnull(mkdtemp(dir));
+}
+
+static void remove_dir(void) {
+  blx_error err;
+  ck_assert_int_eq(blx__dir_remove_tree(dir, &err).code, 0);
+}
+
+static const struct blx_identity sample = {.struct_size = sizeof sample,
+                                           .cluster_id = "00112233445566778899aabbccddeeff",
+                                           .cluster_name = "lab",
+                                           .uid = 7,
+                                           .name = "node7",
+                                           .standing = BLX_STANDING_MEMBER};
+
+START_TEST(identity__comes_back_as_it_was_written) {
+  make_dir();
+  blx_error err;
+  struct blx_identity *back = NULL;
+  ck_assert_int_eq(blx__identity_read(dir, &back, &err).code, 0);
+  ck_assert_ptr_null(back);
+  ck_assert_int_eq(blx__identity_write(dir, &sample, &err).code, 0);
+  ck_assert_int_eq(blx__identity_read(dir, &back, &err).code, 0);
+  ck_assert_str_eq(back->name, "node7");
+  ck_assert_uint_eq(back->uid, 7);
+  ck_assert_int_eq(back->standing, BLX_STANDING_MEMBER);
+  blx__msg_free_owned(back);
+  remove_dir();
+}
+END_TEST
+
+START_TEST(identity__with_any_byte_flipped_is_refused_by_name) {
+  make_dir();
+  blx_error err;
+  ck_assert_int_eq(blx__identity_write(dir, &sample, &err).code, 0);
+  char path[128];
+  (void)blx__str_format(path, sizeof path, "%s/identity", dir);
+  struct blx__buf file;
+  blx__buf_init(&file, 1 << 16);
+  ck_assert_int_eq(blx__file_read(path, 1 << 16, &file, &err).code, 0);
+  for (size_t i = 0; i < file.len; i++) {
+    file.data[i] ^= 1;
+    FILE *f = fopen(path, "wb");
+    ck_assert_uint_eq(fwrite(file.data, 1, file.len, f), file.len);
+    fclose(f);
+    struct blx_identity *back = NULL;
+    ck_assert_int_eq(blx__identity_read(dir, &back, &err).code, BLX_E_CORRUPT);
+    ck_assert_ptr_nonnull(strstr(err.message, path));
+    file.data[i] ^= 1;
+  }
+  blx__buf_free(&file);
+  remove_dir();
+}
+END_TEST
+
+START_TEST(lock__is_refused_to_a_second_holder_and_on_a_directory_open_to_all) {
+  make_dir();
+  blx_error err;
+  int first = -1, second = -1;
+  ck_assert_int_eq(blx__identity_lock(dir, &first, &err).code, 0);
+  ck_assert_int_eq(blx__identity_lock(dir, &second, &err).code, BLX_E_BUSY);
+  close(first);
+  ck_assert_int_eq(blx__identity_lock(dir, &second, &err).code, 0);
+  close(second);
+  ck_assert_int_eq(chmod(dir, 0777), 0);
+  ck_assert_int_eq(blx__identity_lock(dir, &second, &err).code, BLX_E_DENIED);
+  remove_dir();
+}
+END_TEST
+
+BLX_TEST_MAIN("node/identity", identity__comes_back_as_it_was_written,
+              identity__with_any_byte_flipped_is_refused_by_name,
+              lock__is_refused_to_a_second_holder_and_on_a_directory_open_to_all)
