@@ -100,13 +100,13 @@ static void op_run(void *arg) {
     blx__loop_defer(h->world->loop, &op->defer);
     return;
   }
-  h->pending--;
-  if (op->lost) {
-    free(op);
+  if (op->lost && h->world->agent) { /* the agent that asked must not hear of it */
+    blx__loop_defer(h->world->loop, &op->defer);
     return;
   }
+  h->pending--;
   blx_error err;
-  blx__rc rc = perform(op, g, &err);
+  blx__rc rc = op->lost ? blx__fail(&err, BLX_E_CANCELLED, "host", "lost") : perform(op, g, &err);
   if (op->kind == ADOPT)
     op->adopted(op->user, rc.code != 0 ? &err : NULL, &g->status);
   else
