@@ -329,12 +329,8 @@ static struct blx__log test_log;
 
 void agent_open(struct world *w) {
   test_log = (struct blx__log){log_line, w, BLX_LOG_DEBUG};
-  struct blx__agent_options options = {.loop = w->loop,
-                                       .driver = &w->host.base,
-                                       .journal_dir = w->dir,
-                                       .node_name = "n1",
-                                       .node_uid = 1,
-                                       .log = &test_log};
+  struct blx__agent_options options = {
+      .loop = w->loop, .driver = w->driver, .journal_dir = w->dir, .node_name = "n1", .node_uid = 1, .log = &test_log};
   options.ready_timeout_ms = w->ready_timeout_ms;
   options.sink = (struct blx__agent_sink){send_batch, w};
   blx_error err;
@@ -357,6 +353,7 @@ void world_open(struct world *w) {
   ck_assert_int_eq(blx__loop_new(&w->loop, NULL).code, 0);
   w->host.base.ops = &host_ops;
   w->host.world = w;
+  w->driver = &w->host.base;
   for (int n = 0; n < GUESTS; n++) {
     struct guest *g = &w->host.guests[n];
     struct record *r = &w->cluster.records[n];

@@ -60,6 +60,7 @@ struct world {
   struct blx__loop *loop;
   struct blx__agent *agent; /* NULL: closed */
   struct host host;
+  struct blx__vm_driver *driver; /* what the agent is given: the host's, unless a test sets another */
   struct cluster cluster;
   char dir[64];
   uint64_t ready_timeout_ms;

@@ -234,9 +234,16 @@ START_TEST(monitor_that_answers_garbage__is_killed_as_vmm_protocol) {
 }
 END_TEST
 
+static bool second_is_running(struct world *x) {
+  return x->cluster.records[1].phase == BLX_PHASE_RUNNING;
+}
+
 START_TEST(stale__kills_what_runs_under_that_epoch_only) {
   start_first();
   blx__agent_instance_stale(w.agent, R->uid, R->epoch - 1);
+  assign(&w, 1);
+  share(&w);
+  run_until(&w, second_is_running);
   ck_assert(host_runs(&w, 0));
   blx__agent_instance_stale(w.agent, R->uid, R->epoch);
   run_until(&w, is_dead);
