@@ -14,6 +14,8 @@
 #include <sys/types.h>
 
 enum {
+  SHIM_CODE_BASE = 64,         /* it ends with this minus BLX_E_* when the monitor could not be started */
+  SHIM_LOCK_ROUNDS = 200,      /* of 10 ms, until an earlier shim is gone */
   SHIM_CLIENTS_MAX = 4,        /* agents connected at the same time; more are closed at once */
   SHIM_CONSOLE_MAX = 1 << 20,  /* bytes of console.log; as many again in console.log.1 */
   SHIM_CONNECT_RETRY_MS = 100, /* while the monitor makes its sockets */

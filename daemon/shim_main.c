@@ -123,8 +123,18 @@ static blx__rc open_dir(struct shim *s, blx_error *err) {
   if (s->dir_fd < 0) return blx__fail_errno(err, errno, "shim", "%s cannot be entered", s->opt.dir);
   s->lock_fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (s->lock_fd < 0) return blx__fail_errno(err, errno, "shim", "the lock of %s cannot be opened", s->opt.dir);
-  if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0)
-    return blx__fail(err, BLX_E_CONFLICT, "shim", "another shim runs %s already", s->opt.dir);
+  /* A shim that has just told of its monitor's end holds the lock for a moment more. */
+  bool locked = false;
+  for (unsigned i = 0; !locked && i < SHIM_LOCK_ROUNDS; i++) {
+    locked = flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0;
+    if (!locked) (void)nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+  }
+  if (!locked) return blx__fail(err, BLX_E_CONFLICT, "shim", "another shim runs %s already", s->opt.dir);
+  /* The driver reads it when we die without a record. */
+  char epoch[32];
+  (void)blx__str_format(epoch, sizeof epoch, "%llu", (unsigned long long)s->opt.epoch);
+  if (ftruncate(s->lock_fd, 0) != 0 || pwrite(s->lock_fd, epoch, strlen(epoch), 0) < 0)
+    return blx__fail_errno(err, errno, "shim", "the lock of %s cannot be written", s->opt.dir);
   if (mkdirat(s->dir_fd, "work", 0700) != 0 && errno != EEXIST)
     return blx__fail_errno(err, errno, "shim", "the working directory cannot be made");
   s->work_fd = openat(s->dir_fd, "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -173,6 +183,11 @@ static blx__rc begin(struct shim *s, blx_error *err) {
   return BLX__OK;
 }
 
+struct failure {
+  int code;
+  char message[512];
+};
+
 /* The process that goes on: it tells its parent over @report how it went: nothing is success. */
 static int serve(struct shim *s, int report) {
   blx_error err;
@@ -181,8 +196,9 @@ static int serve(struct shim *s, int report) {
   (void)signal(SIGPIPE, SIG_IGN);
   if (chdir("/") != 0) return 1;
   if (begin(s, &err).code != 0) {
-    if (write(report, err.message, strlen(err.message)) < 0) return 1;
-    return 1;
+    struct failure f = {.code = err.code};
+    (void)blx__str_copy(f.message, sizeof f.message, err.message);
+    return write(report, &f, sizeof f) == (ssize_t)sizeof f ? 0 : 1;
   }
   int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int fd = 0; null_fd >= 0 && fd < 3; fd++) (void)dup2(null_fd, fd);
@@ -252,13 +268,13 @@ int main(int argc, char **argv) {
   }
   if (child == 0) return serve(&s, report[1]);
   (void)close(report[1]);
-  char why[512];
-  size_t len = 0;
+  struct failure f;
   ssize_t n;
-  while (len < sizeof why && ((n = read(report[0], why + len, sizeof why - len)) > 0 || (n < 0 && errno == EINTR)))
-    len += n > 0 ? (size_t)n : 0;
-  if (len == 0) return 0;
-  (void)fwrite(why, 1, len, stderr);
-  (void)fputc('\n', stderr);
-  return 1;
+  do n = read(report[0], &f, sizeof f);
+  while (n < 0 && errno == EINTR);
+  if (n == 0) return 0;
+  if (n != (ssize_t)sizeof f) return 1;
+  f.message[sizeof f.message - 1] = '\0';
+  fprintf(stderr, "%s\n", f.message);
+  return SHIM_CODE_BASE - f.code;
 }

@@ -105,7 +105,7 @@ struct blx__vm_ops {
   void (*adopt)(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_adopt_fn *done, void *user);
 
   /* Read the console, the last @tail_lines lines of it (BLX__VM_LOG_LINES_ALL: all), then go on if @follow. Works for
-   * the dead, as long as the directory exists. @out is valid until on_end returns or logs_close. Errors: NOT_FOUND,
+   * the dead, as long as the directory exists. @out is valid until on_end is called or logs_close. Errors: NOT_FOUND,
    * BUSY (BLX__VM_LOGS_MAX), NOMEM: then nothing is called. */
   blx__rc (*logs)(struct blx__vm_driver *d, const struct blx__vm_key *key, uint32_t tail_lines, bool follow,
                   blx__vm_log_bytes_fn *on_bytes, blx__vm_log_end_fn *on_end, void *user, struct blx__vm_logs **out,

@@ -33,7 +33,7 @@ let
     "microvm.mem" = {
       default = 512;
       ok = v: positive 1048576 v && v >= 64 && v != 2048;
-      want = "MiB, 64 to 1048576, and not 2048, with which a QEMU guest hangs (microvm.nix issue 171)";
+      want = "a number of MiB, 64 to 1048576, and not 2048, with which a QEMU guest hangs (microvm.nix issue 171)";
     };
     "microvm.qemu.extraArgs" = { default = [ ]; ok = strings; want = "a list of strings"; };
     "networking.hostName" = {

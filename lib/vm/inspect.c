@@ -1,0 +1,277 @@
+/* What blocks: looking at an instance's directory, cleaning up after a shim that died, removing everything. On a
+ * worker. */
+#include "vm_int.h"
+
+#include "io/file.h"
+#include "io/work.h"
+#include "vm/cgroup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char origin[] = "vm";
+
+enum { ROOTS_SCAN_MAX = 1 << 20, LOCK_ROUNDS = 200 /* of 10 ms */ };
+
+struct job {
+  struct vm_instance *in;
+  void (*viewed)(struct vm_instance *in, const struct vm_view *v, const blx_error *err);
+  void (*removed)(struct vm_instance *in, const blx_error *err);
+  struct vm_view view;
+  blx__rc rc;
+  blx_error err;
+  /* The instance lives on the loop: the worker gets copies. */
+  char dir[PATH_MAX], cgroup[VM_ID_MAX + VM_TAG_MAX + 1], boot_root[PATH_MAX], auto_roots[PATH_MAX];
+  char name[64];
+  uint64_t uid, epoch;
+};
+
+void vm_nix_state(const struct microvm *m, char out[PATH_MAX]) {
+  bool fits = blx__str_format(out, PATH_MAX, "%s/var/nix", m->opt.nix_store_dir ? m->opt.nix_store_dir : "/nix");
+  BLX__ASSERT(fits);
+}
+
+static void boot_root_path(const struct vm_instance *in, char out[PATH_MAX]) {
+  char state[PATH_MAX];
+  vm_nix_state(in->m, state);
+  bool fits = blx__str_format(out, PATH_MAX, "%s/gcroots/%s/booted-%s", state, in->m->opt.host_tag, in->id);
+  BLX__ASSERT(fits);
+}
+
+static blx__rc relink(const char *target, const char *path, blx_error *err) {
+  char part[PATH_MAX];
+  if (!blx__str_format(part, sizeof part, "%s.part", path))
+    return blx__fail(err, BLX_E_INVALID, origin, "the path %.200s is too long", path);
+  if (unlink(part) != 0 && errno != ENOENT) return blx__fail_errno(err, errno, origin, "%s cannot be replaced", part);
+  if (symlink(target, part) != 0 || rename(part, path) != 0)
+    return blx__fail_errno(err, errno, origin, "the link %s cannot be made", path);
+  return BLX__OK;
+}
+
+blx__rc vm_boot_link(struct vm_instance *in, blx_error *err) {
+  char current[PATH_MAX], booted[PATH_MAX], root[PATH_MAX], target[PATH_MAX];
+  ssize_t n = readlink(vm_path(in, "current", current), target, sizeof target - 1);
+  if (n < 0) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s was not prepared on this node", in->name);
+  target[n] = '\0';
+  boot_root_path(in, root);
+  char *slash = strrchr(root, '/');
+  *slash = '\0';
+  BLX__TRY(blx__dir_make(root, 0755, err));
+  *slash = '/';
+  /* The root first: a collection between the two must not find the runner unused. */
+  BLX__TRY(relink(vm_path(in, "booted", booted), root, err));
+  return relink(target, booted, err);
+}
+
+/* ---- looking */
+
+static bool exists_at(int dir, const char *name) {
+  struct stat st;
+  return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* A shim holds the lock as long as it lives; the file tells the epoch that it was started for. */
+static bool lock_is_held(int dir, uint64_t *epoch) {
+  char text[32];
+  int fd = openat(dir, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  *epoch = 0;
+  if (fd < 0) return false;
+  bool held = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  ssize_t n = pread(fd, text, sizeof text - 1, 0);
+  text[n > 0 ? n : 0] = '\0';
+  if (!blx__parse_u64(text, 0, INT64_MAX, epoch)) *epoch = 0;
+  (void)close(fd);
+  return held;
+}
+
+static blx__rc read_record(struct job *j) {
+  char path[PATH_MAX];
+  if (!blx__str_format(path, sizeof path, "%s/exit", j->dir)) return BLX__OK;
+  struct blx__buf text;
+  blx__buf_init(&text, BLX__SHIM_RECORD_MAX);
+  blx__rc rc = blx__file_read(path, BLX__SHIM_RECORD_MAX, &text, &j->err);
+  if (rc.code == 0) rc = blx__shim_record_read((struct blx__slice){text.data, text.len}, &j->view.record, &j->err);
+  blx__buf_free(&text);
+  return rc;
+}
+
+/* The monitor died with its shim, or the machine went down under both: nobody took its status. */
+static blx__rc write_lost_record(struct job *j) {
+  struct blx__shim_msg *m = &j->view.record;
+  struct timespec now;
+  (void)clock_gettime(CLOCK_REALTIME, &now);
+  *m = (struct blx__shim_msg){.type = BLX__SHIM_STATE,
+                              .version = BLX__SHIM_VERSION,
+                              .uid = j->uid,
+                              .epoch = j->epoch,
+                              .exit_status = -1,
+                              .state = BLX__SHIM_EXITED};
+  m->at_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+  (void)blx__str_copy(m->text, sizeof m->text,
+                      "its shim is gone, and the monitor with it: it was killed, or the host went down");
+  char path[PATH_MAX];
+  struct blx__buf text;
+  blx__buf_init(&text, BLX__SHIM_RECORD_MAX);
+  bool fits = blx__str_format(path, sizeof path, "%s/exit", j->dir) && blx__shim_record_write(m, &text);
+  BLX__ASSERT(fits);
+  blx__rc rc = blx__file_write_atomic(path, text.data, text.len, 0640, &j->err);
+  blx__buf_free(&text);
+  return rc;
+}
+
+static blx__rc kill_leftovers(struct job *j) {
+  struct blx__vm_cgroup g;
+  blx__vm_cgroup_find(&g, j->cgroup);
+  if (blx__vm_cgroup_remove(&g)) return BLX__OK;
+  return blx__fail(&j->err, BLX_E_IO, origin, "a process of %s in the cgroup %s does not die", j->name, j->cgroup);
+}
+
+static blx__rc look(struct job *j) {
+  int dir = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir < 0 && errno == ENOENT) return BLX__OK;
+  if (dir < 0) return blx__fail_errno(&j->err, errno, origin, "%s cannot be read", j->dir);
+  struct vm_view *v = &j->view;
+  v->dir = true;
+  v->prepared = exists_at(dir, "current");
+  v->started = exists_at(dir, "booted");
+  v->locked = lock_is_held(dir, &j->epoch);
+  v->recorded = !v->locked && exists_at(dir, "exit");
+  (void)close(dir);
+  if (v->locked || !v->started) return BLX__OK;
+  BLX__TRY(kill_leftovers(j));
+  if (v->recorded) return read_record(j);
+  BLX__TRY(write_lost_record(j));
+  v->recorded = true;
+  return BLX__OK;
+}
+
+static void view_work(void *arg) {
+  struct job *j = arg;
+  j->rc = look(j);
+}
+
+static void job_end(struct job *j) {
+  struct vm_instance *in = j->in;
+  in->holds--;
+  in->m->jobs--;
+}
+
+static void view_done(void *arg) {
+  struct job *j = arg;
+  job_end(j);
+  j->viewed(j->in, &j->view, j->rc.code == 0 ? NULL : &j->err);
+  free(j);
+}
+
+static struct job *job_new(struct vm_instance *in) {
+  struct job *j = calloc(1, sizeof *j);
+  if (!j) return NULL;
+  j->in = in;
+  j->uid = in->uid;
+  (void)blx__str_copy(j->dir, sizeof j->dir, in->dir);
+  (void)blx__str_copy(j->name, sizeof j->name, in->name);
+  vm_cgroup_name(in, j->cgroup);
+  boot_root_path(in, j->boot_root);
+  vm_nix_state(in->m, j->auto_roots);
+  in->holds++;
+  in->m->jobs++;
+  return j;
+}
+
+void vm_inspect(struct vm_instance *in,
+                void (*done)(struct vm_instance *in, const struct vm_view *v, const blx_error *err)) {
+  blx_error err;
+  struct vm_view none = {0};
+  struct job *j = job_new(in);
+  if (!j) {
+    (void)blx__fail(&err, BLX_E_NOMEM, origin, "no memory to look at %s", in->name);
+    done(in, &none, &err);
+    return;
+  }
+  j->viewed = done;
+  if (blx__work(in->m->loop, view_work, view_done, j, &err).code == 0) return;
+  job_end(j);
+  free(j);
+  done(in, &none, &err);
+}
+
+/* ---- removing */
+
+/* `nix build -o` leaves a root HASH -> DIR/current; it would only dangle, but somebody would wonder. */
+static void remove_auto_root(const struct job *j) {
+  char path[PATH_MAX], want[PATH_MAX + 16], target[PATH_MAX];
+  if (!blx__str_format(path, sizeof path, "%s/gcroots/auto", j->auto_roots)) return;
+  (void)blx__str_format(want, sizeof want, "%s/current", j->dir);
+  DIR *dir = opendir(path);
+  if (!dir) return;
+  struct dirent *e;
+  for (unsigned i = 0; i < ROOTS_SCAN_MAX && (e = readdir(dir)); i++) {
+    ssize_t n = readlinkat(dirfd(dir), e->d_name, target, sizeof target - 1);
+    if (n < 0) continue;
+    target[n] = '\0';
+    if (strcmp(target, want) == 0) (void)unlinkat(dirfd(dir), e->d_name, 0);
+  }
+  (void)closedir(dir);
+}
+
+/* A shim that has just told of its monitor's end holds the lock for a moment more. */
+static bool lock_stays_held(struct job *j) {
+  int dir = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir < 0) return false;
+  bool held = true;
+  for (unsigned i = 0; held && i < LOCK_ROUNDS; i++) {
+    held = lock_is_held(dir, &j->epoch);
+    if (held) (void)nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+  }
+  (void)close(dir);
+  return held;
+}
+
+static blx__rc remove_all(struct job *j) {
+  if (lock_stays_held(j)) return blx__fail(&j->err, BLX_E_CONFLICT, origin, "%s runs: stop it first", j->name);
+  BLX__TRY(kill_leftovers(j));
+  remove_auto_root(j);
+  BLX__TRY(blx__dir_remove_tree(j->dir, &j->err));
+  if (unlink(j->boot_root) != 0 && errno != ENOENT)
+    return blx__fail_errno(&j->err, errno, origin, "the root %s cannot be removed", j->boot_root);
+  /* The node's directory of roots goes with its last instance. */
+  char *slash = strrchr(j->boot_root, '/');
+  *slash = '\0';
+  (void)rmdir(j->boot_root);
+  return BLX__OK;
+}
+
+static void remove_work(void *arg) {
+  struct job *j = arg;
+  j->rc = remove_all(j);
+}
+
+static void remove_done(void *arg) {
+  struct job *j = arg;
+  job_end(j);
+  j->removed(j->in, j->rc.code == 0 ? NULL : &j->err);
+  free(j);
+}
+
+void vm_remove(struct vm_instance *in, void (*done)(struct vm_instance *in, const blx_error *err)) {
+  blx_error err;
+  struct job *j = job_new(in);
+  if (!j) {
+    (void)blx__fail(&err, BLX_E_NOMEM, origin, "no memory to remove %s", in->name);
+    done(in, &err);
+    return;
+  }
+  j->removed = done;
+  if (blx__work(in->m->loop, remove_work, remove_done, j, &err).code == 0) return;
+  job_end(j);
+  free(j);
+  done(in, &err);
+}

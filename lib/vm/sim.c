@@ -1,0 +1,475 @@
+/* The simulated driver: no process, no file; everything is a timer of the loop, so that a whole cluster can be
+ * simulated in one thread. */
+#include "vm/driver.h"
+
+#include "base/map.h"
+#include "io/timer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char origin[] = "vm/sim";
+
+enum { ID_MAX = 96, CONSOLE_MAX = 160 };
+
+enum op { OP_NONE, OP_PREPARE, OP_START, OP_STOP, OP_DESTROY, OP_ADOPT };
+
+struct sim {
+  struct blx__vm_driver base;
+  struct blx__loop *loop;
+  struct blx__vm_sim_options opt;
+  struct blx__map instances; /* by id */
+  struct blx__list logs;
+  size_t logs_open;
+  uint32_t prepares, starts, readies;
+  bool closing;
+  struct blx__defer closed;
+  void (*on_close)(void *user);
+  void *close_user;
+};
+
+struct sim_instance {
+  struct sim *sim;
+  char id[ID_MAX], name[64];
+  uint64_t uid;
+  struct blx__vm_status status;
+  bool known; /* prepared at least once; otherwise a place for an operation on what does not exist */
+  enum op op;
+  blx__vm_done_fn *done;
+  blx__vm_adopt_fn *adopted;
+  void *user;
+  uint64_t op_epoch;
+  bool op_cancelled;
+  struct blx__timer *op_timer, *life_timer;
+};
+
+struct blx__vm_logs {
+  struct blx__list link;
+  struct sim *sim;
+  struct sim_instance *instance;
+  bool follow, said;
+  bool *gone; /* set when it is freed inside its own callback */
+  blx__vm_log_bytes_fn *on_bytes;
+  blx__vm_log_end_fn *on_end;
+  void *user;
+  struct blx__timer *timer;
+};
+
+static struct sim *sim_of(struct blx__vm_driver *d) {
+  return BLX__CONTAINER(d, struct sim, base);
+}
+
+static bool runs(const struct sim_instance *in) {
+  return in->status.state == BLX__VM_RUNNING || in->status.state == BLX__VM_READY;
+}
+
+static bool every(uint32_t *counter, uint32_t n) {
+  (*counter)++;
+  return n != 0 && *counter % n == 0;
+}
+
+static void tell(struct sim_instance *in, enum blx__vm_event event) {
+  struct blx__vm_key key = {.instance = in->name, .uid = in->uid, .epoch = in->status.epoch};
+  struct blx__vm_status status = in->status;
+  if (in->sim->opt.on_event) in->sim->opt.on_event(in->sim->opt.user, &key, event, &status);
+}
+
+static void ended(struct sim_instance *in, int32_t exit_status, int32_t signal, const char *text) {
+  blx__timer_stop(in->life_timer);
+  in->status.state = BLX__VM_EXITED;
+  in->status.exit_status = exit_status;
+  in->status.signal = signal;
+  in->status.vmm_pid = 0;
+  (void)blx__str_copy(in->status.text, sizeof in->status.text, text);
+  tell(in, BLX__VM_EVENT_EXITED);
+}
+
+/* ---- instances */
+
+static void instance_free(struct sim_instance *in) {
+  (void)blx__map_remove_str(&in->sim->instances, in->id);
+  blx__timer_free(in->op_timer);
+  blx__timer_free(in->life_timer);
+  free(in);
+}
+
+static void on_op(void *arg);
+static void on_life(void *arg);
+
+/* The instance of @key, made if need be. NULL: no memory, or too many. */
+static struct sim_instance *instance_get(struct sim *s, const struct blx__vm_key *key) {
+  char id[ID_MAX];
+  if (!blx__str_format(id, sizeof id, "%s-%llu", key->instance, (unsigned long long)key->uid)) return NULL;
+  struct sim_instance *in = blx__map_get_str(&s->instances, id);
+  if (in) return in;
+  in = s->instances.count < BLX__VM_INSTANCES_MAX ? calloc(1, sizeof *in) : NULL;
+  if (!in) return NULL;
+  in->sim = s;
+  in->status.exit_status = -1;
+  in->uid = key->uid;
+  (void)blx__str_copy(in->id, sizeof in->id, id);
+  (void)blx__str_copy(in->name, sizeof in->name, key->instance);
+  in->op_timer = blx__timer_new(s->loop, on_op, in);
+  in->life_timer = blx__timer_new(s->loop, on_life, in);
+  if (in->op_timer && in->life_timer && blx__map_set_str(&s->instances, id, in, NULL)) return in;
+  blx__timer_free(in->op_timer);
+  blx__timer_free(in->life_timer);
+  free(in);
+  return NULL;
+}
+
+static void on_life(void *arg) {
+  struct sim_instance *in = arg;
+  struct sim *s = in->sim;
+  if (in->status.state == BLX__VM_RUNNING) {
+    in->status.state = BLX__VM_READY;
+    (void)blx__str_copy(in->status.text, sizeof in->status.text, "the simulated guest said ready");
+    if (every(&s->readies, s->opt.exit_every)) blx__timer_start(in->life_timer, s->opt.exit_after_ms, 0);
+    tell(in, BLX__VM_EVENT_READY);
+    return;
+  }
+  if (in->status.state == BLX__VM_READY) ended(in, 0, 0, "the simulated guest powered off");
+}
+
+/* ---- operations: each waits its time on op_timer, then happens */
+
+static void refused_later(struct sim *s, blx__vm_done_fn *done, void *user, blx_error why);
+
+/* False: refused, and told on a later turn. */
+static struct sim_instance *op_begin(struct sim *s, const struct blx__vm_key *key, enum op op, uint32_t after_ms,
+                                     blx__vm_done_fn *done, void *user) {
+  blx_error why;
+  struct sim_instance *in = s->closing ? NULL : instance_get(s, key);
+  if (!in) {
+    (void)blx__fail(&why, s->closing ? BLX_E_CANCELLED : BLX_E_NOMEM, origin,
+                    s->closing ? "the driver is closing" : "no memory for a simulated instance");
+    refused_later(s, done, user, why);
+    return NULL;
+  }
+  bool overtakes = in->op == OP_PREPARE && (op == OP_STOP || op == OP_DESTROY);
+  if (in->op != OP_NONE && !overtakes) {
+    (void)blx__fail(&why, BLX_E_BUSY, origin, "another operation on %s is under way: try again later", in->name);
+    refused_later(s, done, user, why);
+    return NULL;
+  }
+  if (overtakes) {
+    (void)blx__fail(&why, BLX_E_CANCELLED, origin, "the preparation of %s was overtaken", in->name);
+    refused_later(s, in->done, in->user, why);
+  }
+  in->op = op;
+  in->op_epoch = key->epoch;
+  in->done = done;
+  in->adopted = NULL;
+  in->user = user;
+  blx__timer_start(in->op_timer, after_ms, 0);
+  return in;
+}
+
+struct refusal {
+  struct blx__defer defer;
+  struct sim *sim;
+  blx__vm_done_fn *done;
+  blx__vm_adopt_fn *adopted;
+  void *user;
+  blx_error why;
+};
+
+static void on_refusal(void *arg) {
+  struct refusal *r = arg;
+  if (r->adopted)
+    r->adopted(r->user, &r->why, NULL);
+  else
+    r->done(r->user, &r->why);
+  free(r);
+}
+
+static struct refusal *refusal_new(struct sim *s, void *user, const blx_error *why) {
+  struct refusal *r = calloc(1, sizeof *r);
+  BLX__ASSERT(r); /* a completion that cannot be delivered would hang its caller for ever */
+  r->sim = s;
+  r->user = user;
+  r->why = *why;
+  blx__defer_init(&r->defer, on_refusal, r);
+  blx__loop_defer(s->loop, &r->defer);
+  return r;
+}
+
+static void refused_later(struct sim *s, blx__vm_done_fn *done, void *user, blx_error why) {
+  refusal_new(s, user, &why)->done = done;
+}
+
+static blx__rc do_prepare(struct sim_instance *in, blx_error *err) {
+  struct sim *s = in->sim;
+  if (every(&s->prepares, s->opt.fail_prepare_every))
+    return blx__fail(err, BLX_E_INVALID, origin, "the simulated build of %s failed, as it was told to", in->name);
+  in->known = true;
+  if (!runs(in)) in->status = (struct blx__vm_status){.state = BLX__VM_PREPARED, .exit_status = -1};
+  return BLX__OK;
+}
+
+static blx__rc do_start(struct sim_instance *in, blx_error *err) {
+  struct sim *s = in->sim;
+  if (!in->known) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s was not prepared", in->name);
+  if (runs(in)) return blx__fail(err, BLX_E_CONFLICT, origin, "%s runs already", in->name);
+  bool fails = every(&s->starts, s->opt.fail_start_every);
+  if (fails) return blx__fail(err, BLX_E_IO, origin, "the simulated start of %s failed, as it was told to", in->name);
+  in->status = (struct blx__vm_status){
+      .state = BLX__VM_RUNNING, .epoch = in->op_epoch, .exit_status = -1, .vmm_pid = (int32_t)s->starts};
+  (void)blx__str_copy(in->status.text, sizeof in->status.text, "the simulated monitor runs");
+  uint32_t never = s->opt.never_ready_every;
+  if (never == 0 || s->starts % never != 0) blx__timer_start(in->life_timer, s->opt.ready_ms, 0);
+  return BLX__OK;
+}
+
+static void do_stop(struct sim_instance *in) {
+  if (!runs(in) || in->sim->opt.lie_dead) return;
+  in->status.stopping = true;
+  ended(in, 0, 0, "the simulated guest powered off, as was asked");
+}
+
+static void logs_end_of(struct sim *s, struct sim_instance *in);
+
+static blx__rc do_destroy(struct sim_instance *in, blx_error *err) {
+  if (runs(in)) return blx__fail(err, BLX_E_CONFLICT, origin, "%s runs: stop it first", in->name);
+  logs_end_of(in->sim, in);
+  in->known = false;
+  in->status = (struct blx__vm_status){.state = BLX__VM_ABSENT, .exit_status = -1};
+  return BLX__OK;
+}
+
+static void on_op(void *arg) {
+  struct sim_instance *in = arg;
+  enum op op = in->op;
+  blx__vm_done_fn *done = in->done;
+  blx__vm_adopt_fn *adopted = in->adopted;
+  void *user = in->user;
+  blx_error err;
+  blx__rc rc = BLX__OK;
+  in->op = OP_NONE;
+  switch (op) {
+  case OP_NONE: return;
+  case OP_PREPARE: rc = do_prepare(in, &err); break;
+  case OP_START: rc = do_start(in, &err); break;
+  case OP_STOP: do_stop(in); break;
+  case OP_DESTROY: rc = do_destroy(in, &err); break;
+  case OP_ADOPT: break;
+  }
+  struct blx__vm_status status = in->status;
+  if (!in->known && in->op == OP_NONE) instance_free(in);
+  if (adopted)
+    adopted(user, NULL, &status);
+  else
+    done(user, rc.code == 0 ? NULL : &err);
+}
+
+static blx__rc sim_supported(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx_error *err) {
+  (void)d;
+  return blx__vm_hypervisor_check(desc->hypervisor, desc->vcpus, desc->memory_mib, err);
+}
+
+static void sim_prepare(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx__vm_done_fn *done, void *user) {
+  struct sim *s = sim_of(d);
+  blx_error why;
+  if (sim_supported(d, desc, &why).code != 0) {
+    refused_later(s, done, user, why);
+    return;
+  }
+  (void)op_begin(s, &desc->key, OP_PREPARE, s->opt.prepare_ms, done, user);
+}
+
+static void sim_start(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx__vm_done_fn *done, void *user) {
+  struct sim *s = sim_of(d);
+  (void)op_begin(s, &desc->key, OP_START, s->opt.start_ms, done, user);
+}
+
+static void sim_stop(struct blx__vm_driver *d, const struct blx__vm_key *key, uint32_t deadline_ms,
+                     blx__vm_done_fn *done, void *user) {
+  struct sim *s = sim_of(d);
+  uint32_t after_ms = s->opt.stop_ms < deadline_ms ? s->opt.stop_ms : deadline_ms;
+  (void)op_begin(s, key, OP_STOP, after_ms, done, user);
+}
+
+static void sim_kill(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_done_fn *done, void *user) {
+  (void)op_begin(sim_of(d), key, OP_STOP, 0, done, user);
+}
+
+static void sim_destroy(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_done_fn *done, void *user) {
+  (void)op_begin(sim_of(d), key, OP_DESTROY, 0, done, user);
+}
+
+/* Its refusals have the shape of adopt's completion. */
+static void sim_adopt(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_adopt_fn *done, void *user) {
+  struct sim *s = sim_of(d);
+  blx_error why;
+  struct sim_instance *in = s->closing ? NULL : instance_get(s, key);
+  if (!in || in->op != OP_NONE) {
+    (void)blx__fail(&why, in ? BLX_E_BUSY : BLX_E_NOMEM, origin, "%s cannot be adopted now: try again later",
+                    key->instance);
+    refusal_new(s, user, &why)->adopted = done;
+    return;
+  }
+  in->op = OP_ADOPT;
+  in->adopted = done;
+  in->user = user;
+  blx__timer_start(in->op_timer, 0, 0);
+}
+
+/* ---- logs: one line, said once */
+
+static void logs_free(struct blx__vm_logs *l) {
+  if (l->gone) *l->gone = true;
+  blx__list_remove(&l->link);
+  l->sim->logs_open--;
+  blx__timer_free(l->timer);
+  free(l);
+}
+
+static void logs_end(struct blx__vm_logs *l) {
+  blx__vm_log_end_fn *on_end = l->on_end;
+  void *user = l->user;
+  logs_free(l);
+  on_end(user, NULL);
+}
+
+static void logs_end_of(struct sim *s, struct sim_instance *in) {
+  for (struct blx__list *it = s->logs.next, *next; it != &s->logs; it = next) {
+    next = it->next;
+    struct blx__vm_logs *l = BLX__CONTAINER(it, struct blx__vm_logs, link);
+    if (in && l->instance != in) continue;
+    logs_end(l);
+  }
+}
+
+static void on_logs(void *arg) {
+  struct blx__vm_logs *l = arg;
+  char text[CONSOLE_MAX];
+  if (!l->said) {
+    (void)blx__str_format(text, sizeof text, "simulated console of %s\n", l->instance->name);
+    blx__timer_start(l->timer, 10, 0);
+    bool gone = false;
+    l->gone = &gone;
+    bool taken = l->on_bytes(l->user, (const uint8_t *)text, strlen(text));
+    if (gone) return;
+    l->gone = NULL;
+    l->said = taken;
+    return;
+  }
+  if (!l->follow) logs_end(l);
+}
+
+static blx__rc sim_logs(struct blx__vm_driver *d, const struct blx__vm_key *key, uint32_t tail_lines, bool follow,
+                        blx__vm_log_bytes_fn *on_bytes, blx__vm_log_end_fn *on_end, void *user,
+                        struct blx__vm_logs **out, blx_error *err) {
+  struct sim *s = sim_of(d);
+  char id[ID_MAX];
+  struct sim_instance *in = NULL;
+  if (blx__str_format(id, sizeof id, "%s-%llu", key->instance, (unsigned long long)key->uid))
+    in = blx__map_get_str(&s->instances, id);
+  if (!in || !in->known) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s is not on this node", key->instance);
+  if (s->logs_open >= BLX__VM_LOGS_MAX)
+    return blx__fail(err, BLX_E_BUSY, origin, "%d readers of logs are connected already", BLX__VM_LOGS_MAX);
+  struct blx__vm_logs *l = calloc(1, sizeof *l);
+  struct blx__timer *timer = l ? blx__timer_new(s->loop, on_logs, l) : NULL;
+  if (!timer) {
+    free(l);
+    return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a reader of logs");
+  }
+  *l = (struct blx__vm_logs){.sim = s,
+                             .instance = in,
+                             .follow = follow,
+                             .said = tail_lines == 0,
+                             .on_bytes = on_bytes,
+                             .on_end = on_end,
+                             .user = user,
+                             .timer = timer};
+  blx__list_push(&s->logs, &l->link);
+  s->logs_open++;
+  blx__timer_start(timer, 0, 0);
+  *out = l;
+  return BLX__OK;
+}
+
+static void sim_logs_close(struct blx__vm_driver *d, struct blx__vm_logs *logs) {
+  (void)d;
+  logs_free(logs);
+}
+
+/* ---- life */
+
+static void on_closed(void *arg) {
+  struct sim *s = arg;
+  void (*on_close)(void *) = s->on_close;
+  void *user = s->close_user;
+  free(s);
+  on_close(user);
+}
+
+static void sim_close(struct blx__vm_driver *d, void (*done)(void *user), void *user) {
+  struct sim *s = sim_of(d);
+  blx_error why;
+  s->closing = true;
+  logs_end_of(s, NULL);
+  struct blx__map_pos pos;
+  while ((pos = blx__map_seek(&s->instances, NULL, 0)).node) {
+    struct sim_instance *in = blx__map_value(pos);
+    (void)blx__fail(&why, BLX_E_CANCELLED, origin, "the driver was closed");
+    if (in->op != OP_NONE) {
+      struct refusal *r = refusal_new(s, in->user, &why);
+      r->done = in->done;
+      r->adopted = in->adopted;
+    }
+    instance_free(in);
+  }
+  blx__map_clear(&s->instances);
+  s->on_close = done;
+  s->close_user = user;
+  /* Deferred after the refusals, so it is the last. */
+  blx__loop_defer(s->loop, &s->closed);
+}
+
+static const struct blx__vm_ops sim_ops = {
+    .name = "simulated",
+    .supported = sim_supported,
+    .prepare = sim_prepare,
+    .start = sim_start,
+    .stop = sim_stop,
+    .kill = sim_kill,
+    .destroy = sim_destroy,
+    .adopt = sim_adopt,
+    .logs = sim_logs,
+    .logs_close = sim_logs_close,
+    .close = sim_close,
+};
+
+blx__rc blx__vm_sim_open(struct blx__loop *loop, const struct blx__vm_sim_options *options, struct blx__vm_driver **out,
+                         blx_error *err) {
+  struct sim *s = calloc(1, sizeof *s);
+  if (!s) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for the simulated driver");
+  s->base.ops = &sim_ops;
+  s->loop = loop;
+  s->opt = *options;
+  blx__list_init(&s->logs);
+  blx__defer_init(&s->closed, on_closed, s);
+  *out = &s->base;
+  return BLX__OK;
+}
+
+bool blx__vm_sim_end(struct blx__vm_driver *sim, const struct blx__vm_key *key, int32_t exit_status, int32_t signal) {
+  char id[ID_MAX];
+  struct sim *s = sim_of(sim);
+  if (!blx__str_format(id, sizeof id, "%s-%llu", key->instance, (unsigned long long)key->uid)) return false;
+  struct sim_instance *in = blx__map_get_str(&s->instances, id);
+  if (!in || !runs(in)) return false;
+  ended(in, exit_status, signal, "the simulated monitor ended");
+  return true;
+}
+
+size_t blx__vm_sim_running(const struct blx__vm_driver *sim) {
+  const struct sim *s = BLX__CONTAINER(sim, const struct sim, base);
+  size_t n = 0;
+  BLX__MAP_FOREACH(pos, &s->instances) {
+    const struct sim_instance *in = blx__map_value(pos);
+    n += runs(in) ? 1 : 0;
+  }
+  return n;
+}
