@@ -166,7 +166,7 @@ asan: ## unit tests and simulation under AddressSanitizer and UBSan
 	@$(RUN_TESTS) --unit $(UNIT_BINS:$(B)/%=build/asan/%) --cmd "simulation:20=build/asan/tests/sim/sim --seeds 20 --from 1"
 
 lint: $(B)/bin/schemagen ## house rules: includes, sizes, bans, format, stale outputs
-	@/usr/bin/python3 tests/lint/lint.py
+	@/usr/bin/python3 tests/lint/lint.py --schemagen $(B)/bin/schemagen
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 

@@ -153,8 +153,10 @@ static void begin_close(void *arg) {
     blx__consensus_close(n->consensus, part_closed, n);
   }
   if (n->agent) {
+    struct blx__agent *agent = n->agent;
+    n->agent = NULL;
     n->close_waits++;
-    blx__agent_close(n->agent, part_closed, n);
+    blx__agent_close(agent, part_closed, n);
   }
   if (n->peers) {
     struct blx__peers *peers = n->peers;
