@@ -215,6 +215,21 @@ static void io_close(struct raft_io *io, raft_io_close_cb cb) {
   cb(io); /* as raft_uv does */
 }
 
+/* One allocation under all of them, as raft_uv does it: libraft frees a batch, not entries. */
+static struct raft_entry *load_entries(const struct sim_image *d) {
+  struct raft_entry *out = must(raft_calloc(d->count, sizeof *out));
+  size_t total = 0;
+  for (size_t i = 0; i < d->count; i++) total += d->entries[i].len;
+  uint8_t *batch = must(raft_malloc(total)), *at = batch;
+  for (size_t i = 0; i < d->count; i++) {
+    const struct sim_entry *e = &d->entries[i];
+    out[i] = (struct raft_entry){.term = e->term, .type = e->type, .buf = {.base = at, .len = e->len}, .batch = batch};
+    memcpy(at, e->data, e->len);
+    at += e->len;
+  }
+  return out;
+}
+
 static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
                    raft_index *start_index, struct raft_entry *entries[], size_t *n_entries) {
   struct sim_node *n = node_of(io);
@@ -231,13 +246,7 @@ static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
   *n_entries = d->count;
   *entries = NULL;
   if (d->count == 0) return 0;
-  *entries = must(raft_calloc(d->count, sizeof **entries));
-  for (size_t i = 0; i < d->count; i++) {
-    struct raft_entry *e = &(*entries)[i];
-    *e = (struct raft_entry){.term = d->entries[i].term, .type = d->entries[i].type};
-    e->buf = (struct raft_buffer){.base = must(raft_malloc(d->entries[i].len)), .len = d->entries[i].len};
-    memcpy(e->buf.base, d->entries[i].data, e->buf.len);
-  }
+  *entries = load_entries(d);
   return 0;
 }
 

@@ -116,9 +116,11 @@ struct sim_node {
 
   /* What a script or the chaos sets. */
   bool disk_held, ticks_held;
+  bool votes_muted;     /* it may stand for election, but nobody hears of it */
   int fail_next_append; /* RAFT_* status, once */
   int fail_next_vote;
   uint64_t disk_min_us, disk_max_us;
+  uint64_t clock_behind_ms;
   int fatal_code;
 };
 

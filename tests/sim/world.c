@@ -160,6 +160,7 @@ static bool on_send(void *user, uint64_t to_uid, struct blx__slice message) {
   BLX__ASSERT(to_uid >= 1 && to_uid <= SIM_NODES_MAX);
   unsigned to = (unsigned)(to_uid - 1);
   if (to >= w->nodes_count || w->cut[n->uid - 1][to]) return true; /* nobody tells a sender that a link is cut */
+  if (n->votes_muted && message.data[1] == RAFT_IO_REQUEST_VOTE) return true;
   if (sim_rng_chance(&w->rng, w->loss_percent)) return true;
   throw_packet(w, n->uid, to, message);
   if (sim_rng_chance(&w->rng, w->double_percent)) throw_packet(w, n->uid, to, message);
@@ -267,7 +268,7 @@ static void on_wake(void *user) {
 
 static uint64_t on_now(void *user) {
   const struct sim_node *n = user;
-  return EPOCH_MS + n->w->now_us / 1000;
+  return EPOCH_MS + n->w->now_us / 1000 - n->clock_behind_ms;
 }
 
 static void on_log(void *user, int level, const char *component, const char *message) {

@@ -1,0 +1,1 @@
+#include "../../sim/fsm_log.c"
