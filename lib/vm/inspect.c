@@ -32,6 +32,7 @@ struct job {
   char dir[PATH_MAX], cgroup[VM_ID_MAX + VM_TAG_MAX + 1], boot_root[PATH_MAX], auto_roots[PATH_MAX];
   char name[64];
   uint64_t uid, epoch;
+  bool patient; /* the lock is about to be free */
 };
 
 void vm_nix_state(const struct microvm *m, char out[PATH_MAX]) {
@@ -92,6 +93,16 @@ static bool lock_is_held(int dir, uint64_t *epoch) {
   return held;
 }
 
+/* A shim that has just told of its monitor's end holds the lock for a moment more. */
+static bool lock_stays_held(int dir, uint64_t *epoch) {
+  bool held = true;
+  for (unsigned i = 0; held && i < LOCK_ROUNDS; i++) {
+    held = lock_is_held(dir, epoch);
+    if (held) (void)nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+  }
+  return held;
+}
+
 static blx__rc read_record(struct job *j) {
   char path[PATH_MAX];
   if (!blx__str_format(path, sizeof path, "%s/exit", j->dir)) return BLX__OK;
@@ -142,7 +153,7 @@ static blx__rc look(struct job *j) {
   v->dir = true;
   v->prepared = exists_at(dir, "current");
   v->started = exists_at(dir, "booted");
-  v->locked = lock_is_held(dir, &j->epoch);
+  v->locked = j->patient ? lock_stays_held(dir, &j->epoch) : lock_is_held(dir, &j->epoch);
   v->recorded = !v->locked && exists_at(dir, "exit");
   (void)close(dir);
   if (v->locked || !v->started) return BLX__OK;
@@ -197,6 +208,7 @@ void vm_inspect(struct vm_instance *in,
     return;
   }
   j->viewed = done;
+  j->patient = in->op == VM_OP_START && !in->spawned;
   if (blx__work(in->m->loop, view_work, view_done, j, &err).code == 0) return;
   job_end(j);
   free(j);
@@ -222,21 +234,11 @@ static void remove_auto_root(const struct job *j) {
   (void)closedir(dir);
 }
 
-/* A shim that has just told of its monitor's end holds the lock for a moment more. */
-static bool lock_stays_held(struct job *j) {
-  int dir = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (dir < 0) return false;
-  bool held = true;
-  for (unsigned i = 0; held && i < LOCK_ROUNDS; i++) {
-    held = lock_is_held(dir, &j->epoch);
-    if (held) (void)nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-  }
-  (void)close(dir);
-  return held;
-}
-
 static blx__rc remove_all(struct job *j) {
-  if (lock_stays_held(j)) return blx__fail(&j->err, BLX_E_CONFLICT, origin, "%s runs: stop it first", j->name);
+  int dir = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  bool held = dir >= 0 && lock_stays_held(dir, &j->epoch);
+  if (dir >= 0) (void)close(dir);
+  if (held) return blx__fail(&j->err, BLX_E_CONFLICT, origin, "%s runs: stop it first", j->name);
   BLX__TRY(kill_leftovers(j));
   remove_auto_root(j);
   BLX__TRY(blx__dir_remove_tree(j->dir, &j->err));

@@ -269,6 +269,7 @@ static void on_start_seen(struct vm_instance *in, const struct vm_view *v, const
     vm_op_finish(in, &why);
     return;
   }
+  in->spawned = true;
   in->holds++;
   m->jobs++;
 }
@@ -289,6 +290,7 @@ static void mv_start(struct blx__vm_driver *d, const struct blx__vm_desc *desc, 
   in->memory_mib = desc->memory_mib ? desc->memory_mib : VM_MEMORY_UNKNOWN_MIB;
   in->vcpus = desc->vcpus ? desc->vcpus : 1;
   in->ready_none = desc->ready_none;
+  in->spawned = false;
   in->status = (struct blx__vm_status){.state = BLX__VM_PREPARED, .exit_status = -1};
   vm_inspect(in, on_start_seen);
 }

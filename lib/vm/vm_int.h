@@ -86,6 +86,7 @@ struct vm_instance {
 
   struct vm_build *build;
   struct blx__process *shim;
+  bool spawned; /* the start under way got so far */
 
   struct vm_link *link; /* link.c; NULL: none */
   struct blx__shim_reader reader;
