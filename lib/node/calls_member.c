@@ -31,8 +31,12 @@ static void answer_empty(struct blx__call *call) {
   blx__call_answer(call, &empty);
 }
 
+/* It spoke to us just now: who joined is ready before its first heartbeat. */
 static void voter_noted(struct blx__call *call, const struct blx_op_result *result) {
   (void)result;
+  const struct blx_member_ready_request *req = call->request;
+  const struct blx_node *node = blx__state_node(call->node->state, req->uid);
+  if (node) blx__lead_seen(call->node, node->uid, node->incarnation);
   answer_empty(call);
 }
 
