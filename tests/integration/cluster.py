@@ -125,7 +125,16 @@ class Cluster:
             node.start()
             node.cli("cluster", "join", "--address", f"unix:{first.socket}")
         self.id = self.json("cluster", "status")["id"]
+        self.wait_ready()
         return self
+
+    def wait_ready(self):
+        """The leader has heard from every node: from then on it places instances on all of them."""
+        def ready():
+            nodes = self.json("node", "list")["nodes"]
+            return len(nodes) == len(self.nodes) and all(n["status"] == "Ready" for n in nodes)
+
+        until(ready, 20, "every node is Ready")
 
     def node(self, name):
         return next(n for n in self.nodes if n.name == name)

@@ -83,6 +83,16 @@ ensure_member() {
   say "$node joined"
 }
 
+# Replicas are spread over the nodes that the leader has heard from, so it must have heard from all.
+wait_for_nodes() {
+  local tries=0
+  until [ "$(on n1 --timeout 2s node list -o json 2>/dev/null | grep -o '"status": *"Ready"' | wc -l)" = 3 ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || fail "not all nodes are ready after 20 s: $(on n1 node list 2>&1)"
+    sleep 0.2
+  done
+}
+
 create_hello() {
   local desired
   if ! on n1 vm get hello >/dev/null 2>&1; then
@@ -149,6 +159,7 @@ next "starting three nodes"
 for node in $nodes; do ensure_daemon "$node"; done
 next "making one cluster of them"
 for node in $nodes; do ensure_member "$node"; done
+wait_for_nodes
 # down.sh finds by it what a killed shim left on the host.
 cluster_id n1 >"$dir/cluster"
 next "creating hello with three replicas from examples/hello.nix"
