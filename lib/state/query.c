@@ -23,7 +23,8 @@ struct blx__state_counts blx__state_counts(const struct blx__state *st) {
   return (struct blx__state_counts){.nodes = (uint32_t)d->nodes.count,
                                     .vms = (uint32_t)d->vms.count,
                                     .instances = (uint32_t)d->instances.count,
-                                    .running = d->running};
+                                    .running = d->running,
+                                    .waiting = (uint32_t)d->waiting.count};
 }
 
 /* ---- one record */

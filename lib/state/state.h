@@ -76,7 +76,9 @@ const char *blx__state_cluster_id(const struct blx__state *st); /* "" before op_
 const char *blx__state_cluster_name(const struct blx__state *st);
 
 struct blx__state_counts {
-  uint32_t nodes, vms, instances, running; /* running: instances whose phase is Running */
+  uint32_t nodes, vms, instances;
+  uint32_t running; /* instances whose phase is Running */
+  uint32_t waiting; /* instances that wait for the scheduler, due or not */
 };
 struct blx__state_counts blx__state_counts(const struct blx__state *st);
 

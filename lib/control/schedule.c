@@ -1,0 +1,236 @@
+/* The scheduler: instances that wait and are due get a node, or a sentence that says what is missing. */
+#include "control/control_int.h"
+#include "base/digest.h"
+#include "schema/codec.h"
+
+enum { SHAPES_MAX = 32, OP_BYTES_MAX = 2048 };
+
+/* What no node could take earlier in this step. A step only gives room away, so the answer stays. */
+struct shape {
+  struct blx__placement_need need;
+  char text[BLX__PLACEMENT_EXPLAIN_BYTES];
+  bool may_change_soon; /* a node not heard from yet could take it */
+};
+
+struct pass {
+  const struct blx__state *st;
+  struct blx__arena *arena;
+  struct blx__control_out *out;
+  uint64_t now_ms;
+  struct control_fleet fleet;
+  struct shape *shapes; /* SHAPES_MAX; the oldest is overwritten */
+  size_t shape_count, explained, searches;
+  bool cut, look_again;
+};
+
+/* ---- operations */
+
+static blx__rc propose(struct pass *p, const struct blx_op *op, blx_error *err) {
+  BLX__ASSERT(p->out->op_count < BLX__CONTROL_OPS_MAX);
+  struct blx__buf b;
+  blx__buf_init(&b, OP_BYTES_MAX);
+  blx__rc rc = blx__msg_encode(blx__desc_op(), op, &b, err);
+  if (rc.code == 0) {
+    char *bytes = blx__arena_strndup(p->arena, (const char *)b.data, b.len);
+    if (bytes)
+      p->out->ops[p->out->op_count++] = (struct blx__slice){(const uint8_t *)bytes, b.len};
+    else
+      rc = blx__fail(err, BLX_E_NOMEM, "control", "the operations of a step do not fit into %zu bytes",
+                     p->arena->limit_bytes);
+  }
+  blx__buf_free(&b);
+  return rc;
+}
+
+static blx__rc propose_assign(struct pass *p, const struct blx_instance *i, uint64_t node_uid, blx_error *err) {
+  struct blx_op_assign o = BLX_OP_ASSIGN_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  o.instance_uid = i->uid;
+  o.node_uid = node_uid;
+  o.expected_epoch = i->epoch;
+  op.assign = &o;
+  return propose(p, &op, err);
+}
+
+static bool says(const struct blx_reason *r, const struct blx_reason *wanted) {
+  return r && r->code == wanted->code && blx__str_eq(r->text, wanted->text) && blx__str_eq(r->unblock, wanted->unblock);
+}
+
+static blx__rc propose_explain(struct pass *p, const struct blx_instance *i, const char *text, blx_error *err) {
+  struct blx_reason reason = BLX_REASON_INIT;
+  struct blx_op_explain o = BLX_OP_EXPLAIN_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  reason.code = BLX_REASON_CODE_NO_ROOM;
+  reason.text = text;
+  reason.unblock = "it starts as soon as a node can take it";
+  if (says(i->reason, &reason)) return BLX__OK;
+  if (p->explained == BLX__CONTROL_EXPLAIN_MAX) {
+    p->cut = true;
+    return BLX__OK;
+  }
+  p->explained++;
+  o.instance_uid = i->uid;
+  o.expected_epoch = i->epoch;
+  o.reason = &reason;
+  op.explain = &o;
+  return propose(p, &op, err);
+}
+
+/* ---- what was found impossible */
+
+static bool same_need(const struct blx__placement_need *a, const struct blx__placement_need *b) {
+  if (a->vcpus != b->vcpus || a->memory_mib != b->memory_mib || a->hypervisor != b->hypervisor ||
+      a->n_selector != b->n_selector)
+    return false;
+  for (size_t i = 0; i < a->n_selector; i++) {
+    if (!blx__str_eq(a->selector[i]->key, b->selector[i]->key) ||
+        !blx__str_eq(a->selector[i]->value, b->selector[i]->value))
+      return false;
+  }
+  return true;
+}
+
+static const struct shape *known_impossible(const struct pass *p, const struct blx__placement_need *need) {
+  size_t n = p->shape_count < SHAPES_MAX ? p->shape_count : SHAPES_MAX;
+  for (size_t i = 0; i < n; i++) {
+    if (same_need(&p->shapes[i].need, need)) return &p->shapes[i];
+  }
+  return NULL;
+}
+
+static const struct shape *note_impossible(struct pass *p, const struct blx__place_request *request) {
+  struct shape *s = &p->shapes[p->shape_count++ % SHAPES_MAX];
+  s->need = request->need;
+  s->may_change_soon = false;
+  for (size_t i = 0; p->fleet.any_unknown && i < p->fleet.n; i++) {
+    if (p->fleet.unknown[i] && blx__placement_feasible(&p->fleet.nodes[i].node, &request->need, NULL))
+      s->may_change_soon = true;
+  }
+  blx__place_explain(p->fleet.nodes, p->fleet.n, request, s->text, sizeof s->text);
+  return s;
+}
+
+/* ---- one instance */
+
+/* Take the room on paper, so that the next instance of this step does not get it too. */
+static void give(struct blx__place_node *to, const struct blx__placement_need *need) {
+  BLX__ASSERT(to->usable);
+  to->node.allocated_vcpus += need->vcpus;
+  to->node.allocated_memory_mib += need->memory_mib;
+  to->same_vm_count++;
+}
+
+/* @at: the chosen node, or NULL. False: this step has searched enough. */
+static bool search(struct pass *p, const struct blx_instance *i, const struct blx__place_request *request,
+                   struct blx__place_node **at) {
+  *at = NULL;
+  if (p->searches++ >= BLX__CONTROL_SEARCH_MAX) {
+    p->cut = true;
+    return false;
+  }
+  blx__control_fleet_count(&p->fleet, p->st, i->vm_uid);
+  struct blx__place_node *home = i->node_uid ? blx__control_fleet_find(&p->fleet, i->node_uid) : NULL;
+  BLX__ASSERT(!home || home->same_vm_count > 0);
+  if (home) home->same_vm_count--; /* itself */
+  int32_t chosen = blx__place_choose(p->fleet.nodes, p->fleet.n, request);
+  if (chosen != BLX__PLACEMENT_NONE)
+    *at = &p->fleet.nodes[chosen];
+  else if (home)
+    home->same_vm_count++;
+  return true;
+}
+
+static blx__rc place(struct pass *p, const struct blx_instance *i, const struct blx_vm *vm, blx_error *err) {
+  struct blx__place_request request = {.need = blx__state_need(vm),
+                                       .strategy = vm->spec->strategy,
+                                       .sticky_uid = i->node_uid,
+                                       .seed = blx__mix64(i->uid ^ blx__mix64(i->epoch))};
+  blx_error unsupported = {0};
+  if (blx__placement_strategy_check(request.strategy, &unsupported).code != 0)
+    return propose_explain(p, i, unsupported.message, err);
+  const struct shape *impossible = known_impossible(p, &request.need);
+  if (!impossible) {
+    struct blx__place_node *at = NULL;
+    if (!search(p, i, &request, &at)) return BLX__OK;
+    if (at) {
+      give(at, &request.need);
+      return propose_assign(p, i, at->node.uid, err);
+    }
+    impossible = note_impossible(p, &request);
+  }
+  if (impossible->may_change_soon) {
+    /* A new leader knows nobody yet: it says nothing that the next second may prove wrong. */
+    p->look_again = true;
+    return BLX__OK;
+  }
+  return propose_explain(p, i, impossible->text, err);
+}
+
+/* ---- all of them */
+
+/* The highest uid, or nearly, among those that are due since ever; halving steps find it without a walk. */
+static uint64_t last_uid_due_at_once(const struct blx__state *st) {
+  uint64_t last = 0;
+  for (uint64_t step = UINT64_C(1) << 62; step > 0; step /= 2) {
+    const struct blx_instance *i = blx__state_waiting_after(st, 0, last + step);
+    if (i && i->not_before_ms == 0) last = i->uid;
+  }
+  return last;
+}
+
+/* Where the look begins. When more wait than one step looks at, it begins at a place drawn from the time, so that the
+ * turn of each comes without anything being remembered. */
+static const struct blx_instance *first(const struct pass *p, const struct blx_instance *head) {
+  if (blx__state_counts(p->st).waiting <= BLX__CONTROL_LOOK_MAX) return head;
+  uint64_t draw = blx__mix64(p->now_ms);
+  const struct blx_instance *timed = blx__state_waiting_after(p->st, 0, UINT64_MAX), *drawn;
+  if ((draw & 1) != 0 && timed && timed->not_before_ms <= p->now_ms) {
+    uint64_t span_ms = p->now_ms - timed->not_before_ms + 1;
+    drawn = blx__state_waiting_after(p->st, timed->not_before_ms + (draw >> 1) % span_ms, 0);
+  } else {
+    drawn = blx__state_waiting_after(p->st, 0, (draw >> 1) % (last_uid_due_at_once(p->st) + 1));
+  }
+  return drawn ? drawn : head;
+}
+
+static blx__rc place_due(struct pass *p, blx_error *err) {
+  const struct blx_instance *head = blx__state_waiting_after(p->st, 0, 0);
+  const struct blx_instance *begin = first(p, head), *i = begin;
+  bool wrapped = begin == head;
+  for (size_t looked = 0;; looked++) {
+    if ((!i || i->not_before_ms > p->now_ms) && !wrapped) {
+      wrapped = true;
+      i = head;
+    }
+    if (!i || i->not_before_ms > p->now_ms || (looked > 0 && i == begin)) return BLX__OK;
+    if (looked == BLX__CONTROL_LOOK_MAX || p->out->op_count == BLX__CONTROL_OPS_MAX) {
+      p->cut = true;
+      return BLX__OK;
+    }
+    BLX__TRY(place(p, i, blx__state_vm(p->st, i->vm_uid), err));
+    i = blx__state_waiting_after(p->st, i->not_before_ms, i->uid);
+  }
+}
+
+/* The first that is not due yet: the key just after (now, any uid) finds it. */
+static uint64_t next_due_ms(const struct pass *p) {
+  const struct blx_instance *i = blx__state_waiting_after(p->st, p->now_ms, UINT64_MAX);
+  uint64_t due = i ? i->not_before_ms : 0;
+  uint64_t again = p->cut || p->look_again ? p->now_ms + BLX__CONTROL_LOOK_AGAIN_MS : 0;
+  if (due == 0 || (again != 0 && again < due)) return again;
+  return due;
+}
+
+blx__rc blx__control_step(const struct blx__state *st, blx__control_status_fn status, void *user, uint64_t now_ms,
+                          struct blx__arena *arena, struct blx__control_out *out, blx_error *err) {
+  *out = (struct blx__control_out){0};
+  if (blx__state_counts(st).waiting == 0) return BLX__OK;
+  struct pass p = {.st = st, .arena = arena, .out = out, .now_ms = now_ms};
+  p.shapes = blx__arena_alloc(arena, SHAPES_MAX * sizeof *p.shapes);
+  if (!p.shapes)
+    return blx__fail(err, BLX_E_NOMEM, "control", "a step does not fit into %zu bytes", arena->limit_bytes);
+  BLX__TRY(blx__control_fleet_build(st, status, user, arena, &p.fleet, err));
+  BLX__TRY(place_due(&p, err));
+  out->next_due_ms = next_due_ms(&p);
+  return BLX__OK;
+}
