@@ -149,16 +149,15 @@ void blx__handle_watch(struct blx__call *call) {
   }
   blx__list_push(&call->node->watches, &w->link);
   blx__rpc_call_watch(w->rpc, &ops, w);
+  bool from_now = req->since_index == 0;
   blx__call_release(call);
-  if (req->since_index == 0) {
-    w->index = blx__state_index(w->node->state);
-    if (!send_all(w)) {
-      blx_error err;
-      (void)blx__fail(&err, BLX_E_BUSY, w->node->self->name,
-                      "there are too many objects to begin a watch with: list them, then watch from the list's index");
-      blx__rpc_call_finish(w->rpc, &err);
-      return;
-    }
+  if (from_now) w->index = blx__state_index(w->node->state);
+  if (!from_now || send_all(w)) {
+    pump(w);
+    return;
   }
-  pump(w);
+  blx_error err;
+  (void)blx__fail(&err, BLX_E_BUSY, w->node->self->name,
+                  "there are too many objects to begin a watch with: list them, then watch from the list's index");
+  blx__rpc_call_finish(w->rpc, &err);
 }
