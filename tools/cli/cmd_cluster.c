@@ -77,9 +77,12 @@ int cmd_cluster_join(struct cli_args *args) {
   struct blx_cluster_status *result = NULL;
   blx_client *client = NULL;
   blx_error err = {0};
-  char address[1024];
+  char address[1024], quoted[CLI_QUOTE_SIZE];
   if (args->address == NULL || *args->address == '\0')
     return cli_usage("--address is missing: where another daemon answers, as unix:PATH");
+  if (strchr(args->address, '/') == NULL)
+    return cli_unsupported("--address: %s is not unix:PATH; other addresses are not supported yet",
+                           cli_quote(quoted, sizeof quoted, args->address));
   int status = cli_connect(args, &client);
   if (status != 0) return status;
   request.node_id = args->node_id;

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { DEFAULT_TIMEOUT_MS = 30000, ADDRESS_SIZE = 512 };
@@ -104,11 +106,46 @@ static const char *socket_of(const struct cli_args *args) {
   return access(default_socket, F_OK) == 0 ? default_socket : fallback_socket;
 }
 
+static int refuse(int code, const char *path, const char *why) {
+  blx_error err = {.code = code};
+  char quoted[CLI_QUOTE_SIZE];
+  snprintf(err.message, sizeof err.message, "%s %s", cli_quote(quoted, sizeof quoted, path), why);
+  return cli_fail(&err);
+}
+
+/* The library goes on trying a daemon that is away until the time is up, which is right for a cluster in trouble.
+ * Somebody at a terminal who named no running daemon hears it at once. */
+static int knock(const char *address) {
+  struct sockaddr_un to = {.sun_family = AF_UNIX};
+  const char *path = strncmp(address, "unix:", 5) == 0 ? address + 5 : address;
+  if (*path == '\0') return cli_usage("--socket needs a path");
+  if (strlen(path) >= sizeof to.sun_path)
+    return refuse(BLX_E_INVALID, path, "is longer than the 107 bytes of a socket");
+  memcpy(to.sun_path, path, strlen(path));
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return 0;
+  int errnum = connect(fd, (const struct sockaddr *)&to, sizeof to) == 0 ? 0 : errno;
+  close(fd);
+  switch (errnum) {
+  case ENOENT:
+  case ENOTDIR:
+    return refuse(BLX_E_UNAVAILABLE, path,
+                  "is not there: start blixardd, or say with --socket or BLIXARD_SOCKET where it answers");
+  case ENOTSOCK:
+  case EPROTOTYPE:
+  case ECONNREFUSED: return refuse(BLX_E_UNAVAILABLE, path, "has no daemon behind it: start blixardd");
+  case EACCES:
+  case EPERM: return refuse(BLX_E_DENIED, path, "may not be used by you: ask for its group, or become root");
+  default: return 0;
+  }
+}
+
 int cli_connect(const struct cli_args *args, blx_client **out) {
   const char *const addresses[] = {socket_of(args)};
   struct blx_client_options options = BLX_CLIENT_OPTIONS_INIT;
   blx_error err = {0};
-  if (*addresses[0] == '\0') return cli_usage("--socket needs a path");
+  int status = knock(addresses[0]);
+  if (status != 0) return status;
   options.addresses = addresses;
   options.n_addresses = 1;
   options.timeout_ms = args->timeout_ms != 0 ? args->timeout_ms : DEFAULT_TIMEOUT_MS;
