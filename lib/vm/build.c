@@ -1,6 +1,6 @@
 /* Building runners: one at a time on a node. A module file is wrapped into a flake by the runner's `wrap`; then `nix
  * build` makes DIR/current, which is a root of Nix's collector. */
-#include "vm_int.h"
+#include "vm/vm_int.h"
 
 #include "io/file.h"
 #include "io/work.h"

@@ -1,6 +1,6 @@
 /* Readers of an instance's console: console.log.1, then console.log, then what comes. Files and a timer: a reader works
  * the same for the living, the adopted and the dead. */
-#include "vm_int.h"
+#include "vm/vm_int.h"
 
 #include <errno.h>
 #include <fcntl.h>

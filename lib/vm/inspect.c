@@ -1,6 +1,6 @@
 /* What blocks: looking at an instance's directory, cleaning up after a shim that died, removing everything. On a
  * worker. */
-#include "vm_int.h"
+#include "vm/vm_int.h"
 
 #include "io/file.h"
 #include "io/work.h"

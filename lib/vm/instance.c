@@ -1,6 +1,6 @@
 /* Instances of the microvm.nix driver: what is remembered of each, the completion of operations, and the driver's own
  * life. */
-#include "vm_int.h"
+#include "vm/vm_int.h"
 
 #include "io/file.h"
 

@@ -1,4 +1,4 @@
-#include "vm_int.h"
+#include "vm/vm_int.h"
 
 #include <signal.h>
 #include <stdlib.h>

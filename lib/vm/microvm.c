@@ -1,7 +1,7 @@
 /* The driver of microvm.nix's runners: the operations on an instance, each a short chain of a look at its directory, a
  * process or a message to its shim. The order of microvm.nix's own units is kept: build, link `booted`, start; `booted`
  * goes when the instance does. */
-#include "vm_int.h"
+#include "vm/vm_int.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-# The builder: makes the runner in $out. Its environment is the derivation's (runner.nix). The host's files are read here
-# and not in evaluation; each must still be what was hashed.
+# The builder: makes the runner in $out. Its environment is the derivation's (runner.nix). The host's files are read
+# here and not in evaluation; each must still be what was hashed.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PATH LC_ALL=C
@@ -15,7 +15,10 @@ check "$busybox" "$busyboxHash"
 check "$guest" "$guestHash"
 check "$qemu" "$qemuHash"
 got=$(while read -r m; do cat "$modules/kernel/$m.ko"; done <"$modules_list" | sha256sum | cut -d' ' -f1)
-[ "$got" = "$modulesHash" ] || { echo "debian-runner: the modules in $modules changed since the flake was made" >&2; exit 1; }
+[ "$got" = "$modulesHash" ] || {
+  echo "debian-runner: the modules in $modules changed since the flake was made: make it anew" >&2
+  exit 1
+}
 
 # ---- the initial file system: uncompressed, since unpacking costs the guest more than loading
 root=$PWD/root
@@ -50,8 +53,8 @@ tcg) machine="" cpu=max append=" tsc_early_khz=2000000" ;;
 esac
 [ "$accel" = tcg ] && accel_args="-accel tcg,tb-size=64" || accel_args=""
 
-# The sockets lie in the working directory: the runner's own QMP socket as microvm.nix names it, and two of Blixard's: a
-# second QMP, since one serves a single client, and the guest agent's port.
+# The sockets lie in the working directory: the runner's own QMP socket as microvm.nix names it, and two of Blixard's:
+# a second QMP, since one serves a single client, and the guest agent's port.
 cat >"$out/bin/microvm-run" <<END
 #!/bin/bash
 set -e

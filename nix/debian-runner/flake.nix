@@ -1,5 +1,5 @@
 {
-  description = "microvm.nix runners from Debian's QEMU, cloud kernel and busybox; `wrap` makes a flake of a module file";
+  description = "microvm.nix runners from Debian's QEMU, cloud kernel and busybox; see wrap";
   outputs = { self }: {
     lib.runner = import ./runner.nix;
   };

@@ -8,7 +8,8 @@ while read -r module; do
 done </modules/list
 hostname "$(cat /etc/hostname)"
 echo "hello from $(hostname)"
-echo "Linux $(uname -r), $(nproc) cpu, $(sed -n 's/^MemTotal: *//p' /proc/meminfo) of memory, up $(cut -d' ' -f1 /proc/uptime) s"
+memory=$(sed -n 's/^MemTotal: *//p' /proc/meminfo)
+echo "Linux $(uname -r), $(nproc) cpu, $memory of memory, up $(cut -d' ' -f1 /proc/uptime) s"
 while :; do
   blixard-guest --name-host --power-off
   echo "init: blixard-guest ended with $?"

@@ -1,9 +1,9 @@
-# A microvm.nix runner without NixOS: Debian's QEMU and cloud kernel, busybox, blixard-guest. It reads the same module file
-# that microvm.nix reads, and knows of its options only those below; any other is an error that names it.
+# A microvm.nix runner without NixOS: Debian's QEMU and cloud kernel, busybox, blixard-guest. It reads the same module
+# file that microvm.nix reads, and knows of its options only those below; any other is an error that names it.
 #
 #   module     path of the module file
-#   host       attrset of host.json: paths of the host's files and their SHA-256, which the derivation carries, so that an
-#              upgrade of a package gives another runner
+#   host       attrset of host.json: paths of the host's files and their SHA-256, which the derivation carries, so that
+#              an upgrade of a package gives another runner
 #   overrides  { vcpu ? null; mem ? null; }  what the cluster accounts for wins over the file
 { module, host, overrides ? { } }:
 let
@@ -28,7 +28,11 @@ let
   positive = max: v: isInt v && v >= 1 && v <= max;
   strings = v: isList v && builtins.all isString v;
   options = {
-    "microvm.hypervisor" = { default = "qemu"; ok = v: v == "qemu"; want = "\"qemu\": the Debian runner has no other"; };
+    "microvm.hypervisor" = {
+      default = "qemu";
+      ok = v: v == "qemu";
+      want = "\"qemu\": the Debian runner has no other";
+    };
     "microvm.vcpu" = { default = 1; ok = positive 64; want = "a whole number, 1 to 64"; };
     "microvm.mem" = {
       default = 512;
@@ -90,7 +94,8 @@ let
     inherit hostName hypervisor vcpu mem;
     extraArgs = concatStringsSep " " (map quote extraArgs);
     accel = host.accel;
-    inherit (host) kernel kernelHash modules kernelVersion modulesHash busybox busyboxHash guest guestHash qemu qemuHash;
+    inherit (host) kernel kernelHash modules kernelVersion modulesHash;
+    inherit (host) busybox busyboxHash guest guestHash qemu qemuHash;
   };
 in
 {

@@ -36,8 +36,10 @@ static bool program(const char *name, char out[PATH_MAX]) {
   self[n] = '\0';
   *strrchr(self, '/') = '\0';
   (void)blx__str_format(folder, sizeof folder, "%s/../../../bin", self);
-  return find(name, folder, name, out) || find(name, getenv("BLX_BUILD"), name, out) ||
-         find(name, "build/release/bin", name, out);
+  if (find(name, folder, name, out)) return true;
+  const char *build = getenv("BLX_BUILD");
+  (void)blx__str_format(folder, sizeof folder, "%s/bin", build ? build : "build/release");
+  return find(name, folder, name, out) || find(name, "build/release/bin", name, out);
 }
 
 static bool equipped(void) {
