@@ -56,7 +56,7 @@ struct blx_cluster_status {
   uint64_t term; /* the leader's term */
   uint64_t index; /* index of the last applied operation */
   uint64_t time_ms; /* cluster time */
-  struct blx_node **nodes; /* its nodes by name; at most 5000 of them */
+  struct blx_node_info **nodes; /* its nodes by name; at most 5000 of them */
   size_t n_nodes;
   uint32_t vms; /* VMs */
   uint32_t instances; /* instances */
@@ -76,7 +76,7 @@ struct blx_node_list_request {
 struct blx_node_list {
   size_t struct_size;
   const void *unknown;
-  struct blx_node **nodes; /* nodes; at most 5000 of them */
+  struct blx_node_info **nodes; /* nodes; at most 5000 of them */
   size_t n_nodes;
   uint64_t index; /* index at which this was true */
 };

@@ -1,10 +1,10 @@
 /* A connection to a cluster, and the calls about the cluster itself. VMs: blixard/vm.h; events: blixard/watch.h.
  *
- * Every verb comes twice. The blocking one returns when the answer is there. The _async one returns at once; its completion
- * fires exactly once, never before the call returned, on the client's own thread, and must not block; a blocking call from
- * a completion is BLX_E_MISUSE. The result given to a completion is the completion's to free. When submitting fails (the
- * call does not return 0) there is no completion.
- * Every call, blocking or not, ends by the client's timeout with BLX_E_TIMEOUT at the latest. */
+ * Every verb comes twice. The blocking one returns when the answer is there. The _async one returns at once; its
+ * completion fires exactly once, never before the call returned, on the client's own thread, and must not block; a
+ * blocking call from a completion is BLX_E_MISUSE. The result given to a completion is the completion's to free. When
+ * submitting fails (the call does not return 0) there is no completion. Every call, blocking or not, ends by the
+ * client's timeout with BLX_E_TIMEOUT at the latest. */
 #ifndef BLIXARD_CLIENT_H
 #define BLIXARD_CLIENT_H
 
@@ -36,7 +36,8 @@ struct blx_client_options {
 BLX_API int blx_client_open(const struct blx_client_options *options, blx_client **out, blx_error *reterr);
 
 /* Close a client: calls in flight complete with BLX_E_CANCELLED first. Close its watches and log readers before it.
- * NULL is allowed. Not from a completion (BLX_E_MISUSE cannot be told; nothing happens). Thread: any but its own. Since 0.1. */
+ * NULL is allowed. Not from a completion (BLX_E_MISUSE cannot be told; nothing happens). Thread: any but its own. Since
+ * 0.1. */
 BLX_API void blx_client_close(blx_client *client);
 
 typedef void (*blx_cluster_status_fn)(void *user, const blx_error *err, struct blx_cluster_status *result);
@@ -51,9 +52,9 @@ BLX_API int blx_cluster_init(blx_client *client, const struct blx_cluster_init_r
 BLX_API int blx_cluster_init_async(blx_client *client, const struct blx_cluster_init_request *request,
                                    blx_cluster_status_fn done, void *user, blx_error *reterr);
 
-/* Bring the daemon that is asked and the one at request->address together: the one that is in no cluster joins the other's.
- * Errors: BLX_E_CONFLICT (both, or neither, are in a cluster), BLX_E_EXISTS (the node name is taken), BLX_E_UNAVAILABLE,
- *         BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+/* Bring the daemon that is asked and the one at request->address together: the one that is in no cluster joins the
+ * other's. Errors: BLX_E_CONFLICT (both, or neither, are in a cluster), BLX_E_EXISTS (the node name is taken),
+ * BLX_E_UNAVAILABLE, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
 BLX_API int blx_cluster_join(blx_client *client, const struct blx_cluster_join_request *request,
                              struct blx_cluster_status **out, blx_error *reterr);
 BLX_API int blx_cluster_join_async(blx_client *client, const struct blx_cluster_join_request *request,

@@ -1,4 +1,5 @@
-/* A node: this process's part of a cluster. Open one and the process takes part in consensus, placement and running VMs. */
+/* A node: this process's part of a cluster. Open one and the process takes part in consensus, placement and running
+ * VMs. */
 #ifndef BLIXARD_NODE_H
 #define BLIXARD_NODE_H
 
@@ -13,32 +14,33 @@ extern "C" {
 typedef struct blx_node blx_node;
 typedef struct blx_client blx_client;
 
-/* The node stopped itself: every call completes with BLX_E_FATAL from now on; close it, and open it anew after the cause is
- * mended. @code BLX_E_*, @text one sentence; valid during the call. Thread: the node's; it must not call the library. */
+/* The node stopped itself: every call completes with BLX_E_FATAL from now on; close it, and open it anew after the
+ * cause is mended. @code BLX_E_*, @text one sentence; valid during the call. Thread: the node's; it must not call the
+ * library. */
 typedef void (*blx_fatal_fn)(void *user, int code, const char *text);
 
 struct blx_node_options {
   size_t struct_size;
-  const char *data_dir;    /* created with mode 0700 when missing; at most 80 bytes; required */
-  const char *name;        /* node name, [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 characters; required */
-  const char *socket_path; /* where the API answers; NULL: data_dir/blixard.sock; at most 107 bytes */
-  uint32_t bootstrap;      /* 1: make a one-node cluster when the data directory is in none yet */
-  uint32_t simulate_vms;   /* 1: virtual machines are simulated; everything else is real */
-  struct blx_resources *capacity;  /* what instances may use; NULL: what the machine has, less a reserve */
-  struct blx_label **labels;       /* labels of the node, at most 64 */
+  const char *data_dir;           /* created with mode 0700 when missing; at most 80 bytes; required */
+  const char *name;               /* node name, [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 characters; required */
+  const char *socket_path;        /* where the API answers; NULL: data_dir/blixard.sock; at most 107 bytes */
+  uint32_t bootstrap;             /* 1: make a one-node cluster when the data directory is in none yet */
+  uint32_t simulate_vms;          /* 1: virtual machines are simulated; everything else is real */
+  struct blx_resources *capacity; /* what instances may use; NULL: what the machine has, less a reserve */
+  struct blx_label **labels;      /* labels of the node, at most 64 */
   size_t n_labels;
-  const char *shim_path;      /* the blixard-shim program; NULL: beside the library's install prefix */
+  const char *shim_path;     /* the blixard-shim program; NULL: beside the library's install prefix */
   const char *runner_dir;    /* builds runners from .nix modules: nix/debian-runner; NULL: the installed one */
   const char *kernel_dir;    /* the guests' kernel; NULL: runner_dir/kernel */
-  const char *nix_store_dir;  /* an own Nix store; NULL: the machine's */
-  uint32_t heartbeat_ms;      /* 0: 200; 10..1000 */
-  uint32_t election_ms;       /* 0: 2000; at least 5 heartbeats, at most 10000 */
-  blx_log_fn log;             /* NULL: silent */
+  const char *nix_store_dir; /* an own Nix store; NULL: the machine's */
+  uint32_t heartbeat_ms;     /* 0: 200; 10..1000 */
+  uint32_t election_ms;      /* 0: 2000; at least 5 heartbeats, at most 10000 */
+  blx_log_fn log;            /* NULL: silent */
   void *log_user;
-  int32_t log_level;          /* BLX_LOG_*; lines above it are dropped */
-  blx_fatal_fn on_fatal;      /* may be NULL */
+  int32_t log_level;     /* BLX_LOG_*; lines above it are dropped */
+  blx_fatal_fn on_fatal; /* may be NULL */
   void *fatal_user;
-  const char *guest_path;     /* the static blixard-guest program; NULL: beside the shim */
+  const char *guest_path; /* the static blixard-guest program; NULL: beside the shim */
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)
@@ -47,9 +49,9 @@ struct blx_node_options {
  * @options  borrowed for the call
  * @out      the node; close with blx_node_close(); untouched on error
  * Returns when the API answers. A node in a cluster may still wait for a leader then; calls say NO_LEADER meanwhile.
- * Errors: BLX_E_INVALID, BLX_E_BUSY (another process has the directory or the socket), BLX_E_CORRUPT (names the file and the
- *         way back), BLX_E_DENIED, BLX_E_NOSPACE, BLX_E_IO, BLX_E_NOMEM.
- * Blocks up to a few seconds. Thread: any but a node's. Since 0.1. */
+ * Errors: BLX_E_INVALID, BLX_E_BUSY (another process has the directory or the socket), BLX_E_CORRUPT (names the file
+ * and the way back), BLX_E_DENIED, BLX_E_NOSPACE, BLX_E_IO, BLX_E_NOMEM. Blocks up to a few seconds. Thread: any but a
+ * node's. Since 0.1. */
 BLX_API int blx_node_open(const struct blx_node_options *options, blx_node **out, blx_error *reterr);
 
 /* Close a node: calls in flight complete with BLX_E_CANCELLED, VMs run on and are found again by the next open.

@@ -35,7 +35,7 @@ struct blx_resources;
 struct blx_vm_spec;
 struct blx_instance;
 struct blx_vm;
-struct blx_node;
+struct blx_node_info;
 struct blx_event;
 
 /* Phase: where an instance is in its life. */
@@ -212,7 +212,7 @@ struct blx_vm {
 };
 
 /* Node: a machine of the cluster. */
-struct blx_node {
+struct blx_node_info {
   size_t struct_size;
   const void *unknown;
   const char *name; /* its name; 1..63 bytes */
@@ -277,7 +277,7 @@ struct blx_event {
 #define BLX_VM_SPEC_INIT BLX_INIT_(struct blx_vm_spec)
 #define BLX_INSTANCE_INIT BLX_INIT_(struct blx_instance)
 #define BLX_VM_INIT BLX_INIT_(struct blx_vm)
-#define BLX_NODE_INIT BLX_INIT_(struct blx_node)
+#define BLX_NODE_INFO_INIT BLX_INIT_(struct blx_node_info)
 #define BLX_EVENT_INIT BLX_INIT_(struct blx_event)
 
 #ifdef __cplusplus

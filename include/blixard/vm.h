@@ -12,12 +12,12 @@ typedef void (*blx_vm_fn)(void *user, const blx_error *err, struct blx_vm *resul
 typedef void (*blx_vm_list_fn)(void *user, const blx_error *err, struct blx_vm_list *result);
 
 /* Create a VM; placement chooses its nodes.
- * @request  borrowed. spec->name required; flake, or config (text of a microvm.nix module, at most 49152 bytes), required;
- *           memory_mib 32..1048576, vcpus 1..512, replicas 0..1000; what is zero gets its default (types.h)
+ * @request  borrowed. spec->name required; flake, or config (text of a microvm.nix module, at most 49152 bytes),
+ * required; memory_mib 32..1048576, vcpus 1..512, replicas 0..1000; what is zero gets its default (types.h)
  * @out      the VM at the index it was committed, phase Pending; free with blx_vm_free(); untouched on error
- * Errors: BLX_E_INVALID (field, value, bound), BLX_E_EXISTS, BLX_E_CONFLICT (the request_id was used for another request),
- *         BLX_E_UNSUPPORTED (hypervisor or strategy), BLX_E_NO_LEADER (retry), BLX_E_BUSY (retry), BLX_E_TIMEOUT (outcome
- *         unknown: send the same request_id again). Thread: any. Since 0.1. */
+ * Errors: BLX_E_INVALID (field, value, bound), BLX_E_EXISTS, BLX_E_CONFLICT (the request_id was used for another
+ * request), BLX_E_UNSUPPORTED (hypervisor or strategy), BLX_E_NO_LEADER (retry), BLX_E_BUSY (retry), BLX_E_TIMEOUT
+ * (outcome unknown: send the same request_id again). Thread: any. Since 0.1. */
 BLX_API int blx_vm_create(blx_client *client, const struct blx_vm_create_request *request, struct blx_vm **out,
                           blx_error *reterr);
 BLX_API int blx_vm_create_async(blx_client *client, const struct blx_vm_create_request *request, blx_vm_fn done,
@@ -38,12 +38,12 @@ BLX_API int blx_vm_list_get_async(blx_client *client, const struct blx_vm_list_r
 
 /* Want a VM running, or stopped (its guests get spec.stop_timeout_ms to shut down, then they are killed).
  * @out  the VM as wanted; watch or wait for the phase.
- * Errors: BLX_E_NOT_FOUND, BLX_E_CONFLICT (it is being deleted), BLX_E_STALE (if_revision), BLX_E_NO_LEADER, BLX_E_TIMEOUT.
- * Thread: any. Since 0.1. */
+ * Errors: BLX_E_NOT_FOUND, BLX_E_CONFLICT (it is being deleted), BLX_E_STALE (if_revision), BLX_E_NO_LEADER,
+ * BLX_E_TIMEOUT. Thread: any. Since 0.1. */
 BLX_API int blx_vm_start(blx_client *client, const struct blx_vm_name_request *request, struct blx_vm **out,
                          blx_error *reterr);
-BLX_API int blx_vm_start_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done, void *user,
-                               blx_error *reterr);
+BLX_API int blx_vm_start_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done,
+                               void *user, blx_error *reterr);
 BLX_API int blx_vm_stop(blx_client *client, const struct blx_vm_name_request *request, struct blx_vm **out,
                         blx_error *reterr);
 BLX_API int blx_vm_stop_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done, void *user,
@@ -53,18 +53,20 @@ BLX_API int blx_vm_stop_async(blx_client *client, const struct blx_vm_name_reque
  * @out  the VM as it was, deleting = 1. Errors: as blx_vm_stop(). Thread: any. Since 0.1. */
 BLX_API int blx_vm_delete(blx_client *client, const struct blx_vm_name_request *request, struct blx_vm **out,
                           blx_error *reterr);
-BLX_API int blx_vm_delete_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done, void *user,
-                                blx_error *reterr);
+BLX_API int blx_vm_delete_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done,
+                                void *user, blx_error *reterr);
 
-/* Wait, on the server's events and without polling, until every instance of a VM is in @phase (enum blx_phase), or, with
+/* Wait, on the server's events and without polling, until every instance of a VM is in @phase (enum blx_phase), or,
+ * with
  * @phase -1, until the VM is gone.
  * @timeout_ms  1..86400000
- * @cancel      may be NULL; when another thread sets it to non-zero the wait ends within a quarter of a second: CANCELLED
+ * @cancel      may be NULL; when another thread sets it to non-zero the wait ends within a quarter of a second:
+ * CANCELLED
  * @out         may be NULL; the VM in that phase (NULL for @phase -1); free with blx_vm_free()
  * Errors: BLX_E_TIMEOUT (the message says where it is and why), BLX_E_NOT_FOUND, BLX_E_CANCELLED, BLX_E_UNAVAILABLE.
  * Thread: any but the client's. Since 0.1. */
-BLX_API int blx_vm_wait(blx_client *client, const char *name, int phase, uint32_t timeout_ms, const volatile int *cancel,
-                        struct blx_vm **out, blx_error *reterr);
+BLX_API int blx_vm_wait(blx_client *client, const char *name, int phase, uint32_t timeout_ms,
+                        const volatile int *cancel, struct blx_vm **out, blx_error *reterr);
 
 BLX_API void blx_vm_free(struct blx_vm *vm);
 BLX_API void blx_vm_list_free(struct blx_vm_list *list);

@@ -9,16 +9,16 @@
 #include <string.h>
 
 /* The nodes by name, with what the leader knows and state does not. */
-static blx__rc view_nodes(struct blx__call *call, struct blx_node ***out, size_t *count, blx_error *err) {
+static blx__rc view_nodes(struct blx__call *call, struct blx_node_info ***out, size_t *count, blx_error *err) {
   struct blx__node *n = call->node;
   uint64_t leader = n->consensus ? blx__consensus_leader(n->consensus) : 0;
   uint32_t most = blx__state_counts(n->state).nodes;
-  struct blx_node **nodes = blx__arena_alloc(&call->arena, sizeof *nodes * (most + (size_t)1));
+  struct blx_node_info **nodes = blx__arena_alloc(&call->arena, sizeof *nodes * (most + (size_t)1));
   if (!nodes) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %u nodes", most);
-  const struct blx_node *node = blx__state_node_after(n->state, NULL);
+  const struct blx_node_info *node = blx__state_node_after(n->state, NULL);
   for (; node; node = blx__state_node_after(n->state, node->name)) {
     BLX__ASSERT(*count < most);
-    struct blx_node *view = NULL;
+    struct blx_node_info *view = NULL;
     BLX__TRY(blx__state_view_node(n->state, node->uid, &call->arena, &view, err));
     view->status = (int32_t)blx__lead_status(n, node->uid);
     view->leader = node->uid == leader;
@@ -45,7 +45,7 @@ static blx__rc view_status(struct blx__call *call, struct blx_cluster_status *st
   st->vms = counts.vms;
   st->instances = counts.instances;
   st->running = counts.running;
-  const struct blx_node *leader = blx__state_node(n->state, blx__consensus_leader(n->consensus));
+  const struct blx_node_info *leader = blx__state_node(n->state, blx__consensus_leader(n->consensus));
   if (leader) st->leader = leader->name;
   return view_nodes(call, &st->nodes, &st->n_nodes, err);
 }

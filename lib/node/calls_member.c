@@ -35,7 +35,7 @@ static void answer_empty(struct blx__call *call) {
 static void voter_noted(struct blx__call *call, const struct blx_op_result *result) {
   (void)result;
   const struct blx_member_ready_request *req = call->request;
-  const struct blx_node *node = blx__state_node(call->node->state, req->uid);
+  const struct blx_node_info *node = blx__state_node(call->node->state, req->uid);
   if (node) blx__lead_seen(call->node, node->uid, node->incarnation);
   answer_empty(call);
 }
@@ -57,7 +57,7 @@ static void voter_added(void *user, const blx_error *err, uint64_t index, struct
 void blx__handle_member_ready(struct blx__call *call) {
   struct blx__node *n = call->node;
   const struct blx_member_ready_request *req = call->request;
-  const struct blx_node *node = blx__state_node(n->state, req->uid);
+  const struct blx_node_info *node = blx__state_node(n->state, req->uid);
   if (!node) {
     blx__call_failf(call, BLX_E_NOT_FOUND, "no node has uid %llu: join anew with an empty data directory",
                     (unsigned long long)req->uid);

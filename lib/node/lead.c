@@ -46,7 +46,7 @@ void blx__lead_kick(struct blx__node *n) {
 
 void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation) {
   if (!n->lead.leading) return;
-  const struct blx_node *node = blx__state_node(n->state, uid);
+  const struct blx_node_info *node = blx__state_node(n->state, uid);
   if (!node || node->incarnation != incarnation) return; /* an older life of it */
   enum blx_node_status before = blx__lead_status(n, uid);
   struct seen *s = blx__map_get_u64(&n->lead.seen, uid);

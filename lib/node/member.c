@@ -28,13 +28,13 @@ static void fsm_apply(void *user, struct blx__slice op, struct blx__buf *result)
   blx__state_apply(n->state, op, result);
 }
 
-blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct blx_node ***out, size_t *count,
+blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct blx_node_info ***out, size_t *count,
                         blx_error *err) {
   uint32_t most = blx__state_counts(n->state).nodes;
-  struct blx_node **nodes = blx__arena_alloc(arena, sizeof *nodes * (most + (size_t)1));
+  struct blx_node_info **nodes = blx__arena_alloc(arena, sizeof *nodes * (most + (size_t)1));
   if (!nodes) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %u nodes", most);
   *count = 0;
-  const struct blx_node *node = blx__state_node_after_uid(n->state, 0);
+  const struct blx_node_info *node = blx__state_node_after_uid(n->state, 0);
   for (; node; node = blx__state_node_after_uid(n->state, node->uid)) {
     BLX__ASSERT(*count < most);
     BLX__TRY(blx__state_view_node(n->state, node->uid, arena, &nodes[(*count)++], err));
@@ -44,7 +44,7 @@ blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct bl
 }
 
 /* The addresses of the others, into the channel and into the identity, from where a restart takes them. */
-static blx__rc set_peers(struct blx__node *n, struct blx_node *const *nodes, size_t count, blx_error *err) {
+static blx__rc set_peers(struct blx__node *n, struct blx_node_info *const *nodes, size_t count, blx_error *err) {
   for (size_t i = 0; i < count; i++) {
     const char *path = nodes[i]->peer_address;
     if (nodes[i]->uid == n->uid || !path || strncmp(path, "unix:", 5) != 0) continue;
@@ -55,7 +55,7 @@ static blx__rc set_peers(struct blx__node *n, struct blx_node *const *nodes, siz
 
 static void take_over_peers(struct blx__node *n) {
   struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
-  struct blx_node **nodes = NULL;
+  struct blx_node_info **nodes = NULL;
   size_t count = 0;
   blx_error err;
   blx__rc rc = blx__node_peers(n, &arena, &nodes, &count, &err);
@@ -67,7 +67,7 @@ static void take_over_peers(struct blx__node *n) {
 
 static void check_registered(struct blx__node *n) {
   if (n->registered) return;
-  const struct blx_node *me = blx__state_node(n->state, n->uid);
+  const struct blx_node_info *me = blx__state_node(n->state, n->uid);
   if (!me || me->incarnation != n->self->incarnation) return;
   n->registered = true;
   blx__log(&n->log, BLX_LOG_INFO, "node", "registered as %s (uid %llu)", me->name, (unsigned long long)n->uid);
@@ -296,7 +296,7 @@ blx__rc blx__member_save(struct blx__node *n, enum blx_standing standing, blx_er
   struct blx_identity next = *n->identity;
   next.standing = (int32_t)standing;
   next.name = n->self->name;
-  struct blx_node **nodes = NULL;
+  struct blx_node_info **nodes = NULL;
   size_t count = 0;
   blx__rc rc = blx__node_peers(n, &arena, &nodes, &count, err);
   if (rc.code == 0 && count > 0) {
@@ -335,7 +335,7 @@ static bool ask_for_vote(struct blx__node *n) {
   struct blx_member_ready_request req = {.struct_size = sizeof req, .uid = n->uid};
   for (size_t i = 0; i < n->identity->n_peers; i++) {
     size_t at = (i + n->ask_next) % n->identity->n_peers;
-    const struct blx_node *peer = n->identity->peers[at];
+    const struct blx_node_info *peer = n->identity->peers[at];
     if (peer->uid == n->uid || !peer->address) continue;
     n->ask_next = at + 1;
     blx_error err;

@@ -61,7 +61,7 @@ static blx__rc copy_self(struct blx__node *n, const struct blx_node_options *o, 
   static const int32_t runs[] = {BLX_HYPERVISOR_QEMU};
   struct blx_resources detected = BLX_RESOURCES_INIT;
   blx__identity_capacity(&detected);
-  struct blx_node self = BLX_NODE_INIT;
+  struct blx_node_info self = BLX_NODE_INFO_INIT;
   self.name = o->name;
   self.version = BLX__VERSION;
   self.capacity = o->capacity ? o->capacity : &detected;
@@ -72,9 +72,9 @@ static blx__rc copy_self(struct blx__node *n, const struct blx_node_options *o, 
   self.simulated = o->simulate_vms != 0;
   BLX__TRY(blx__random_bytes(&self.incarnation, sizeof self.incarnation, err));
   self.incarnation >>= 12; /* 52 bits: exact in every JSON reader */
-  BLX__TRY(blx__msg_validate(blx__desc_node(), &self, err));
+  BLX__TRY(blx__msg_validate(blx__desc_node_info(), &self, err));
   void *copy = NULL;
-  BLX__TRY(blx__msg_copy(blx__desc_node(), &n->mem, &self, &copy, err));
+  BLX__TRY(blx__msg_copy(blx__desc_node_info(), &n->mem, &self, &copy, err));
   n->self = copy;
   return BLX__OK;
 }

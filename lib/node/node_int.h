@@ -56,7 +56,7 @@ struct blx__node {
   uint32_t heartbeat_ms, election_ms;
   blx_fatal_fn on_fatal;
   void *fatal_user;
-  struct blx_node *self; /* as it registers: name, addresses, capacity, labels, hypervisors, version, incarnation */
+  struct blx_node_info *self; /* as it registers: name, addresses, capacity, labels, hypervisors, version, incarnation */
   int lock_fd;
 
   struct blx__loop *loop;
@@ -161,7 +161,7 @@ blx__rc blx__member_found(struct blx__node *n, const char *cluster_name, blx_err
 /* The agent's sink: see agent/agent.h. */
 void blx__member_report(void *user, const struct blx_instance_report *const *reports, size_t count,
                         blx__agent_sent_fn *done, void *arg);
-blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct blx_node ***out, size_t *count,
+blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct blx_node_info ***out, size_t *count,
                         blx_error *err) BLX__MUST; /* all nodes by uid, from state */
 blx__rc blx__member_save(struct blx__node *n, enum blx_standing standing, blx_error *err) BLX__MUST;
 void blx__node_fatal(struct blx__node *n, int code, const char *text);

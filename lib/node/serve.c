@@ -202,7 +202,7 @@ static void confirmed(void *user, const blx_error *err, uint64_t index, struct b
 static void to_leader(struct blx__call *call) {
   struct blx__node *n = call->node;
   uint64_t leader = blx__consensus_leader(n->consensus);
-  const struct blx_node *node = leader != 0 && leader != n->uid ? blx__state_node(n->state, leader) : NULL;
+  const struct blx_node_info *node = leader != 0 && leader != n->uid ? blx__state_node(n->state, leader) : NULL;
   if (node && node->address && !call->forwarded) {
     blx__call_forward(call, node->address);
     return;

@@ -147,7 +147,7 @@ static blx__rc ask_remote(struct source *src, const char *address, const struct 
   return rc;
 }
 
-static void open_remote(struct source *src, const struct blx_node *node, const struct blx_vm_logs_request *req) {
+static void open_remote(struct source *src, const struct blx_node_info *node, const struct blx_vm_logs_request *req) {
   blx_error err;
   blx__buf_init(&src->held, BLX__RPC_MESSAGE_MAX_BYTES);
   if (ask_remote(src, node->address, req, &err).code != 0) {
@@ -191,7 +191,7 @@ static const struct blx__rpc_call_ops ops = {on_writable, on_gone};
 
 static void open_source(struct source *src, const struct blx_instance *in, const struct blx_vm_logs_request *req) {
   struct blx__node *n = src->stream->node;
-  const struct blx_node *node = blx__state_node(n->state, in->node_uid);
+  const struct blx_node_info *node = blx__state_node(n->state, in->node_uid);
   if (!node)
     send_note(src, "it was not placed on a node yet: `blixard vm describe` says why");
   else if (node->uid == n->uid)

@@ -105,7 +105,7 @@ static bool send_vm(struct watch *w, const struct blx_vm *vm) {
   bool ok = send_object(w, BLX_EVENT_KIND_VM, vm->tenant, vm->spec->name, vm->uid, &e);
   const struct blx_instance *in = blx__state_instance_after(st, vm->uid, 0);
   for (; ok && in; in = blx__state_instance_after(st, vm->uid, in->ordinal)) {
-    const struct blx_node *node = blx__state_node(st, in->node_uid);
+    const struct blx_node_info *node = blx__state_node(st, in->node_uid);
     struct blx_event ie = {.phase = in->phase, .reason = in->reason, .vm = in->vm, .epoch = in->epoch};
     ie.node = node ? node->name : NULL;
     ok = send_object(w, BLX_EVENT_KIND_INSTANCE, vm->tenant, in->name, in->uid, &ie);
@@ -117,7 +117,7 @@ static bool send_vm(struct watch *w, const struct blx_vm *vm) {
 static bool send_all(struct watch *w) {
   const struct blx__state *st = w->node->state;
   bool ok = true;
-  const struct blx_node *node = blx__state_node_after(st, NULL);
+  const struct blx_node_info *node = blx__state_node_after(st, NULL);
   for (; ok && node; node = blx__state_node_after(st, node->name)) {
     struct blx_event e = {0};
     ok = send_object(w, BLX_EVENT_KIND_NODE, NULL, node->name, node->uid, &e);

@@ -47,14 +47,14 @@ struct blx_op_cluster_init {
 struct blx_op_node_join {
   size_t struct_size;
   const void *unknown;
-  struct blx_node *node; /* name, address, peer_address, capacity, labels, hypervisors, version */
+  struct blx_node_info *node; /* name, address, peer_address, capacity, labels, hypervisors, version */
 };
 
 /* OpNodeRegister: a known node started: what it is now. */
 struct blx_op_node_register {
   size_t struct_size;
   const void *unknown;
-  struct blx_node *node; /* uid, incarnation, addresses, capacity, hypervisors, version */
+  struct blx_node_info *node; /* uid, incarnation, addresses, capacity, hypervisors, version */
 };
 
 /* OpNodeVoter: a node became a voter, or stopped being one. */
@@ -219,7 +219,7 @@ struct blx_snapshot_record {
   size_t struct_size;
   const void *unknown;
   struct blx_snapshot_head *head;
-  struct blx_node *node;
+  struct blx_node_info *node;
   struct blx_vm *vm;
   struct blx_instance *instance;
   struct blx_config *config;
@@ -259,7 +259,7 @@ struct blx_journal_entry {
 struct blx_member_join_request {
   size_t struct_size;
   const void *unknown;
-  struct blx_node *node; /* as in op_node_join */
+  struct blx_node_info *node; /* as in op_node_join */
   const char *request_id; /* idempotency key; at most 64 bytes */
 };
 
@@ -269,7 +269,7 @@ struct blx_member_join_reply {
   const void *unknown;
   const char *cluster_id; /* cluster; at most 32 bytes */
   uint64_t uid; /* its uid */
-  struct blx_node **members; /* the nodes with their peer addresses; at most 5000 of them */
+  struct blx_node_info **members; /* the nodes with their peer addresses; at most 5000 of them */
   size_t n_members;
   const char *cluster_name; /* its name; at most 56 bytes */
 };
@@ -297,7 +297,7 @@ struct blx_report_request {
   uint64_t incarnation; /* incarnation */
   struct blx_instance_report **reports; /* reports; at most 64 of them */
   size_t n_reports;
-  struct blx_node *registration; /* at the start of an agent: what the node is now */
+  struct blx_node_info *registration; /* at the start of an agent: what the node is now */
 };
 
 /* Empty: nothing. */
@@ -322,7 +322,7 @@ struct blx_identity {
   const char *cluster_name; /* its name; at most 56 bytes */
   uint64_t uid; /* node uid */
   const char *name; /* node name; at most 63 bytes */
-  struct blx_node **peers; /* last known peer addresses; at most 5000 of them */
+  struct blx_node_info **peers; /* last known peer addresses; at most 5000 of them */
   size_t n_peers;
   int32_t standing; /* how far it came (enum blx_standing) */
 };

@@ -13,7 +13,7 @@ blx__rc blx__state_op_cluster_init(struct blx__state *st, const struct blx_op *o
 }
 
 /* Taken from a message: what a node says of itself. What others know of it is not its to say. */
-static void take_description(struct blx_node *to, const struct blx_node *from) {
+static void take_description(struct blx_node_info *to, const struct blx_node_info *from) {
   to->incarnation = from->incarnation;
   to->address = from->address;
   to->peer_address = from->peer_address;
@@ -30,7 +30,7 @@ static void take_description(struct blx_node *to, const struct blx_node *from) {
 
 blx__rc blx__state_op_node_join(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
                                 blx_error *err) {
-  const struct blx_node *o = op->node_join->node;
+  const struct blx_node_info *o = op->node_join->node;
   if (!o || !blx__name_ok(o->name, 63))
     return blx__fail(err, BLX_E_INVALID, "state", "name: a node's name must match " BLX__NAME_PATTERN);
   if (blx__state_node_by_name(st, o->name))
@@ -39,7 +39,7 @@ blx__rc blx__state_op_node_join(struct blx__state *st, const struct blx_op *op, 
   if (st->data.nodes.count >= BLX__STATE_NODES_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %d nodes, the most it can have",
                      (int)BLX__STATE_NODES_MAX);
-  struct blx_node draft = BLX_NODE_INIT;
+  struct blx_node_info draft = BLX_NODE_INFO_INIT;
   take_description(&draft, o);
   draft.name = o->name;
   draft.uid = st->data.next_node_uid++;
@@ -60,11 +60,11 @@ static blx__rc known(const struct blx__state *st, uint64_t uid, struct state_nod
 
 blx__rc blx__state_op_node_register(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
                                     blx_error *err) {
-  const struct blx_node *o = op->node_register->node;
+  const struct blx_node_info *o = op->node_register->node;
   if (!o) return blx__fail(err, BLX_E_INVALID, "state", "node: the registration is empty");
   struct state_node *e = NULL;
   BLX__TRY(known(st, o->uid, &e, err));
-  struct blx_node draft = *e->rec;
+  struct blx_node_info draft = *e->rec;
   take_description(&draft, o);
   blx__state_put_node(st, &draft);
   out->uid = o->uid;
@@ -78,7 +78,7 @@ blx__rc blx__state_op_node_voter(struct blx__state *st, const struct blx_op *op,
   BLX__TRY(known(st, o->uid, &e, err));
   out->uid = o->uid;
   if (!e->rec->voter == !o->voter) return BLX__OK;
-  struct blx_node draft = *e->rec;
+  struct blx_node_info draft = *e->rec;
   draft.voter = o->voter ? 1 : 0;
   blx__state_put_node(st, &draft);
   return BLX__OK;
@@ -87,11 +87,11 @@ blx__rc blx__state_op_node_voter(struct blx__state *st, const struct blx_op *op,
 blx__rc blx__state_op_node_cordon(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
                                   blx_error *err) {
   const struct blx_op_node_cordon *o = op->node_cordon;
-  const struct blx_node *n = blx__state_node_by_name(st, o->name);
+  const struct blx_node_info *n = blx__state_node_by_name(st, o->name);
   if (!n) return blx__fail(err, BLX_E_NOT_FOUND, "state", "there is no node named %s", o->name ? o->name : "''");
   out->uid = n->uid;
   if (!n->cordoned == !o->cordoned) return BLX__OK;
-  struct blx_node draft = *n;
+  struct blx_node_info draft = *n;
   draft.cordoned = o->cordoned ? 1 : 0;
   blx__state_put_node(st, &draft);
   return BLX__OK;

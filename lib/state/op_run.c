@@ -21,7 +21,7 @@ static blx__rc may_start(const struct blx__state *st, const struct state_instanc
   if (vm->desired != BLX_DESIRED_RUNNING)
     return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s shall be stopped", vm->spec->name);
   if (!i->dead) {
-    const struct blx_node *n = blx__state_node(st, i->node_uid);
+    const struct blx_node_info *n = blx__state_node(st, i->node_uid);
     return blx__fail(err, BLX_E_CONFLICT, "state",
                      "%s is not confirmed dead on %s in epoch %llu: an instance never runs twice", i->name,
                      n ? n->name : "its node", (ull)i->epoch);

@@ -48,7 +48,7 @@ static void unconfirmed_nodes(const struct blx__state *st, const struct state_vm
   }
   size_t len = 0;
   for (unsigned i = 0; i < n; i++) {
-    const struct blx_node *node = blx__state_node(st, seen[i]);
+    const struct blx_node_info *node = blx__state_node(st, seen[i]);
     const char *between = i == 0 ? "" : i + 1 == n && !more ? " and " : ", ";
     blx__str_format(out + len, 160 - len, "%s%.40s", between, node ? node->name : "its node");
     len += strlen(out + len);
@@ -220,7 +220,7 @@ blx__rc blx__state_op_vm_desire(struct blx__state *st, const struct blx_op *op, 
 }
 
 static void want_removed(struct blx__state *st, struct state_instance *e) {
-  const struct blx_node *n = blx__state_node(st, e->rec->node_uid);
+  const struct blx_node_info *n = blx__state_node(st, e->rec->node_uid);
   if (!n) {
     blx__state_drop_instance(st, e);
     return;

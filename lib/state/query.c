@@ -29,7 +29,7 @@ struct blx__state_counts blx__state_counts(const struct blx__state *st) {
 
 /* ---- one record */
 
-static const struct blx_node *node_rec(const struct state_node *e) {
+static const struct blx_node_info *node_rec(const struct state_node *e) {
   return e ? e->rec : NULL;
 }
 
@@ -41,11 +41,11 @@ static const struct blx_instance *instance_rec(const struct state_instance *e) {
   return e ? e->rec : NULL;
 }
 
-const struct blx_node *blx__state_node(const struct blx__state *st, uint64_t uid) {
+const struct blx_node_info *blx__state_node(const struct blx__state *st, uint64_t uid) {
   return node_rec(blx__state_node_get(st, uid));
 }
 
-const struct blx_node *blx__state_node_by_name(const struct blx__state *st, const char *name) {
+const struct blx_node_info *blx__state_node_by_name(const struct blx__state *st, const char *name) {
   uint8_t key[STATE_NAME_KEY_MAX];
   size_t n = blx__state_name_key(key, NULL, name);
   return node_rec(blx__map_get(&st->data.node_names, key, n));
@@ -99,13 +99,13 @@ static void *after_uid(const struct blx__map *m, uint64_t uid) {
   return after(m, key, 8);
 }
 
-const struct blx_node *blx__state_node_after(const struct blx__state *st, const char *name) {
+const struct blx_node_info *blx__state_node_after(const struct blx__state *st, const char *name) {
   uint8_t key[STATE_NAME_KEY_MAX];
   size_t n = blx__state_name_key(key, NULL, name);
   return node_rec(after(&st->data.node_names, key, n));
 }
 
-const struct blx_node *blx__state_node_after_uid(const struct blx__state *st, uint64_t uid) {
+const struct blx_node_info *blx__state_node_after_uid(const struct blx__state *st, uint64_t uid) {
   return node_rec(after_uid(&st->data.nodes, uid));
 }
 
@@ -141,7 +141,7 @@ const struct blx_instance *blx__state_waiting_after(const struct blx__state *st,
 bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct blx__placement_node *out) {
   const struct state_node *e = blx__state_node_get(st, uid);
   if (!e) return false;
-  const struct blx_node *n = e->rec;
+  const struct blx_node_info *n = e->rec;
   *out = (struct blx__placement_node){
       .uid = n->uid,
       .name = n->name,

@@ -140,10 +140,10 @@ static bool same_assignment(const struct blx_instance *a, const struct blx_insta
 
 /* ---- put */
 
-void blx__state_put_node(struct blx__state *st, const struct blx_node *draft) {
-  struct blx_node copy = *draft;
+void blx__state_put_node(struct blx__state *st, const struct blx_node_info *draft) {
+  struct blx_node_info copy = *draft;
   if (!st->quiet) copy.revision = st->data.index;
-  struct blx_node *rec = owned(blx__desc_node(), &copy);
+  struct blx_node_info *rec = owned(blx__desc_node_info(), &copy);
   struct state_node *e = blx__state_node_get(st, rec->uid);
   bool fresh = e == NULL;
   if (fresh) {

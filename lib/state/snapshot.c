@@ -121,7 +121,7 @@ static blx__rc read_head(struct blx__state *st, const struct blx_snapshot_head *
   return BLX__OK;
 }
 
-static blx__rc read_node(struct blx__state *st, const struct blx_node *n, blx_error *err) {
+static blx__rc read_node(struct blx__state *st, const struct blx_node_info *n, blx_error *err) {
   if (n->uid == 0 || n->uid >= st->data.next_node_uid || !blx__name_ok(n->name, 63))
     return damaged(err, "a node has no uid or name");
   if (blx__state_node_get(st, n->uid) || blx__state_node_by_name(st, n->name))

@@ -83,8 +83,8 @@ struct blx__state_counts {
 struct blx__state_counts blx__state_counts(const struct blx__state *st);
 
 /* One record, or NULL. @tenant NULL or "": default. */
-const struct blx_node *blx__state_node(const struct blx__state *st, uint64_t uid);
-const struct blx_node *blx__state_node_by_name(const struct blx__state *st, const char *name);
+const struct blx_node_info *blx__state_node(const struct blx__state *st, uint64_t uid);
+const struct blx_node_info *blx__state_node_by_name(const struct blx__state *st, const char *name);
 const struct blx_vm *blx__state_vm(const struct blx__state *st, uint64_t uid);
 const struct blx_vm *blx__state_vm_by_name(const struct blx__state *st, const char *tenant, const char *name);
 const struct blx_instance *blx__state_instance(const struct blx__state *st, uint64_t uid);
@@ -96,8 +96,8 @@ const struct blx_config *blx__state_config(const struct blx__state *st, const ch
 const struct blx_vm *blx__state_vm_lookup(const struct blx__state *st, const char *tenant, const char *name);
 
 /* Iteration without an iterator: the record after the given key, or NULL past the end. Begin with NULL or 0. */
-const struct blx_node *blx__state_node_after(const struct blx__state *st, const char *name);
-const struct blx_node *blx__state_node_after_uid(const struct blx__state *st, uint64_t uid);
+const struct blx_node_info *blx__state_node_after(const struct blx__state *st, const char *name);
+const struct blx_node_info *blx__state_node_after_uid(const struct blx__state *st, uint64_t uid);
 const struct blx_vm *blx__state_vm_after(const struct blx__state *st, const char *tenant, const char *name);
 const struct blx_vm *blx__state_vm_after_uid(const struct blx__state *st, uint64_t uid);
 const struct blx_instance *blx__state_instance_after(const struct blx__state *st, uint64_t vm_uid, uint32_t ordinal);
@@ -122,7 +122,7 @@ blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx
                            blx_error *err) BLX__MUST;
 
 /* The node with what is allocated on it; status and leader stay for the caller to fill. */
-blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_node **out,
+blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_node_info **out,
                              blx_error *err) BLX__MUST;
 
 /* The share of a node: one assignment for each instance that is its, by uid. @out: array in @arena. */

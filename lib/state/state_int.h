@@ -17,7 +17,7 @@ struct state_vm;
 
 /* Entries are stable while their object lives; the record inside is replaced. */
 struct state_node {
-  struct blx_node *rec;
+  struct blx_node_info *rec;
   struct blx__map instances;  /* uid -> state_instance, dead ones too */
   uint64_t vcpus, memory_mib; /* of the instances not dead */
   uint32_t live;              /* how many those are */
@@ -90,7 +90,7 @@ struct state_instance *blx__state_instance_named(const struct blx__state *st, co
 
 /* Put a record: @draft is deep-copied, new or in place of the one with its uid; its revision becomes the index, indexes
  * follow, an event goes out. What a draft points to may belong to the record it replaces. */
-void blx__state_put_node(struct blx__state *st, const struct blx_node *draft);
+void blx__state_put_node(struct blx__state *st, const struct blx_node_info *draft);
 void blx__state_put_vm(struct blx__state *st, const struct blx_vm *draft);
 void blx__state_put_instance(struct blx__state *st, const struct blx_instance *draft);
 /* Only report_seq changes: nobody outside sees it. */
@@ -112,7 +112,7 @@ int32_t blx__state_reason_code(const struct blx_reason *r);
 void blx__state_settle(struct blx__state *st);
 
 /* ---- events */
-void blx__state_event_node(struct blx__state *st, int32_t type, const struct blx_node *n);
+void blx__state_event_node(struct blx__state *st, int32_t type, const struct blx_node_info *n);
 void blx__state_event_vm(struct blx__state *st, int32_t type, const struct blx_vm *vm);
 void blx__state_event_instance(struct blx__state *st, int32_t type, const struct state_instance *e);
 bool blx__state_events_init(struct state_events *ev);

@@ -18,7 +18,7 @@ static struct blx_instance **instance_drafts(const struct blx__state *st, const 
   if (!drafts || !list) return NULL;
   BLX__MAP_FOREACH(pos, &vm->instances) {
     const struct state_instance *i = blx__map_value(pos);
-    const struct blx_node *node = blx__state_node(st, i->rec->node_uid);
+    const struct blx_node_info *node = blx__state_node(st, i->rec->node_uid);
     drafts[at] = *i->rec;
     drafts[at].node = node ? node->name : NULL;
     *running += i->rec->phase == BLX_PHASE_RUNNING;
@@ -44,18 +44,18 @@ blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx
   return BLX__OK;
 }
 
-blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_node **out,
+blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_node_info **out,
                              blx_error *err) {
   const struct state_node *n = blx__state_node_get(st, uid);
   if (!n) return no_node(err, uid);
   struct blx_resources allocated = BLX_RESOURCES_INIT;
   allocated.vcpus = n->vcpus > UINT32_MAX ? UINT32_MAX : (uint32_t)n->vcpus;
   allocated.memory_mib = n->memory_mib;
-  struct blx_node draft = *n->rec;
+  struct blx_node_info draft = *n->rec;
   draft.allocated = &allocated;
   draft.instances = n->live;
   void *copy = NULL;
-  BLX__TRY(blx__msg_copy(blx__desc_node(), arena, &draft, &copy, err));
+  BLX__TRY(blx__msg_copy(blx__desc_node_info(), arena, &draft, &copy, err));
   *out = copy;
   return BLX__OK;
 }

@@ -56,11 +56,11 @@ START_TEST(write__names_fields_as_the_tables_do_and_leaves_zeroes_out) {
 END_TEST
 
 START_TEST(write__with_defaults__shows_zeroes_but_not_what_is_absent) {
-  struct blx_node node = BLX_NODE_INIT;
+  struct blx_node_info node = BLX_NODE_INFO_INIT;
   node.name = "n1";
   struct blx__buf out;
   blx__buf_init(&out, BUF_BYTES);
-  ck_assert_int_eq(blx__json_write(blx__desc_node(), &node, BLX__JSON_DEFAULTS, &out, NULL).code, 0);
+  ck_assert_int_eq(blx__json_write(blx__desc_node_info(), &node, BLX__JSON_DEFAULTS, &out, NULL).code, 0);
   const char *text = blx__buf_cstr(&out);
   ck_assert_ptr_nonnull(strstr(text, "\"uid\":0"));
   ck_assert_ptr_nonnull(strstr(text, "\"labels\":[]"));

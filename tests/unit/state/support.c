@@ -70,7 +70,7 @@ int t_join(struct t *t, const char *name, uint32_t vcpus, uint64_t memory_mib) {
   struct blx_resources capacity = BLX_RESOURCES_INIT;
   capacity.vcpus = vcpus;
   capacity.memory_mib = memory_mib;
-  struct blx_node n = BLX_NODE_INIT;
+  struct blx_node_info n = BLX_NODE_INFO_INIT;
   n.name = name;
   n.capacity = &capacity;
   n.hypervisors = qemu;

@@ -74,7 +74,7 @@ START_TEST(the_listener__hears_at_the_end_of_the_entry) {
   struct blx_op_cluster_init init = BLX_OP_CLUSTER_INIT_INIT;
   init.id = "0123";
   init.name = "test";
-  struct blx_node n = BLX_NODE_INIT;
+  struct blx_node_info n = BLX_NODE_INFO_INIT;
   n.name = "node1";
   struct blx_op_node_join join = BLX_OP_NODE_JOIN_INIT;
   join.node = &n;

@@ -32,7 +32,7 @@ static int reg(struct t *t, uint64_t uid, uint64_t incarnation, uint64_t memory_
   struct blx_resources capacity = BLX_RESOURCES_INIT;
   capacity.vcpus = 4;
   capacity.memory_mib = memory_mib;
-  struct blx_node n = BLX_NODE_INIT;
+  struct blx_node_info n = BLX_NODE_INFO_INIT;
   n.uid = uid;
   n.name = "ignored";
   n.incarnation = incarnation;
@@ -52,7 +52,7 @@ START_TEST(register__updates_what_a_node_says_of_itself_and_nothing_else) {
   t_open_cluster(&t, 2);
   T_SHALL(BLX_E_NOT_FOUND, reg(&t, 7, 1, 10));
   T_SHALL(0, reg(&t, 2, 77, 4096));
-  const struct blx_node *n = blx__state_node(t.st, 2);
+  const struct blx_node_info *n = blx__state_node(t.st, 2);
   ck_assert_str_eq(n->name, "node2");
   ck_assert_uint_eq(n->incarnation, 77);
   ck_assert_str_eq(n->address, "unix:/run/new");

@@ -44,7 +44,7 @@ START_TEST(a_node__is_shown_with_what_its_living_instances_use) {
   t_assign(&t, "web-1", 1);
   t_assign(&t, "web-2", 1);
   t_report(&t, "web-2", died);
-  struct blx_node *n = NULL;
+  struct blx_node_info *n = NULL;
   struct blx__arena arena = {.limit_bytes = 1 << 20};
   ck_assert_int_eq(blx__state_view_node(t.st, 1, &arena, &n, NULL).code, 0);
   ck_assert_uint_eq(n->allocated->memory_mib, 128);
