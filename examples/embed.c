@@ -8,6 +8,9 @@
 
 static const char config[] = "{ microvm = { hypervisor = \"qemu\"; vcpu = 1; mem = 128; }; }";
 
+static const char *const phases[] = {"Pending",  "Creating", "Starting", "Running",     "Migrating",
+                                     "Stopping", "Stopped",  "Failed",   "Unreachable", "Deleting"};
+
 static int fail(const char *what, const blx_error *err) {
   fprintf(stderr, "%s: %s [%s]\n", what, err->message, blx_error_name(err->code));
   return -1;
@@ -47,7 +50,9 @@ static int watch_until(blx_watch *watch, int until, blx_error *err) {
     if (got < 0) return fail("watch", err);
     if (got == 0) return -1;
     const char *why = event->reason != NULL && event->reason->text != NULL ? event->reason->text : "";
-    printf("%6llu  %-8s  phase %d  %s\n", (unsigned long long)event->index, event->name, (int)event->phase, why);
+    size_t phase = (size_t)event->phase;
+    printf("%6llu  %-8s  %-8s  %s\n", (unsigned long long)event->index, event->name,
+           phase < sizeof phases / sizeof phases[0] ? phases[phase] : "?", why);
     int deleted = event->type == BLX_EVENT_TYPE_DELETED;
     int done = until == BLX_EVENT_TYPE_DELETED
                    ? deleted && event->kind == BLX_EVENT_KIND_VM
