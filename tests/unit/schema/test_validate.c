@@ -149,8 +149,14 @@ END_TEST
 
 START_TEST(bytes__above_their_maximum__are_refused) {
   struct blx_vm_create_request request = BLX_VM_CREATE_REQUEST_INIT;
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
   static const uint8_t text[49153];
   blx_error err;
+  spec.name = "web";
+  spec.vcpus = 1;
+  spec.memory_mib = 128;
+  spec.stop_timeout_ms = 30000;
+  request.spec = &spec;
   request.config = (struct blx_bytes){text, sizeof text};
   ck_assert_int_eq(blx__msg_validate(blx__desc_vm_create_request(), &request, &err).code, BLX_E_INVALID);
   ck_assert_str_eq(err.message, "config: 49153 bytes, more than the 49152 allowed");
