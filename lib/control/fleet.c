@@ -9,7 +9,7 @@ blx__rc blx__control_fleet_build(const struct blx__state *st, blx__control_statu
   if (!out->nodes || !out->unknown)
     return blx__fail(err, BLX_E_NOMEM, "control", "a view of %zu nodes does not fit into %zu bytes", room,
                      arena->limit_bytes);
-  for (const struct blx_node *n = blx__state_node_after_uid(st, 0); n; n = blx__state_node_after_uid(st, n->uid)) {
+  for (const struct blx_node_info *n = blx__state_node_after_uid(st, 0); n; n = blx__state_node_after_uid(st, n->uid)) {
     BLX__ASSERT(out->n < room);
     struct blx__place_node *view = &out->nodes[out->n];
     BLX__ASSERT(blx__state_placement_node(st, n->uid, &view->node));

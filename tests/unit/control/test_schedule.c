@@ -58,7 +58,7 @@ static size_t turn(struct leader *l) {
 }
 
 static const char *node_of(const struct leader *l, const char *instance) {
-  const struct blx_node *n = blx__state_node(l->t.st, t_instance(&l->t, instance)->node_uid);
+  const struct blx_node_info *n = blx__state_node(l->t.st, t_instance(&l->t, instance)->node_uid);
   return n ? n->name : "";
 }
 
