@@ -21,8 +21,9 @@ enum {
   SHIM_CONNECT_RETRY_MS = 100, /* while the monitor makes its sockets */
   SHIM_BOOT_MS = 30000,        /* how long that is expected */
   SHIM_CONNECT_LATE_MS = 1000,
-  SHIM_HELLO_RETRY_MS = 1000, /* until the guest says ready */
-  SHIM_LAST_LINE_MAX = 160,   /* of the console, for the sentence about an exit */
+  SHIM_HELLO_RETRY_MS = 1000,    /* until the guest says ready */
+  SHIM_TERM_DEADLINE_MS = 10000, /* for the guest, when the shim itself is asked to end */
+  SHIM_LAST_LINE_MAX = 160,      /* of the console, for the sentence about an exit */
 };
 
 struct shim_options {
@@ -33,6 +34,7 @@ struct shim_options {
   uint64_t memory_mib, vcpus;
   uint64_t vmm_uid, vmm_gid; /* 0: stays as it is */
   bool cgroup_required, ready_none;
+  bool vmm_user_optional; /* a user who cannot reach the runner is no reason not to start */
 };
 
 struct shim_console {
@@ -102,6 +104,7 @@ void shim_guest_send(struct shim *s, enum blx__guest_type type, const char *text
 
 /* shim_ctl.c: agents */
 blx__rc shim_ctl_open(struct shim *s, blx_error *err) BLX__MUST;
+void shim_ctl_stop(struct shim *s, uint32_t deadline_ms);
 void shim_ctl_accept(struct shim *s);
 void shim_ctl_readable(struct shim *s, struct shim_client *c);
 void shim_ctl_push(struct shim *s, const struct blx__shim_msg *msg);

@@ -89,15 +89,17 @@ static void on_hello(struct shim *s, struct shim_client *c, const struct blx__sh
   client_send(c, &breach);
 }
 
-static void on_stop(struct shim *s, const struct blx__shim_msg *m) {
+void shim_ctl_stop(struct shim *s, uint32_t deadline_ms) {
   uint64_t now = shim_now_ms();
-  s->state.flags |= BLX__SHIM_STOPPING;
-  s->state.deadline_ms = m->deadline_ms;
   /* A second stop may shorten the time, never lengthen it. */
-  uint64_t deadline = now + m->deadline_ms;
+  uint64_t deadline = now + deadline_ms;
   if (s->stop_at_ms == 0) s->stop_at_ms = now;
-  if (s->stop_deadline_ms == 0 || deadline < s->stop_deadline_ms) s->stop_deadline_ms = deadline;
+  if (s->stop_deadline_ms == 0 || deadline < s->stop_deadline_ms) {
+    s->stop_deadline_ms = deadline;
+    s->state.deadline_ms = (uint32_t)(deadline - s->stop_at_ms);
+  }
   s->stop_half_ms = s->stop_at_ms + (s->stop_deadline_ms - s->stop_at_ms) / 2;
+  s->state.flags |= BLX__SHIM_STOPPING;
   shim_ctl_push(s, &s->state);
 }
 
@@ -108,7 +110,7 @@ static void on_message(struct shim *s, struct shim_client *c, const struct blx__
   }
   switch (m->type) {
   case BLX__SHIM_HELLO: on_hello(s, c, m); return;
-  case BLX__SHIM_STOP: on_stop(s, m); return;
+  case BLX__SHIM_STOP: shim_ctl_stop(s, m->deadline_ms); return;
   case BLX__SHIM_KILL:
     s->state.flags |= BLX__SHIM_STOPPING;
     shim_vmm_kill(s);

@@ -87,10 +87,20 @@ static void tick(struct shim *s, uint64_t now) {
   if (s->stop_at_ms != 0) stop_step(s, now);
 }
 
+/* Set by SIGTERM, which a host sends to everybody when it goes down. */
+static volatile sig_atomic_t terminated;
+
+static void on_term(int signal_number) {
+  (void)signal_number;
+  terminated = 1;
+}
+
 /* Returns when the monitor has ended and all is told. */
 static void run(struct shim *s) {
   for (;;) {
     uint64_t now = shim_now_ms();
+    if (terminated) shim_ctl_stop(s, SHIM_TERM_DEADLINE_MS);
+    terminated = 0;
     tick(s, now);
     struct pollfd p[FDS] = {
         [FD_VMM] = {.fd = s->vmm_fd, .events = POLLIN},       [FD_OUT] = {.fd = s->vmm_out, .events = POLLIN},
@@ -173,6 +183,12 @@ static blx__rc begin(struct shim *s, blx_error *err) {
     (void)blx__str_format(text, sizeof text, "the monitor runs without limits: %s", why.message);
   }
   blx__rc rc = shim_vmm_spawn(s, err);
+  if (rc.code == BLX_E_DENIED && s->opt.vmm_uid != 0 && s->opt.vmm_user_optional && fchown(s->work_fd, 0, 0) == 0) {
+    (void)blx__str_format(text, sizeof text, "the monitor runs as user %u: user %llu cannot reach its runner",
+                          geteuid(), (unsigned long long)s->opt.vmm_uid);
+    s->opt.vmm_uid = 0;
+    rc = shim_vmm_spawn(s, err);
+  }
   if (rc.code != 0) {
     (void)blx__vm_cgroup_remove(&s->cgroup);
     (void)unlinkat(s->dir_fd, "ctl.sock", 0);
@@ -194,6 +210,7 @@ static int serve(struct shim *s, int report) {
   (void)setsid();
   (void)umask(0077);
   (void)signal(SIGPIPE, SIG_IGN);
+  (void)signal(SIGTERM, on_term);
   if (chdir("/") != 0) return 1;
   if (begin(s, &err).code != 0) {
     struct failure f = {.code = err.code};
@@ -214,12 +231,19 @@ static bool number_option(const char *text, uint64_t *out) {
 }
 
 static const struct option long_options[] = {
-    {"dir", required_argument, NULL, 'd'},        {"instance", required_argument, NULL, 'i'},
-    {"uid", required_argument, NULL, 'u'},        {"epoch", required_argument, NULL, 'e'},
-    {"memory-mib", required_argument, NULL, 'm'}, {"vcpus", required_argument, NULL, 'c'},
-    {"vmm-uid", required_argument, NULL, 'U'},    {"vmm-gid", required_argument, NULL, 'G'},
-    {"cgroup", required_argument, NULL, 'g'},     {"cgroup-required", no_argument, NULL, 'r'},
-    {"ready-none", no_argument, NULL, 'n'},       {NULL, 0, NULL, 0},
+    {"dir", required_argument, NULL, 'd'},
+    {"instance", required_argument, NULL, 'i'},
+    {"uid", required_argument, NULL, 'u'},
+    {"epoch", required_argument, NULL, 'e'},
+    {"memory-mib", required_argument, NULL, 'm'},
+    {"vcpus", required_argument, NULL, 'c'},
+    {"vmm-uid", required_argument, NULL, 'U'},
+    {"vmm-gid", required_argument, NULL, 'G'},
+    {"cgroup", required_argument, NULL, 'g'},
+    {"cgroup-required", no_argument, NULL, 'r'},
+    {"ready-none", no_argument, NULL, 'n'},
+    {"vmm-user-optional", no_argument, NULL, 'o'},
+    {NULL, 0, NULL, 0},
 };
 
 static bool parse_options(int argc, char **argv, struct shim_options *o) {
@@ -238,6 +262,7 @@ static bool parse_options(int argc, char **argv, struct shim_options *o) {
     case 'G': ok = number_option(optarg, &o->vmm_gid) && o->vmm_gid < UINT32_MAX; break;
     case 'r': o->cgroup_required = true; break;
     case 'n': o->ready_none = true; break;
+    case 'o': o->vmm_user_optional = true; break;
     default: ok = false;
     }
   }
@@ -249,7 +274,7 @@ int main(int argc, char **argv) {
   for (unsigned i = 0; i < SHIM_CLIENTS_MAX; i++) s.client[i].fd = -1;
   if (!parse_options(argc, argv, &s.opt)) {
     fputs("usage: blixard-shim --dir DIR --instance NAME --uid N --epoch N --memory-mib N --vcpus N\n"
-          "  [--vmm-uid N --vmm-gid N] [--cgroup NAME [--cgroup-required]] [--ready-none]\n",
+          "  [--vmm-uid N --vmm-gid N [--vmm-user-optional]] [--cgroup NAME [--cgroup-required]] [--ready-none]\n",
           stderr);
     return 2;
   }

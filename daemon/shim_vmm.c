@@ -58,6 +58,7 @@ static _Noreturn void become_vmm(struct shim *s, pid_t parent, int out, int repo
   (void)sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &none, NULL);
   (void)signal(SIGPIPE, SIG_DFL);
+  (void)signal(SIGTERM, SIG_DFL);
   (void)setsid();
   (void)umask(0077);
   if (!blx__vm_cgroup_join(&s->cgroup)) child_fail(report, "joining the cgroup");

@@ -133,6 +133,7 @@ struct blx__vm_options {
   const char *nix_store_dir;  /* a Nix prefix of our own: store/ and var/ below; NULL: the system's /nix */
   const char *nix_path;       /* the `nix` program; NULL: looked up in PATH */
   uint32_t vmm_uid, vmm_gid;  /* monitors run as; 0: as the daemon does */
+  bool vmm_user_optional;     /* as the daemon does, and the status says so, where that user cannot reach the runner */
   bool cgroup_none;           /* make none */
   bool cgroup_required;       /* refuse to start without limits */
   uint32_t build_deadline_ms; /* of one build; 0: 600,000 */

@@ -241,6 +241,7 @@ static blx__rc spawn_shim(struct vm_instance *in, blx_error *err) {
   add(&argv, "--vmm-uid", number[4]);
   add(&argv, "--vmm-gid", number[5]);
   if (!m->opt.cgroup_none) add(&argv, "--cgroup", cgroup);
+  if (m->opt.vmm_user_optional) add(&argv, "--vmm-user-optional", NULL);
   if (m->opt.cgroup_required) add(&argv, "--cgroup-required", NULL);
   if (in->ready_none) add(&argv, "--ready-none", NULL);
   struct blx__process_spec spec = {

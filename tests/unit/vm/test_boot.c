@@ -311,6 +311,39 @@ START_TEST(build__that_fails_or_is_cancelled__says_why_and_leaves_nothing) {
 }
 END_TEST
 
+START_TEST(runner_of_a_flake__is_refused_to_a_user_who_cannot_reach_it_and_ends_with_its_shim) {
+  struct bench b;
+  char flake[PATH_MAX + 16], file[PATH_MAX], command[6 * PATH_MAX];
+  (void)blx__str_format(file, sizeof file, "%s/module.nix", dir);
+  ck_assert_int_eq(blx__file_write_atomic(file, module, sizeof module - 1, 0600, NULL).code, 0);
+  (void)blx__str_format(command, sizeof command,
+                        "'%s/wrap' --out '%s/flake' --name web --module '%s' --kernel '%s' --guest '%s' --accel tcg",
+                        runner, dir, file, kernel, guest);
+  ck_assert_int_eq(system(command), 0);
+  open_driver(&b);
+  struct blx__vm_desc d = desc("web-1", 25);
+  (void)blx__str_format(flake, sizeof flake, "%s/flake#web", dir);
+  d.flake = flake;
+  struct waited w = bench_prepare(&b, &d); /* both a module and a flake */
+  ck_assert(w.failed && w.err.code == BLX_E_INVALID);
+  d.config = NULL;
+  d.config_len = 0;
+  ok(bench_prepare(&b, &d));
+  /* The user of the monitors may not enter: refused by this driver, which was not told that it is optional. */
+  ck_assert_int_eq(chmod(dir, 0700), 0);
+  w = bench_start(&b, &d);
+  ck_assert(w.failed && w.err.code == BLX_E_DENIED);
+  ck_assert_int_eq(chmod(dir, 0755), 0);
+  ok(bench_start(&b, &d));
+  bench_wait_event(&b, BLX__VM_EVENT_READY, 25, 1);
+  ck_assert_int_eq(kill(parent_of(bench_last(&b, 25)->vmm_pid), SIGTERM), 0);
+  bench_wait_event(&b, BLX__VM_EVENT_EXITED, 25, 1);
+  ck_assert_int_eq(bench_last(&b, 25)->exit_status, 0);
+  ok(bench_destroy(&b, &d.key));
+  bench_close(&b);
+}
+END_TEST
+
 START_TEST(driver__closed_in_the_middle__completes_everything_with_cancelled) {
   struct bench b;
   open_driver(&b);
@@ -338,6 +371,7 @@ int main(void) {
   (void)blx__str_format(store, sizeof store, "%s/nix", template);
   const TTest *const tests[] = {guest__booted_from_a_module__says_ready_stops_dies_and_is_started_again,
                                 guest__of_a_closed_driver__runs_on_and_is_adopted,
+                                runner_of_a_flake__is_refused_to_a_user_who_cannot_reach_it_and_ends_with_its_shim,
                                 build__that_fails_or_is_cancelled__says_why_and_leaves_nothing,
                                 driver__closed_in_the_middle__completes_everything_with_cancelled};
   Suite *suite = suite_create("vm/boot");
