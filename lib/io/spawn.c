@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/close_range.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -13,6 +15,8 @@
 static const char default_path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:"
                                    "/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin";
 
+enum { REPORT_MS = 100 };
+
 /* All that the child needs, made before: between vfork and exec it shares the parent's memory. */
 struct child {
   const char *file;
@@ -21,17 +25,25 @@ struct child {
   bool new_session;
   uint32_t uid, gid;
   int null_fd, output_fd;
-  int errnum;       /* out: why it did not come to exec */
-  const char *step; /* out: at which step */
+  int report_fd; /* closed by exec; else takes a struct report */
 };
 
-#define STEP(child, what, expr)     \
-  do {                              \
-    if ((expr) < 0) {               \
-      (child)->step = (what);       \
-      (child)->errnum = errno;      \
-      (void)syscall(SYS_exit, 127); \
-    }                               \
+/* Why the child did not come to exec. By a pipe, not by the shared memory: sanitizers make a fork of vfork. */
+struct report {
+  int errnum;
+  const char *step; /* a static string, at the same place in parent and child */
+};
+
+static void give_up(const struct child *c, const char *step) {
+  struct report r = {errno, step};
+  ssize_t n = write(c->report_fd, &r, sizeof r);
+  (void)n;
+  (void)syscall(SYS_exit_group, 127);
+}
+
+#define STEP(child, what, expr)               \
+  do {                                        \
+    if ((expr) < 0) give_up((child), (what)); \
   } while (0)
 
 /* Direct system calls for the ids: libc's setuid would make the parent's other threads change theirs too. */
@@ -45,7 +57,7 @@ __attribute__((noinline)) static void child_main(struct child *c) {
   STEP(c, "set stdin", dup2(c->null_fd, 0));
   STEP(c, "set stdout", dup2(c->output_fd, 1));
   STEP(c, "set stderr", dup2(c->output_fd, 2));
-  STEP(c, "close descriptors", syscall(SYS_close_range, 3U, ~0U, 0U));
+  STEP(c, "close descriptors", syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC));
   if (c->uid != 0 || c->gid != 0) {
     STEP(c, "drop groups", syscall(SYS_setgroups, (size_t)0, NULL));
     STEP(c, "set the group", syscall(SYS_setresgid, c->gid, c->gid, c->gid));
@@ -86,12 +98,33 @@ static pid_t vfork_child(struct child *c) {
   pid_t pid = vfork();
   if (pid == 0) {
     child_main(c);
-    (void)syscall(SYS_exit, 127);
+    (void)syscall(SYS_exit_group, 127);
   }
   int why = errno;
   (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
   errno = why;
   return pid;
+}
+
+/* Start and wait for exec, or for the report that there was none. */
+static blx__rc start(struct child *c, int report_fd, pid_t *pid, blx_error *err) {
+  struct report report = {0};
+  pid_t child = vfork_child(c);
+  int why = errno;
+  (void)close(c->report_fd);
+  c->report_fd = -1;
+  if (child < 0) return blx__fail_errno(err, why, "io", "cannot start a process for %s", c->file);
+  /* After vfork the report is there, or the pipe is at its end, unless another thread forked meanwhile and its child
+   * holds the pipe open: hence the bound. */
+  struct pollfd ready = {.fd = report_fd, .events = POLLIN};
+  bool told = poll(&ready, 1, REPORT_MS) > 0 && read(report_fd, &report, sizeof report) == (ssize_t)sizeof report;
+  if (!told) {
+    *pid = child;
+    return BLX__OK;
+  }
+  siginfo_t ignored;
+  (void)waitid(P_PID, (id_t)child, &ignored, WEXITED);
+  return blx__fail_errno(err, report.errnum, "io", "cannot %s: %s", report.step, c->file);
 }
 
 blx__rc spawn(const struct blx__process_spec *spec, int output_fd, pid_t *pid, blx_error *err) {
@@ -109,22 +142,17 @@ blx__rc spawn(const struct blx__process_spec *spec, int output_fd, pid_t *pid, b
   int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
   c.null_fd = null_fd < 0 ? -1 : fcntl(null_fd, F_DUPFD_CLOEXEC, 3);
   c.output_fd = output_fd >= 0 ? fcntl(output_fd, F_DUPFD_CLOEXEC, 3) : c.null_fd;
-  blx__rc rc = BLX__OK;
-  if (c.null_fd < 0 || c.output_fd < 0) {
+  int report[2] = {-1, -1};
+  blx__rc rc;
+  if (c.null_fd < 0 || c.output_fd < 0 || pipe2(report, O_CLOEXEC) != 0) {
     rc = blx__fail_errno(err, errno, "io", "cannot prepare the descriptors of %s", file);
-    goto out;
-  }
-  pid_t child = vfork_child(&c);
-  if (child < 0) {
-    rc = blx__fail_errno(err, errno, "io", "cannot start a process for %s", file);
-  } else if (c.errnum != 0) {
-    siginfo_t ignored;
-    (void)waitid(P_PID, (id_t)child, &ignored, WEXITED);
-    rc = blx__fail_errno(err, c.errnum, "io", "cannot %s: %s", c.step, file);
   } else {
-    *pid = child;
+    c.report_fd = fcntl(report[1], F_DUPFD_CLOEXEC, 3);
+    (void)close(report[1]);
+    rc = c.report_fd < 0 ? blx__fail_errno(err, errno, "io", "cannot prepare the descriptors of %s", file)
+                         : start(&c, report[0], pid, err);
+    (void)close(report[0]);
   }
-out:
   if (output_fd >= 0 && c.output_fd >= 0) (void)close(c.output_fd);
   if (c.null_fd >= 0) (void)close(c.null_fd);
   if (null_fd >= 0) (void)close(null_fd);

@@ -50,7 +50,8 @@ trailers = dict(e.trailing_metadata())
 check("trailers", trailers.get("blixard-code") == "EXISTS" and trailers.get("blixard-origin") == "test-origin"
       and trailers.get("blixard-leader") == "unix:/run/l", trailers)
 e = fails(lambda: list(stream("Break")(b"", timeout=5)))
-check("error after messages", e and e.code() == grpc.StatusCode.OUT_OF_RANGE and e.details() == "the index 7 is gone", e)
+check("error after messages", e and e.code() == grpc.StatusCode.OUT_OF_RANGE
+      and e.details() == "the index 7 is gone", e)
 check("metadata", unary("Meta")(b"", timeout=5, metadata=(("blixard-principal", "bob"), ("x-bin", b"\0\1"))) == b"bob")
 e = fails(lambda: unary("Meta")(b"", timeout=5, metadata=(("x-long", "y" * 20000),)))
 check("metadata over the limit", e is not None, e)
