@@ -2,7 +2,9 @@
  * (blx__vm_microvm_open) and a simulation (blx__vm_sim_open). Everything happens on the loop's thread. Each call
  * completes exactly once, by its `done`, never before the call returned; strings and descriptions are borrowed for the
  * duration of the call only. One operation at a time for an instance: a second one completes with BUSY, except that
- * stop, kill and destroy overtake a prepare, which then completes with CANCELLED. Since 0.1. */
+ * stop, kill and destroy overtake a prepare and a kill overtakes a stop, which then completes with CANCELLED. Since
+ * 0.1.
+ */
 #ifndef BLX__VM_DRIVER_H
 #define BLX__VM_DRIVER_H
 

@@ -171,8 +171,9 @@ struct vm_instance *vm_op_begin(struct microvm *m, const struct blx__vm_key *key
     return NULL;
   }
   bool ending = op == VM_OP_STOP || op == VM_OP_KILL || op == VM_OP_DESTROY;
-  if (in->op == VM_OP_PREPARE && ending && !in->finishing) {
-    (void)blx__fail(&err, BLX_E_CANCELLED, origin, "the preparation of %s was overtaken", in->name);
+  bool overtakes = (in->op == VM_OP_PREPARE && ending) || (in->op == VM_OP_STOP && op == VM_OP_KILL);
+  if (overtakes && !in->finishing) {
+    (void)blx__fail(&err, BLX_E_CANCELLED, origin, "the operation before on %s was overtaken", in->name);
     vm_refuse(m, in->done, NULL, in->user, &err);
     vm_build_cancel(in);
     in->op = VM_OP_NONE;

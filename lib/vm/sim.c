@@ -12,7 +12,7 @@ static const char origin[] = "vm/sim";
 
 enum { ID_MAX = 96, CONSOLE_MAX = 160 };
 
-enum op { OP_NONE, OP_PREPARE, OP_START, OP_STOP, OP_DESTROY, OP_ADOPT };
+enum op { OP_NONE, OP_PREPARE, OP_START, OP_STOP, OP_KILL, OP_DESTROY, OP_ADOPT };
 
 struct sim {
   struct blx__vm_driver base;
@@ -146,14 +146,15 @@ static struct sim_instance *op_begin(struct sim *s, const struct blx__vm_key *ke
     refused_later(s, done, user, why);
     return NULL;
   }
-  bool overtakes = in->op == OP_PREPARE && (op == OP_STOP || op == OP_DESTROY);
+  bool overtakes = (in->op == OP_PREPARE && (op == OP_STOP || op == OP_KILL || op == OP_DESTROY)) ||
+                   (in->op == OP_STOP && op == OP_KILL);
   if (in->op != OP_NONE && !overtakes) {
     (void)blx__fail(&why, BLX_E_BUSY, origin, "another operation on %s is under way: try again later", in->name);
     refused_later(s, done, user, why);
     return NULL;
   }
   if (overtakes) {
-    (void)blx__fail(&why, BLX_E_CANCELLED, origin, "the preparation of %s was overtaken", in->name);
+    (void)blx__fail(&why, BLX_E_CANCELLED, origin, "the operation before on %s was overtaken", in->name);
     refused_later(s, in->done, in->user, why);
   }
   in->op = op;
@@ -250,7 +251,8 @@ static void on_op(void *arg) {
   case OP_NONE: return;
   case OP_PREPARE: rc = do_prepare(in, &err); break;
   case OP_START: rc = do_start(in, &err); break;
-  case OP_STOP: do_stop(in); break;
+  case OP_STOP:
+  case OP_KILL: do_stop(in); break;
   case OP_DESTROY: rc = do_destroy(in, &err); break;
   case OP_ADOPT: break;
   }
@@ -290,7 +292,7 @@ static void sim_stop(struct blx__vm_driver *d, const struct blx__vm_key *key, ui
 }
 
 static void sim_kill(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_done_fn *done, void *user) {
-  (void)op_begin(sim_of(d), key, OP_STOP, 0, done, user);
+  (void)op_begin(sim_of(d), key, OP_KILL, 0, done, user);
 }
 
 static void sim_destroy(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_done_fn *done, void *user) {

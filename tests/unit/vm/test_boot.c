@@ -171,7 +171,11 @@ static void boot_stop_and_start_again(struct bench *b) {
   blx__buf_free(&r.text);
   /* At once after the end was told. */
   ok(bench_start(b, &d));
+  struct waited slow = {.bench = b};
+  b->driver->ops->stop(b->driver, &d.key, 600000, bench_done, &slow);
   ok(bench_kill(b, &d.key));
+  bench_wait_done(b, &slow);
+  ck_assert(slow.failed && slow.err.code == BLX_E_CANCELLED);
   ck_assert_int_eq(bench_last(b, 1)->signal, SIGKILL);
   ok(bench_destroy(b, &d.key));
 }

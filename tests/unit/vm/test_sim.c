@@ -59,6 +59,22 @@ START_TEST(sim__second_operation__is_refused_as_busy_and_a_stop_overtakes_a_prep
 }
 END_TEST
 
+START_TEST(sim__kill__overtakes_a_stop) {
+  struct bench b;
+  open_sim(&b, (struct blx__vm_sim_options){.stop_ms = 1000000});
+  struct blx__vm_desc d = desc("web-1", 1);
+  struct waited stop = {.bench = &b};
+  ck_assert(!bench_prepare(&b, &d).failed);
+  ck_assert(!bench_start(&b, &d).failed);
+  b.driver->ops->stop(b.driver, &d.key, 2000000, bench_done, &stop);
+  ck_assert(!bench_kill(&b, &d.key).failed);
+  bench_wait_done(&b, &stop);
+  ck_assert(stop.failed && stop.err.code == BLX_E_CANCELLED);
+  ck_assert_uint_eq(bench_events(&b, BLX__VM_EVENT_EXITED, 1), 1);
+  bench_close(&b);
+}
+END_TEST
+
 START_TEST(sim__told_to_fail_end_or_lie__does) {
   struct bench b;
   open_sim(&b,
@@ -114,6 +130,6 @@ START_TEST(hypervisors__absent_or_unknown_or_with_an_impossible_amount__say_why)
 END_TEST
 
 BLX_TEST_MAIN("vm/sim", sim__life_of_an_instance__is_that_of_a_real_one,
-              sim__second_operation__is_refused_as_busy_and_a_stop_overtakes_a_prepare,
+              sim__second_operation__is_refused_as_busy_and_a_stop_overtakes_a_prepare, sim__kill__overtakes_a_stop,
               sim__told_to_fail_end_or_lie__does, sim__closed_under_way__completes_with_cancelled_and_ends_readers,
               hypervisors__absent_or_unknown_or_with_an_impossible_amount__say_why)
