@@ -20,7 +20,7 @@ enum {
   QUEUE_FULL_FOR_ENTRIES = 8 << 20, /* no more entries behind this much: Raft sends them again */
   SMALL = 64 << 10,                 /* votes, results, heartbeats: always queued */
   QUEUE_FULL_FOR_SNAPSHOT = 1 << 20,
-  SWEEP_MS = 1000,
+  SWEEPS = 4, /* looks for late hellos, in the time that one may take */
 };
 
 static const uint8_t magic[8] = {'B', 'L', 'X', 'P', 'E', 'E', 'R', '1'};
@@ -197,7 +197,7 @@ static void on_sweep(void *arg) {
   uint64_t now = blx__loop_now_ms(p->o.loop);
   BLX__LIST_FOREACH (it, &p->incoming) {
     struct incoming *in = BLX__CONTAINER(it, struct incoming, link);
-    if (in->from == 0 && now - in->since_ms >= BLX__PEERS_HELLO_MS) incoming_close(in);
+    if (in->from == 0 && now - in->since_ms >= p->o.hello_ms) incoming_close(in);
   }
 }
 
@@ -343,6 +343,7 @@ blx__rc blx__peers_open(const struct blx__peers_options *options, struct blx__pe
   if (!p) return blx__fail(err, BLX_E_NOMEM, "peer", "no memory for the members' socket");
   p->o = *options;
   p->o.listen_path = NULL; /* borrowed for this call only */
+  if (!p->o.hello_ms) p->o.hello_ms = BLX__PEERS_HELLO_MS;
   blx__list_init(&p->incoming);
   blx__defer_init(&p->last, on_last, p);
   p->sweep = blx__timer_new(p->o.loop, on_sweep, p);
@@ -353,7 +354,8 @@ blx__rc blx__peers_open(const struct blx__peers_options *options, struct blx__pe
     free(p);
     return rc;
   }
-  blx__timer_start(p->sweep, SWEEP_MS, SWEEP_MS);
+  uint64_t sweep_ms = p->o.hello_ms / SWEEPS + 1;
+  blx__timer_start(p->sweep, sweep_ms, sweep_ms);
   *out = p;
   return BLX__OK;
 }

@@ -23,6 +23,7 @@ struct blx__peers_options {
   uint64_t uid;
   uint8_t cluster_id[BLX__CONSENSUS_CLUSTER_ID_BYTES];
   const struct blx__log *log; /* borrowed, NULL: silent */
+  uint32_t hello_ms;          /* 0: BLX__PEERS_HELLO_MS */
   void *user;
   /* A whole message of a member that showed its hello; valid during the call. It may close the peers. */
   void (*deliver)(void *user, uint64_t from_uid, struct blx__slice message);

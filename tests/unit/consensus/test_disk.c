@@ -1,0 +1,149 @@
+#include "../harness.h"
+#include "support_real.h"
+
+#include "io/file.h"
+
+#include <dirent.h>
+#include <string.h>
+#include <unistd.h>
+
+static const uint8_t other_cluster[BLX__CONSENSUS_CLUSTER_ID_BYTES] = "another one";
+
+START_TEST(bootstrap__of_a_used_directory_is_refused) {
+  struct real r;
+  real_init(&r);
+  bool there = true;
+  blx_error err;
+  real_make(&r, 0, false);
+  ck_assert_int_eq(blx__consensus_probe(r.m[0].dir, &there, &err).code, 0);
+  ck_assert(!there);
+  real_make(&r, 0, true);
+  ck_assert_int_eq(blx__consensus_probe(r.m[0].dir, &there, &err).code, 0);
+  ck_assert(there);
+  ck_assert_int_eq(blx__consensus_bootstrap(r.m[0].dir, other_cluster, 1, &err).code, BLX_E_EXISTS);
+  ck_assert_int_eq(blx__consensus_bootstrap("/nonexistent/x", other_cluster, 1, &err).code, BLX_E_NOT_FOUND);
+  real_free(&r);
+}
+END_TEST
+
+START_TEST(open__of_a_directory_in_use_or_of_another_member_is_refused) {
+  struct real r;
+  real_init(&r);
+  real_make(&r, 0, true);
+  ck_assert_int_eq(real_open(&r, 0, NULL), 0);
+  blx_error err = {0};
+  struct real again = r;
+  again.m[0].c = NULL;
+  ck_assert_int_eq(real_open(&again, 0, &err), BLX_E_BUSY);
+  real_close(&r, 0);
+  r.m[0].uid = 2;
+  ck_assert_int_eq(real_open(&r, 0, &err), BLX_E_CONFLICT);
+  r.m[0].uid = 1;
+  ck_assert_int_eq(real_open(&r, 0, &err), 0);
+  real_free(&r);
+}
+END_TEST
+
+START_TEST(open__without_the_member_file_is_refused) {
+  struct real r;
+  real_init(&r);
+  real_make(&r, 0, true);
+  char path[REAL_PATH + 16];
+  bool there;
+  blx_error err = {0};
+  ck_assert(blx__str_format(path, sizeof path, "%s/member", r.m[0].dir));
+  ck_assert_int_eq(unlink(path), 0);
+  ck_assert_int_eq(real_open(&r, 0, &err), BLX_E_CORRUPT);
+  ck_assert_int_eq(blx__consensus_probe(r.m[0].dir, &there, &err).code, BLX_E_CORRUPT);
+  real_free(&r);
+}
+END_TEST
+
+/* Change one byte of the first file whose name has @prefix. */
+static void damage(const char *dir, const char *prefix, long at) {
+  DIR *d = opendir(dir);
+  ck_assert_ptr_nonnull(d);
+  for (struct dirent *e; (e = readdir(d)) != NULL;) {
+    if (strncmp(e->d_name, prefix, strlen(prefix)) != 0 || strstr(e->d_name, ".meta")) continue;
+    char path[REAL_PATH + 300];
+    ck_assert(blx__str_format(path, sizeof path, "%s/%s", dir, e->d_name));
+    FILE *f = fopen(path, "r+");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(fseek(f, at, SEEK_SET), 0);
+    int c = fgetc(f);
+    ck_assert_int_eq(fseek(f, at, SEEK_SET), 0);
+    ck_assert_int_ne(fputc(c ^ 0x40, f), EOF);
+    ck_assert_int_eq(fclose(f), 0);
+    (void)closedir(d);
+    return;
+  }
+  ck_abort_msg("no file %s* in %s", prefix, dir);
+}
+
+START_TEST(a_damaged_log_or_snapshot__is_refused_and_changes_nothing) {
+  struct real r;
+  real_init(&r);
+  r.snapshot_entries = 10;
+  real_make(&r, 0, true);
+  ck_assert_int_eq(real_open(&r, 0, NULL), 0);
+  for (uint64_t id = 1; id <= 30; id++) real_commit(&r, id);
+  real_close(&r, 0);
+  blx_error err = {0};
+  damage(r.m[0].dir, "snapshot-", 130);
+  ck_assert_int_eq(real_open(&r, 0, &err), BLX_E_CORRUPT);
+  ck_assert_ptr_nonnull(strstr(err.message, "checksum"));
+  ck_assert_int_eq(real_open(&r, 0, &err), BLX_E_BUSY); /* the first attempt still tidies up on the loop */
+  blx__loop_free(r.loop);
+  ck_assert_int_eq(blx__loop_new(&r.loop, NULL).code, 0);
+  damage(r.m[0].dir, "snapshot-", 130);
+  damage(r.m[0].dir, "00000", 40);
+  ck_assert_int_ne(real_open(&r, 0, &err), 0);
+  blx__loop_free(r.loop);
+  ck_assert_int_eq(blx__loop_new(&r.loop, NULL).code, 0);
+  damage(r.m[0].dir, "00000", 40);
+  ck_assert_int_eq(real_open(&r, 0, &err), 0);
+  real_commit(&r, 31);
+  ck_assert(sim_fsm_log.has(r.m[0].fsm, 1) && sim_fsm_log.has(r.m[0].fsm, 30));
+  real_free(&r);
+}
+END_TEST
+
+/* The kernel takes some 70 ms a cycle to make and end its AIO contexts, so the full count is the sanitizer's. */
+#ifdef __SANITIZE_ADDRESS__
+enum { CYCLES = 200 };
+#else
+enum { CYCLES = 40 };
+#endif
+
+START_TEST(a_member_alone__opens_and_closes_many_times_with_writes_under_way) {
+  struct real r;
+  real_init(&r);
+  r.snapshot_entries = 40;
+  real_make(&r, 0, true);
+  for (uint64_t i = 1; i <= CYCLES; i++) {
+    blx_error err = {0};
+    ck_assert_msg(real_open(&r, 0, &err) == 0, "cycle %u: %s", (unsigned)i, err.message);
+    real_commit(&r, i);
+    struct outcome x[3] = {{0}};
+    uint64_t id = 10000 + i;
+    if (i % 2)
+      for (unsigned k = 0; k < 3; k++)
+        ck_assert_int_eq(
+            blx__consensus_propose(r.m[0].c, (struct blx__slice){(const uint8_t *)&id, 8}, outcome_cb, &x[k], NULL)
+                .code,
+            0);
+    real_close(&r, 0);
+    if (i % 2) ck_assert_uint_eq(x[0].fired + x[1].fired + x[2].fired, 3);
+  }
+  ck_assert_int_eq(real_open(&r, 0, NULL), 0);
+  real_until(&r, real_has_leader, NULL);
+  for (uint64_t i = 1; i <= CYCLES; i++)
+    ck_assert_msg(sim_fsm_log.has(r.m[0].fsm, i), "operation %u is gone", (unsigned)i);
+  real_free(&r);
+}
+END_TEST
+
+BLX_TEST_MAIN("consensus/disk", bootstrap__of_a_used_directory_is_refused,
+              open__of_a_directory_in_use_or_of_another_member_is_refused, open__without_the_member_file_is_refused,
+              a_damaged_log_or_snapshot__is_refused_and_changes_nothing,
+              a_member_alone__opens_and_closes_many_times_with_writes_under_way)
