@@ -34,7 +34,8 @@ struct sim_fsm {
   /* NULL, or the invariant that does not hold. */
   const char *(*check)(void *self);
 };
-extern const struct sim_fsm sim_fsm_log;
+extern const struct sim_fsm sim_fsm_log;   /* keeps ids */
+extern const struct sim_fsm sim_fsm_state; /* lib/state */
 
 struct world;
 struct sim_node;
