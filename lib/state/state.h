@@ -122,8 +122,8 @@ blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx
                            blx_error *err) BLX__MUST;
 
 /* The node with what is allocated on it; status and leader stay for the caller to fill. */
-blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_node_info **out,
-                             blx_error *err) BLX__MUST;
+blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena,
+                             struct blx_node_info **out, blx_error *err) BLX__MUST;
 
 /* The share of a node: one assignment for each instance that is its, by uid. @out: array in @arena. */
 blx__rc blx__state_share(const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,

@@ -44,8 +44,8 @@ blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx
   return BLX__OK;
 }
 
-blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_node_info **out,
-                             blx_error *err) {
+blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena,
+                             struct blx_node_info **out, blx_error *err) {
   const struct state_node *n = blx__state_node_get(st, uid);
   if (!n) return no_node(err, uid);
   struct blx_resources allocated = BLX_RESOURCES_INIT;

@@ -243,7 +243,9 @@ START_TEST(delete__drops_what_has_no_node_and_waits_for_the_others) {
   T_SAYS("the VM web is being deleted: its name is free when node1 and node2 confirmed");
   T_SHALL(BLX_E_CONFLICT, t_desire(&t, "web", BLX_DESIRED_RUNNING));
   T_SHALL(BLX_E_CONFLICT, t_desire(&t, "web", BLX_DESIRED_STOPPED));
+  uint64_t revision = t_vm(&t, "web")->revision;
   T_SHALL(0, t_delete(&t, "web"));
+  ck_assert_uint_eq(t_vm(&t, "web")->revision, revision);
   T_SHALL(0, t_report(&t, "web-1", gone));
   ck_assert_ptr_null(t_instance(&t, "web-1"));
   T_SHALL(0, t_report(&t, "web-3", running));
