@@ -166,6 +166,6 @@ void real_commit(struct real *r, uint64_t id) {
     if (blx__consensus_propose(real_leader(r)->c, op, outcome_cb, &x, NULL).code != 0) continue;
     real_until(r, real_fired, &x);
     if (x.code == 0) return;
-    ck_assert_int_eq(x.code, BLX_E_NO_LEADER);
+    ck_assert(x.code == BLX_E_NO_LEADER || x.code == BLX_E_TIMEOUT); /* a busy machine may cost an election */
   }
 }

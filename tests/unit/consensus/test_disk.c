@@ -59,25 +59,25 @@ START_TEST(open__without_the_member_file_is_refused) {
 }
 END_TEST
 
-/* Change one byte of the first file whose name has @prefix. */
+/* Change one byte of the newest file whose name has @prefix. */
 static void damage(const char *dir, const char *prefix, long at) {
+  char newest[256] = "", path[REAL_PATH + 300];
   DIR *d = opendir(dir);
   ck_assert_ptr_nonnull(d);
   for (struct dirent *e; (e = readdir(d)) != NULL;) {
     if (strncmp(e->d_name, prefix, strlen(prefix)) != 0 || strstr(e->d_name, ".meta")) continue;
-    char path[REAL_PATH + 300];
-    ck_assert(blx__str_format(path, sizeof path, "%s/%s", dir, e->d_name));
-    FILE *f = fopen(path, "r+");
-    ck_assert_ptr_nonnull(f);
-    ck_assert_int_eq(fseek(f, at, SEEK_SET), 0);
-    int c = fgetc(f);
-    ck_assert_int_eq(fseek(f, at, SEEK_SET), 0);
-    ck_assert_int_ne(fputc(c ^ 0x40, f), EOF);
-    ck_assert_int_eq(fclose(f), 0);
-    (void)closedir(d);
-    return;
+    if (strverscmp(e->d_name, newest) > 0) ck_assert(blx__str_copy(newest, sizeof newest, e->d_name));
   }
-  ck_abort_msg("no file %s* in %s", prefix, dir);
+  ck_assert_int_eq(closedir(d), 0);
+  ck_assert_msg(newest[0] != '\0', "no file %s* in %s", prefix, dir);
+  ck_assert(blx__str_format(path, sizeof path, "%s/%s", dir, newest));
+  FILE *f = fopen(path, "r+");
+  ck_assert_ptr_nonnull(f);
+  ck_assert_int_eq(fseek(f, at, SEEK_SET), 0);
+  int c = fgetc(f);
+  ck_assert_int_eq(fseek(f, at, SEEK_SET), 0);
+  ck_assert_int_ne(fputc(c ^ 0x40, f), EOF);
+  ck_assert_int_eq(fclose(f), 0);
 }
 
 START_TEST(a_damaged_log_or_snapshot__is_refused_and_changes_nothing) {
