@@ -21,7 +21,7 @@ typedef void (*blx_fatal_fn)(void *user, int code, const char *text);
 
 struct blx_node_options {
   size_t struct_size;
-  const char *data_dir;           /* created with mode 0700 when missing; at most 80 bytes; required */
+  const char *data_dir;           /* created with mode 0711 when missing; at most 80 bytes; required */
   const char *name;               /* node name, [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 characters; required */
   const char *socket_path;        /* where the API answers; NULL: data_dir/blixard.sock; at most 107 bytes */
   uint32_t bootstrap;             /* 1: make a one-node cluster when the data directory is in none yet */

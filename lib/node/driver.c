@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { UNPRIVILEGED = 65534 }; /* nobody: owns nothing on a Debian host */
+
 static void on_event(void *user, const struct blx__vm_key *key, enum blx__vm_event event,
                      const struct blx__vm_status *status) {
   struct blx__node *n = user;
@@ -29,6 +31,8 @@ static blx__rc open_microvm(struct blx__node *n, blx_error *err) {
   char tag[48];
   (void)blx__str_format(tag, sizeof tag, "blixard-%.8s-%llu", n->identity->cluster_id, (unsigned long long)n->uid);
   struct blx__vm_options options = {.host_tag = tag, .on_event = on_event, .user = n};
+  options.vmm_uid = options.vmm_gid = UNPRIVILEGED;
+  options.vmm_user_optional = true;
   BLX__TRY(absolute(n, n->data_dir, &options.state_dir, err));
   BLX__TRY(absolute(n, n->shim_path, &options.shim_path, err));
   BLX__TRY(absolute(n, n->runner_dir, &options.runner_dir, err));

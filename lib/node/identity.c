@@ -15,7 +15,7 @@
 enum { IDENTITY_MAX = 4 << 20, PATH_BYTES = 256 };
 
 blx__rc blx__identity_lock(const char *dir, int *fd, blx_error *err) {
-  BLX__TRY(blx__dir_make(dir, 0700, err));
+  BLX__TRY(blx__dir_make(dir, 0711, err));
   struct stat st;
   if (stat(dir, &st) != 0) return blx__fail_errno(err, errno, "node", "cannot look at the data directory %s", dir);
   if (!S_ISDIR(st.st_mode))

@@ -6,8 +6,8 @@
 #include "schema/internal.h"
 #include <blixard/types.h>
 
-/* Make @dir (mode 0700) and take its lock, held until the descriptor is closed.
- * Errors: BUSY (another process has it), DENIED (others may write to it), NOSPACE, IO. */
+/* Make @dir (mode 0711: monitors reach their own directories below it, and list nothing) and take its lock, held until
+ * the descriptor is closed. Errors: BUSY (another process has it), DENIED (others may write to it), NOSPACE, IO. */
 blx__rc blx__identity_lock(const char *dir, int *fd, blx_error *err) BLX__MUST;
 
 /* Read @dir/identity. @out receives an owned record (blx__msg_free_owned) or NULL when there is none.

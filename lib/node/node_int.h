@@ -56,7 +56,8 @@ struct blx__node {
   uint32_t heartbeat_ms, election_ms;
   blx_fatal_fn on_fatal;
   void *fatal_user;
-  struct blx_node_info *self; /* as it registers: name, addresses, capacity, labels, hypervisors, version, incarnation */
+  struct blx_node_info
+      *self; /* as it registers: name, addresses, capacity, labels, hypervisors, version, incarnation */
   int lock_fd;
 
   struct blx__loop *loop;

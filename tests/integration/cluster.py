@@ -77,7 +77,7 @@ class Node:
 
     def start(self, *more):
         """Start the daemon and wait until it answers."""
-        self.dir.mkdir(mode=0o700, exist_ok=True)
+        self.dir.mkdir(mode=0o711, exist_ok=True)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.arguments() + list(more), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             start_new_session=True)

@@ -30,7 +30,7 @@ check_machine() {
 start_daemon() {
   local node=$1 first=()
   [ "$node" != n1 ] || first=(--bootstrap)
-  mkdir -p -m 0700 "$(node_dir "$node")"
+  mkdir -p -m 0711 "$(node_dir "$node")"
   # Its own session, so that the end of this terminal is not its end; the lock must not live on in it.
   setsid "$build/bin/blixardd" --data-dir "$(node_dir "$node")" --name "$node" --socket "$(node_socket "$node")" \
     --capacity vcpus=4,memory_mib=2048 --shim "$build/bin/blixard-shim" --guest "$build/bin/blixard-guest" \
@@ -109,13 +109,20 @@ create_hello() {
 phases() { on n1 vm get hello -o json 2>/dev/null | grep -oE '"(name|phase)": *"[^"]*"' | cut -d'"' -f4 | paste -sd' ' |
   grep -oE 'hello-[0-9]+ [A-Z][a-z]+' | paste -sd, | sed 's/,/, /g' || true; }
 
+# Why an instance failed; its restart policy tries again.
+failure() { on n1 vm get hello -o json 2>/dev/null | grep -A 3 '"code": *".*Failed"' | grep -o '"text": *".*"' | head -n 1 |
+  cut -c 9-600 || true; }
+
 wait_for_hello() {
   local seen='' now waiter status=0
   on n1 vm wait hello --for phase=Running --timeout 240s >/dev/null 2>"$dir/wait.txt" 9>&- &
   waiter=$!
   while kill -0 "$waiter" 2>/dev/null; do
     now=$(phases)
-    [ "$now" = "$seen" ] || say "$now"
+    [ "$now" = "$seen" ] || {
+      say "$now"
+      [[ $now != *Failed* ]] || failure
+    }
     seen=$now
     sleep 0.5
   done
