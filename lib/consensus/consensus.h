@@ -1,6 +1,6 @@
 /* One member of a Raft group: it agrees on operations, which are bytes, and hands them to a table of functions.
- * Underneath is libraft 0.15.0 behind a guard (guard.h) that makes it safe. Everything here is called on one thread,
- * the one that runs the loop; every callback comes on it, never from inside the call that asked for it. */
+ * Underneath is libraft 0.15.0 behind a guard (guard_int.h) that makes it safe. Everything here is called on one
+ * thread, the one that runs the loop; every callback comes on it, never from inside the call that asked for it. */
 #ifndef BLX__CONSENSUS_CONSENSUS_H
 #define BLX__CONSENSUS_CONSENSUS_H
 

@@ -33,7 +33,7 @@ struct peer {
   char path[BLX__STREAM_PATH_MAX + 1];
   struct blx__stream *stream;
   struct outgoing *out; /* what the stream points to */
-  uint64_t try_at_ms, backoff_ms;
+  uint64_t open_since_ms, try_at_ms, backoff_ms;
   bool complained;
 };
 
@@ -85,6 +85,12 @@ static void stream_gone(struct blx__peers *p) {
 
 /* ---- what comes in */
 
+static struct peer *find(const struct blx__peers *p, uint64_t uid) {
+  for (unsigned i = 0; i < p->peers_count; i++)
+    if (p->peers[i]->uid == uid) return p->peers[i];
+  return NULL;
+}
+
 static void incoming_close(struct incoming *in) {
   if (in->closing) return;
   in->closing = true;
@@ -111,6 +117,8 @@ static bool take_hello(struct incoming *in) {
     return false;
   }
   blx__buf_consume(&in->buf, HELLO_BYTES);
+  struct peer *peer = find(in->p, in->from);
+  if (peer) peer->try_at_ms = 0; /* it is up: no need to wait */
   /* A member that connects anew has given up its old connection, though we may not have heard. */
   BLX__LIST_FOREACH (it, &in->p->incoming) {
     struct incoming *other = BLX__CONTAINER(it, struct incoming, link);
@@ -203,25 +211,24 @@ static void on_sweep(void *arg) {
 
 /* ---- what goes out */
 
-static struct peer *find(const struct blx__peers *p, uint64_t uid) {
-  for (unsigned i = 0; i < p->peers_count; i++)
-    if (p->peers[i]->uid == uid) return p->peers[i];
-  return NULL;
-}
-
+/* A connection counts as good once it has lasted: one that is cut after its hello was refused. */
 static void back_off(struct peer *peer) {
+  uint64_t now = blx__loop_now_ms(peer->p->o.loop);
+  if (peer->open_since_ms && now - peer->open_since_ms >= BLX__PEERS_BACKOFF_MAX_MS) {
+    peer->backoff_ms = BLX__PEERS_BACKOFF_MIN_MS;
+    peer->complained = false;
+  }
+  peer->open_since_ms = 0;
   peer->stream = NULL;
   peer->out = NULL;
-  peer->try_at_ms = blx__loop_now_ms(peer->p->o.loop) + peer->backoff_ms;
+  peer->try_at_ms = now + peer->backoff_ms;
   peer->backoff_ms *= 2;
   if (peer->backoff_ms > BLX__PEERS_BACKOFF_MAX_MS) peer->backoff_ms = BLX__PEERS_BACKOFF_MAX_MS;
 }
 
 static void on_open(void *user) {
   struct outgoing *out = user;
-  if (!out->peer) return;
-  out->peer->backoff_ms = BLX__PEERS_BACKOFF_MIN_MS;
-  out->peer->complained = false;
+  if (out->peer) out->peer->open_since_ms = blx__loop_now_ms(out->p->o.loop);
 }
 
 static void on_no_bytes(void *user, const uint8_t *bytes, size_t size) {

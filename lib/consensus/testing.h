@@ -6,7 +6,7 @@
 #include "consensus/consensus.h"
 #include <raft.h>
 
-/* Bits of rules_off; guard.h says what each rule does. */
+/* Bits of rules_off; guard_int.h says what each rule does. */
 enum {
   BLX__RULE_R1_CLAMP = 1 << 1,
   BLX__RULE_R2_BARRIER = 1 << 2,
