@@ -92,13 +92,18 @@ static bool stream_goes_on(struct blx__client_call *call) {
   return on;
 }
 
+/* Nobody was there the first time, nor since, for long enough. */
+static bool nobody_there(const struct blx__client_call *call) {
+  return !call->reached && blx__loop_now_ms(call->client->loop) - call->began_ms >= BLX__CLIENT_NOBODY_MS;
+}
+
 /* Try again, or end with call->last. */
 static void failed(struct blx__client_call *call) {
   struct blx__client *c = call->client;
   call->failures++;
   bool late = call->deadline_at_ms != 0 && left_ms(call) == 0;
-  if (call->cancelled || !may_retry(&call->last) || late || (call->stream && !stream_goes_on(call)) ||
-      call->cancelled) {
+  if (call->cancelled || !may_retry(&call->last) || late || nobody_there(call) ||
+      (call->stream && !stream_goes_on(call)) || call->cancelled) {
     end(call);
     return;
   }
@@ -124,6 +129,7 @@ static void on_attempt_done(void *user, const struct blx__rpc_result *result) {
     return;
   }
   call->last = *result->err;
+  if (result->maybe_done || result->err->code != BLX_E_UNAVAILABLE) call->reached = true;
   call->maybe_done = call->maybe_done || result->maybe_done;
   failed(call);
 }
@@ -131,6 +137,7 @@ static void on_attempt_done(void *user, const struct blx__rpc_result *result) {
 static bool on_stream_message(void *user, struct blx__slice message) {
   struct blx__client_call *call = user;
   call->failures = 0;
+  call->reached = true;
   return call->ops->on_message(call->user, message);
 }
 
@@ -206,6 +213,7 @@ static blx__rc call_new(struct blx__client *c, const struct blx__rpc_request *r,
   struct blx__client_call *call = calloc(1, sizeof *call);
   if (!call) return blx__fail(err, BLX_E_NOMEM, component, "no memory for a call");
   call->client = c;
+  call->began_ms = blx__loop_now_ms(c->loop);
   blx__defer_init(&call->told, on_told, call);
   if (!request_copy(call, r)) {
     call_free(call);

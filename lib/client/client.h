@@ -12,6 +12,7 @@ enum {
   BLX__CLIENT_CALLS_MAX = 1024,     /* at a time */
   BLX__CLIENT_BYTES_MAX = 64 << 20, /* of their requests together */
   BLX__CLIENT_DEADLINE_MS = 30000,  /* of a unary call that names none */
+  BLX__CLIENT_NOBODY_MS = 2000,     /* a call that reached nobody at any address gives up then */
   BLX__CLIENT_BACKOFF_MIN_MS = 25,
   BLX__CLIENT_BACKOFF_MAX_MS = 1000,
 };
@@ -34,7 +35,8 @@ struct blx__client_stream_ops {
 blx__rc blx__client_new(struct blx__loop *loop, const char *const *addresses, size_t count, const struct blx__log *log,
                         struct blx__client **out, blx_error *err) BLX__MUST;
 
-/* A unary call; request->deadline_ms covers all attempts (0: BLX__CLIENT_DEADLINE_MS). The same bytes are sent again on
+/* A unary call; request->deadline_ms covers all attempts (0: BLX__CLIENT_DEADLINE_MS), and BLX__CLIENT_NOBODY_MS those
+ * that reach nobody: where no daemon runs, none will answer by being asked for longer. The same bytes are sent again on
  * NO_LEADER and UNAVAILABLE, also when an earlier attempt may have been carried out: a request that changes something
  * carries a request_id. @done: exactly once, on a later turn; result->maybe_done tells of any attempt. @out may be
  * NULL. Errors, then without a callback: INVALID, BUSY, NOMEM, CANCELLED (closing). */

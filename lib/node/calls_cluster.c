@@ -133,15 +133,38 @@ static blx__rc accept_uid(struct blx__node *n, struct blx__slice answer, blx_err
   return blx__member_start(n, err);
 }
 
+/* Where the member is that the daemon joins through. */
+static const char *join_address(const struct blx__call *call) {
+  if (call->row->id == BLX__RPC_CLUSTER_JOIN) return ((const struct blx_cluster_join_request *)call->request)->address;
+  return ((const struct blx_member_invite_request *)call->request)->address;
+}
+
+/* Whoever asked the daemon to join can mend the address; asking again cannot. */
+static blx_error as_address_error(const blx_error *err, const char *address) {
+  blx_error out = *err;
+  if (err->code == BLX_E_UNAVAILABLE)
+    (void)blx__fail(&out, BLX_E_NOT_FOUND, "node", "no daemon answers at %.128s: start it, or give another address",
+                    address);
+  return out;
+}
+
+static blx__rc check_address(const char *address, blx_error *err) {
+  if (address && strchr(address, '/')) return BLX__OK;
+  return blx__fail(err, BLX_E_UNSUPPORTED, "node",
+                   "address: \"%.64s\" is no unix socket; daemons are reached by unix:PATH, TCP is not supported yet",
+                   address ? address : "");
+}
+
 /* A uid was given: start consensus with it, then ask to be made a voter. */
 static void got_uid(void *user, const blx_error *err, struct blx__slice answer) {
   struct blx__call *call = user;
   struct blx__node *n = call->node;
+  blx_error why;
   if (err) {
-    blx__call_fail(call, err);
+    why = as_address_error(err, join_address(call));
+    blx__call_fail(call, &why);
     return;
   }
-  blx_error why;
   if (n->identity) {
     blx__call_failf(call, BLX_E_CONFLICT, "this daemon joined a cluster in the meantime: run `blixard cluster status`");
     return;
@@ -150,11 +173,8 @@ static void got_uid(void *user, const blx_error *err, struct blx__slice answer) 
     blx__call_fail(call, &why);
     return;
   }
-  const char *address = call->row->id == BLX__RPC_CLUSTER_JOIN
-                            ? ((const struct blx_cluster_join_request *)call->request)->address
-                            : ((const struct blx_member_invite_request *)call->request)->address;
   struct blx_member_ready_request ready = {.struct_size = sizeof ready, .uid = n->uid};
-  if (blx__node_ask(n, address, BLX__RPC_MEMBER_READY, &ready, joined, call, &why).code != 0)
+  if (blx__node_ask(n, join_address(call), BLX__RPC_MEMBER_READY, &ready, joined, call, &why).code != 0)
     blx__call_fail(call, &why);
 }
 
@@ -177,22 +197,28 @@ static void join_at(struct blx__call *call, const char *node_id, const char *add
 static void invited(void *user, const blx_error *err, struct blx__slice answer) {
   (void)answer;
   struct blx__call *call = user;
-  if (err)
-    blx__call_fail(call, err);
-  else
+  if (!err) {
     answer_status(call);
+    return;
+  }
+  blx_error why = as_address_error(err, join_address(call));
+  blx__call_fail(call, &why);
 }
 
 void blx__handle_cluster_join(struct blx__call *call) {
   struct blx__node *n = call->node;
   const struct blx_cluster_join_request *req = call->request;
+  blx_error err;
+  if (check_address(req->address, &err).code != 0) {
+    blx__call_fail(call, &err);
+    return;
+  }
   if (!n->identity) {
     join_at(call, req->node_id, req->address);
     return;
   }
   struct blx_member_invite_request invite = {.struct_size = sizeof invite, .node_id = req->node_id};
   invite.address = n->address;
-  blx_error err;
   if (blx__node_ask(n, req->address, BLX__RPC_MEMBER_INVITE, &invite, invited, call, &err).code != 0)
     blx__call_fail(call, &err);
 }
