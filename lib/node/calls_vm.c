@@ -129,7 +129,7 @@ void blx__handle_vm_list(struct blx__call *call) {
 
 static void desire(struct blx__call *call, enum blx_desired desired) {
   const struct blx_vm_name_request *req = call->request;
-  struct blx_op_vm_desire want = {.struct_size = sizeof want, .name = req->name, .desired = desired};
+  struct blx_op_vm_desire want = {.struct_size = sizeof want, .name = req->name, .desired = (int32_t)desired};
   want.if_revision = req->if_revision;
   struct blx_op op = {.struct_size = sizeof op, .vm_desire = &want};
   op.tenant = tenant_of(req->tenant);

@@ -2,7 +2,8 @@
 """Compare lib/schema with stock protobuf, both ways, on random messages of every type.
 
 Stock protobuf (protoc, python3-protobuf) reads the committed .proto files. For each message: bytes through C come back
-the same; C's JSON is protobuf's; protobuf's JSON becomes the same bytes; fields of a newer schema survive byte for byte;
+the same; C's JSON is protobuf's; protobuf's JSON becomes the same bytes; fields of a newer schema survive byte
+for byte;
 what C generates protobuf reads to the same bytes and JSON; of damaged bytes C never accepts what protobuf refuses.
 Ends with one line, and status 0 if all was equal.
 """
@@ -294,7 +295,8 @@ def main():
         print("cross: seed %d: %s" % (args.seed, why))
         return 1
     print(
-        "cross: seed %d: %d messages of %d types each way, %d comparisons equal; damaged: %d alike, %d refused by C alone"
+        "cross: seed %d: %d messages of %d types each way, %d comparisons equal; "
+        "damaged: %d alike, %d refused by C alone"
         % (args.seed, made, len(cross.names), cross.compared, cross.agreed, cross.stricter)
     )
     return 0

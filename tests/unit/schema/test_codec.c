@@ -252,7 +252,8 @@ START_TEST(numbers__are_read_packed_and_one_by_one) {
   for (size_t i = 0; i < 2; i++) {
     struct blx__arena arena = {.limit_bytes = ARENA_BYTES};
     void *out;
-    ck_assert_int_eq(blx__msg_decode(blx__desc_node_info(), &arena, (struct blx__slice){both[i], 4}, &out, NULL).code, 0);
+    ck_assert_int_eq(blx__msg_decode(blx__desc_node_info(), &arena, (struct blx__slice){both[i], 4}, &out, NULL).code,
+                     0);
     const struct blx_node_info *node = out;
     ck_assert_uint_eq(node->n_hypervisors, 2);
     ck_assert_int_eq(node->hypervisors[0], 0);
