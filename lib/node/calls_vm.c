@@ -26,32 +26,31 @@ static void answer_vm(struct blx__call *call, const struct blx_vm *vm, const cha
     blx__call_answer(call, view);
 }
 
-static void after_named(struct blx__call *call, const struct blx_op_result *result) {
-  (void)result;
-  const struct blx_vm_name_request *req = call->request;
-  answer_vm(call, blx__state_vm_by_name(call->node->state, req->tenant, req->name), req->name);
-}
-
-static void after_create(struct blx__call *call, const struct blx_op_result *result) {
-  (void)result;
-  const struct blx_vm_create_request *req = call->request;
-  answer_vm(call, blx__state_vm_by_name(call->node->state, req->tenant, req->spec->name), req->spec->name);
-}
-
-/* A deleted VM may be gone with the very entry that deleted it: then the answer is what it was before. */
-static void after_delete(struct blx__call *call, const struct blx_op_result *result) {
-  const struct blx_vm_name_request *req = call->request;
-  const struct blx_vm *vm = blx__state_vm_by_name(call->node->state, req->tenant, req->name);
+/* The VM that the operation was about, and no other one that has its name since. It may be gone, with the very entry
+ * that deleted it or when an old request is repeated: then the answer says that much. */
+static void answer_result(struct blx__call *call, const struct blx_op_result *result, const char *tenant,
+                          const char *name) {
+  const struct blx_vm *vm = blx__state_vm(call->node->state, result->uid);
   if (vm) {
-    answer_vm(call, vm, req->name);
+    answer_vm(call, vm, name);
     return;
   }
-  struct blx_vm_spec spec = {.struct_size = sizeof spec, .name = req->name};
+  struct blx_vm_spec spec = {.struct_size = sizeof spec, .name = name};
   struct blx_vm gone = {.struct_size = sizeof gone, .uid = result->uid, .spec = &spec, .deleting = 1};
-  gone.tenant = tenant_of(req->tenant);
+  gone.tenant = tenant_of(tenant);
   gone.phase = BLX_PHASE_DELETING;
   gone.revision = result->index;
   blx__call_answer(call, &gone);
+}
+
+static void after_named(struct blx__call *call, const struct blx_op_result *result) {
+  const struct blx_vm_name_request *req = call->request;
+  answer_result(call, result, req->tenant, req->name);
+}
+
+static void after_create(struct blx__call *call, const struct blx_op_result *result) {
+  const struct blx_vm_create_request *req = call->request;
+  answer_result(call, result, req->tenant, req->spec->name);
 }
 
 /* What the caller left out is filled in and checked here, once; apply stores the result. */
@@ -149,5 +148,5 @@ void blx__handle_vm_delete(struct blx__call *call) {
   struct blx_op_vm_delete del = {.struct_size = sizeof del, .name = req->name, .if_revision = req->if_revision};
   struct blx_op op = {.struct_size = sizeof op, .vm_delete = &del};
   op.tenant = tenant_of(req->tenant);
-  blx__call_propose(call, &op, req->request_id, after_delete);
+  blx__call_propose(call, &op, req->request_id, after_named);
 }

@@ -106,6 +106,41 @@ START_TEST(one_node__takes_a_vm_through_its_life) {
 }
 END_TEST
 
+static uint64_t create_keyed(blx_client *client, const char *key, blx_error *err) {
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  spec.name = "web";
+  spec.flake = "path:/nowhere#web";
+  struct blx_vm_create_request req = BLX_VM_CREATE_REQUEST_INIT;
+  req.spec = &spec;
+  req.request_id = key;
+  struct blx_vm *vm = NULL;
+  if (blx_vm_create(client, &req, &vm, err) != 0) return 0;
+  uint64_t uid = vm->uid;
+  ck_assert_str_eq(vm->spec->name, "web");
+  blx_vm_free(vm);
+  return uid;
+}
+
+START_TEST(a_repeated_create__is_answered_with_its_own_vm_when_that_is_gone_and_when_another_has_the_name) {
+  make_dir();
+  blx_node *node = open_node("a", 1);
+  blx_client *c = client_of(node);
+  blx_error err = {0};
+  uint64_t first = create_keyed(c, "first", &err);
+  ck_assert_msg(first != 0, "%s", err.message);
+  OK(named(blx_vm_delete, c, "web", &err));
+  OK(blx_vm_wait(c, "web", -1, 10000, NULL, NULL, &err));
+  ck_assert_msg(create_keyed(c, "first", &err) == first, "%s", err.message);
+  ck_assert_int_eq(named(blx_vm_get, c, "web", &err), BLX_E_NOT_FOUND);
+  uint64_t second = create_keyed(c, "second", &err);
+  ck_assert_msg(second > first, "%s", err.message);
+  ck_assert_msg(create_keyed(c, "first", &err) == first, "%s", err.message);
+  blx_client_close(c);
+  blx_node_close(node);
+  remove_dir();
+}
+END_TEST
+
 START_TEST(one_node__is_after_a_restart_what_it_was) {
   make_dir();
   blx_node *node = open_node("a", 1);
@@ -305,6 +340,7 @@ START_TEST(three_nodes__go_on_when_the_leader_is_closed) {
 END_TEST
 
 BLX_TEST_MAIN("api", misuse__is_answered_and_harmless, one_node__takes_a_vm_through_its_life,
+              a_repeated_create__is_answered_with_its_own_vm_when_that_is_gone_and_when_another_has_the_name,
               one_node__is_after_a_restart_what_it_was, a_second_node_on_the_directory__is_refused,
               a_blocking_call_from_a_completion__is_misuse, watch__begins_with_what_there_is_and_goes_on_in_order,
               three_nodes__spread_replicas_and_any_of_them_answers, three_nodes__go_on_when_the_leader_is_closed)
