@@ -60,11 +60,16 @@ end_all() {
 
 # Shims remove their control groups; those of a shim that was killed are left. Their names begin with the cluster's id.
 remove_cgroups() {
-  local id
+  local id _
   id=$(head -c 8 "$dir/cluster" 2>/dev/null) || return 0
   [[ $id =~ ^[0-9a-f]{8}$ ]] || return 0
-  find /sys/fs/cgroup -depth -type d -path "*/blixard-$id-*" -exec rmdir {} + 2>/dev/null ||
-    say "some control groups named blixard-$id-* could not be removed"
+  # The kernel counts a process in for a moment after it ended.
+  for _ in {1..50}; do
+    find /sys/fs/cgroup -depth -type d -path "*/blixard-$id-*" -exec rmdir {} + 2>/dev/null || true
+    [ -n "$(find /sys/fs/cgroup -type d -name "blixard-$id-*" -print -quit)" ] || return 0
+    sleep 0.1
+  done
+  fail "control groups are left that something still uses: /sys/fs/cgroup/*/blixard-$id-*"
 }
 
 unmount_all() {
