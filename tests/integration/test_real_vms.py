@@ -5,11 +5,10 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 
 import pytest
 
-from cluster import HELLO, Cluster, alive, cgroups, processes_of, until
+from cluster import BIN, EXIT_NOT_FOUND, HELLO, Cluster, alive, cgroups, processes_of, until
 
 BOOT = "120s"
 
@@ -87,22 +86,13 @@ def test_logs_end_with_the_tail_and_follow_what_comes(real):
     assert all(f"hello-{number} | " in every for number in (1, 2, 3))
 
     real.create("talker")
-    follower = subprocess.Popen([*follow_command(real, "talker-1")], env=environment(real), stdout=subprocess.PIPE, text=True)
-    first = follower.stdout.readline()
-    assert first.strip()
-    # A restart adds a new boot to the same console or a new one; the follower is told either way, by whichever node it asked.
+    follower = subprocess.Popen([BIN / "blixard", "vm", "logs", "talker-1", "--follow", "--tail", "100"], stdout=subprocess.PIPE,
+                                text=True, env={"BLIXARD_SOCKET": str(real.nodes[2].socket)})
+    assert any("hello from hello" in line for line in follower.stdout)
+    # The end of what it follows is the end of it.
     real.cli("vm", "delete", "talker", "--wait")
     follower.stdout.read()
-    assert follower.wait(30) in (0, 3)
-
-
-def follow_command(one, name):
-    from cluster import BIN
-    return [str(BIN / "blixard"), "vm", "logs", name, "--follow", "--tail", "100"]
-
-
-def environment(one):
-    return {"BLIXARD_SOCKET": str(one.nodes[2].socket), "PATH": os.environ["PATH"]}
+    assert follower.wait(30) in (0, EXIT_NOT_FOUND)
 
 
 def test_a_killed_daemon_leaves_its_guest_running_and_adopts_it_when_it_is_back(real):
@@ -164,11 +154,12 @@ def test_a_killed_monitor_stays_dead_when_the_policy_is_never(real):
 
 def test_stop_ends_the_guest_and_start_boots_it_again(real):
     real.create("pause")
-    began = time.monotonic()
     real.cli("vm", "stop", "pause", "--wait", "--timeout", "60s")
-    assert time.monotonic() - began < 30, "the guest shut down by itself, before its stop timeout of 30 s"
     assert not monitors(real, "pause-1")
-    assert real.get("pause")["phase"] == "Stopped"
+    stopped = real.get("pause")
+    assert stopped["phase"] == "Stopped"
+    # A monitor that was killed at the deadline tells of signal 9.
+    assert instance(stopped)["exit_status"] == 0
     real.cli("vm", "start", "pause", "--wait", "--timeout", BOOT)
     assert len(monitors(real, "pause-1")) == 1
     real.cli("vm", "delete", "pause", "--wait")
