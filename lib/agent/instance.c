@@ -63,6 +63,8 @@ void instance_set_reason(struct instance *i, int code, const char *text, const c
   }
   blx__msg_free_owned(i->reason);
   i->reason = copy;
+  /* One text that cannot be encoded would hold up the journal, and with it every report of this node. */
+  if (i->reason->text) blx__utf8_mend((char *)(uintptr_t)i->reason->text);
 }
 
 int instance_code(const struct instance *i) {

@@ -43,12 +43,37 @@ int blx_error_exit_status(int code) {
   return code >= 0 ? 0 : row ? row->exit_status : 1;
 }
 
-/* A cut must not leave half a character behind: step back over continuation bytes and their lead. */
+/* Bytes of the character at @s, of which @n are there; 0: it is none. RFC 3629: no overlong forms, no surrogates,
+ * nothing above U+10FFFF; and no NUL. */
+static size_t utf8_one(const uint8_t *s, size_t n) {
+  uint8_t c = n > 0 ? s[0] : 0;
+  if (c < 0x80) return c != 0;
+  if (c < 0xc2 || c > 0xf4) return 0;
+  size_t more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+  if (n <= more) return 0;
+  uint32_t v = (uint32_t)(c & (0x3f >> more));
+  for (size_t k = 1; k <= more; k++) {
+    if ((s[k] & 0xc0) != 0x80) return 0;
+    v = v << 6 | (s[k] & 0x3fu);
+  }
+  if (more == 2 && (v < 0x800 || (v >= 0xd800 && v < 0xe000))) return 0;
+  if (more == 3 && (v < 0x10000 || v > 0x10ffff)) return 0;
+  return more + 1;
+}
+
+/* A cut must not leave half a character behind. */
 static void cut_at_character(char *s) {
+  size_t n = strlen(s), back = 0;
+  while (back < 3 && back < n && ((uint8_t)s[n - 1 - back] & 0xc0) == 0x80) back++;
+  if (back == n || (uint8_t)s[n - 1 - back] < 0xc0) return;
+  if (utf8_one((const uint8_t *)s + n - 1 - back, back + 1) == 0) s[n - 1 - back] = '\0';
+}
+
+void blx__utf8_mend(char *s) {
   size_t n = strlen(s);
-  while (n > 0 && !blx__utf8_ok(s, n)) {
-    n--;
-    s[n] = '\0';
+  for (size_t i = 0, one; i < n; i += one ? one : 1) {
+    one = utf8_one((const uint8_t *)s + i, n - i);
+    if (one == 0) s[i] = '?';
   }
 }
 
@@ -61,6 +86,8 @@ static void err_set(blx_error *err, int code, const char *origin, const char *fm
   int n = vsnprintf(err->message, sizeof err->message, fmt, ap);
   if (n < 0) err->message[0] = '\0';
   if (n >= (int)sizeof err->message) cut_at_character(err->message);
+  /* What it quotes came from anywhere, and was perhaps cut by its format: unmended it could not be sent or stored. */
+  blx__utf8_mend(err->message);
 }
 
 blx__rc blx__fail(blx_error *err, int code, const char *origin, const char *fmt, ...) {
@@ -121,6 +148,7 @@ bool blx__str_copy(char *dst, size_t dst_size, const char *src) {
   if (!fits) n = dst_size - 1;
   memmove(dst, src, n);
   dst[n] = '\0';
+  if (!fits) cut_at_character(dst);
   return fits;
 }
 
@@ -130,7 +158,9 @@ bool blx__str_format(char *dst, size_t dst_size, const char *fmt, ...) {
   va_start(ap, fmt);
   int n = vsnprintf(dst, dst_size, fmt, ap);
   va_end(ap);
-  return n >= 0 && (size_t)n < dst_size;
+  bool fits = n >= 0 && (size_t)n < dst_size;
+  if (!fits) cut_at_character(dst);
+  return fits;
 }
 
 bool blx__str_eq(const char *a, const char *b) {
@@ -160,27 +190,11 @@ bool blx__name_ok(const char *name, size_t max) {
   return true;
 }
 
-/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
 bool blx__utf8_ok(const void *bytes, size_t n) {
   const uint8_t *s = bytes;
-  for (size_t i = 0; i < n;) {
-    uint8_t c = s[i];
-    if (c == 0) return false;
-    if (c < 0x80) {
-      i++;
-      continue;
-    }
-    if (c < 0xc2 || c > 0xf4) return false;
-    size_t more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-    if (n - i <= more) return false;
-    uint32_t v = (uint32_t)(c & (0x3f >> more));
-    for (size_t k = 1; k <= more; k++) {
-      if ((s[i + k] & 0xc0) != 0x80) return false;
-      v = v << 6 | (s[i + k] & 0x3fu);
-    }
-    if (more == 2 && (v < 0x800 || (v >= 0xd800 && v < 0xe000))) return false;
-    if (more == 3 && (v < 0x10000 || v > 0x10ffff)) return false;
-    i += more + 1;
+  for (size_t i = 0, one; i < n; i += one) {
+    one = utf8_one(s + i, n - i);
+    if (one == 0) return false;
   }
   return true;
 }

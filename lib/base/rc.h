@@ -21,7 +21,7 @@ typedef struct blx__rc {
 #define BLX__OK ((blx__rc){0})
 
 /* Fill @err (may be NULL) and return @code as a result. @origin and @fmt: static strings. The message is cut at 511
- * bytes, at a character. */
+ * bytes, at a character, and is UTF-8 whatever it quotes. */
 blx__rc blx__fail(blx_error *err, int code, const char *origin, const char *fmt, ...) BLX__PRINTF(4, 5);
 
 /* Same, "SENTENCE: strerror(@errnum)", code NOSPACE for ENOSPC, NOMEM for ENOMEM, DENIED for EACCES and EPERM,
@@ -45,10 +45,12 @@ blx__rc blx__fail_as(blx_error *to, const blx_error *from);
   } while (0)
 __attribute__((noreturn)) void blx__assert_failed(const char *cond, const char *file, int line);
 
-/* Copy @src into @dst of @dst_size bytes (>= 1), always terminated. False if it did not fit (it is cut). */
+/* Copy @src into @dst of @dst_size bytes (>= 1), always terminated. False if it did not fit (it is cut, at a
+ * character).
+ */
 bool blx__str_copy(char *dst, size_t dst_size, const char *src);
 
-/* snprintf that tells: false if the text did not fit (it is cut and terminated). */
+/* snprintf that tells: false if the text did not fit (it is cut, at a character, and terminated). */
 bool blx__str_format(char *dst, size_t dst_size, const char *fmt, ...) BLX__PRINTF(3, 4);
 
 /* NULL-safe equality. */
@@ -63,5 +65,8 @@ bool blx__name_ok(const char *name, size_t max);
 
 /* True if @n bytes are UTF-8 without a NUL. */
 bool blx__utf8_ok(const void *bytes, size_t n);
+
+/* Put '?' in place of each byte of @s that is not part of a UTF-8 character. */
+void blx__utf8_mend(char *s);
 
 #endif

@@ -149,7 +149,11 @@ static blx_error as_address_error(const blx_error *err, const char *address) {
 }
 
 static blx__rc check_address(const char *address, blx_error *err) {
-  if (address && strchr(address, '/')) return BLX__OK;
+  const char *path = address && strncmp(address, "unix:", 5) == 0 ? address + 5 : address;
+  if (path && path[0] == '/') return BLX__OK;
+  if (path && strchr(path, '/'))
+    return blx__fail(err, BLX_E_INVALID, "node",
+                     "address: \"%.128s\" is relative to nowhere: give an absolute path, unix:/...", address);
   return blx__fail(err, BLX_E_UNSUPPORTED, "node",
                    "address: \"%.64s\" is no unix socket; daemons are reached by unix:PATH, TCP is not supported yet",
                    address ? address : "");

@@ -134,7 +134,9 @@ blx__rc blx__node_propose(struct blx__node *n, const struct blx_op *op, blx__con
     cb = unwaited;
     user = n;
   }
-  blx__rc rc = blx__msg_encode(blx__desc_op(), op, &bytes, err);
+  /* Committed, a field that this version does not know would stop every member at its entry. */
+  blx__rc rc = blx__msg_refuse_unknown(blx__desc_op(), op, err);
+  if (rc.code == 0) rc = blx__msg_encode(blx__desc_op(), op, &bytes, err);
   if (rc.code == 0)
     rc = blx__consensus_propose(n->consensus, (struct blx__slice){bytes.data, bytes.len}, cb, user, err);
   blx__buf_free(&bytes);
@@ -291,6 +293,22 @@ static const char *principal_of(struct blx__call *call) {
   return blx__arena_strdup(&call->arena, text);
 }
 
+/* Names, lengths and ranges, before anything is done. Two are left out: in a create request zeroes become defaults
+ * first, and an agent of a newer version may report what this one has no name for. */
+static blx__rc check_request(const struct blx__call *call, blx_error *err) {
+  if (call->row->id == BLX__RPC_VM_CREATE || call->row->id == BLX__RPC_REPORT) return BLX__OK;
+  return blx__msg_validate(call->row->request(), call->request, err);
+}
+
+static blx__rc check_tenant(const struct blx__call *call, blx_error *err) {
+  const struct blx__field *field = blx__desc_field(call->row->request(), "tenant");
+  const char *tenant = NULL;
+  if (field) memcpy(&tenant, (const char *)call->request + field->offset, sizeof tenant);
+  if (!tenant || !*tenant || strcmp(tenant, "default") == 0) return BLX__OK;
+  return blx__fail(err, BLX_E_UNSUPPORTED, "api",
+                   "tenant: tenants other than \"default\" are not supported yet: leave it out");
+}
+
 static void on_call(void *user, struct blx__rpc_call *rpc, struct blx__slice request) {
   struct blx__node *n = user;
   const struct blx__rpc_method *method = blx__rpc_call_method(rpc);
@@ -307,7 +325,10 @@ static void on_call(void *user, struct blx__rpc_call *rpc, struct blx__slice req
     blx__call_failf(call, BLX_E_NOMEM, "no memory for a call");
     return;
   }
-  if (call_decode(call, request, &err).code != 0)
+  blx__rc rc = call_decode(call, request, &err);
+  if (rc.code == 0) rc = check_request(call, &err);
+  if (rc.code == 0) rc = check_tenant(call, &err);
+  if (rc.code != 0)
     blx__call_fail(call, &err);
   else
     route(call);

@@ -148,7 +148,7 @@ static void last_words(struct blx__slice tail, char *out, size_t size) {
     out[k++] = space ? ' ' : (char)c;
   }
   out[k] = '\0';
-  while (k > 0 && (out[k - 1] == ' ' || !blx__utf8_ok(out, k))) out[--k] = '\0';
+  while (k > 0 && out[k - 1] == ' ') out[--k] = '\0';
 }
 
 static void on_exit_of_step(void *user, int exit_status, int signal, bool timed_out, struct blx__slice tail) {

@@ -18,6 +18,36 @@ START_TEST(fail__cuts_a_long_message_at_a_character) {
 }
 END_TEST
 
+START_TEST(fail__quotes_bytes_of_any_kind_as_text) {
+  static const char *const bad[] = {"\xff",    "a\xc3", "\xe2\x82", "\xed\xa0\x80", "\xc0\xaf", "\xf5\x80\x80\x80",
+                                    "\x80\x80"};
+  for (size_t i = 0; i < BLX__COUNT(bad); i++) {
+    blx_error err;
+    ck_assert_int_eq(blx__fail(&err, BLX_E_INVALID, "test", "it is \"%s\", \xc3\xa9", bad[i]).code, BLX_E_INVALID);
+    ck_assert_msg(blx__utf8_ok(err.message, strlen(err.message)), "%zu: %s", i, err.message);
+    ck_assert_str_eq(err.message + strlen(err.message) - 4, ", \xc3\xa9");
+  }
+  /* A precision cuts bytes, not characters. */
+  blx_error err;
+  ck_assert_int_eq(blx__fail(&err, BLX_E_INVALID, "test", "%.3s|", "\xc3\xa9\xc3\xa9").code, BLX_E_INVALID);
+  ck_assert_str_eq(err.message, "\xc3\xa9?|");
+}
+END_TEST
+
+START_TEST(texts__that_are_cut_end_with_a_whole_character) {
+  static const char euros[] = "\xe2\x82\xac\xe2\x82\xac\xf0\x9f\x98\x80";
+  for (size_t size = 1; size <= sizeof euros; size++) {
+    char copied[16], formatted[16];
+    bool fits = size == sizeof euros;
+    ck_assert(blx__str_copy(copied, size, euros) == fits);
+    ck_assert(blx__str_format(formatted, size, "%s", euros) == fits);
+    ck_assert(blx__utf8_ok(copied, strlen(copied)));
+    ck_assert_str_eq(copied, formatted);
+    ck_assert_uint_eq(strlen(copied), size > 10 ? 10 : size > 6 ? 6 : size > 3 ? 3 : 0);
+  }
+}
+END_TEST
+
 START_TEST(names__outside_the_pattern_are_refused) {
   static const char *const bad[] = {"", "-rf", "a-", "../x", "A", "a b", "a\n", "\xf0\x9f\x98\x80", "a_b"};
   for (size_t i = 0; i < BLX__COUNT(bad); i++) ck_assert_msg(!blx__name_ok(bad[i], 56), "%s", bad[i]);
@@ -67,6 +97,7 @@ START_TEST(arenas__stop_at_their_limit_and_grow_in_place) {
 }
 END_TEST
 
-BLX_TEST_MAIN("base/rc", fail__cuts_a_long_message_at_a_character, names__outside_the_pattern_are_refused,
+BLX_TEST_MAIN("base/rc", fail__cuts_a_long_message_at_a_character, fail__quotes_bytes_of_any_kind_as_text,
+              texts__that_are_cut_end_with_a_whole_character, names__outside_the_pattern_are_refused,
               numbers__that_are_not_wholly_decimal_or_in_range_are_refused, buffers__never_pass_their_maximum,
               arenas__stop_at_their_limit_and_grow_in_place)
