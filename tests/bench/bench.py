@@ -26,8 +26,12 @@ def creates(cluster, prefix, count, outstanding, *more):
     """Through a member that does not lead, as most callers would."""
     leader = cluster.leader()
     node = next(n for n in cluster.nodes if n is not leader)
-    done = subprocess.run([BUILD / "tests/bench/create", node.socket, prefix, str(count), str(outstanding), *more],
-                          capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [BUILD / "tests/bench/create", node.socket, prefix, str(count), str(outstanding), *more],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     if done.returncode:
         sys.exit(f"bench: {done.stderr}")
     return json.loads(done.stdout)
@@ -40,8 +44,13 @@ def create_rows():
         try:
             cluster.form()
             told = creates(cluster, "def", CREATES if outstanding > 1 else CREATES // 4, outstanding)
-            rows.append((f"creates committed, {outstanding} outstanding", f"{told['per_second']:.0f} /s",
-                         f"p50 {told['p50_ms']} ms, p99 {told['p99_ms']} ms"))
+            rows.append(
+                (
+                    f"creates committed, {outstanding} outstanding",
+                    f"{told['per_second']:.0f} /s",
+                    f"p50 {told['p50_ms']} ms, p99 {told['p99_ms']} ms",
+                )
+            )
         finally:
             cluster.close()
     return rows
@@ -58,7 +67,9 @@ def running_row():
         while int(cluster.json("cluster", "status")["running"]) < count:
             time.sleep(0.02)
         took = time.monotonic() - began
-        return [("creates until Running, 64 outstanding", f"{count / took:.0f} /s", f"{count} VMs on 3 simulated nodes")]
+        return [
+            ("creates until Running, 64 outstanding", f"{count / took:.0f} /s", f"{count} VMs on 3 simulated nodes")
+        ]
     finally:
         cluster.close()
 
@@ -71,7 +82,9 @@ def start_ms(cluster, node, arguments):
         ready.settimeout(20)
         began = time.monotonic()
         with open(node.log, "ab") as log:
-            node.process = subprocess.Popen(arguments, stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(path)})
+            node.process = subprocess.Popen(
+                arguments, stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(path)}
+            )
         while b"READY=1" not in ready.recv(4096):
             pass
         node.cli("cluster", "status")
@@ -93,8 +106,10 @@ def start_rows():
         finally:
             cluster.close()
     note = f"median of {STARTS}; the slowest {{:.0f}} ms; the CLI's own start is in it"
-    return [("start to first answer, new cluster", f"{statistics.median(fresh):.0f} ms", note.format(max(fresh))),
-            ("start to first answer, again", f"{statistics.median(again):.0f} ms", note.format(max(again)))]
+    return [
+        ("start to first answer, new cluster", f"{statistics.median(fresh):.0f} ms", note.format(max(fresh))),
+        ("start to first answer, again", f"{statistics.median(again):.0f} ms", note.format(max(again))),
+    ]
 
 
 def rss_mib(pid):
@@ -108,8 +123,13 @@ def memory_row():
         cluster.form()
         time.sleep(IDLE_S)
         sizes = [rss_mib(n.pid) for n in cluster.nodes]
-        return [("resident memory of an idle daemon", f"{statistics.median(sizes):.1f} MiB",
-                 f"three members: {', '.join(f'{s:.1f}' for s in sizes)}")]
+        return [
+            (
+                "resident memory of an idle daemon",
+                f"{statistics.median(sizes):.1f} MiB",
+                f"three members: {', '.join(f'{s:.1f}' for s in sizes)}",
+            )
+        ]
     finally:
         cluster.close()
 

@@ -26,7 +26,9 @@ def processes_of(directory):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
-            arguments = pathlib.Path("/proc", entry, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            arguments = (
+                pathlib.Path("/proc", entry, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            )
             cwd = os.readlink(f"/proc/{entry}/cwd")
         except OSError:
             continue
@@ -37,8 +39,11 @@ def processes_of(directory):
 
 def cgroups(cluster_id=""):
     """Control groups of a cluster's instances, by path; without an id those of every cluster on this machine."""
-    return {path for tag in glob.glob(f"/sys/fs/cgroup/**/blixard-{cluster_id[:8]}*", recursive=True)
-            for path in (tag, *glob.glob(f"{tag}/*/"))}
+    return {
+        path
+        for tag in glob.glob(f"/sys/fs/cgroup/**/blixard-{cluster_id[:8]}*", recursive=True)
+        for path in (tag, *glob.glob(f"{tag}/*/"))
+    }
 
 
 def until(condition, seconds, what):
@@ -72,15 +77,24 @@ class Node:
         return self.process.pid
 
     def arguments(self):
-        return [str(BIN / "blixardd"), "--data-dir", str(self.dir), "--name", self.name, "--socket", str(self.socket),
-                *self.cluster.daemon_arguments]
+        return [
+            str(BIN / "blixardd"),
+            "--data-dir",
+            str(self.dir),
+            "--name",
+            self.name,
+            "--socket",
+            str(self.socket),
+            *self.cluster.daemon_arguments,
+        ]
 
     def start(self, *more):
         """Start the daemon and wait until it answers."""
         self.dir.mkdir(mode=0o711, exist_ok=True)
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.arguments() + list(more), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            start_new_session=True)
+            self.process = subprocess.Popen(
+                self.arguments() + list(more), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         until(self.answers, 20, f"{self.name} answers; its log ends with:\n{self.log_end()}")
 
     def answers(self):
@@ -105,16 +119,27 @@ class Node:
 
 
 class Cluster:
-    def __init__(self, names=("n1", "n2", "n3"), simulate=True, capacity="vcpus=64,memory_mib=65536", more=(), log_level="debug"):
+    def __init__(
+        self, names=("n1", "n2", "n3"), simulate=True, capacity="vcpus=64,memory_mib=65536", more=(), log_level="debug"
+    ):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="blx", dir="/tmp"))
         self.id = ""
         self.daemon_arguments = ["--log-level", log_level, "--capacity", capacity, *more]
         if simulate:
             self.daemon_arguments.append("--simulate-vms")
         else:
-            self.daemon_arguments += ["--shim", str(BIN / "blixard-shim"), "--guest", str(BIN / "blixard-guest"),
-                                      "--runner-dir", str(ROOT / "nix/debian-runner"), "--kernel-dir", str(ROOT / "build/deps/kernel"),
-                                      "--nix-store-dir", str(self.dir / "nix")]
+            self.daemon_arguments += [
+                "--shim",
+                str(BIN / "blixard-shim"),
+                "--guest",
+                str(BIN / "blixard-guest"),
+                "--runner-dir",
+                str(ROOT / "nix/debian-runner"),
+                "--kernel-dir",
+                str(ROOT / "build/deps/kernel"),
+                "--nix-store-dir",
+                str(self.dir / "nix"),
+            ]
         self.nodes = [Node(self, name) for name in names]
 
     def form(self):
@@ -130,6 +155,7 @@ class Cluster:
 
     def wait_ready(self):
         """The leader has heard from every node: from then on it places instances on all of them."""
+
         def ready():
             nodes = self.json("node", "list")["nodes"]
             return len(nodes) == len(self.nodes) and all(n["status"] == "Ready" for n in nodes)
@@ -145,8 +171,14 @@ class Cluster:
     def cli(self, *arguments, node=None, check=True, timeout=180, socket=None):
         node = node or self.running_nodes()[0]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.dir), "BLIXARD_SOCKET": str(socket or node.socket)}
-        done = subprocess.run([str(BIN / "blixard"), *map(str, arguments)], env=environment, capture_output=True, text=True,
-                              timeout=timeout, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [str(BIN / "blixard"), *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
         if check:
             assert done.returncode == 0, f"blixard {' '.join(map(str, arguments))}: {done.returncode}: {done.stderr}"
         return done

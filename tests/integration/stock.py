@@ -30,8 +30,11 @@ class Stub:
         answer = getattr(self.messages, method.output_type.name)
         stream = name in ("Watch", "VmLogs")
         make = self.channel.unary_stream if stream else self.channel.unary_unary
-        call = make(f"/blixard.v1.Blixard/{name}", request_serializer=lambda m: m.SerializeToString(),
-                    response_deserializer=answer.FromString)
+        call = make(
+            f"/blixard.v1.Blixard/{name}",
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
         return lambda request, timeout=DEADLINE_S: call(request, timeout=timeout)
 
     def close(self):

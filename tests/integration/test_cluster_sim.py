@@ -18,7 +18,9 @@ def instances(vm):
 
 def request(messages, name, **spec):
     """A create request as a program would send it."""
-    return messages.VmCreateRequest(spec=messages.VmSpec(name=name, config_name="hello.nix", **spec), config=HELLO.read_bytes())
+    return messages.VmCreateRequest(
+        spec=messages.VmSpec(name=name, config_name="hello.nix", **spec), config=HELLO.read_bytes()
+    )
 
 
 def refused(call, *arguments):
@@ -102,8 +104,17 @@ def test_a_vm_named_like_anothers_instance_is_refused(shared):
 
 def test_twenty_parallel_creates_of_one_name_have_one_winner(shared):
     def create(number):
-        return shared.cli("vm", "create", "race", "--microvm-config", HELLO, "--label", f"by={number}",
-                          node=shared.nodes[number % 3], check=False)
+        return shared.cli(
+            "vm",
+            "create",
+            "race",
+            "--microvm-config",
+            HELLO,
+            "--label",
+            f"by={number}",
+            node=shared.nodes[number % 3],
+            check=False,
+        )
 
     done = parallel([lambda n=n: create(n) for n in range(20)])
     statuses = sorted(d.returncode for d in done)
@@ -162,8 +173,15 @@ def test_a_vm_too_large_for_every_node_is_pending_with_the_numbers_and_runs_when
 
 def test_parallel_creates_never_exceed_the_capacity(new_cluster):
     cluster = new_cluster(capacity="vcpus=4,memory_mib=1024").form()
-    parallel([lambda n=n: cluster.cli("vm", "create", f"fill{n}", "--microvm-config", HELLO, "--memory", 500,
-                                      node=cluster.nodes[n % 3]) for n in range(12)])
+    parallel(
+        [
+            lambda n=n: cluster.cli(
+                "vm", "create", f"fill{n}", "--microvm-config", HELLO, "--memory", 500, node=cluster.nodes[n % 3]
+            )
+            for n in range(12)
+        ]
+    )
+
     # Two fit on each node: six run, six wait.
     def settled():
         vms = cluster.json("vm", "list")["vms"]
@@ -218,8 +236,10 @@ def test_every_daemon_stopped_and_started_the_state_is_as_it_was(new_cluster):
     cluster.wait("keyed", "phase=Running")
 
     def lasting():
-        return {vm["spec"]["name"]: (vm["uid"], vm["spec"], vm["desired"], [(i["name"], i["uid"]) for i in vm["instances"]])
-                for vm in cluster.json("vm", "list")["vms"]}
+        return {
+            vm["spec"]["name"]: (vm["uid"], vm["spec"], vm["desired"], [(i["name"], i["uid"]) for i in vm["instances"]])
+            for vm in cluster.json("vm", "list")["vms"]
+        }
 
     before = lasting()
     identity = cluster.json("cluster", "status")["id"]
@@ -245,21 +265,24 @@ def test_all_members_tell_the_same_chain_at_the_same_index(shared):
         return {(t["index"], t["chain"]) for t in told}
 
     until(lambda: len(chains()) == 1, 20, "three members at one index tell one digest")
-    (index, chain), = chains()
+    ((index, chain),) = chains()
     assert int(index) > 0 and chain
 
 
 def test_a_second_daemon_on_a_data_directory_is_refused(shared):
     node = shared.nodes[1]
-    second = subprocess.run([a if a != str(node.socket) else f"{a}2" for a in node.arguments()], capture_output=True, text=True,
-                            timeout=30)
+    second = subprocess.run(
+        [a if a != str(node.socket) else f"{a}2" for a in node.arguments()], capture_output=True, text=True, timeout=30
+    )
     assert second.returncode == EXIT_RETRY, second.stderr
     assert str(node.dir) in second.stderr
     assert shared.json("cluster", "status", node=node)["leader"]
 
 
 def test_join_of_a_member_and_a_taken_name_are_refused(shared, new_cluster):
-    done = shared.cli("cluster", "join", "--address", f"unix:{shared.nodes[0].socket}", node=shared.nodes[2], check=False)
+    done = shared.cli(
+        "cluster", "join", "--address", f"unix:{shared.nodes[0].socket}", node=shared.nodes[2], check=False
+    )
     assert done.returncode == EXIT_CONFLICT, done.stderr
     stranger = new_cluster(names=("n2",)).nodes[0]
     stranger.start()
@@ -271,15 +294,19 @@ def test_join_of_a_member_and_a_taken_name_are_refused(shared, new_cluster):
 # ---- hostile values, by the CLI and by a stock gRPC client
 
 
-@pytest.mark.parametrize("name", ["", "x" * 300, "../x", "-rf", "\N{COLLISION SYMBOL}", "a\nb", "UPPER", "a_b", "ends-", "."])
+@pytest.mark.parametrize(
+    "name", ["", "x" * 300, "../x", "-rf", "\N{COLLISION SYMBOL}", "a\nb", "UPPER", "a_b", "ends-", "."]
+)
 def test_a_hostile_name_is_refused_with_the_pattern_and_nothing_is_made(shared, messages, name):
     before = shared.names()
     with Stub(messages, shared.nodes[1].socket) as stub:
         code, sentence, blixard = refused(stub.VmCreate, request(messages, name))
         assert (code, blixard) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID")
         assert "name" in sentence
-        assert refused(stub.VmGet, messages.VmNameRequest(name=name))[0] in (grpc.StatusCode.INVALID_ARGUMENT,
-                                                                            grpc.StatusCode.NOT_FOUND)
+        assert refused(stub.VmGet, messages.VmNameRequest(name=name))[0] in (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            grpc.StatusCode.NOT_FOUND,
+        )
     done = shared.cli("vm", "create", "--microvm-config", HELLO, "--", name, check=False)
     assert done.returncode == EXIT_USAGE, done.stderr
     assert done.stderr.count("\n") == 1 and "name" in done.stderr
@@ -294,8 +321,16 @@ def test_a_hostile_size_is_refused_with_range_and_unit(shared, memory):
     assert "sized" not in shared.names()
 
 
-@pytest.mark.parametrize("field, value, bound", [("memory_mib", 31, "32"), ("memory_mib", 2**32 - 1, "1048576"), ("vcpus", 513, "512"),
-                                                 ("replicas", 1001, "1000"), ("stop_timeout_ms", 999, "1000")])
+@pytest.mark.parametrize(
+    "field, value, bound",
+    [
+        ("memory_mib", 31, "32"),
+        ("memory_mib", 2**32 - 1, "1048576"),
+        ("vcpus", 513, "512"),
+        ("replicas", 1001, "1000"),
+        ("stop_timeout_ms", 999, "1000"),
+    ],
+)
 def test_a_value_out_of_range_through_the_socket_names_field_value_and_bound(shared, messages, field, value, bound):
     with Stub(messages, shared.nodes[0].socket) as stub:
         code, sentence, blixard = refused(stub.VmCreate, request(messages, "ranged", **{field: value}))
@@ -368,8 +403,13 @@ def test_two_watches_by_different_members_tell_the_same_story(shared, messages):
     told = []
     for node in shared.nodes:
         with Stub(messages, node.socket) as stub:
-            events = follow(stub, messages, lambda e: e.name == "story" and e.type == messages.EventType.deleted,
-                            vm="story", since_index=start)
+            events = follow(
+                stub,
+                messages,
+                lambda e: e.name == "story" and e.type == messages.EventType.deleted,
+                vm="story",
+                since_index=start,
+            )
         told.append([(e.index, e.name, e.type, e.phase, e.epoch) for e in events])
     assert told[0] == told[1] == told[2]
     assert (told[0][0][1], told[0][0][2]) == ("story", messages.EventType.created)

@@ -14,23 +14,51 @@ from cluster import BUILD, ROOT
 def installed(tmp_path_factory):
     destination = tmp_path_factory.mktemp("root")
     environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    subprocess.run(["make", f"B={BUILD.relative_to(ROOT)}", "install", f"DESTDIR={destination}", "PREFIX=/opt/blixard"], cwd=ROOT,
-                   env=environment, check=True, capture_output=True, timeout=300)
+    subprocess.run(
+        ["make", f"B={BUILD.relative_to(ROOT)}", "install", f"DESTDIR={destination}", "PREFIX=/opt/blixard"],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     return destination / "opt/blixard"
 
 
 def flags(installed, *asked):
-    environment = {**os.environ, "PKG_CONFIG_PATH": str(installed / "lib/pkgconfig"),
-                   "PKG_CONFIG_SYSROOT_DIR": str(installed.parents[1])}
-    return subprocess.run(["pkg-config", *asked, "blixard"], env=environment, check=True, capture_output=True, text=True).stdout.split()
+    environment = {
+        **os.environ,
+        "PKG_CONFIG_PATH": str(installed / "lib/pkgconfig"),
+        "PKG_CONFIG_SYSROOT_DIR": str(installed.parents[1]),
+    }
+    return subprocess.run(
+        ["pkg-config", *asked, "blixard"], env=environment, check=True, capture_output=True, text=True
+    ).stdout.split()
 
 
 def test_an_embedder_builds_and_runs_against_the_installed_copy(installed, tmp_path):
     program = tmp_path / "embed"
-    subprocess.run(["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", ROOT / "examples/embed.c", *flags(installed, "--cflags", "--libs"),
-                    "-o", program], check=True)
-    done = subprocess.run([program, tmp_path / "node"], env={**os.environ, "LD_LIBRARY_PATH": str(installed / "lib")},
-                          capture_output=True, text=True, timeout=60)
+    subprocess.run(
+        [
+            "gcc",
+            "-std=c11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            ROOT / "examples/embed.c",
+            *flags(installed, "--cflags", "--libs"),
+            "-o",
+            program,
+        ],
+        check=True,
+    )
+    done = subprocess.run(
+        [program, tmp_path / "node"],
+        env={**os.environ, "LD_LIBRARY_PATH": str(installed / "lib")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "created hello" in done.stdout and "hello-1" in done.stdout
 
@@ -40,9 +68,24 @@ def test_each_public_header_stands_alone(installed, compiler, language):
     standard = "c11" if language == "c" else "c++17"
     for header in sorted((installed / "include/blixard").rglob("*.h")):
         name = header.relative_to(installed / "include")
-        done = subprocess.run([compiler, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only",
-                               *flags(installed, "--cflags"), "-x", language, "-"], input=f"#include <{name}>\n", text=True,
-                              capture_output=True)
+        done = subprocess.run(
+            [
+                compiler,
+                f"-std={standard}",
+                "-Wall",
+                "-Wextra",
+                "-Wpedantic",
+                "-Werror",
+                "-fsyntax-only",
+                *flags(installed, "--cflags"),
+                "-x",
+                language,
+                "-",
+            ],
+            input=f"#include <{name}>\n",
+            text=True,
+            capture_output=True,
+        )
         assert done.returncode == 0, f"{name}: {done.stderr}"
 
 
@@ -59,7 +102,9 @@ def test_every_declared_function_is_exported(installed):
     declared = set()
     for header in pathlib.Path(installed / "include/blixard").rglob("*.h"):
         declared |= set(re.findall(r"^BLX_API[^;{]*?\b(blx_\w+)\(", header.read_text(), re.M))
-    told = subprocess.run(["nm", "-D", "--defined-only", installed / "lib/libblixard.so"], check=True, capture_output=True, text=True)
+    told = subprocess.run(
+        ["nm", "-D", "--defined-only", installed / "lib/libblixard.so"], check=True, capture_output=True, text=True
+    )
     exported = {line.split()[-1].split("@")[0] for line in told.stdout.splitlines()}
     assert declared and declared <= exported, declared - exported
 

@@ -66,7 +66,9 @@ def test_deps_names_an_unknown_group_and_asks_for_nothing_on_a_machine_that_has_
 
 
 def test_every_package_is_in_a_known_group_and_says_what_it_is_for():
-    rows = [line.split(None, 2) for line in (TOOLS / "packages.txt").read_text().splitlines() if line and line[0] != "#"]
+    rows = [
+        line.split(None, 2) for line in (TOOLS / "packages.txt").read_text().splitlines() if line and line[0] != "#"
+    ]
     assert all(len(row) == 3 and row[0] in ("build", "run", "test") for row in rows)
     names = [row[1] for row in rows]
     assert len(names) == len(set(names))

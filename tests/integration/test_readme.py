@@ -22,15 +22,33 @@ def fenced(text):
 
 def files_of_tree():
     if (ROOT / ".git").exists():
-        listed = subprocess.run(["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+        listed = subprocess.run(
+            ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+        )
         return [pathlib.Path(os.fsdecode(name)) for name in listed.stdout.split(b"\0") if name]
     return [p.relative_to(ROOT) for p in ROOT.rglob("*") if p.is_file() and p.relative_to(ROOT).parts[0] != "build"]
 
 
 def outside():
     """Places where such a thing might leave files, as far as they look like its own."""
-    places = ["/tmp", "/var/tmp", "/dev/shm", "/run", "/var/lib", "/var/log", "/var/cache", "/etc", "/nix", "/nix/var", "/nix/store",
-              "/root", "/root/.cache", "/root/.config", "/root/.local/share", "/root/.local/state"]
+    places = [
+        "/tmp",
+        "/var/tmp",
+        "/dev/shm",
+        "/run",
+        "/var/lib",
+        "/var/log",
+        "/var/cache",
+        "/etc",
+        "/nix",
+        "/nix/var",
+        "/nix/store",
+        "/root",
+        "/root/.cache",
+        "/root/.config",
+        "/root/.local/share",
+        "/root/.local/state",
+    ]
     names = set()
     for place in places:
         if os.path.isdir(place):
@@ -62,15 +80,26 @@ class Tree:
         sudo = self.scratch / "bin/sudo"
         sudo.write_text('#!/bin/sh\nexec "$@"\n')
         sudo.chmod(0o755)
-        inherited = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "BLX_BUILD", "BLIXARD_SOCKET")}
+        inherited = {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "BLX_BUILD", "BLIXARD_SOCKET")
+        }
         self.environment = {**inherited, "B": str(build), "PATH": f"{self.scratch}/bin:{os.environ['PATH']}"}
 
     def type(self, lines, seconds=QUICKSTART_SECONDS_MAX):
         """Typed into one shell; the first that fails ends it. Returns what was printed."""
         script = "\n".join(f"echo {shell_quoted('$ ' + line)}\n{line}" for line in lines)
         with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(["bash", "-e", "-o", "pipefail", "-c", script], cwd=self.dir, env=self.environment, stdout=output,
-                                  stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=seconds)
+            done = subprocess.run(
+                ["bash", "-e", "-o", "pipefail", "-c", script],
+                cwd=self.dir,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                timeout=seconds,
+            )
             output.seek(0)
             text = output.read()
         assert done.returncode == 0, text[-6000:]
@@ -83,8 +112,13 @@ class Tree:
         return processes_of(self.dir)
 
     def remove(self):
-        subprocess.run(["tools/quickstart/down.sh"], cwd=self.dir, env={**self.environment, "BLX_BUILD": self.environment["B"]},
-                       check=False, timeout=120)
+        subprocess.run(
+            ["tools/quickstart/down.sh"],
+            cwd=self.dir,
+            env={**self.environment, "BLX_BUILD": self.environment["B"]},
+            check=False,
+            timeout=120,
+        )
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.scratch, ignore_errors=True)

@@ -53,13 +53,20 @@ def works_for(pid, instance, node):
 
 def monitors(one, instance=None):
     """Pids of the VMMs, of one instance or of all."""
-    return sorted(pid for pid in processes_of(one.dir) if program(pid).startswith("qemu-system") and
-                  (instance is None or any(works_for(pid, instance, n) for n in one.nodes)))
+    return sorted(
+        pid
+        for pid in processes_of(one.dir)
+        if program(pid).startswith("qemu-system")
+        and (instance is None or any(works_for(pid, instance, n) for n in one.nodes))
+    )
 
 
 def shims(one, instance):
-    return sorted(pid for pid in processes_of(one.dir) if program(pid) == "blixard-shim" and
-                  any(works_for(pid, instance, n) for n in one.nodes))
+    return sorted(
+        pid
+        for pid in processes_of(one.dir)
+        if program(pid) == "blixard-shim" and any(works_for(pid, instance, n) for n in one.nodes)
+    )
 
 
 def instance(vm, number=1):
@@ -86,8 +93,12 @@ def test_logs_end_with_the_tail_and_follow_what_comes(real):
     assert all(f"hello-{number} | " in every for number in (1, 2, 3))
 
     real.create("talker")
-    follower = subprocess.Popen([BIN / "blixard", "vm", "logs", "talker-1", "--follow", "--tail", "100"], stdout=subprocess.PIPE,
-                                text=True, env={"BLIXARD_SOCKET": str(real.nodes[2].socket)})
+    follower = subprocess.Popen(
+        [BIN / "blixard", "vm", "logs", "talker-1", "--follow", "--tail", "100"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"BLIXARD_SOCKET": str(real.nodes[2].socket)},
+    )
     assert any("hello from hello" in line for line in follower.stdout)
     # The end of what it follows is the end of it.
     real.cli("vm", "delete", "talker", "--wait")
@@ -121,28 +132,29 @@ def test_every_daemon_stopped_and_started_finds_every_guest_as_it_was(real):
         node.start()
     real.wait("hello", "phase=Running", timeout=BOOT)
     after = real.get("hello")
-    assert [(i["uid"], i["epoch"], i["node"]) for i in after["instances"]] == \
-        [(i["uid"], i["epoch"], i["node"]) for i in before["instances"]]
+    assert [(i["uid"], i["epoch"], i["node"]) for i in after["instances"]] == [
+        (i["uid"], i["epoch"], i["node"]) for i in before["instances"]
+    ]
     assert monitors(real) == pids
 
 
 def test_a_killed_monitor_is_started_again_by_policy(real):
     real.create("crash", "--restart", "on-failure")
     before = instance(real.get("crash"))
-    pid, = monitors(real, "crash-1")
+    (pid,) = monitors(real, "crash-1")
     os.kill(pid, signal.SIGKILL)
     until(grown(real, "crash", "restarts", int(before["restarts"])), 60, "the restart is counted")
     real.wait("crash", "phase=Running", timeout=BOOT)
     after = instance(real.get("crash"))
     assert int(after["epoch"]) > int(before["epoch"])
-    again, = monitors(real, "crash-1")
+    (again,) = monitors(real, "crash-1")
     assert again != pid
     real.cli("vm", "delete", "crash", "--wait")
 
 
 def test_a_killed_monitor_stays_dead_when_the_policy_is_never(real):
     real.create("mortal", "--restart", "never")
-    pid, = monitors(real, "mortal-1")
+    (pid,) = monitors(real, "mortal-1")
     os.kill(pid, signal.SIGKILL)
     real.wait("mortal", "phase=Failed", timeout="60s")
     told = instance(real.get("mortal"))

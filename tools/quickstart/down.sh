@@ -1,6 +1,6 @@
 #!/bin/bash
-# Remove what up.sh made: its VMs, daemons, shims, monitors, cgroups and data. Also when half of it is dead; a second run does
-# nothing. usage: down.sh, as root; see lib.sh for its two variables.
+# Remove what up.sh made: its VMs, daemons, shims, monitors, cgroups and data. Also when half of it is dead; a second
+# run does nothing. usage: down.sh, as root; see lib.sh for its two variables.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -25,7 +25,9 @@ find include/blixard -name '*.h' | sort | while read -r header; do
 done
 put 0644 lib/schema/blixard.proto share/blixard
 for file in nix/debian-runner/*; do
-  if [ -x "$file" ]; then put 0755 "$file" share/blixard/debian-runner; else put 0644 "$file" share/blixard/debian-runner; fi
+  mode=0644
+  [ ! -x "$file" ] || mode=0755
+  put "$mode" "$file" share/blixard/debian-runner
 done
 for page in docs/man/*.[1-8]; do
   [ ! -e "$page" ] || put 0644 "$page" "share/man/man${page##*.}"

@@ -1,5 +1,6 @@
 # Shared by up.sh and down.sh: where the quickstart lives, and which processes are its own. Sourced by bash.
-# BLX_BUILD (default build/release) names the build tree, BLX_QUICKSTART (default build/quickstart) the place of the data.
+# BLX_BUILD (default build/release) names the build tree, BLX_QUICKSTART (default build/quickstart) the place of the
+# data.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 build=${BLX_BUILD:-build/release}
 [[ $build = /* ]] || build=$root/$build
@@ -48,7 +49,8 @@ is_daemon() {
   [ "$(program "$1")" = blixardd ] && arguments "$1" | grep -qxF -- "$dir/$2"
 }
 
-# All processes that are the quickstart's: daemons of its nodes, shims and monitors of its instances, builds in its store.
+# All processes that are the quickstart's: daemons of its nodes, shims and monitors of its instances, builds in its
+# store.
 # A shell or an editor that merely sits in the directory is not.
 own_processes() {
   local proc pid

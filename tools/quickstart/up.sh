@@ -1,6 +1,6 @@
 #!/bin/bash
-# Three nodes of Blixard on this machine and a VM `hello` with three replicas on them. Safe to run again: what runs is kept,
-# what is half dead is started anew. usage: up.sh, as root, after `make all`; see lib.sh for its two variables.
+# Three nodes of Blixard on this machine and a VM `hello` with three replicas on them. Safe to run again: what runs is
+# kept, what is half dead is started anew. usage: up.sh, as root, after `make all`; see lib.sh for its two variables.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 readonly steps=6
@@ -34,7 +34,8 @@ start_daemon() {
   # Its own session, so that the end of this terminal is not its end; the lock must not live on in it.
   setsid "$build/bin/blixardd" --data-dir "$(node_dir "$node")" --name "$node" --socket "$(node_socket "$node")" \
     --capacity vcpus=4,memory_mib=2048 --shim "$build/bin/blixard-shim" --guest "$build/bin/blixard-guest" \
-    --runner-dir "$root/nix/debian-runner" --kernel-dir "$root/build/deps/kernel" --nix-store-dir "$dir/nix" "${first[@]}" \
+    --runner-dir "$root/nix/debian-runner" --kernel-dir "$root/build/deps/kernel" --nix-store-dir "$dir/nix" \
+    "${first[@]}" \
     </dev/null >>"$(node_dir "$node")/daemon.log" 2>&1 9>&- &
   echo $! >"$(node_dir "$node")/daemon.pid"
   disown
@@ -110,8 +111,10 @@ phases() { on n1 vm get hello -o json 2>/dev/null | grep -oE '"(name|phase)": *"
   grep -oE 'hello-[0-9]+ [A-Z][a-z]+' | paste -sd, | sed 's/,/, /g' || true; }
 
 # Why an instance failed; its restart policy tries again.
-failure() { on n1 vm get hello -o json 2>/dev/null | grep -A 3 '"code": *".*Failed"' | grep -o '"text": *".*"' | head -n 1 |
-  cut -c 9-600 || true; }
+failure() {
+  on n1 vm get hello -o json 2>/dev/null | grep -A 3 '"code": *".*Failed"' | grep -o '"text": *".*"' | head -n 1 |
+    cut -c 9-600 || true
+}
 
 wait_for_hello() {
   local seen='' now waiter status=0
