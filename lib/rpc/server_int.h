@@ -47,7 +47,8 @@ struct blx__rpc_call {
   struct blx__buf meta; /* name NUL value NUL, again and again */
   size_t header_bytes;
   bool is_post, is_grpc, path_long, headers_done, asked, headers_sent, finished, gone, want_writable;
-  bool cut; /* we ended it, not its method */
+  bool cut;             /* we ended it, not its method */
+  bool due_is_deadline; /* what the timer is set to */
   struct reader reader;
   size_t held; /* what reader keeps, counted in the server */
   struct blx__buf out;

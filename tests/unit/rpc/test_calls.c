@@ -2,6 +2,8 @@
 
 #include "support_service.h"
 
+#include <unistd.h>
+
 #include <string.h>
 
 START_TEST(unary__brings_the_bytes_back_also_none_and_3_mib) {
@@ -81,6 +83,33 @@ START_TEST(metadata_and_deadline__reach_the_method) {
   free(a.bytes);
   a = ask(&w, "/t.T/Left", "", 0, 0);
   ck_assert_uint_eq(a.len, 1);
+  free(a.bytes);
+  world_close(&w);
+}
+END_TEST
+
+static void busy(void *arg) {
+  (void)arg;
+  usleep(150000);
+}
+
+/* The loop's idea of now is then older than the clock, and the timer fires before the deadline by the clock. */
+START_TEST(deadline__of_a_call_that_reached_a_busy_loop_is_still_a_deadline) {
+  struct world w;
+  world_open(&w);
+  struct answer a = ask(&w, "/t.T/Echo", "x", 1, 0);
+  ck_assert(!a.failed);
+  free(a.bytes);
+  ck_assert_int_eq(blx__loop_post(w.loop, busy, NULL, NULL).code, 0);
+  /* The server's deadline only: the caller's own would come first. */
+  const struct blx__rpc_meta meta = {"grpc-timeout", "300m"};
+  struct blx__rpc_request r = {.path = "/t.T/Never", .meta = &meta, .meta_count = 1};
+  a = (struct answer){.loop = w.loop};
+  ck_assert_int_eq(blx__rpc_unary(w.conn, &r, answer_done, &a, NULL, NULL).code, 0);
+  usleep(5000); /* nobody has asked for this turn's time before the loop is busy */
+  blx__loop_run(w.loop);
+  ck_assert(a.failed);
+  ck_assert_int_eq(a.err.code, BLX_E_TIMEOUT);
   free(a.bytes);
   world_close(&w);
 }
@@ -201,7 +230,8 @@ END_TEST
 
 BLX_TEST_MAIN("rpc/calls", unary__brings_the_bytes_back_also_none_and_3_mib,
               message__over_the_limit_is_refused_on_either_side, error__keeps_code_message_origin_and_leader,
-              metadata_and_deadline__reach_the_method, deadline__ends_the_call_on_both_sides_with_outcome_unknown,
+              metadata_and_deadline__reach_the_method, deadline__of_a_call_that_reached_a_busy_loop_is_still_a_deadline,
+              deadline__ends_the_call_on_both_sides_with_outcome_unknown,
               cancel__reaches_the_method_and_calls_back_once_on_a_later_turn,
               two_thousand_calls_at_once__are_all_answered, calls__over_the_maximum_are_refused_as_busy,
               server_close__ends_open_calls_as_unavailable_and_a_new_server_is_found_again)
