@@ -35,9 +35,10 @@ struct blx_client_options {
  * Errors: BLX_E_INVALID, BLX_E_NOMEM. Thread: any. Since 0.1. */
 BLX_API int blx_client_open(const struct blx_client_options *options, blx_client **out, blx_error *reterr);
 
-/* Close a client: calls in flight complete with BLX_E_CANCELLED first. Close its watches and log readers before it.
- * NULL is allowed. Not from a completion (BLX_E_MISUSE cannot be told; nothing happens). Thread: any but its own. Since
- * 0.1. */
+/* Close a client, once: calls in flight complete with BLX_E_CANCELLED first. Watches and log readers of it that are
+ * still open say BLX_E_MISUSE from then on, and are closed as ever. NULL is allowed. Not from a completion, nor in a
+ * child of fork (BLX_E_MISUSE cannot be told; nothing happens). Thread: any but its own; no other may be in a call of
+ * this client, or begin one. Since 0.1. */
 BLX_API void blx_client_close(blx_client *client);
 
 typedef void (*blx_cluster_status_fn)(void *user, const blx_error *err, struct blx_cluster_status *result);

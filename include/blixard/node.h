@@ -55,7 +55,8 @@ struct blx_node_options {
 BLX_API int blx_node_open(const struct blx_node_options *options, blx_node **out, blx_error *reterr);
 
 /* Close a node: calls in flight complete with BLX_E_CANCELLED, VMs run on and are found again by the next open.
- * NULL is allowed. Blocks until its thread has ended. Not from a completion. Thread: any but the node's. Since 0.1. */
+ * NULL is allowed. Blocks until its thread has ended. Not from a completion; in a child of fork nothing happens.
+ * Thread: any but the node's. Since 0.1. */
 BLX_API void blx_node_close(blx_node *node);
 
 /* Address of the node's API, "unix:PATH". Valid while the node is open. Thread: any. Since 0.1. */

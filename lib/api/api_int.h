@@ -25,11 +25,14 @@ enum {
 
 struct blx_client {
   struct blx__log log;
-  struct blx__loop *loop;
-  struct blx__client *client;
+  struct blx__loop *loop;     /* under the lock; NULL: closed, and kept for readers that are still open */
+  struct blx__client *client; /* on its thread; NULL: closed */
   pthread_t thread;
+  pid_t pid; /* a child of fork has the memory, but not the thread */
   uint32_t timeout_ms;
   atomic_bool closing;
+  atomic_uint refs; /* the handle's, and one of each reader */
+  pthread_mutex_t lock;
 };
 
 typedef void (*blx__api_done)(void *user, const blx_error *err, void *result);
@@ -37,8 +40,15 @@ typedef void (*blx__api_done)(void *user, const blx_error *err, void *result);
 /* Misuse with one sentence. */
 int blx__api_misuse(blx_error *reterr, const char *sentence);
 
-/* 0, or MISUSE: @client is NULL or closing, or the caller is on its thread and @blocking. */
+/* 0, or MISUSE: @client is NULL, closing or another process's, or the caller is on its thread and @blocking. */
 int blx__api_check(const blx_client *client, int blocking, blx_error *reterr);
+
+/* Run @fn(@arg) on the client's thread. Errors: MISUSE (closed), BUSY, NOMEM. Thread: any. */
+blx__rc blx__api_post(blx_client *client, void (*fn)(void *arg), void *arg, blx_error *reterr) BLX__MUST;
+
+/* What keeps the handle's memory beyond its close; the last to let go frees it. Thread: any. */
+void blx__api_ref(blx_client *client);
+void blx__api_unref(blx_client *client);
 
 /* Send @request on the client's thread; @done there, exactly once, with an owned result. Thread: any. */
 int blx__api_submit(blx_client *client, enum blx__rpc_id id, const void *request, blx__api_done done, void *user,

@@ -18,6 +18,8 @@ static bool on_own_thread(const blx_client *c) {
 
 int blx__api_check(const blx_client *client, int blocking, blx_error *reterr) {
   if (!client) return blx__api_misuse(reterr, "the client is NULL");
+  if (client->pid != getpid())
+    return blx__api_misuse(reterr, "the client was opened before a fork and works in its parent only: open one here");
   if (atomic_load(&client->closing)) return blx__api_misuse(reterr, "the client is being closed");
   if (blocking && on_own_thread(client))
     return blx__api_misuse(reterr, "a blocking call from a completion would wait for itself: use the _async one");
@@ -35,6 +37,7 @@ static void *thread_main(void *arg) {
 static blx__rc start(blx_client *c, const struct blx_client_options *o, blx_error *err) {
   c->log = (struct blx__log){o->log, o->log_user, o->log_level};
   c->timeout_ms = o->timeout_ms ? o->timeout_ms : BLX__API_TIMEOUT_MS;
+  c->pid = getpid();
   BLX__TRY(blx__loop_new(&c->loop, err));
   BLX__TRY(blx__client_new(c->loop, o->addresses, o->n_addresses, &c->log, &c->client, err));
   sigset_t all, before;
@@ -48,6 +51,7 @@ static blx__rc start(blx_client *c, const struct blx_client_options *o, blx_erro
 
 static void client_closed(void *user) {
   blx_client *c = user;
+  c->client = NULL;
   blx__loop_stop(c->loop);
 }
 
@@ -56,19 +60,48 @@ static void begin_close(void *arg) {
   blx__client_close(c->client, client_closed, c);
 }
 
+static blx__rc check_options(const struct blx_client_options *o, blx_error *err) {
+  if (!o->addresses || o->n_addresses < 1 || o->n_addresses > BLX__API_ADDRESSES_MAX)
+    return blx__fail(err, BLX_E_INVALID, "client", "a client needs 1 to %d addresses", BLX__API_ADDRESSES_MAX);
+  for (size_t i = 0; i < o->n_addresses; i++)
+    if (!o->addresses[i] || !*o->addresses[i])
+      return blx__fail(err, BLX_E_INVALID, "client", "addresses[%zu] is empty: give unix:PATH", i);
+  if (o->timeout_ms > BLX__API_TIMEOUT_MAX_MS)
+    return blx__fail(err, BLX_E_INVALID, "client", "timeout_ms: %u is above %d", o->timeout_ms,
+                     BLX__API_TIMEOUT_MAX_MS);
+  return BLX__OK;
+}
+
+static void loop_free(blx_client *c) {
+  struct blx__loop *loop = c->loop;
+  pthread_mutex_lock(&c->lock);
+  c->loop = NULL;
+  pthread_mutex_unlock(&c->lock);
+  /* Runs what was posted before; none of it finds a client. */
+  blx__loop_free(loop);
+}
+
+void blx__api_ref(blx_client *c) {
+  atomic_fetch_add(&c->refs, 1);
+}
+
+void blx__api_unref(blx_client *c) {
+  if (atomic_fetch_sub(&c->refs, 1) > 1) return;
+  pthread_mutex_destroy(&c->lock);
+  free(c);
+}
+
 int blx_client_open(const struct blx_client_options *options, blx_client **out, blx_error *reterr) {
   if (!options || !out) return blx__api_misuse(reterr, "the options or the place for the client is NULL");
   if (options->struct_size != sizeof *options)
     return blx__api_misuse(reterr, "struct_size of the options is not set: begin with BLX_CLIENT_OPTIONS_INIT");
-  if (!options->addresses || options->n_addresses < 1 || options->n_addresses > BLX__API_ADDRESSES_MAX)
-    return blx__fail(reterr, BLX_E_INVALID, "client", "a client needs 1 to %d addresses", BLX__API_ADDRESSES_MAX).code;
-  if (options->timeout_ms > BLX__API_TIMEOUT_MAX_MS)
-    return blx__fail(reterr, BLX_E_INVALID, "client", "timeout_ms: %u is above %d", options->timeout_ms,
-                     BLX__API_TIMEOUT_MAX_MS)
-        .code;
+  blx__rc rc = check_options(options, reterr);
+  if (rc.code != 0) return rc.code;
   blx_client *c = calloc(1, sizeof *c);
   if (!c) return blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a client").code;
-  blx__rc rc = start(c, options, reterr);
+  pthread_mutex_init(&c->lock, NULL);
+  blx__api_ref(c);
+  rc = start(c, options, reterr);
   if (rc.code == 0) {
     *out = c;
     return 0;
@@ -77,17 +110,26 @@ int blx_client_open(const struct blx_client_options *options, blx_client **out, 
     begin_close(c);
     blx__loop_run(c->loop);
   }
-  if (c->loop) blx__loop_free(c->loop);
-  free(c);
+  loop_free(c);
+  blx__api_unref(c);
   return rc.code;
 }
 
+blx__rc blx__api_post(blx_client *c, void (*fn)(void *arg), void *arg, blx_error *reterr) {
+  pthread_mutex_lock(&c->lock);
+  blx__rc rc = c->loop ? blx__loop_post(c->loop, fn, arg, reterr)
+                       : blx__fail(reterr, BLX_E_MISUSE, "client", "the client was closed");
+  pthread_mutex_unlock(&c->lock);
+  return rc;
+}
+
 void blx_client_close(blx_client *client) {
-  if (!client || on_own_thread(client) || atomic_exchange(&client->closing, true)) return;
+  if (!client || client->pid != getpid() || on_own_thread(client)) return;
+  if (atomic_exchange(&client->closing, true)) return;
   while (blx__loop_post(client->loop, begin_close, client, NULL).code != 0) usleep(1000);
   pthread_join(client->thread, NULL);
-  blx__loop_free(client->loop);
-  free(client);
+  loop_free(client);
+  blx__api_unref(client);
 }
 
 /* ---- a unary call */
@@ -120,7 +162,9 @@ static void call_start(void *arg) {
   struct blx__rpc_request request = {.path = call->row->path, .body = {call->body.data, call->body.len}};
   request.deadline_ms = call->client->timeout_ms;
   blx_error err;
-  if (blx__client_call(call->client->client, &request, call_done, call, NULL, &err).code == 0) return;
+  blx__rc rc = call->client->client ? blx__client_call(call->client->client, &request, call_done, call, NULL, &err)
+                                    : blx__fail(&err, BLX_E_CANCELLED, "client", "the client was closed");
+  if (rc.code == 0) return;
   call->done(call->user, &err, NULL);
   call_free(call);
 }
@@ -158,7 +202,7 @@ int blx__api_submit(blx_client *client, enum blx__rpc_id id, const void *request
   *call = (struct call){.client = client, .row = &blx__rpc_rows()[id], .done = done, .user = user};
   blx__buf_init(&call->body, BLX__API_REQUEST_MAX);
   blx__rc rc = encode(call->row, request, &call->body, reterr);
-  if (rc.code == 0) rc = blx__loop_post(client->loop, call_start, call, reterr);
+  if (rc.code == 0) rc = blx__api_post(client, call_start, call, reterr);
   if (rc.code != 0) call_free(call);
   return rc.code;
 }

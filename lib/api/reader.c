@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 struct blx__reader {
   blx_client *client;
@@ -33,6 +34,7 @@ static void reader_free(struct blx__reader *r) {
   pthread_mutex_destroy(&r->lock);
   pthread_cond_destroy(&r->cond);
   blx__buf_free(&r->body);
+  blx__api_unref(r->client);
   free(r);
 }
 
@@ -82,7 +84,9 @@ static void start(void *arg) {
   struct blx__reader *r = arg;
   struct blx__rpc_request request = {.path = r->row->path, .body = {r->body.data, r->body.len}};
   blx_error err;
-  if (blx__client_stream(r->client->client, &request, &ops, r, &r->call, &err).code == 0) return;
+  blx__rc rc = r->client->client ? blx__client_stream(r->client->client, &request, &ops, r, &r->call, &err)
+                                 : blx__fail(&err, BLX_E_CANCELLED, "client", "the client was closed");
+  if (rc.code == 0) return;
   r->call = NULL;
   pthread_mutex_lock(&r->lock);
   end_locked(r, &err);
@@ -124,6 +128,7 @@ int blx__reader_open(blx_client *client, enum blx__rpc_id id, const void *reques
   struct blx__reader *r = calloc(1, sizeof *r);
   if (!r) return blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a reader").code;
   r->client = client;
+  blx__api_ref(client);
   r->row = &blx__rpc_rows()[id];
   blx__buf_init(&r->body, BLX__API_REQUEST_MAX);
   pthread_mutex_init(&r->lock, NULL);
@@ -133,7 +138,7 @@ int blx__reader_open(blx_client *client, enum blx__rpc_id id, const void *reques
   pthread_cond_init(&r->cond, &attr);
   pthread_condattr_destroy(&attr);
   blx__rc rc = blx__msg_encode(r->row->request(), request, &r->body, reterr);
-  if (rc.code == 0) rc = blx__loop_post(client->loop, start, r, reterr);
+  if (rc.code == 0) rc = blx__api_post(client, start, r, reterr);
   if (rc.code != 0) {
     reader_free(r);
     return rc.code;
@@ -169,7 +174,7 @@ int blx__reader_next(struct blx__reader *r, uint32_t timeout_ms, void **out, blx
     r->count--;
     rc = 1;
     if (r->paused && !r->want_resume && r->count <= BLX__API_QUEUE_MAX / 4)
-      r->want_resume = blx__loop_post(r->client->loop, resume, r, NULL).code == 0;
+      r->want_resume = blx__api_post(r->client, resume, r, NULL).code == 0;
   } else if (r->ended) {
     rc = r->code == 0 ? 0 : blx__fail_as(reterr, &r->err).code;
   } else {
@@ -180,11 +185,16 @@ int blx__reader_next(struct blx__reader *r, uint32_t timeout_ms, void **out, blx
 }
 
 void blx__reader_close(struct blx__reader *r) {
-  if (!r) return;
-  while (blx__loop_post(r->client->loop, finish, r, NULL).code != 0) {
+  if (!r || r->client->pid != getpid()) return;
+  for (;;) {
+    int rc = blx__api_post(r->client, finish, r, NULL).code;
+    if (rc == 0) return;
+    if (rc == BLX_E_MISUSE) break;
     struct timespec t = {.tv_nsec = 1000000};
     nanosleep(&t, NULL);
   }
+  /* Its client was closed first: that ended the stream and its thread. */
+  reader_free(r);
 }
 
 /* ---- the two streams there are */

@@ -206,7 +206,7 @@ const char *blx__node_address(const struct blx__node *n) {
 }
 
 void blx__node_close(struct blx__node *n) {
-  if (!n) return;
+  if (!n || n->pid != getpid()) return;
   if (!n->loop) {
     if (n->lock_fd >= 0) close(n->lock_fd);
     blx__arena_free(&n->mem);
@@ -262,6 +262,7 @@ static blx__rc open_parts(struct blx__node *n, const struct blx_node_options *o,
 blx__rc blx__node_open(const struct blx_node_options *options, struct blx__node **out, blx_error *err) {
   struct blx__node *n = calloc(1, sizeof *n);
   if (!n) return no_memory(err);
+  n->pid = getpid();
   n->mem.limit_bytes = OPTIONS_ARENA;
   n->lock_fd = -1;
   blx__list_init(&n->calls);

@@ -62,6 +62,7 @@ struct blx__node {
 
   struct blx__loop *loop;
   pthread_t thread;
+  pid_t pid; /* that opened it */
   bool thread_started;
   int fatal_code; /* 0, or why it stopped itself */
   char fatal_text[512];

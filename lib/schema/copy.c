@@ -51,6 +51,7 @@ static blx__rc copy_value(struct copier *c, const struct blx__field *f, const vo
   } else if (f->kind == BLX__KIND_BYTES) {
     struct blx_bytes b;
     memcpy(&b, at, sizeof b);
+    if (b.len && !b.data) return blx__schema_no_bytes(f, b.len, origin_name, c->err);
     if (b.len) BLX__TRY(copy_run(c, b.data, b.len, 0, &copy));
     b.data = copy;
     if (to) memcpy(to, &b, sizeof b);

@@ -76,6 +76,7 @@ static blx__rc enc_value(struct enc *e, const struct blx__msg_desc *desc, const 
     struct blx_bytes b;
     memcpy(&b, at, sizeof b);
     if (b.len > f->max) return enc_too_long(e, desc, f, b.len);
+    if (b.len && !b.data) return blx__schema_no_bytes(f, b.len, origin_name, e->err);
     BLX__TRY(enc_bytes(e, desc, b.data, b.len));
     return enc_varint(e, desc, b.len);
   }

@@ -49,6 +49,9 @@ size_t blx__schema_element_size(enum blx__kind kind);
 /* UTF-8 without NUL; fast on ASCII. */
 bool blx__schema_text_ok(const void *bytes, size_t n);
 
+/* A count of bytes without the bytes. */
+blx__rc blx__schema_no_bytes(const struct blx__field *f, size_t n, const char *origin, blx_error *err);
+
 /* How deep a walker is: counts up to BLX__MSG_DEPTH_MAX. */
 blx__rc blx__schema_too_deep(const struct blx__msg_desc *desc, const char *origin, blx_error *err);
 

@@ -193,6 +193,7 @@ static blx__rc val_value(struct val *v, const struct blx__field *f, const void *
     memcpy(&b, at, sizeof b);
     if (b.len > f->max)
       return val_fail(v, path, "%zu bytes, more than the %llu allowed", b.len, (unsigned long long)f->max);
+    if (b.len && !b.data) return blx__schema_no_bytes(f, b.len, origin_name, v->err);
     if (b.len < (size_t)f->min) return val_fail(v, path, b.len ? "is too short" : "is required");
     return BLX__OK;
   }

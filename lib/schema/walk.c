@@ -59,6 +59,10 @@ blx__rc blx__schema_full(const struct blx__arena *arena, size_t need, const char
                    arena->limit_bytes);
 }
 
+blx__rc blx__schema_no_bytes(const struct blx__field *f, size_t n, const char *origin, blx_error *err) {
+  return blx__fail(err, BLX_E_INVALID, origin, "%s: is NULL and has %zu bytes", f->name, n);
+}
+
 blx__rc blx__schema_too_deep(const struct blx__msg_desc *desc, const char *origin, blx_error *err) {
   return blx__fail(err, BLX_E_INVALID, origin, "%s: nested deeper than %d messages", desc->name, BLX__MSG_DEPTH_MAX);
 }

@@ -392,6 +392,29 @@ static const struct blx__msg_desc *chain_desc(void) {
   return &desc;
 }
 
+START_TEST(bytes__that_are_counted_but_not_there__are_refused_everywhere) {
+  struct blx_vm_create_request req = BLX_VM_CREATE_REQUEST_INIT;
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  struct blx__arena arena = {.limit_bytes = 1 << 20};
+  struct blx__buf out;
+  void *copy = NULL;
+  blx_error err;
+  spec.name = "web";
+  spec.vcpus = spec.memory_mib = 64;
+  spec.stop_timeout_ms = 1000;
+  req.spec = &spec;
+  req.config = (struct blx_bytes){NULL, 100};
+  blx__buf_init(&out, 1 << 20);
+  ck_assert_int_eq(blx__msg_encode(blx__desc_vm_create_request(), &req, &out, &err).code, BLX_E_INVALID);
+  ck_assert_int_eq(blx__msg_copy(blx__desc_vm_create_request(), &arena, &req, &copy, &err).code, BLX_E_INVALID);
+  ck_assert_int_eq(blx__msg_own(blx__desc_vm_create_request(), &req, &copy, &err).code, BLX_E_INVALID);
+  ck_assert_int_eq(blx__msg_validate(blx__desc_vm_create_request(), &req, &err).code, BLX_E_INVALID);
+  ck_assert_str_eq(err.message, "config: is NULL and has 100 bytes");
+  blx__buf_free(&out);
+  blx__arena_free(&arena);
+}
+END_TEST
+
 START_TEST(nesting__deeper_than_its_maximum__is_refused_everywhere) {
   struct chain links[BLX__MSG_DEPTH_MAX + 1];
   struct trip t;
@@ -418,7 +441,8 @@ START_TEST(nesting__deeper_than_its_maximum__is_refused_everywhere) {
 }
 END_TEST
 
-BLX_TEST_MAIN("codec", encode__of_a_small_spec__gives_the_bytes_of_protobuf,
+BLX_TEST_MAIN("codec", bytes__that_are_counted_but_not_there__are_refused_everywhere,
+              encode__of_a_small_spec__gives_the_bytes_of_protobuf,
               round_trip__of_random_messages_of_every_type__changes_nothing,
               decode__of_damaged_bytes__refuses_or_reaches_a_fixed_point,
               decode__of_hostile_bytes__is_refused_with_a_sentence,
