@@ -14,15 +14,24 @@
 
 enum { IDENTITY_MAX = 4 << 20, PATH_BYTES = 256 };
 
-blx__rc blx__identity_lock(const char *dir, int *fd, blx_error *err) {
-  BLX__TRY(blx__dir_make(dir, 0711, err));
+/* Who may write here decides what root runs: the directory is root's or ours, and nobody else's. */
+static blx__rc check_owner(const char *dir, blx_error *err) {
   struct stat st;
   if (stat(dir, &st) != 0) return blx__fail_errno(err, errno, "node", "cannot look at the data directory %s", dir);
   if (!S_ISDIR(st.st_mode))
     return blx__fail(err, BLX_E_INVALID, "node", "%s is not a directory: give another data directory", dir);
-  if (st.st_mode & S_IWOTH)
-    return blx__fail(err, BLX_E_DENIED, "node", "%s may be written by everyone (mode %o): run chmod 0700 on it", dir,
-                     (unsigned)(st.st_mode & 07777));
+  if (st.st_mode & (S_IWGRP | S_IWOTH))
+    return blx__fail(err, BLX_E_DENIED, "node", "%s may be written by %s (mode %o): run chmod 0711 on it", dir,
+                     st.st_mode & S_IWOTH ? "everyone" : "its group", (unsigned)(st.st_mode & 07777));
+  if (st.st_uid != 0 && st.st_uid != geteuid())
+    return blx__fail(err, BLX_E_DENIED, "node", "%s belongs to user %u, this daemon is user %u: run chown on it", dir,
+                     st.st_uid, geteuid());
+  return BLX__OK;
+}
+
+blx__rc blx__identity_lock(const char *dir, int *fd, blx_error *err) {
+  BLX__TRY(blx__dir_make(dir, 0711, err));
+  BLX__TRY(check_owner(dir, err));
   char path[PATH_BYTES];
   if (!blx__str_format(path, sizeof path, "%s/lock", dir))
     return blx__fail(err, BLX_E_INVALID, "node", "the path of the data directory is longer than %d bytes",

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -79,10 +80,27 @@ START_TEST(lock__is_refused_to_a_second_holder_and_on_a_directory_open_to_all) {
   close(second);
   ck_assert_int_eq(chmod(dir, 0777), 0);
   ck_assert_int_eq(blx__identity_lock(dir, &second, &err).code, BLX_E_DENIED);
+  ck_assert_int_eq(chmod(dir, 0770), 0);
+  ck_assert_int_eq(blx__identity_lock(dir, &second, &err).code, BLX_E_DENIED);
+  ck_assert_ptr_nonnull(strstr(err.message, "its group"));
+  remove_dir();
+}
+END_TEST
+
+START_TEST(lock__is_refused_on_a_directory_of_somebody_else) {
+  if (geteuid() != 0) return;
+  make_dir();
+  blx_error err;
+  int fd = -1;
+  ck_assert_int_eq(chown(dir, 65534, 65534), 0);
+  ck_assert_int_eq(blx__identity_lock(dir, &fd, &err).code, BLX_E_DENIED);
+  ck_assert_ptr_nonnull(strstr(err.message, "belongs to user 65534"));
+  ck_assert_int_eq(fd, -1);
   remove_dir();
 }
 END_TEST
 
 BLX_TEST_MAIN("node/identity", identity__comes_back_as_it_was_written,
               identity__with_any_byte_flipped_is_refused_by_name,
-              lock__is_refused_to_a_second_holder_and_on_a_directory_open_to_all)
+              lock__is_refused_to_a_second_holder_and_on_a_directory_open_to_all,
+              lock__is_refused_on_a_directory_of_somebody_else)
