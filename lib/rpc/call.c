@@ -25,7 +25,8 @@ static ssize_t data_read(nghttp2_session *session, int32_t stream_id, uint8_t *b
     blx__buf_free(&c->out);
     c->out_at = 0;
   }
-  if (c->want_writable && out_queued(c) <= BLX__RPC_SEND_QUEUE_MAX_BYTES / 2 && blx__list_empty(&c->writable_link))
+  bool room = out_queued(c) <= BLX__RPC_SEND_QUEUE_MAX_BYTES / 2;
+  if (c->want_writable && !c->gone && room && blx__list_empty(&c->writable_link))
     blx__list_push(&c->conn->writable, &c->writable_link);
   if (out_queued(c) > 0) return (ssize_t)n;
   if (!c->finished) return n > 0 ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
@@ -157,6 +158,7 @@ void call_end(struct blx__rpc_call *c, bool cancelled) {
   blx__timer_free(c->timer);
   c->timer = NULL;
   hold(c, 0);
+  blx__list_remove(&c->writable_link);
   blx__list_remove(&c->link);
   c->conn->server->stats.calls--;
   c->conn = NULL;
