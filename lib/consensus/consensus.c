@@ -233,8 +233,11 @@ static blx__rc fail_start(struct blx__consensus *c, int rv, blx_error *err) {
              : rv == RAFT_NOSPACE                         ? BLX_E_NOSPACE
              : rv == RAFT_UNAUTHORIZED                    ? BLX_E_DENIED
                                                           : BLX_E_IO;
-  return blx__fail(err, code, "consensus", "what is stored in '%s' cannot be loaded (%s): nothing was changed",
-                   c->o.dir ? c->o.dir : "the simulated disk", raft_errmsg(&c->raft));
+  return blx__fail(err, code, "consensus", "what is stored in '%s' cannot be loaded (%s): nothing was changed%s",
+                   c->o.dir ? c->o.dir : "the simulated disk", raft_errmsg(&c->raft),
+                   code == BLX_E_CORRUPT ? "; restore it from a backup, or empty the data directory and join as a new "
+                                           "node"
+                                         : "");
 }
 
 static void begin_close(struct blx__consensus *c);

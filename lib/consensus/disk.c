@@ -1,10 +1,13 @@
 /* The real disk: raft_uv on a directory that one process at a time may use, and that knows whose it is. raft_uv's own
  * network is never opened: its transport accepts nothing and connects nowhere. */
 #include "consensus/consensus_int.h"
+#include "consensus/mark_int.h"
 
 #include "io/file.h"
 #include "io/loop.h"
+#include "io/timer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <raft/uv.h>
@@ -15,6 +18,7 @@
 
 enum {
   MEMBER_FILE_MAX = 256,
+  MARK_MS = 1000, /* so often it is noted how far the log reaches */
   PATH_SIZE = 1024,
   QUIET_TURNS_MIN = 4,
   QUIET_TURNS_MAX = 100000,
@@ -22,8 +26,11 @@ enum {
 
 struct disk {
   struct blx__consensus *c;
-  struct raft_io io;
+  struct raft_io io, real; /* with ours in front of raft_uv's functions, and as it was */
   struct raft_uv_transport transport;
+  struct mark mark;
+  struct blx__timer *mark_timer;
+  bool fits; /* what was loaded is what the mark says, and every term and vote was written since */
   struct blx__defer defer;
   int dir_fd;
   unsigned turns;
@@ -90,6 +97,28 @@ static blx__rc member_path(const char *dir, char out[PATH_SIZE], blx_error *err)
                    PATH_SIZE - 8);
 }
 
+/* So that damage is not taken for another member's file. */
+static void add_digest(char text[MEMBER_FILE_MAX]) {
+  size_t len = strlen(text);
+  uint8_t digest[BLX__SHA256_BYTES];
+  char hex[BLX__SHA256_HEX];
+  const struct blx__slice all = {(const uint8_t *)text, len};
+  blx__sha256(&all, 1, digest);
+  blx__sha256_hex(digest, hex);
+  bool fits = blx__str_format(text + len, MEMBER_FILE_MAX - len, "sha256 %s\n", hex);
+  BLX__ASSERT(fits);
+}
+
+static bool digest_holds(const struct blx__buf *file) {
+  char text[MEMBER_FILE_MAX] = "";
+  const char *at = file->len < sizeof text ? memmem(file->data, file->len, "sha256 ", 7) : NULL;
+  if (!at) return false;
+  memcpy(text, file->data, (size_t)(at - (const char *)file->data));
+  if (strlen(text) + 8 + BLX__SHA256_HEX > sizeof text) return false;
+  add_digest(text);
+  return strlen(text) == file->len && memcmp(text, file->data, file->len) == 0;
+}
+
 static void member_text(uint64_t uid, const uint8_t *cluster_id, char out[MEMBER_FILE_MAX]) {
   static const char digits[] = "0123456789abcdef";
   char hex[2 * BLX__CONSENSUS_CLUSTER_ID_BYTES + 1] = "";
@@ -100,6 +129,7 @@ static void member_text(uint64_t uid, const uint8_t *cluster_id, char out[MEMBER
   bool fits =
       blx__str_format(out, MEMBER_FILE_MAX, "blixard member 1\nuid %llu\ncluster %s\n", (unsigned long long)uid, hex);
   BLX__ASSERT(fits);
+  add_digest(out);
 }
 
 static blx__rc write_member(const char *dir, uint64_t uid, const uint8_t *cluster_id, blx_error *err) {
@@ -116,6 +146,7 @@ static blx__rc claim_dir(const struct blx__consensus_options *o, int dir_fd, blx
       return blx__fail(err, BLX_E_CORRUPT, "consensus",
                        "'%s' holds a log but its file 'member' is missing: restore it, or use an empty directory",
                        o->dir);
+    BLX__TRY(mark_create(o->dir, 0, 0, err));
     return write_member(o->dir, o->uid, o->cluster_id, err);
   }
   char path[PATH_SIZE], want[MEMBER_FILE_MAX];
@@ -125,8 +156,13 @@ static blx__rc claim_dir(const struct blx__consensus_options *o, int dir_fd, blx
   blx__buf_init(&have, MEMBER_FILE_MAX);
   blx__rc rc = blx__file_read(path, MEMBER_FILE_MAX - 1, &have, err);
   bool same = rc.code == 0 && have.len == strlen(want) && memcmp(have.data, want, have.len) == 0;
+  bool whole = rc.code == 0 && digest_holds(&have);
   blx__buf_free(&have);
   if (rc.code != 0 || same) return rc;
+  if (!whole)
+    return blx__fail(err, BLX_E_CORRUPT, "consensus",
+                     "'%s' is damaged: restore it from a backup, or empty the data directory and join as a new node",
+                     path);
   return blx__fail(err, BLX_E_CONFLICT, "consensus",
                    "'%s' is not the directory of member %llu of this cluster, see '%s': were two directories swapped?",
                    o->dir, (unsigned long long)o->uid, path);
@@ -209,20 +245,109 @@ out:
   return rc;
 }
 
+/* `member` is written last: without it an earlier bootstrap was cut, and nothing in there was ever used. */
+static blx__rc remove_half_made(int dir_fd, const char *dir, blx_error *err) {
+  DIR *d = opendir(dir);
+  if (!d) return blx__fail_errno(err, errno, "consensus", "cannot list '%s'", dir);
+  blx__rc rc = BLX__OK;
+  for (const struct dirent *e; rc.code == 0 && (e = readdir(d)) != NULL;) {
+    if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+    if (unlinkat(dir_fd, e->d_name, 0) != 0)
+      rc = blx__fail_errno(err, errno, "consensus", "cannot remove '%s' of '%s'", e->d_name, dir);
+  }
+  (void)closedir(d);
+  return rc;
+}
+
 blx__rc blx__consensus_bootstrap(const char *dir, const uint8_t cluster_id[BLX__CONSENSUS_CLUSTER_ID_BYTES],
                                  uint64_t uid, blx_error *err) {
   if (uid == 0) return blx__fail(err, BLX_E_INVALID, "consensus", "a member's uid is at least 1");
   int fd = -1;
   BLX__TRY(lock_dir(dir, &fd, err));
   blx__rc rc;
-  if (in_dir(fd, "member") || has_raft_data(fd)) {
+  if (in_dir(fd, "member")) {
     rc = blx__fail(err, BLX_E_EXISTS, "consensus", "'%s' holds a member already", dir);
   } else {
-    rc = bootstrap_raft(dir, uid, err);
+    rc = remove_half_made(fd, dir, err);
+    if (rc.code == 0) rc = bootstrap_raft(dir, uid, err);
+    if (rc.code == 0) rc = mark_create(dir, 1, 1, err);
     if (rc.code == 0) rc = write_member(dir, uid, cluster_id, err);
   }
   (void)close(fd);
   return rc;
+}
+
+/* ---- raft_uv's functions with the mark in front (mark_int.h) */
+
+static struct disk *disk_of(struct raft_io *io) {
+  const struct raft *r = io->data;
+  const struct blx__consensus *c = r->data;
+  return c->disk;
+}
+
+/* What does not fit poisons this member here, before libraft writes anything. */
+static int disk_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
+                     raft_index *start_index, struct raft_entry *entries[], size_t *n_entries) {
+  struct disk *d = disk_of(io);
+  char text[FATAL_TEXT_SIZE];
+  int rv = d->real.load(io, term, voted_for, snapshot, start_index, entries, n_entries);
+  if (rv != 0) return rv;
+  uint64_t last = *snapshot ? (*snapshot)->index : 0;
+  if (*n_entries > 0 && *start_index + *n_entries - 1 > last) last = *start_index + *n_entries - 1;
+  d->fits = mark_fits(&d->mark, d->c->o.dir, *term, *voted_for, last, text, sizeof text);
+  if (d->fits)
+    blx__timer_start(d->mark_timer, MARK_MS, MARK_MS);
+  else
+    blx__consensus_poison(d->c, BLX_E_CORRUPT, text);
+  return 0;
+}
+
+static int disk_set_term(struct raft_io *io, raft_term term) {
+  struct disk *d = disk_of(io);
+  int rv = mark_vote(&d->mark, term, 0) ? d->real.set_term(io, term) : RAFT_IOERR;
+  d->fits = d->fits && rv == 0;
+  return rv;
+}
+
+static int disk_set_vote(struct raft_io *io, raft_id id) {
+  struct disk *d = disk_of(io);
+  int rv = mark_vote(&d->mark, d->mark.now.term, id) ? d->real.set_vote(io, id) : RAFT_IOERR;
+  d->fits = d->fits && rv == 0;
+  return rv;
+}
+
+static int disk_truncate(struct raft_io *io, raft_index index) {
+  struct disk *d = disk_of(io);
+  return mark_lower(&d->mark, index - 1) ? d->real.truncate(io, index) : RAFT_IOERR;
+}
+
+/* Without trailing entries it is a leader's snapshot, and replaces the log. */
+static int disk_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
+                             const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb) {
+  struct disk *d = disk_of(io);
+  if (trailing == 0 && !mark_lower(&d->mark, 0)) return RAFT_IOERR;
+  return d->real.snapshot_put(io, trailing, req, snapshot, cb);
+}
+
+static void on_mark_timer(void *arg) {
+  struct disk *d = arg;
+  if (!consensus_stopped(d->c) && !d->c->guard.put_install) mark_raise(&d->mark, d->c->raft.last_stored);
+}
+
+static void put_mark_in_front(struct disk *d) {
+  d->real = d->io;
+  d->io.load = disk_load;
+  d->io.set_term = disk_set_term;
+  d->io.set_vote = disk_set_vote;
+  d->io.truncate = disk_truncate;
+  d->io.snapshot_put = disk_snapshot_put;
+}
+
+static void disk_free(struct disk *d) {
+  blx__timer_free(d->mark_timer);
+  mark_close(&d->mark);
+  (void)close(d->dir_fd);
+  free(d);
 }
 
 /* ---- open and close */
@@ -246,14 +371,21 @@ blx__rc disk_open(struct blx__consensus *c, blx_error *err) {
     return rc;
   }
   rc = claim_dir(&c->o, d->dir_fd, err);
-  d->transport = no_transport;
-  int rv = rc.code == 0 ? raft_uv_init(&d->io, blx__loop_uv(c->o.loop), c->o.dir, &d->transport) : 0;
-  if (rv != 0) rc = raft_error(rv, c->o.dir, d->io.errmsg, err);
+  if (rc.code == 0) rc = mark_open(&d->mark, c->o.dir, c->o.loop, c->o.log, err);
   if (rc.code != 0) {
     (void)close(d->dir_fd);
     free(d);
     return rc;
   }
+  d->transport = no_transport;
+  d->mark_timer = blx__timer_new(c->o.loop, on_mark_timer, d);
+  int rv = d->mark_timer ? raft_uv_init(&d->io, blx__loop_uv(c->o.loop), c->o.dir, &d->transport) : RAFT_NOMEM;
+  if (rv != 0) {
+    rc = raft_error(rv, c->o.dir, d->io.errmsg, err);
+    disk_free(d);
+    return rc;
+  }
+  put_mark_in_front(d);
   raft_uv_set_auto_recovery(&d->io, false); /* its default renames a damaged segment and starts without it */
   (void)raft_uv_set_snapshot_compression(&d->io, false);
   d->c = c;
@@ -268,8 +400,7 @@ blx__rc disk_open(struct blx__consensus *c, blx_error *err) {
 void disk_abandon(struct blx__consensus *c) {
   struct disk *d = c->disk;
   raft_uv_close(&d->io);
-  (void)close(d->dir_fd);
-  free(d);
+  disk_free(d);
   c->disk = NULL;
 }
 
@@ -284,24 +415,25 @@ static void look_for_writer(uv_handle_t *h, void *arg) {
 static void wait_until_quiet(void *arg) {
   struct disk *d = arg;
   struct blx__consensus *c = d->c;
-  bool busy = !c->raft_closed;
+  bool busy = !c->raft_closed || d->mark.job;
   uv_walk(blx__loop_uv(c->o.loop), look_for_writer, &busy);
   d->turns++;
   if ((busy && d->turns < QUIET_TURNS_MAX) || d->turns < QUIET_TURNS_MIN) {
-    if (!c->raft_closed) d->turns = 0;
+    if (!c->raft_closed || d->mark.job) d->turns = 0;
     blx__loop_defer(c->o.loop, &d->defer);
     return;
   }
   if (busy) {
     /* Better to leave the memory behind than to free it under a writer. */
     blx__log(c->o.log, BLX_LOG_ERROR, "consensus", "the log's writers did not end; their memory is left behind");
+    blx__timer_stop(d->mark_timer);
     (void)close(d->dir_fd);
     if (c->close_done) c->close_done(c->close_user);
     return;
   }
+  if (d->fits && !c->guard.put_install) mark_settle(&d->mark, c->raft.last_stored);
   raft_uv_close(&d->io);
-  (void)close(d->dir_fd);
-  free(d);
+  disk_free(d);
   consensus_finalize(c);
 }
 

@@ -192,17 +192,19 @@ static void on_fatal(void *user, int code, const char *text) {
 }
 
 static blx__rc check_log(struct blx__node *n, const char *dir, const uint8_t *id, blx_error *err) {
+  if (n->identity->standing == BLX_STANDING_FOUNDING) {
+    /* A founding that was cut begins anew; one that came to its log goes on. */
+    blx_error why;
+    blx__rc rc = blx__consensus_bootstrap(dir, id, n->uid, &why);
+    return rc.code == BLX_E_EXISTS || rc.code == 0 ? BLX__OK : blx__fail_as(err, &why);
+  }
   bool exists = false;
   BLX__TRY(blx__consensus_probe(dir, &exists, err));
-  if (exists) return BLX__OK;
-  if (n->identity->standing == BLX_STANDING_MEMBER)
-    return blx__fail(
-        err, BLX_E_CORRUPT, "node",
-        "%s holds no log, but this node had one: restore it from a backup, or empty the data directory and "
-        "join as a new node",
-        dir);
-  if (n->identity->standing == BLX_STANDING_FOUNDING) return blx__consensus_bootstrap(dir, id, n->uid, err);
-  return BLX__OK;
+  if (exists || n->identity->standing != BLX_STANDING_MEMBER) return BLX__OK;
+  return blx__fail(err, BLX_E_CORRUPT, "node",
+                   "%s holds no log, but this node had one: restore it from a backup, or empty the data directory and "
+                   "join as a new node",
+                   dir);
 }
 
 static blx__rc open_consensus(struct blx__node *n, const uint8_t *id, blx_error *err) {

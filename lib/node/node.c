@@ -243,6 +243,19 @@ static void on_event(void *user, const struct blx_event *event) {
   if (event->kind == BLX_EVENT_KIND_NODE) n->nodes_changed = true;
 }
 
+/* Without an identity there is nothing that it could belong to. */
+static blx__rc check_no_log(const struct blx__node *n, blx_error *err) {
+  char dir[DATA_DIR_MAX + 32];
+  bool exists = false;
+  (void)blx__str_format(dir, sizeof dir, "%s/raft", n->data_dir);
+  BLX__TRY(blx__consensus_probe(dir, &exists, err));
+  if (!exists) return BLX__OK;
+  return blx__fail(err, BLX_E_CORRUPT, "node",
+                   "%s/identity is missing, but %s holds a log: restore it from a backup, or empty the data directory "
+                   "and join as a new node",
+                   n->data_dir, dir);
+}
+
 static blx__rc open_parts(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
   BLX__TRY(blx__loop_new(&n->loop, err));
   const struct blx__state_options state_options = {.on_event = on_event, .user = n};
@@ -253,8 +266,9 @@ static blx__rc open_parts(struct blx__node *n, const struct blx_node_options *o,
     n->self->name = blx__arena_strdup(&n->mem, n->identity->name);
     if (!n->self->name) return no_memory(err);
     BLX__TRY(blx__member_start(n, err));
-  } else if (o->bootstrap) {
-    BLX__TRY(blx__member_found(n, NULL, err));
+  } else {
+    BLX__TRY(check_no_log(n, err));
+    if (o->bootstrap) BLX__TRY(blx__member_found(n, NULL, err));
   }
   return blx__serve_open(n, err);
 }
