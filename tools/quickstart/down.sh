@@ -58,18 +58,21 @@ end_all() {
   fail "these processes do not end: ${pids[*]}"
 }
 
-# Shims remove their control groups; those of a shim that was killed are left. Their names begin with the cluster's id.
+# Shims remove their control groups; those of a shim that was killed are left. Their names begin with the first eight
+# digits of the cluster's id, which each node keeps in its identity.
+cluster_tags() { cat "$dir"/n?/identity 2>/dev/null | grep -aoE '[0-9a-f]{32}' | cut -c 1-8 | sort -u; }
+
 remove_cgroups() {
-  local id _
-  id=$(head -c 8 "$dir/cluster" 2>/dev/null) || return 0
-  [[ $id =~ ^[0-9a-f]{8}$ ]] || return 0
-  # The kernel counts a process in for a moment after it ended.
-  for _ in {1..50}; do
-    find /sys/fs/cgroup -depth -type d -path "*/blixard-$id-*" -exec rmdir {} + 2>/dev/null || true
-    [ -n "$(find /sys/fs/cgroup -type d -name "blixard-$id-*" -print -quit)" ] || return 0
-    sleep 0.1
+  local tag _
+  for tag in $(cluster_tags); do
+    # The kernel counts a process in for a moment after it ended.
+    for _ in {1..50}; do
+      find /sys/fs/cgroup -depth -type d -path "*/blixard-$tag-*" -exec rmdir {} + 2>/dev/null || true
+      [ -n "$(find /sys/fs/cgroup -type d -name "blixard-$tag-*" -print -quit)" ] || continue 2
+      sleep 0.1
+    done
+    fail "control groups are left that something still uses: /sys/fs/cgroup/*/blixard-$tag-*"
   done
-  fail "control groups are left that something still uses: /sys/fs/cgroup/*/blixard-$id-*"
 }
 
 unmount_all() {

@@ -170,8 +170,6 @@ for node in $nodes; do ensure_daemon "$node"; done
 next "making one cluster of them"
 for node in $nodes; do ensure_member "$node"; done
 wait_for_nodes
-# down.sh finds by it what a killed shim left on the host.
-cluster_id n1 >"$dir/cluster"
 next "creating hello with three replicas from examples/hello.nix"
 create_hello
 next "waiting until all three run: Nix builds the runner, then the guests boot"
