@@ -25,7 +25,6 @@ static int create_vm(blx_client *client, blx_error *err) {
   request.spec = &spec;
   request.config.data = (const uint8_t *)config;
   request.config.len = sizeof config - 1;
-  request.request_id = "embed-creates-hello"; /* sending it twice makes one VM */
   if (blx_vm_create(client, &request, &vm, err) != 0) return fail("create", err);
   printf("created %s with uid %llu\n", vm->spec->name, (unsigned long long)vm->uid);
   blx_vm_free(vm);
@@ -36,7 +35,6 @@ static int delete_vm(blx_client *client, blx_error *err) {
   struct blx_vm_name_request request = BLX_VM_NAME_REQUEST_INIT;
   struct blx_vm *vm = NULL;
   request.name = "hello";
-  request.request_id = "embed-deletes-hello";
   if (blx_vm_delete(client, &request, &vm, err) != 0) return fail("delete", err);
   blx_vm_free(vm);
   return 0;

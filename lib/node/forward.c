@@ -21,7 +21,8 @@ struct blx__rpc_conn *blx__node_conn(struct blx__node *n, const char *address, b
 }
 
 static uint64_t deadline_of(const struct blx__call *call) {
-  uint64_t left = call->rpc ? blx__rpc_call_deadline_ms(call->rpc) : 0;
+  /* Our own are said again: a leader that does not answer must not keep us from the next one. */
+  uint64_t left = call->rpc ? blx__rpc_call_deadline_ms(call->rpc) : BLX__NODE_OWN_DEADLINE_MS;
   return left > 0 ? left : BLX__NODE_DEADLINE_MS;
 }
 

@@ -111,12 +111,25 @@ static void due_fn(void *arg) {
   blx__lead_kick(arg);
 }
 
+/* A new leader that placed at once would place everything on itself, the only node it has heard from. */
+static bool settling(const struct blx__node *n) {
+  if (blx__loop_now_ms(n->loop) - n->lead.since_ms >= BLX__NODE_SETTLE_MS) return false;
+  const struct blx_node_info *node = blx__state_node_after_uid(n->state, 0);
+  for (; node; node = blx__state_node_after_uid(n->state, node->uid))
+    if (blx__lead_status(n, node->uid) == BLX_NODE_STATUS_UNKNOWN) return true;
+  return false;
+}
+
 /* At most one batch of control's operations is outstanding. */
 static void run(void *arg) {
   struct blx__node *n = arg;
   if (!n->lead.leading || !n->lead.dirty || n->lead.outstanding > 0 || n->closing) return;
   if (!n->lead.due) n->lead.due = blx__timer_new(n->loop, due_fn, n);
   if (!n->lead.due) return; /* no memory now: the next apply kicks again */
+  if (settling(n)) {
+    blx__timer_start(n->lead.due, BLX__NODE_SETTLE_MS / 10, 0);
+    return;
+  }
   n->lead.dirty = false;
   struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
   struct blx__control_out out = {0};

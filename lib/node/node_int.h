@@ -25,13 +25,15 @@
 #include <pthread.h>
 
 enum {
-  BLX__NODE_HEARTBEAT_MS = 3000,   /* an agent is heard from at least so often */
-  BLX__NODE_SUSPECT_MS = 9000,     /* and is suspect after so long */
-  BLX__NODE_CALL_ARENA = 32 << 20, /* bytes one call may use for request and answer */
-  BLX__NODE_ANSWER_MAX = 4 << 20,  /* bytes of one answer */
-  BLX__NODE_CALLS_MAX = 8192,      /* calls in flight; more are BUSY */
-  BLX__NODE_CONNS_MAX = 256,       /* connections to other members */
-  BLX__NODE_DEADLINE_MS = 30000,   /* of a call that came without one */
+  BLX__NODE_HEARTBEAT_MS = 3000,    /* an agent is heard from at least so often */
+  BLX__NODE_SUSPECT_MS = 9000,      /* and is suspect after so long */
+  BLX__NODE_CALL_ARENA = 32 << 20,  /* bytes one call may use for request and answer */
+  BLX__NODE_ANSWER_MAX = 4 << 20,   /* bytes of one answer */
+  BLX__NODE_CALLS_MAX = 8192,       /* calls in flight; more are BUSY */
+  BLX__NODE_CONNS_MAX = 256,        /* connections to other members */
+  BLX__NODE_DEADLINE_MS = 30000,    /* of a call that came without one */
+  BLX__NODE_OWN_DEADLINE_MS = 5000, /* of heartbeats and reports */
+  BLX__NODE_SETTLE_MS = 1000,       /* a new leader waits so long to hear from the nodes before it places anything */
 };
 
 struct blx__call;
