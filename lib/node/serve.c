@@ -293,11 +293,14 @@ static const char *principal_of(struct blx__call *call) {
   return blx__arena_strdup(&call->arena, text);
 }
 
-/* Names, lengths and ranges, before anything is done. Two are left out: in a create request zeroes become defaults
- * first, and an agent of a newer version may report what this one has no name for. */
+/* Names, lengths and ranges, before anything is done; and nothing that would change more than this version understands.
+ * Two are not held against the limits: in a create request zeroes become defaults first, and an agent of a newer
+ * version may report what this one has no name for. */
 static blx__rc check_request(const struct blx__call *call, blx_error *err) {
-  if (call->row->id == BLX__RPC_VM_CREATE || call->row->id == BLX__RPC_REPORT) return BLX__OK;
-  return blx__msg_validate(call->row->request(), call->request, err);
+  const struct blx__rpc_row *row = call->row;
+  if (row->route == BLX__ROUTE_WRITE) BLX__TRY(blx__msg_refuse_unknown(row->request(), call->request, err));
+  if (row->id == BLX__RPC_VM_CREATE || row->id == BLX__RPC_REPORT) return BLX__OK;
+  return blx__msg_validate(row->request(), call->request, err);
 }
 
 static blx__rc check_tenant(const struct blx__call *call, blx_error *err) {

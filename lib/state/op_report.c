@@ -3,6 +3,8 @@
 
 typedef unsigned long long ull;
 
+enum { HOW_BYTES = 384, TEXT_BYTES = 512 };
+
 /* An agent that confirmed a death cannot take it back: what it sees now runs without leave. */
 static bool is_stale(const struct blx__state *st, uint64_t node_uid, const struct blx_instance_report *r,
                      struct state_instance **out) {
@@ -24,15 +26,19 @@ static uint64_t back_off_ms(const struct blx__state *st, const struct blx_instan
   return ms * (900 + draw) / 1000;
 }
 
+/* What stands behind the instance's name. A crash in the agent's own words, which are the monitor's last. */
 static void how_it_ended(char *out, size_t size, const struct blx_instance_report *r) {
-  if (blx__state_reason_code(r->reason) == BLX_REASON_CODE_NODE_RESTARTED)
-    blx__str_copy(out, size, "was not running any more when its node came back");
+  int32_t code = blx__state_reason_code(r->reason);
+  if (code == BLX_REASON_CODE_CRASHED && r->reason->text && r->reason->text[0])
+    blx__str_format(out, size, ": %s", r->reason->text);
+  else if (code == BLX_REASON_CODE_NODE_RESTARTED)
+    blx__str_copy(out, size, " was not running any more when its node came back");
   else if (!r->has_exit_status)
-    blx__str_copy(out, size, "ended");
+    blx__str_copy(out, size, " ended");
   else if (r->exit_status < 0)
-    blx__str_format(out, size, "was ended by signal %lld", -(long long)r->exit_status);
+    blx__str_format(out, size, " was ended by signal %lld", -(long long)r->exit_status);
   else
-    blx__str_format(out, size, "ended with status %d", r->exit_status);
+    blx__str_format(out, size, " ended with status %d", r->exit_status);
 }
 
 /* Failures before the guest ran: what the agent wrote is worth more than how the process ended. */
@@ -49,7 +55,7 @@ static bool powered_off(const struct blx_instance_report *r) {
 }
 
 static void start_again_later(struct blx__state *st, struct blx_instance *i, const struct blx_instance_report *r) {
-  char ended[96], text[256];
+  char ended[HOW_BYTES], text[TEXT_BYTES];
   i->failures++;
   uint64_t wait_ms = back_off_ms(st, i);
   ull about_s = (wait_ms + 500) / 1000 ? (wait_ms + 500) / 1000 : 1;
@@ -61,7 +67,7 @@ static void start_again_later(struct blx__state *st, struct blx_instance *i, con
     i->phase = BLX_PHASE_FAILED;
   } else {
     how_it_ended(ended, sizeof ended, r);
-    blx__str_format(text, sizeof text, "%s %s; starts again in about %llu s", i->name, ended, about_s);
+    blx__str_format(text, sizeof text, "%s%s; starts again in about %llu s", i->name, ended, about_s);
     reason = blx__state_reason(BLX_REASON_CODE_BACK_OFF, text, NULL);
     i->phase = BLX_PHASE_PENDING;
   }
@@ -71,9 +77,9 @@ static void start_again_later(struct blx__state *st, struct blx_instance *i, con
 
 static void stay(struct blx__state *st, struct blx_instance *i, const struct blx_instance_report *r, int32_t code,
                  const char *why) {
-  char ended[96], text[256];
+  char ended[HOW_BYTES], text[TEXT_BYTES];
   how_it_ended(ended, sizeof ended, r);
-  blx__str_format(text, sizeof text, "%s %s; %s", i->name, ended, why);
+  blx__str_format(text, sizeof text, "%s%s; %s", i->name, ended, why);
   struct blx_reason reason = blx__state_reason(code, text, "start the VM");
   if (keeps_its_reason(r)) reason = blx__state_reason(r->reason->code, r->reason->text, "start the VM");
   i->phase = powered_off(r) ? BLX_PHASE_STOPPED : BLX_PHASE_FAILED;

@@ -255,7 +255,8 @@ static void spawn_nix(struct vm_build *b) {
   char current[PATH_MAX];
   char lock[PATH_MAX];
   struct strings argv = {0};
-  /* Nix 2.8 may find the schema of a store damaged that another process is just making: nodes that share one take turns. */
+  /* Nix 2.8 may find the schema of a store damaged that another process is just making: nodes that share one take
+   * turns. */
   if (m->opt.nix_store_dir) {
     (void)blx__str_format(lock, sizeof lock, "%s/build.lock", m->opt.nix_store_dir);
     add_pair(&argv, "flock", lock);

@@ -172,4 +172,8 @@ size_t blx__vm_sim_running(const struct blx__vm_driver *sim);
  * known one that is not driven yet: says why), INVALID (unknown: says which are known; or an amount it cannot take). */
 blx__rc blx__vm_hypervisor_check(const char *name, uint32_t vcpus, uint32_t memory_mib, blx_error *err) BLX__MUST;
 
+/* Whether a flake's reference can be one: REF#NAME, with nothing that Nix could take for an option, or for a place
+ * relative to the daemon. Whether it is there, its node sees. Errors: INVALID. Thread: any. */
+blx__rc blx__vm_flake_check(const char *flake, blx_error *err) BLX__MUST;
+
 #endif

@@ -49,3 +49,20 @@ blx__rc blx__vm_hypervisor_check(const char *name, uint32_t vcpus, uint32_t memo
     return blx__fail(err, BLX_E_INVALID, origin, "%s takes 1 or an even number of vcpus, not %u", h->name, vcpus);
   return BLX__OK;
 }
+
+blx__rc blx__vm_flake_check(const char *flake, blx_error *err) {
+  const char *hash = strchr(flake, '#');
+  const char *name = hash ? hash + 1 : "";
+  size_t name_len = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
+  if (!hash || hash == flake || name_len == 0 || name[name_len] != '\0')
+    return blx__fail(err, BLX_E_INVALID, origin,
+                     "the flake \"%.200s\" must be REF#NAME, NAME one of its nixosConfigurations", flake);
+  if (flake[0] == '-' || flake[0] == '.')
+    return blx__fail(err, BLX_E_INVALID, origin,
+                     "the flake \"%.200s\" must begin with an absolute path or a URL: each node resolves it", flake);
+  for (const char *c = flake; c < hash; c++)
+    if ((unsigned char)*c <= ' ' || *c == '"' || *c == 0x7f)
+      return blx__fail(err, BLX_E_INVALID, origin,
+                       "the flake \"%.200s\" has a space or a quote in it: write %%20 for a space", flake);
+  return BLX__OK;
+}

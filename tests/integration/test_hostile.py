@@ -64,9 +64,10 @@ def test_a_field_of_a_newer_version_is_refused_before_it_is_committed(shared, ne
     assert "unknown" not in shared.names()
 
 
-def test_a_field_of_a_newer_version_beside_the_spec_is_ignored(shared):
-    assert raw(shared.nodes[0], BLIXARD + "VmCreate", create_body("beside", more=part(99, 1)))[0] == "OK"
-    shared.wait("beside", "phase=Running")
+def test_a_field_of_a_newer_version_is_refused_in_changes_and_ignored_in_reads(shared):
+    assert raw(shared.nodes[0], BLIXARD + "VmCreate", create_body("beside", more=part(99, 1)))[2] == "UNSUPPORTED"
+    assert raw(shared.nodes[0], BLIXARD + "VmDelete", part(1, "beside") + part(99, 1))[2] == "UNSUPPORTED"
+    assert raw(shared.nodes[0], BLIXARD + "VmGet", part(1, "beside") + part(99, 1))[2] == "NOT_FOUND"
 
 
 def test_labels_that_no_sentence_holds_whole_do_not_stop_the_scheduler(shared):

@@ -202,6 +202,29 @@ START_TEST(policy_never__leaves_it_there_and_says_so) {
 }
 END_TEST
 
+START_TEST(a_crash__is_told_in_the_agents_words_however_long_they_are) {
+  struct t t;
+  open_running(&t, BLX_RESTART_POLICY_ALWAYS);
+  struct t_seen seen = crash();
+  seen.text = "the monitor ended with status 1: -drive: no such file";
+  t_report(&t, "web-1", seen);
+  ck_assert_str_eq(t_instance(&t, "web-1")->reason->text,
+                   "web-1: the monitor ended with status 1: -drive: no such file; starts again in about 1 s");
+  for (size_t shift = 0; shift < 2; shift++) {
+    char accents[1202] = "x";
+    for (size_t i = shift; i < 1200; i += 2) memcpy(accents + i, "\xc3\xa9", 2);
+    seen.text = accents;
+    t.time_ms += 300000;
+    t_assign(&t, "web-1", 1);
+    t_report(&t, "web-1", seen);
+    const char *text = t_instance(&t, "web-1")->reason->text;
+    ck_assert_msg(blx__utf8_ok(text, strlen(text)), "%s", text);
+    ck_assert_ptr_nonnull(strstr(text, "; starts again in about"));
+  }
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(a_failed_build__keeps_the_log_in_its_reason_and_is_tried_again) {
   struct t t;
   open_running(&t, BLX_RESTART_POLICY_ALWAYS);
@@ -261,6 +284,7 @@ BLX_TEST_MAIN("state/op_report", reports__take_the_instance_through_its_phases, 
               ten_minutes_of_running__forget_the_failures_before,
               policy_on_failure__leaves_a_clean_exit_and_restarts_the_rest,
               policy_on_failure__restarts_what_its_node_lost, policy_never__leaves_it_there_and_says_so,
+              a_crash__is_told_in_the_agents_words_however_long_they_are,
               a_failed_build__keeps_the_log_in_its_reason_and_is_tried_again,
               a_second_confirmation_of_a_death__is_no_second_failure,
               dead__frees_the_room_on_the_node_and_alive_does_not)
