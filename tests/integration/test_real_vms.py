@@ -121,6 +121,26 @@ def test_a_killed_daemon_leaves_its_guest_running_and_adopts_it_when_it_is_back(
     assert "hello from hello" in real.cli("vm", "logs", "hello-1", node=owner).stdout
 
 
+def test_the_leader_killed_another_serves_within_ten_seconds_and_every_guest_runs_on(real):
+    pids = monitors(real)
+    assert len(pids) == 3
+    real.create("before", "--stopped", wait=False)
+    old = real.leader()
+    old.kill()
+    survivor = real.running_nodes()[0]
+    real.cli(
+        "--timeout", "10s", "vm", "create", "during", "--microvm-config", HELLO, "--stopped", node=survivor
+    )
+    assert {"hello", "before", "during"} <= real.names(node=survivor)
+    assert monitors(real) == pids
+    old.start()
+    real.wait("hello", "phase=Running", timeout=BOOT)
+    assert monitors(real) == pids
+    assert {"hello", "before", "during"} <= real.names(node=old)
+    for name in ("before", "during"):
+        real.cli("vm", "delete", name, "--wait")
+
+
 def test_every_daemon_stopped_and_started_finds_every_guest_as_it_was(real):
     before = real.get("hello")
     pids = monitors(real)
