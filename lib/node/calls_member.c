@@ -15,10 +15,35 @@ static void answer_join(struct blx__call *call, const struct blx_op_result *resu
     blx__call_answer(call, &reply);
 }
 
+static bool in_group(const struct blx__node *n, uint64_t uid) {
+  struct blx__consensus_status cs;
+  blx__consensus_status(n->consensus, &cs);
+  for (uint32_t i = 0; i < cs.members_count; i++)
+    if (cs.members[i].uid == uid) return true;
+  return false;
+}
+
+/* The node that @node began to join as, if its daemon died before it noted its uid: same name, same sockets, and never
+ * yet in the group, so that no log of it counts. NULL: it joins as a new one. */
+static const struct blx_node_info *begun_before(const struct blx__node *n, const struct blx_node_info *node) {
+  const struct blx_node_info *old = node->name ? blx__state_node_by_name(n->state, node->name) : NULL;
+  bool same = old && blx__str_eq(old->address, node->address) && blx__str_eq(old->peer_address, node->peer_address);
+  return same && !old->voter && !in_group(n, old->uid) ? old : NULL;
+}
+
 void blx__handle_member_join(struct blx__call *call) {
   const struct blx_member_join_request *req = call->request;
   if (!req->node) {
     blx__call_failf(call, BLX_E_INVALID, "node: is required");
+    return;
+  }
+  const struct blx_node_info *begun = begun_before(call->node, req->node);
+  if (begun) {
+    struct blx_node_info again = *req->node;
+    again.uid = begun->uid;
+    struct blx_op_node_register reg = {.struct_size = sizeof reg, .node = &again};
+    struct blx_op op = {.struct_size = sizeof op, .node_register = &reg};
+    blx__call_propose(call, &op, NULL, answer_join);
     return;
   }
   struct blx_op_node_join join = {.struct_size = sizeof join, .node = req->node};

@@ -1,0 +1,123 @@
+"""Daemons that are killed, halted and damaged while they are used."""
+
+import os
+import random
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from chaos import Chaos
+from cluster import BIN, EXIT_CONFLICT, HELLO, Cluster, until
+
+EXIT_CORRUPT = 7
+FAST = ("--heartbeat-ms", "50", "--election-ms", "500")
+ROOMY = "vcpus=4096,memory_mib=1048576"
+
+
+def launch(node, *more):
+    """Start the daemon, without waiting for anything."""
+    node.dir.mkdir(mode=0o711, exist_ok=True)
+    with open(node.log, "ab") as log:
+        node.process = subprocess.Popen(node.arguments() + list(more), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                        start_new_session=True)
+
+
+def descriptors(cluster):
+    return sum(len(os.listdir(f"/proc/{node.pid}/fd")) for node in cluster.nodes)
+
+
+def test_nothing_acknowledged_is_lost_and_members_stay_equal_while_daemons_are_killed_and_halted(new_cluster, messages):
+    cluster = new_cluster(capacity=ROOMY, more=FAST, log_level="info").form()
+    before = descriptors(cluster)
+    chaos = Chaos(cluster, messages, seed=2026, workers=5)
+    chaos.run(25)
+    chaos.check()
+    until(lambda: descriptors(cluster) <= before + 12, 10, "descriptors are closed with their connections")
+
+
+def join_cut(node, member, seconds):
+    """Begin a join, and kill the daemon that joins."""
+    asking = subprocess.Popen([str(BIN / "blixard"), "--timeout", "5s", "cluster", "join", "--address", f"unix:{member.socket}"],
+                              env={"BLIXARD_SOCKET": str(node.socket), "PATH": os.environ["PATH"]}, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    node.kill()
+    asking.wait()
+
+
+def test_a_founding_and_joins_that_were_cut_anywhere_go_on_with_the_same_command(new_cluster):
+    cluster = new_cluster(more=FAST, log_level="info")
+    dice = random.Random(7)
+    first, *rest = cluster.nodes
+    for _ in range(6):
+        launch(first, "--bootstrap")
+        time.sleep(dice.uniform(0, 0.1))
+        first.kill()
+    first.start("--bootstrap")
+    until(lambda: first.cli("--timeout", "2s", "vm", "list", check=False).returncode == 0, 10, "it serves")
+    for node in rest:
+        for _ in range(4):
+            node.start()
+            join_cut(node, first, dice.choice((dice.uniform(0, 0.03), dice.uniform(0, 0.3))))
+        node.start()
+        done = node.cli("cluster", "join", "--address", f"unix:{first.socket}", check=False)
+        assert done.returncode == 0 or (done.returncode == EXIT_CONFLICT and "already" in done.stderr), done.stderr
+
+    def whole():
+        nodes = cluster.json("node", "list", node=first)["nodes"]
+        return len(nodes) == 3 and all(n["status"] == "Ready" and n.get("voter") for n in nodes)
+
+    until(whole, 15, "three nodes are ready, and vote")
+
+
+@pytest.fixture(scope="module")
+def killed():
+    """A member that was killed after use, and a copy of its directory."""
+    one = Cluster(names=("n1", "n2"), more=FAST, log_level="info")
+    try:
+        one.form()
+        for number in range(5):
+            one.cli("vm", "create", f"v{number}", "--microvm-config", HELLO)
+        node = one.nodes[1]
+        time.sleep(2.2)  # what is damaged within a second of its writing may pass for a torn write
+        node.kill()
+        copy = one.dir / "copy"
+        shutil.copytree(node.dir, copy, ignore=lambda _, names: [n for n in names if n.endswith(".sock")])
+        yield node, copy
+    finally:
+        one.close()
+
+
+def flip(name, at):
+    def act(directory):
+        path = directory / name
+        content = bytearray(path.read_bytes())
+        content[at] ^= 0x10
+        path.write_bytes(content)
+    return act
+
+
+def remove(*patterns):
+    def act(directory):
+        for path in [p for pattern in patterns for p in directory.glob(pattern)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return act
+
+
+@pytest.mark.parametrize("damage, named", [
+    (flip("identity", 40), "identity"), (flip("raft/member", 25), "raft/member"), (flip("raft/metadata1", 16), "raft/metadata1"),
+    (flip("raft/open-1", 9), "raft"), (flip("raft/open-1", 600), "raft"), (remove("raft/open-1"), "raft"),
+    (remove("raft"), "raft"), (remove("raft/*"), "raft"), (remove("raft/open-*", "raft/metadata*"), "raft"),
+    (remove("raft/metadata*"), "raft/metadata1"), (remove("raft/member"), "raft"), (remove("raft/mark"), "raft/mark"),
+    (remove("identity"), "identity"),
+])
+def test_a_damaged_or_missing_file_is_refused_by_name_and_never_taken_for_an_empty_node(killed, damage, named):
+    node, copy = killed
+    shutil.rmtree(node.dir)
+    shutil.copytree(copy, node.dir)
+    damage(node.dir)
+    done = subprocess.run(node.arguments(), capture_output=True, text=True, timeout=20)
+    assert done.returncode == EXIT_CORRUPT, done.stderr
+    assert f"{node.dir}/{named}" in done.stderr.splitlines()[-1]
