@@ -145,10 +145,8 @@ static void exit_sentence(const struct shim *s, int status, char *out, size_t si
                           strsignal(WTERMSIG(status)), s->state.flags & BLX__SHIM_STOPPING ? ", as was asked" : "");
   else if (WEXITSTATUS(status) != 0)
     (void)blx__str_format(out, size, "the monitor ended with status %d: %s", WEXITSTATUS(status), s->console.line);
-  else if (blx__str_eq(s->qmp_shutdown, "guest-reset"))
-    (void)blx__str_format(out, size, "the guest rebooted");
-  else if (blx__str_eq(s->qmp_shutdown, "guest-panic"))
-    (void)blx__str_format(out, size, "the guest's kernel panicked");
+  else if (s->state.flags & BLX__SHIM_RESET)
+    (void)blx__str_format(out, size, "the guest rebooted, or its kernel panicked: %s", s->console.line);
   else
     (void)blx__str_format(out, size, "the guest powered off%s",
                           s->state.flags & BLX__SHIM_STOPPING ? ", as was asked" : "");
@@ -177,6 +175,9 @@ void shim_vmm_reap(struct shim *s) {
   for (unsigned i = 0; i < 8 && shim_console_drain(&s->console, s->vmm_out); i++) continue;
   s->state.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   s->state.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  /* microvm.nix's monitors end instead of booting again, and a kernel that panics is told to reboot. */
+  bool reset = blx__str_eq(s->qmp_shutdown, "guest-reset") || blx__str_eq(s->qmp_shutdown, "guest-panic");
+  if (s->state.exit_status == 0 && reset) s->state.flags |= BLX__SHIM_RESET;
   char sentence[BLX__SHIM_TEXT_MAX + 1];
   exit_sentence(s, status, sentence, sizeof sentence);
   s->state.state = BLX__SHIM_EXITED;

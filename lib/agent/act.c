@@ -205,6 +205,7 @@ static bool may_run(const struct instance *i) {
 void instance_note_exit(struct instance *i, const struct blx__vm_status *status) {
   i->exited = true;
   i->exit_signal = status->signal;
+  i->reset = status->reset;
   i->exit_status = status->signal > 0 ? -status->signal : status->exit_status;
   i->has_exit_status = status->signal > 0 || status->exit_status >= 0; /* else nobody knows */
   (void)blx__str_copy(i->event_text, sizeof i->event_text, status->text);
@@ -216,7 +217,10 @@ void blx__agent_event(struct blx__agent *agent, const struct blx__vm_key *key, e
   if (!i || agent->closing || i->epoch != key->epoch || !may_run(i)) return;
   switch (event) {
   case BLX__VM_EVENT_READY: i->ready = true; break;
-  case BLX__VM_EVENT_EXITED: instance_note_exit(i, status); break;
+  case BLX__VM_EVENT_EXITED:
+    instance_note_exit(i, status);
+    i->witnessed = true;
+    break;
   case BLX__VM_EVENT_PROTOCOL:
     i->broken = true;
     if (!i->exited) (void)blx__str_copy(i->event_text, sizeof i->event_text, status->text);

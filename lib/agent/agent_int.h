@@ -59,6 +59,8 @@ struct instance {
   bool ready, exited; /* what the driver told of this epoch */
   bool broken;        /* its monitor answered what it should not */
   int32_t exit_signal;
+  bool reset;          /* status 0, but no power-off */
+  bool witnessed;      /* it ended while we looked: nothing restarted but, perhaps, its shim */
   int32_t exit_status; /* as reported: a status, or minus a signal */
   uint32_t has_exit_status;
   char event_text[EVENT_TEXT_SIZE]; /* with exited or broken: the driver's sentence */

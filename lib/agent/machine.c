@@ -58,9 +58,9 @@ static void leave(struct instance *i, enum state to, enum intent intent) {
 }
 
 static void exited(struct instance *i) {
-  bool clean = i->has_exit_status && i->exit_signal == 0 && i->exit_status == 0;
+  bool clean = i->has_exit_status && i->exit_signal == 0 && i->exit_status == 0 && !i->reset;
   char text[EVENT_TEXT_SIZE + 100];
-  if (!i->has_exit_status) {
+  if (!i->has_exit_status && !i->witnessed) {
     machine_move(i, DEAD, BLX_REASON_CODE_NODE_RESTARTED, not_there, "");
     return;
   }
@@ -70,6 +70,8 @@ static void exited(struct instance *i) {
     (void)blx__str_copy(text, sizeof text, "the guest powered itself off");
   else if (i->exit_signal)
     (void)blx__str_format(text, sizeof text, "its monitor was ended by signal %d", i->exit_signal);
+  else if (!i->has_exit_status)
+    (void)blx__str_copy(text, sizeof text, "its monitor is gone, nobody knows how it ended");
   else
     (void)blx__str_format(text, sizeof text, "its monitor ended with status %d", i->exit_status);
   machine_move(i, DEAD, clean ? BLX_REASON_CODE_EXITED : BLX_REASON_CODE_CRASHED, text,
@@ -82,7 +84,7 @@ static void begin_epoch(struct instance *i) {
   i->epoch = i->want->epoch;
   i->has_exit_status = 0;
   i->exit_status = i->exit_signal = 0;
-  i->ready = i->exited = i->broken = i->stale = false;
+  i->ready = i->exited = i->broken = i->stale = i->reset = i->witnessed = false;
   if (i->want->desired == BLX_DESIRED_STOPPED) {
     leave(i, DEAD, STOP);
     return;

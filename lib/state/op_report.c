@@ -26,10 +26,11 @@ static uint64_t back_off_ms(const struct blx__state *st, const struct blx_instan
   return ms * (900 + draw) / 1000;
 }
 
-/* What stands behind the instance's name. A crash in the agent's own words, which are the monitor's last. */
+/* What stands behind the instance's name: in the agent's own words where it has some, which are the monitor's last. */
 static void how_it_ended(char *out, size_t size, const struct blx_instance_report *r) {
   int32_t code = blx__state_reason_code(r->reason);
-  if (code == BLX_REASON_CODE_CRASHED && r->reason->text && r->reason->text[0])
+  bool worded = code == BLX_REASON_CODE_CRASHED || code == BLX_REASON_CODE_EXITED;
+  if (worded && r->reason->text && r->reason->text[0])
     blx__str_format(out, size, ": %s", r->reason->text);
   else if (code == BLX_REASON_CODE_NODE_RESTARTED)
     blx__str_copy(out, size, " was not running any more when its node came back");

@@ -54,6 +54,7 @@ struct blx__vm_status {
   int32_t vmm_pid;     /* 0: none */
   bool no_limits;      /* no cgroup holds it; text says why */
   bool stopping;       /* the end was asked for */
+  bool reset;          /* exit_status is 0, but the guest rebooted or panicked: it did not power off */
   char text[BLX__VM_TEXT_MAX + 1];
 };
 

@@ -115,7 +115,10 @@ static blx__rc read_record(struct job *j) {
 }
 
 /* The monitor died with its shim, or the machine went down under both: nobody took its status. */
-static blx__rc write_lost_record(struct job *j) {
+static const char lost_shim[] = "its shim is gone, and the monitor with it: it was killed, or the host went down";
+static const char lost_record[] = "it has ended; the record of how was damaged";
+
+static blx__rc write_lost_record(struct job *j, const char *why) {
   struct blx__shim_msg *m = &j->view.record;
   struct timespec now;
   (void)clock_gettime(CLOCK_REALTIME, &now);
@@ -126,8 +129,7 @@ static blx__rc write_lost_record(struct job *j) {
                               .exit_status = -1,
                               .state = BLX__SHIM_EXITED};
   m->at_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-  (void)blx__str_copy(m->text, sizeof m->text,
-                      "its shim is gone, and the monitor with it: it was killed, or the host went down");
+  (void)blx__str_copy(m->text, sizeof m->text, why);
   char path[PATH_MAX];
   struct blx__buf text;
   blx__buf_init(&text, BLX__SHIM_RECORD_MAX);
@@ -158,8 +160,10 @@ static blx__rc look(struct job *j) {
   (void)close(dir);
   if (v->locked || !v->started) return BLX__OK;
   BLX__TRY(kill_leftovers(j));
-  if (v->recorded) return read_record(j);
-  BLX__TRY(write_lost_record(j));
+  if (v->recorded && read_record(j).code == 0) return BLX__OK;
+  /* Nothing holds the lock and nothing is left: it is dead, whatever can be read of its end. Refused, it could be
+   * neither started again nor removed. */
+  BLX__TRY(write_lost_record(j, v->recorded ? lost_record : lost_shim));
   v->recorded = true;
   return BLX__OK;
 }

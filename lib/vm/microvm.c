@@ -40,6 +40,7 @@ void vm_set_exited(struct vm_instance *in, const struct blx__shim_msg *m) {
   s->signal = m->signal;
   s->vmm_pid = 0;
   s->stopping = (m->flags & BLX__SHIM_STOPPING) != 0;
+  s->reset = (m->flags & BLX__SHIM_RESET) != 0;
   (void)blx__str_copy(s->text, sizeof s->text, m->text);
   /* A start that did not get so far fails instead, and an adoption says it in its status. */
   if (was_running && op != VM_OP_START && op != VM_OP_ADOPT) vm_emit(in, BLX__VM_EVENT_EXITED);

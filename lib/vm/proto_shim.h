@@ -39,6 +39,7 @@ enum {
   BLX__SHIM_STOPPING = 1,  /* flag: a stop or kill was asked for */
   BLX__SHIM_NO_LIMITS = 2, /* flag: no cgroup holds it; text of RUNNING says why */
   BLX__SHIM_DEADLINED = 4, /* flag: the stop's deadline passed and it was killed */
+  BLX__SHIM_RESET = 8,     /* flag: status 0, but the guest rebooted or panicked: it did not power off */
 };
 
 struct blx__shim_msg {

@@ -167,6 +167,30 @@ START_TEST(guest_that_powers_itself_off__is_exited_with_status_zero) {
 }
 END_TEST
 
+START_TEST(guest_that_reboots_or_panics__crashed_though_its_monitor_ended_well) {
+  start_first();
+  w.host.guests[0].status.reset = true;
+  host_exit(&w, 0, 0, 0);
+  run_until(&w, is_dead);
+  ck_assert_int_eq(R->code, BLX_REASON_CODE_CRASHED);
+  ck_assert_int_eq(R->phase, BLX_PHASE_FAILED);
+  ck_assert(R->has_exit && R->exit_status == 0);
+  world_close(&w);
+}
+END_TEST
+
+START_TEST(end_of_a_shim_that_nobody_can_tell_of__is_a_crash_and_no_restart_of_the_node) {
+  start_first();
+  (void)blx__str_copy(w.host.guests[0].status.text, sizeof w.host.guests[0].status.text, "its shim is gone");
+  host_exit(&w, 0, -1, 0);
+  run_until(&w, is_dead);
+  ck_assert_int_eq(R->code, BLX_REASON_CODE_CRASHED);
+  ck_assert_str_eq(R->text, "its shim is gone");
+  ck_assert(!R->has_exit);
+  world_close(&w);
+}
+END_TEST
+
 START_TEST(failed_build__is_reported_dead_with_its_text) {
   world_open(&w);
   w.host.fail_prepare = true;
@@ -374,9 +398,11 @@ BLX_TEST_MAIN("agent", share__with_a_new_instance__is_prepared_started_and_repor
               remove__stops_destroys_reports_gone_and_forgets, remove__of_what_was_never_here__is_reported_gone,
               moved_away__is_stopped_and_removed, dead_in_the_share__is_not_started,
               monitor_crash__is_reported_with_its_signal_and_not_restarted_in_its_epoch,
-              guest_that_powers_itself_off__is_exited_with_status_zero, failed_build__is_reported_dead_with_its_text,
-              failed_start__is_killed_and_reported_dead, driver_that_is_busy__is_asked_again,
-              guest_that_never_says_ready__is_killed_with_a_sentence,
+              guest_that_powers_itself_off__is_exited_with_status_zero,
+              guest_that_reboots_or_panics__crashed_though_its_monitor_ended_well,
+              end_of_a_shim_that_nobody_can_tell_of__is_a_crash_and_no_restart_of_the_node,
+              failed_build__is_reported_dead_with_its_text, failed_start__is_killed_and_reported_dead,
+              driver_that_is_busy__is_asked_again, guest_that_never_says_ready__is_killed_with_a_sentence,
               monitor_that_answers_garbage__is_killed_as_vmm_protocol, stale__kills_what_runs_under_that_epoch_only,
               stale_answer_to_a_report__kills_even_before_the_first_share,
               graceful_stop__is_overtaken_by_a_kill_when_the_epoch_is_over,

@@ -1,0 +1,107 @@
+/* What the driver finds in an instance's directory when no shim is there any more. */
+#include "../harness.h"
+#include "support.h"
+
+#include "io/file.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char dir[64];
+static const struct blx__vm_key key = {.instance = "web-1", .uid = 7, .epoch = 3};
+
+static void path_of(const char *name, char out[PATH_MAX]) {
+  (void)blx__str_format(out, PATH_MAX, "%s/vms/web-1-7/%s", dir, name);
+}
+
+static void put(const char *name, const char *text) {
+  char path[PATH_MAX];
+  path_of(name, path);
+  FILE *f = fopen(path, "w");
+  ck_assert_ptr_nonnull(f);
+  ck_assert_uint_eq(fwrite(text, 1, strlen(text), f), strlen(text));
+  ck_assert_int_eq(fclose(f), 0);
+}
+
+/* A directory of an instance that was started in epoch 3. */
+static void open_started(struct bench *b) {
+  char path[PATH_MAX];
+  blx_error err;
+  (void)blx__str_copy(dir, sizeof dir, "/tmp/blx-inspect-XXXXXX");
+  ck_assert_ptr_nonnull(mkdtemp(dir));
+  path_of("", path);
+  ck_assert_int_eq(blx__dir_make(path, 0755, &err).code, 0);
+  path_of("current", path);
+  ck_assert_int_eq(symlink("/nowhere", path), 0);
+  path_of("booted", path);
+  ck_assert_int_eq(symlink("/nowhere", path), 0);
+  put("lock", "3");
+  bench_open(b);
+  struct blx__vm_options o = {.state_dir = dir,
+                              .host_tag = "blixard-unit-test-2",
+                              .shim_path = "/bin/false",
+                              .nix_store_dir = dir,
+                              .on_event = bench_event,
+                              .user = b};
+  ck_assert_msg(blx__vm_microvm_open(b->loop, &o, &b->driver, &err).code == 0, "%s", err.message);
+}
+
+static void close_all(struct bench *b) {
+  bench_close(b);
+  ck_assert_int_eq(blx__dir_remove_tree(dir, NULL).code, 0);
+}
+
+START_TEST(exit_record__that_is_damaged__is_an_end_that_nobody_knows_of) {
+  static const char *const damaged[] = {"", "garbage", "uid 7\nepoch 99999999999999999999\n", "\xff\xfe"};
+  for (size_t i = 0; i < BLX__COUNT(damaged); i++) {
+    struct bench b;
+    open_started(&b);
+    put("exit", damaged[i]);
+    struct waited w = bench_adopt(&b, &key);
+    ck_assert_msg(!w.failed, "%s", w.err.message);
+    ck_assert_int_eq(w.status.state, BLX__VM_EXITED);
+    ck_assert_uint_eq(w.status.epoch, 3);
+    ck_assert_int_eq(w.status.exit_status, -1);
+    ck_assert_ptr_nonnull(strstr(w.status.text, "damaged"));
+    ck_assert(!bench_stop(&b, &key, 1000).failed);
+    ck_assert(!bench_destroy(&b, &key).failed);
+    close_all(&b);
+  }
+}
+END_TEST
+
+START_TEST(exit_record__that_is_missing__says_that_the_shim_is_gone) {
+  struct bench b;
+  open_started(&b);
+  struct waited w = bench_adopt(&b, &key);
+  ck_assert_msg(!w.failed, "%s", w.err.message);
+  ck_assert_int_eq(w.status.state, BLX__VM_EXITED);
+  ck_assert_ptr_nonnull(strstr(w.status.text, "its shim is gone"));
+  close_all(&b);
+}
+END_TEST
+
+START_TEST(links_in_the_directory__are_not_followed_when_it_is_removed) {
+  struct bench b;
+  char path[PATH_MAX], kept[96];
+  open_started(&b);
+  (void)blx__str_format(kept, sizeof kept, "%s/kept", dir);
+  ck_assert_int_eq(mkdir(kept, 0700), 0);
+  (void)blx__str_format(path, sizeof path, "%s/kept/file", dir);
+  ck_assert_int_eq(symlink("/etc", path), 0);
+  path_of("work", path);
+  ck_assert_int_eq(symlink(kept, path), 0);
+  ck_assert(!bench_destroy(&b, &key).failed);
+  (void)blx__str_format(path, sizeof path, "%s/kept/file", dir);
+  struct stat st;
+  ck_assert_int_eq(lstat(path, &st), 0);
+  close_all(&b);
+}
+END_TEST
+
+BLX_TEST_MAIN("vm/inspect", exit_record__that_is_damaged__is_an_end_that_nobody_knows_of,
+              exit_record__that_is_missing__says_that_the_shim_is_gone,
+              links_in_the_directory__are_not_followed_when_it_is_removed)
