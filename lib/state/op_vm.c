@@ -89,6 +89,11 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
   if (replicas > 1000) return blx__fail(err, BLX_E_INVALID, "state", "spec.replicas: %u is above 1000", replicas);
   BLX__TRY(blx__placement_strategy_check(spec->strategy, err));
   bool config = spec->config_sha256 && spec->config_sha256[0];
+  if (config && !blx__state_config(st, spec->config_sha256) && st->data.configs.count >= BLX__STATE_CONFIGS_MAX)
+    return blx__fail(err, BLX_E_QUOTA, "state",
+                     "the cluster keeps %d configs, the most it can, and VMs use all of them: delete a VM, or use a "
+                     "config that another VM has",
+                     (int)BLX__STATE_CONFIGS_MAX);
   if (config && !blx__state_config(st, spec->config_sha256))
     return blx__fail(err, BLX_E_NOT_FOUND, "state", "the cluster does not hold the config %s: put it first",
                      spec->config_sha256);

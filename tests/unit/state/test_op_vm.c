@@ -166,6 +166,25 @@ START_TEST(configs__are_bounded_and_the_oldest_unused_one_makes_room) {
 }
 END_TEST
 
+START_TEST(create__with_one_config_more_than_the_cluster_keeps_says_what_would_help) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  char sha256[65], text[32];
+  for (int n = 0; n <= BLX__STATE_CONFIGS_MAX; n++) {
+    bool fits = n < BLX__STATE_CONFIGS_MAX;
+    blx__str_format(text, sizeof text, "vm%d", n);
+    T_SHALL(fits ? 0 : BLX_E_BUSY, t_config(&t, text, sha256));
+    struct blx_vm_spec spec = t_spec(text, 1);
+    spec.config_sha256 = sha256;
+    spec.flake = NULL;
+    T_SHALL(fits ? 0 : BLX_E_QUOTA, t_create(&t, &spec, BLX_DESIRED_STOPPED));
+  }
+  T_SAYS("the cluster keeps 256 configs, the most it can, and VMs use all of them: delete a VM, or use a config that "
+         "another VM has");
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(stop__stops_the_dead_at_once_and_asks_the_living) {
   struct t t;
   t_open_cluster(&t, 2);
@@ -313,6 +332,7 @@ BLX_TEST_MAIN("state/op_vm", create__makes_the_instances_pending_dead_and_unplac
               a_strategy_or_name_that_cannot_be__is_refused_by_apply_too,
               a_config__is_checked_against_its_digest_and_goes_with_its_last_vm,
               configs__are_bounded_and_the_oldest_unused_one_makes_room,
+              create__with_one_config_more_than_the_cluster_keeps_says_what_would_help,
               stop__stops_the_dead_at_once_and_asks_the_living,
               start__makes_the_dead_pending_and_forgets_their_failures,
               start_while_stopping__lets_the_stop_finish_and_then_starts_at_once,
