@@ -84,7 +84,10 @@ void blx__handle_cluster_init(struct blx__call *call) {
     return;
   }
   blx_error err;
-  if (blx__member_found(n, req->name, &err).code != 0) {
+  blx__rc rc = blx__member_found(n, req->name, &err);
+  if (rc.code != 0) {
+    /* Once it is written down, a cluster that does not start stops the node, and its next start says the same. */
+    if (n->identity) blx__node_fatal(n, rc.code, err.message);
     blx__call_fail(call, &err);
     return;
   }
@@ -93,7 +96,8 @@ void blx__handle_cluster_init(struct blx__call *call) {
 
 void blx__init_done(struct blx__node *n) {
   struct blx__call *call = n->init_call;
-  if (!call || !n->registered) return;
+  const struct blx_node_info *me = blx__state_node(n->state, n->uid);
+  if (!call || !n->registered || !me || !me->voter) return;
   n->init_call = NULL;
   answer_status(call);
 }
@@ -110,18 +114,33 @@ static void joined(void *user, const blx_error *err, struct blx__slice answer) {
   answer_status(call);
 }
 
-static blx__rc accept_uid(struct blx__node *n, struct blx__slice answer, blx_error *err) {
-  void *decoded = NULL;
-  BLX__TRY(blx__msg_decode_owned(blx__desc_member_join_reply(), answer, &decoded, err));
-  struct blx_member_join_reply *reply = decoded;
-  struct blx_identity identity = {.struct_size = sizeof identity, .uid = reply->uid, .name = n->self->name};
+/* The identity is written: a start that fails now cannot be taken back, and the next one says the same. */
+static blx__rc start_or_stop(struct blx__node *n, blx_error *err) {
+  blx__rc rc = blx__member_start(n, err);
+  if (rc.code != 0) blx__node_fatal(n, rc.code, err->message);
+  return rc;
+}
+
+static blx__rc own_identity(const struct blx_member_join_reply *reply, const char *name, void **owned, blx_error *err) {
+  size_t digits = reply->cluster_id ? strspn(reply->cluster_id, "0123456789abcdef") : 0;
+  if (reply->uid == 0 || digits != (size_t)2 * BLX__CONSENSUS_CLUSTER_ID_BYTES || reply->cluster_id[digits] != '\0')
+    return blx__fail(err, BLX_E_INVALID, "node",
+                     "the daemon there answers without a uid or a cluster: is it blixardd?");
+  struct blx_identity identity = {.struct_size = sizeof identity, .uid = reply->uid, .name = name};
   identity.cluster_id = reply->cluster_id;
   identity.cluster_name = reply->cluster_name;
   identity.standing = BLX_STANDING_JOINING;
   identity.peers = reply->members;
   identity.n_peers = reply->n_members;
-  void *owned = NULL;
-  blx__rc rc = blx__msg_own(blx__desc_identity(), &identity, &owned, err);
+  return blx__msg_own(blx__desc_identity(), &identity, owned, err);
+}
+
+static blx__rc accept_uid(struct blx__node *n, const char *name, struct blx__slice answer, blx_error *err) {
+  void *decoded = NULL, *owned = NULL;
+  const char *kept = blx__arena_strdup(&n->mem, name);
+  if (!kept) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the node's name");
+  BLX__TRY(blx__msg_decode_owned(blx__desc_member_join_reply(), answer, &decoded, err));
+  blx__rc rc = own_identity(decoded, name, &owned, err);
   blx__msg_free_owned(decoded);
   BLX__TRY(rc);
   rc = blx__identity_write(n->data_dir, owned, err);
@@ -130,13 +149,22 @@ static blx__rc accept_uid(struct blx__node *n, struct blx__slice answer, blx_err
     return rc;
   }
   n->identity = owned;
-  return blx__member_start(n, err);
+  n->self->name = kept;
+  return start_or_stop(n, err);
 }
 
 /* Where the member is that the daemon joins through. */
 static const char *join_address(const struct blx__call *call) {
   if (call->row->id == BLX__RPC_CLUSTER_JOIN) return ((const struct blx_cluster_join_request *)call->request)->address;
   return ((const struct blx_member_invite_request *)call->request)->address;
+}
+
+/* The name that the new node takes. */
+static const char *join_name(const struct blx__call *call) {
+  const char *asked = call->row->id == BLX__RPC_CLUSTER_JOIN
+                          ? ((const struct blx_cluster_join_request *)call->request)->node_id
+                          : ((const struct blx_member_invite_request *)call->request)->node_id;
+  return asked && *asked ? asked : call->node->self->name;
 }
 
 /* Whoever asked the daemon to join can mend the address; asking again cannot. */
@@ -173,7 +201,7 @@ static void got_uid(void *user, const blx_error *err, struct blx__slice answer) 
     blx__call_failf(call, BLX_E_CONFLICT, "this daemon joined a cluster in the meantime: run `blixard cluster status`");
     return;
   }
-  if (accept_uid(n, answer, &why).code != 0) {
+  if (accept_uid(n, join_name(call), answer, &why).code != 0) {
     blx__call_fail(call, &why);
     return;
   }
@@ -182,20 +210,23 @@ static void got_uid(void *user, const blx_error *err, struct blx__slice answer) 
     blx__call_fail(call, &why);
 }
 
-static void join_at(struct blx__call *call, const char *node_id, const char *address) {
+static void join_at(struct blx__call *call) {
   struct blx__node *n = call->node;
+  struct blx_node_info me = *n->self;
+  struct blx_member_join_request req = {.struct_size = sizeof req, .node = &me};
+  uint8_t digest[BLX__SHA256_BYTES];
+  char hex[BLX__SHA256_HEX], id[64];
   blx_error err;
-  if (node_id && *node_id) n->self->name = blx__arena_strdup(&n->mem, node_id);
-  if (!n->self->name) {
-    blx__call_failf(call, BLX_E_NOMEM, "no memory for the node's name");
-    return;
-  }
-  struct blx_member_join_request req = {.struct_size = sizeof req, .node = n->self};
-  /* The same daemon that asks twice, because the first answer was lost, gets the same uid. */
-  char id[64];
-  (void)blx__str_format(id, sizeof id, "join-%016llx", (unsigned long long)n->self->incarnation);
+  me.name = join_name(call);
+  /* The same daemon that asks twice, because the first answer was lost, gets the same uid; under another name it asks
+   * for something else. */
+  const struct blx__slice name = {(const uint8_t *)me.name, strlen(me.name)};
+  blx__sha256(&name, 1, digest);
+  blx__sha256_hex(digest, hex);
+  (void)blx__str_format(id, sizeof id, "join-%016llx-%.16s", (unsigned long long)me.incarnation, hex);
   req.request_id = id;
-  if (blx__node_ask(n, address, BLX__RPC_MEMBER_JOIN, &req, got_uid, call, &err).code != 0) blx__call_fail(call, &err);
+  if (blx__node_ask(n, join_address(call), BLX__RPC_MEMBER_JOIN, &req, got_uid, call, &err).code != 0)
+    blx__call_fail(call, &err);
 }
 
 static void invited(void *user, const blx_error *err, struct blx__slice answer) {
@@ -209,6 +240,20 @@ static void invited(void *user, const blx_error *err, struct blx__slice answer) 
   blx__call_fail(call, &why);
 }
 
+/* A join that was begun before, by a call that was cut or by this daemon's earlier life, goes on by itself: the call
+ * waits for its end. False: there is none. */
+static bool goes_on(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  const struct blx_node_info *me = blx__state_node(n->state, n->uid);
+  bool begun = n->identity && (n->identity->standing == BLX_STANDING_JOINING || (me && !me->voter));
+  if (!begun || !n->consensus) return false;
+  if (n->init_call)
+    blx__call_failf(n->init_call, BLX_E_BUSY, "another call waits for this daemon to join \"%s\" now: try again later",
+                    n->identity->cluster_name);
+  n->init_call = call;
+  return true;
+}
+
 void blx__handle_cluster_join(struct blx__call *call) {
   struct blx__node *n = call->node;
   const struct blx_cluster_join_request *req = call->request;
@@ -217,8 +262,9 @@ void blx__handle_cluster_join(struct blx__call *call) {
     blx__call_fail(call, &err);
     return;
   }
+  if (goes_on(call)) return;
   if (!n->identity) {
-    join_at(call, req->node_id, req->address);
+    join_at(call);
     return;
   }
   struct blx_member_invite_request invite = {.struct_size = sizeof invite, .node_id = req->node_id};
@@ -229,7 +275,7 @@ void blx__handle_cluster_join(struct blx__call *call) {
 
 void blx__handle_member_invite(struct blx__call *call) {
   struct blx__node *n = call->node;
-  const struct blx_member_invite_request *req = call->request;
+  if (goes_on(call)) return;
   if (n->identity) {
     blx__call_failf(
         call, BLX_E_CONFLICT,
@@ -238,5 +284,5 @@ void blx__handle_member_invite(struct blx__call *call) {
         n->identity->cluster_name);
     return;
   }
-  join_at(call, req->node_id, req->address);
+  join_at(call);
 }

@@ -74,7 +74,6 @@ static void check_registered(struct blx__node *n) {
   blx_error err;
   if (n->identity->standing != BLX_STANDING_MEMBER && blx__member_save(n, BLX_STANDING_MEMBER, &err).code != 0)
     blx__log(&n->log, BLX_LOG_ERROR, "node", "the identity could not be written: %s", err.message);
-  blx__init_done(n);
 }
 
 /* Nothing is started before the cluster knows this incarnation: until then the share may be older than the boot. */
@@ -103,6 +102,7 @@ static void follow_state(struct blx__node *n) {
     take_over_peers(n);
   }
   check_registered(n);
+  blx__init_done(n);
   check_share(n);
   blx__watches_pump(n);
   blx__lead_kick(n);
@@ -327,13 +327,19 @@ static void announced(void *user, const blx_error *err, struct blx__slice answer
   if (err) blx__log(&n->log, BLX_LOG_DEBUG, "node", "not heard by the leader: %s", err->message);
 }
 
+/* ---- the vote: whoever has a uid asks for it until state says that it has it, whatever was cut on the way */
+
 static void readied(void *user, const blx_error *err, struct blx__slice answer) {
-  announced(user, err, answer);
+  (void)answer;
+  struct blx__node *n = user;
+  n->asking_vote = false;
+  if (err) blx__log(&n->log, BLX_LOG_DEBUG, "node", "the vote is still to come: %s", err->message);
 }
 
-/* A node whose start was cut between its uid and its vote asks the members it knows of. */
-static bool ask_for_vote(struct blx__node *n) {
-  if (n->identity->standing != BLX_STANDING_JOINING || blx__consensus_leader(n->consensus) != 0) return false;
+static void ask_for_vote(struct blx__node *n) {
+  const struct blx_node_info *me = blx__state_node(n->state, n->uid);
+  bool wants = me ? !me->voter : n->identity->standing == BLX_STANDING_JOINING;
+  if (!wants || n->asking_vote) return;
   struct blx_member_ready_request req = {.struct_size = sizeof req, .uid = n->uid};
   for (size_t i = 0; i < n->identity->n_peers; i++) {
     size_t at = (i + n->ask_next) % n->identity->n_peers;
@@ -341,15 +347,15 @@ static bool ask_for_vote(struct blx__node *n) {
     if (peer->uid == n->uid || !peer->address) continue;
     n->ask_next = at + 1;
     blx_error err;
-    n->announcing = blx__node_ask(n, peer->address, BLX__RPC_MEMBER_READY, &req, readied, n, &err).code == 0;
-    return true;
+    n->asking_vote = blx__node_ask(n, peer->address, BLX__RPC_MEMBER_READY, &req, readied, n, &err).code == 0;
+    return;
   }
-  return false;
 }
 
 void blx__member_announce(struct blx__node *n) {
-  if (!n->consensus || n->announcing || n->closing || n->fatal_code != 0) return;
-  if (ask_for_vote(n)) return;
+  if (!n->consensus || n->closing || n->fatal_code != 0) return;
+  ask_for_vote(n);
+  if (n->announcing) return;
   uint64_t leader = blx__consensus_leader(n->consensus);
   uint64_t now = blx__loop_now_ms(n->loop);
   bool due = !n->registered || leader != n->announced_to || now - n->announced_ms >= BLX__NODE_HEARTBEAT_MS;

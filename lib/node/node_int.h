@@ -78,6 +78,7 @@ struct blx__node {
   struct blx__lead lead;
   bool registered;         /* the cluster knows this incarnation */
   bool announcing;         /* a heartbeat or registration is on its way */
+  bool asking_vote;        /* a member was asked to make this node a voter */
   uint64_t share_revision; /* of the share the agent has */
   bool nodes_changed;      /* peer addresses are to be taken over */
   struct blx__timer *announce;
@@ -91,8 +92,9 @@ struct blx__node {
   struct blx__map conns;  /* address -> struct blx__rpc_conn */
   struct blx__list calls; /* struct blx__call.link */
   size_t calls_count;
-  struct blx__list watches;    /* streams of events */
-  struct blx__call *init_call; /* cluster_init waiting for its cluster */
+  struct blx__list watches; /* streams of events */
+  struct blx__call
+      *init_call; /* cluster_init waiting for its cluster, or cluster_join for the end of one begun before */
 
   const char *shim_path, *guest_path, *runner_dir, *kernel_dir, *nix_store_dir;
   struct blx__vm_driver *driver;
@@ -196,7 +198,7 @@ void blx__handle_vm_stop(struct blx__call *call);
 void blx__handle_vm_delete(struct blx__call *call);
 void blx__handle_vm_logs(struct blx__call *call);
 void blx__handle_watch(struct blx__call *call);
-/* A cluster_init that waits is answered when this node is registered. */
+/* A call that waits in init_call is answered when this node is registered and votes. */
 void blx__init_done(struct blx__node *n);
 /* Push what is new into every watch. */
 void blx__watches_pump(struct blx__node *n);

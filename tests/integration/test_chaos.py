@@ -1,8 +1,10 @@
 """Daemons that are killed, halted and damaged while they are used."""
 
+import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 
@@ -37,13 +39,18 @@ def test_nothing_acknowledged_is_lost_and_members_stay_equal_while_daemons_are_k
     until(lambda: descriptors(cluster) <= before + 12, 10, "descriptors are closed with their connections")
 
 
+def ask_to_join(node, member):
+    return subprocess.Popen([str(BIN / "blixard"), "--timeout", "5s", "cluster", "join", "--address", f"unix:{member.socket}"],
+                            env={"BLIXARD_SOCKET": str(node.socket), "PATH": os.environ["PATH"]}, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL)
+
+
 def join_cut(node, member, seconds):
     """Begin a join, and kill the daemon that joins."""
-    asking = subprocess.Popen([str(BIN / "blixard"), "--timeout", "5s", "cluster", "join", "--address", f"unix:{member.socket}"],
-                              env={"BLIXARD_SOCKET": str(node.socket), "PATH": os.environ["PATH"]}, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL)
+    asking = ask_to_join(node, member)
     time.sleep(seconds)
     node.kill()
+    asking.kill()
     asking.wait()
 
 
@@ -63,6 +70,7 @@ def test_a_founding_and_joins_that_were_cut_anywhere_go_on_with_the_same_command
             join_cut(node, first, dice.choice((dice.uniform(0, 0.03), dice.uniform(0, 0.3))))
         node.start()
         done = node.cli("cluster", "join", "--address", f"unix:{first.socket}", check=False)
+        # A restart may have finished the join by itself.
         assert done.returncode == 0 or (done.returncode == EXIT_CONFLICT and "already" in done.stderr), done.stderr
 
     def whole():
@@ -70,6 +78,31 @@ def test_a_founding_and_joins_that_were_cut_anywhere_go_on_with_the_same_command
         return len(nodes) == 3 and all(n["status"] == "Ready" and n.get("voter") for n in nodes)
 
     until(whole, 15, "three nodes are ready, and vote")
+
+
+def test_a_node_whose_vote_was_under_way_when_the_leader_died_gets_it_from_the_next(new_cluster):
+    cluster = new_cluster(names=("n1", "n2", "n3", "n4"), more=FAST, log_level="info")
+    first, second, third, last = cluster.nodes
+    first.start("--bootstrap")
+    for node in (second, third):
+        node.start()
+        node.cli("cluster", "join", "--address", f"unix:{first.socket}")
+    last.start()
+    asking = ask_to_join(last, second)
+    until((last.dir / "raft/member").exists, 10, "it has a uid")
+    os.kill(last.pid, signal.SIGSTOP)  # it does not catch up
+    time.sleep(0.3)
+    cluster.leader(node=first).kill()
+    os.kill(last.pid, signal.SIGCONT)
+    assert asking.wait() == 0
+    survivor = cluster.running_nodes()[0]
+
+    def votes():
+        done = survivor.cli("--timeout", "2s", "node", "list", "-o", "json", check=False)
+        nodes = json.loads(done.stdout)["nodes"] if done.returncode == 0 else []
+        return len(nodes) == 4 and all(n.get("voter") for n in nodes)
+
+    until(votes, 20, "it votes")
 
 
 @pytest.fixture(scope="module")
