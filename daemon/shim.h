@@ -16,7 +16,7 @@
 enum {
   SHIM_CODE_BASE = 64,         /* it ends with this minus BLX_E_* when the monitor could not be started */
   SHIM_LOCK_ROUNDS = 200,      /* of 10 ms, until an earlier shim is gone */
-  SHIM_CLIENTS_MAX = 4,        /* agents connected at the same time; more are closed at once */
+  SHIM_CLIENTS_MAX = 4,        /* agents connected at the same time; one more takes the place of another */
   SHIM_CONSOLE_MAX = 1 << 20,  /* bytes of console.log; as many again in console.log.1 */
   SHIM_CONNECT_RETRY_MS = 100, /* while the monitor makes its sockets */
   SHIM_BOOT_MS = 30000,        /* how long that is expected */
@@ -48,6 +48,7 @@ struct shim_console {
 struct shim_client {
   int fd; /* -1: free */
   bool greeted;
+  uint64_t came; /* the how manieth it was */
   struct blx__shim_reader reader;
 };
 
@@ -71,6 +72,7 @@ struct shim {
 
   int listen_fd;
   struct shim_client client[SHIM_CLIENTS_MAX];
+  uint64_t clients_seen;
 
   struct blx__shim_msg state;
   char protocol[BLX__SHIM_TEXT_MAX + 1]; /* first breach of protocol; empty: none */

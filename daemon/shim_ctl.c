@@ -35,15 +35,30 @@ static bool may_control(int fd) {
   return cred.uid == 0 || cred.uid == geteuid();
 }
 
+/* A free place, else that of one who never said HELLO, else that of the one who came first: whoever comes last is most
+ * likely the agent that lives, and one that was cut comes again. */
+static struct shim_client *place_for_one_more(struct shim *s) {
+  struct shim_client *oldest = &s->client[0];
+  for (unsigned i = 0; i < SHIM_CLIENTS_MAX; i++) {
+    struct shim_client *c = &s->client[i];
+    if (c->fd < 0) return c;
+    bool older = c->came < oldest->came;
+    if (c->greeted == oldest->greeted ? older : !c->greeted) oldest = c;
+  }
+  client_close(oldest);
+  return oldest;
+}
+
 void shim_ctl_accept(struct shim *s) {
   int fd = accept4(s->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd < 0) return;
-  for (unsigned i = 0; may_control(fd) && i < SHIM_CLIENTS_MAX; i++) {
-    if (s->client[i].fd >= 0) continue;
-    s->client[i].fd = fd;
+  if (!may_control(fd)) {
+    (void)close(fd);
     return;
   }
-  (void)close(fd);
+  struct shim_client *c = place_for_one_more(s);
+  c->fd = fd;
+  c->came = ++s->clients_seen;
 }
 
 /* A message is far smaller than a socket's buffer: an agent that lets it fill up is gone or stuck, and can come again.

@@ -54,7 +54,7 @@ size_t blx__shim_write(const struct blx__shim_msg *msg, uint8_t out[BLX__SHIM_FR
 static void text_take(char *out, const uint8_t *text, size_t n) {
   for (size_t i = 0; i < n; i++) out[i] = (char)(text[i] < 0x20 || text[i] == 0x7f ? ' ' : text[i]);
   out[n] = '\0';
-  while (n > 0 && !blx__utf8_ok(out, n)) out[--n] = '\0';
+  blx__utf8_mend(out);
 }
 
 static blx__rc body_parse(const uint8_t *body, size_t n, struct blx__shim_msg *msg, blx_error *err) {

@@ -1,9 +1,17 @@
 """Hostile callers against daemons: each act has one clear outcome, nothing is made or left, and the daemon goes on."""
 
+import concurrent.futures
+import os
+import socket
+import struct
+import subprocess
+
 import grpc
 import pytest
 
-from cluster import HELLO, until
+from cluster import BIN, EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, HELLO, parallel, processes_of, until
+
+EXIT_DENIED = 4
 
 BLIXARD, MEMBER = "/blixard.v1.Blixard/", "/blixard.v1.Member/"
 
@@ -135,3 +143,179 @@ def test_other_tenants_are_not_supported_yet(shared, path, body):
 def test_a_principal_of_any_length_is_refused_or_kept_never_fatal(shared):
     principal = (("blixard-principal", "x" * 9000),)
     assert raw(shared.nodes[0], BLIXARD + "VmCreate", create_body("p"), principal)[2] == "INVALID"
+
+
+# ---- joins that go wrong
+
+
+def test_a_join_that_was_refused_leaves_the_daemon_as_it_was(new_cluster):
+    cluster = new_cluster(("n1", "n2"))
+    first, second = cluster.nodes
+    first.start("--bootstrap")
+    second.start()
+    address = f"unix:{first.socket}"
+    for _ in range(2):
+        taken = second.cli("cluster", "join", "--node-id", "n1", "--address", address, check=False)
+        assert taken.returncode == EXIT_CONFLICT and "already" in taken.stderr
+    away = second.cli("cluster", "join", "--node-id", "n3", "--address", "unix:/tmp/nobody/here", check=False)
+    assert away.returncode == EXIT_NOT_FOUND and "no daemon answers" in away.stderr
+    itself = second.cli("cluster", "join", "--address", f"unix:{second.socket}", check=False)
+    assert itself.returncode == EXIT_CONFLICT
+    second.cli("cluster", "join", "--address", address)
+    assert [n["name"] for n in cluster.json("node", "list")["nodes"]] == ["n1", "n2"]
+
+
+def test_of_two_joins_at_the_same_time_both_end_in_one_node(new_cluster):
+    cluster = new_cluster(("n1", "n2"))
+    first, second = cluster.nodes
+    first.start("--bootstrap")
+    second.start()
+    ways = [lambda: second.cli("cluster", "join", "--address", f"unix:{first.socket}", check=False),
+            lambda: first.cli("cluster", "join", "--address", f"unix:{second.socket}", check=False)]
+    done = parallel(ways)
+    assert 0 in [d.returncode for d in done]
+    assert {d.returncode for d in done} <= {0, EXIT_CONFLICT, EXIT_RETRY}, [d.stderr for d in done]
+    cluster.wait_ready()
+    assert [n["name"] for n in cluster.json("node", "list")["nodes"]] == ["n1", "n2"]
+
+
+def test_a_daemon_that_answers_a_join_with_nonsense_changes_nothing(new_cluster):
+    cluster = new_cluster(("n1",))
+    cluster.nodes[0].start()
+    path = cluster.dir / "liar.sock"
+    handler = grpc.method_handlers_generic_handler("blixard.v1.Member", {
+        "MemberJoin": grpc.unary_unary_rpc_method_handler(lambda _request, _context: part(1, "no id") + part(2, 7)),
+    })
+    liar = grpc.server(concurrent.futures.ThreadPoolExecutor(1), handlers=[handler])
+    liar.add_insecure_port(f"unix:{path}")
+    liar.start()
+    try:
+        done = cluster.cli("cluster", "join", "--address", f"unix:{path}", check=False)
+        assert done.returncode == EXIT_USAGE and "is it blixardd?" in done.stderr
+    finally:
+        liar.stop(None).wait()
+    assert not (cluster.nodes[0].dir / "identity").exists()
+    cluster.cli("cluster", "init")
+
+
+# ---- the data directory
+
+
+@pytest.mark.parametrize("mode, owner, sentence", [
+    (0o777, 0, "may be written by everyone"),
+    (0o770, 0, "may be written by its group"),
+    (0o700, 65534, "belongs to user 65534"),
+])
+def test_a_data_directory_that_others_may_change_is_refused(tmp_path, mode, owner, sentence):
+    directory = tmp_path / "data"
+    directory.mkdir()
+    directory.chmod(mode)
+    os.chown(directory, owner, owner)
+    command = [BIN / "blixardd", "--data-dir", directory, "--name", "a", "--bootstrap", "--simulate-vms"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode == EXIT_DENIED
+    assert sentence in done.stderr and done.stderr.count("\n") == 1
+    assert not list(directory.iterdir())
+
+
+def test_a_second_daemon_on_a_directory_is_refused_and_the_first_goes_on(shared):
+    node = shared.nodes[0]
+    done = subprocess.run(node.arguments(), capture_output=True, text=True, timeout=20)
+    assert done.returncode == EXIT_RETRY
+    assert "another process has the data directory" in done.stderr
+    assert shared.json("cluster", "status", node=node)["leader"]
+
+
+# ---- the control socket of a shim; its monitor is a script
+
+
+class Shim:
+    HELLO, STATE, REFUSED, STOP, KILL = 1, 2, 3, 4, 5
+    FIXED = struct.Struct("<BBQQQIiiiBB")
+
+    def __init__(self, directory, script):
+        self.dir = directory
+        run = directory / "booted/bin/microvm-run"
+        run.parent.mkdir(parents=True)
+        run.write_text(script)
+        run.chmod(0o755)
+        command = [BIN / "blixard-shim", "--dir", directory, "--instance", "x-1", "--uid", "7", "--epoch", "3",
+                   "--memory-mib", "64", "--vcpus", "1"]
+        subprocess.run(command, check=True, timeout=20)
+
+    def connect(self):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(self.dir / "ctl.sock"))
+        client.settimeout(20)
+        return client
+
+    def frame(self, kind, version=1, uid=7, deadline_ms=0):
+        body = self.FIXED.pack(kind, version, uid, 3, 0, deadline_ms, 0, 0, 0, 1, 0)
+        return struct.pack("<I", len(body)) + body
+
+    def read(self, client):
+        """The type and the text of the next message; None at the end."""
+        head = client.recv(4, socket.MSG_WAITALL)
+        if len(head) < 4:
+            return None
+        body = client.recv(struct.unpack("<I", head)[0], socket.MSG_WAITALL)
+        return body[0], body[self.FIXED.size:].decode()
+
+    def greeted(self):
+        client = self.connect()
+        client.sendall(self.frame(self.HELLO))
+        assert self.read(client)[0] == self.STATE
+        return client
+
+    def end(self):
+        client = self.greeted()
+        client.sendall(self.frame(self.KILL))
+        while self.read(client):
+            pass
+        until(lambda: not processes_of(self.dir), 10, "the shim and its monitor are gone")
+
+
+@pytest.fixture
+def shim(tmp_path):
+    one = Shim(tmp_path, "#!/bin/sh\nexec sleep 600\n")
+    yield one
+    one.end()
+    assert "signal 9" in (tmp_path / "exit").read_text()
+
+
+@pytest.mark.parametrize("data", [
+    os.urandom(4096),
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff" + b"x" * 100,
+    struct.pack("<I", 2) + b"\x63\x01",
+    b"GET / HTTP/1.1\r\n\r\n",
+])
+def test_a_shim_that_hears_nonsense_hangs_up_and_keeps_its_monitor(shim, data):
+    client = shim.connect()
+    client.sendall(data)
+    answer = shim.read(client)
+    assert answer is None or answer[0] == shim.REFUSED
+    shim.greeted().close()
+
+
+@pytest.mark.parametrize("words, sentence", [
+    (dict(kind=Shim.KILL), "the first message must be HELLO"),
+    (dict(kind=Shim.HELLO, uid=8), "this is instance 7, not 8"),
+    (dict(kind=Shim.HELLO, version=9), "speaks version 1"),
+])
+def test_a_shim_refuses_who_does_not_mean_it(shim, words, sentence):
+    client = shim.connect()
+    client.sendall(shim.frame(**words))
+    kind, text = shim.read(client)
+    assert kind == shim.REFUSED and sentence in text
+    assert shim.read(client) is None
+
+
+def test_a_shim_is_reached_whoever_else_stays_connected(shim):
+    silent = [shim.connect() for _ in range(20)]
+    stuck = [shim.greeted() for _ in range(20)]
+    late = shim.greeted()
+    late.sendall(shim.frame(shim.STOP, deadline_ms=600000))
+    assert shim.read(late)[0] == shim.STATE
+    for client in silent + stuck:
+        client.close()
