@@ -23,8 +23,9 @@ struct vm_build {
   enum step step;
   bool cancelled, made_dir, has_config;
   struct blx__process *process;
-  char ref[FLAKE_MAX]; /* what is built: REF#ATTRIBUTE */
-  char work[PATH_MAX]; /* builds/ID */
+  struct blx__defer gone; /* of one that was cancelled before its turn */
+  char ref[FLAKE_MAX];    /* what is built: REF#ATTRIBUTE */
+  char work[PATH_MAX];    /* builds/ID */
   uint32_t vcpus, memory_mib;
   struct blx__buf config;
   blx__rc rc;
@@ -250,14 +251,21 @@ static void spawn_wrap(struct vm_build *b) {
   spawn(b, &argv, VM_WRAP_DEADLINE_MS);
 }
 
+/* Nix writes it last when it makes a store's database. */
+static bool store_is_made(const char *store) {
+  char path[PATH_MAX];
+  struct stat st;
+  return blx__str_format(path, sizeof path, "%s/var/nix/db/schema", store) && stat(path, &st) == 0 && st.st_size > 0;
+}
+
 static void spawn_nix(struct vm_build *b) {
   const struct microvm *m = b->in->m;
   char current[PATH_MAX];
   char lock[PATH_MAX];
   struct strings argv = {0};
   /* Nix 2.8 may find the schema of a store damaged that another process is just making: nodes that share one take
-   * turns. */
-  if (m->opt.nix_store_dir) {
+   * turns until it is there. Not longer, or a build that hangs would hold up the others' too. */
+  if (m->opt.nix_store_dir && !store_is_made(m->opt.nix_store_dir)) {
     (void)blx__str_format(lock, sizeof lock, "%s/build.lock", m->opt.nix_store_dir);
     add_pair(&argv, "flock", lock);
   }
@@ -275,8 +283,8 @@ static void next_step(struct vm_build *b) {
   if (b->cancelled && b->rc.code == 0) b->rc = (blx__rc){BLX_E_CANCELLED};
   switch (b->step) {
   case STEP_WAITING:
-    b->step = failed ? STEP_CLEAN : STEP_FILES;
-    step_on_worker(b, failed ? clean_work : files_work);
+    b->step = STEP_FILES;
+    step_on_worker(b, files_work);
     return;
   case STEP_FILES:
     if (!failed && b->has_config) {
@@ -351,6 +359,10 @@ static blx__rc config_ref(struct vm_build *b, const struct blx__vm_desc *desc, b
   return BLX__OK;
 }
 
+static void gone(void *arg) {
+  finish(arg);
+}
+
 blx__rc vm_build_begin(struct vm_instance *in, const struct blx__vm_desc *desc, blx_error *err) {
   struct microvm *m = in->m;
   BLX__ASSERT(!in->build);
@@ -360,6 +372,7 @@ blx__rc vm_build_begin(struct vm_instance *in, const struct blx__vm_desc *desc, 
   b->vcpus = desc->vcpus;
   b->memory_mib = desc->memory_mib;
   blx__list_init(&b->link);
+  blx__defer_init(&b->gone, gone, b);
   blx__buf_init(&b->config, BLX__VM_CONFIG_MAX);
   bool fits = blx__str_format(b->work, sizeof b->work, "%s/builds/%s", m->state_dir, in->id);
   BLX__ASSERT(fits);
@@ -381,5 +394,8 @@ void vm_build_cancel(struct vm_instance *in) {
   if (!b || b->cancelled) return;
   b->cancelled = true;
   if (b->process) blx__process_kill(b->process, SIGTERM);
-  /* One that waits is not begun: it ends when its turn comes, at once. */
+  if (b->step != STEP_WAITING) return;
+  /* Its turn may be ten minutes away, and it has nothing to clean. */
+  b->step = STEP_CLEAN;
+  blx__loop_defer(in->m->loop, &b->gone);
 }

@@ -135,7 +135,8 @@ static int knock(const char *address) {
   case EPROTOTYPE:
   case ECONNREFUSED: return refuse(BLX_E_UNAVAILABLE, path, "has no daemon behind it: start blixardd");
   case EACCES:
-  case EPERM: return refuse(BLX_E_DENIED, path, "may not be used by you: ask for its group, or become root");
+  case EPERM:
+    return refuse(BLX_E_DENIED, path, "may not be used by you: become root, or the user that blixardd runs as");
   default: return 0;
   }
 }

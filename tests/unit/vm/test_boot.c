@@ -348,6 +348,41 @@ START_TEST(runner_of_a_flake__is_refused_to_a_user_who_cannot_reach_it_and_ends_
 }
 END_TEST
 
+START_TEST(build__that_waits_behind_one_that_hangs__is_cancelled_at_once) {
+  struct bench b;
+  open_driver(&b);
+  char flake[PATH_MAX + 64], path[PATH_MAX + 16];
+  (void)blx__str_format(flake, sizeof flake, "%s/hangs", dir);
+  ck_assert_int_eq(mkdir(flake, 0755), 0);
+  (void)blx__str_format(path, sizeof path, "%s/flake.nix", flake);
+  static const char text[] =
+      "{ outputs = { self }: { nixosConfigurations.vm.config.microvm.declaredRunner = derivation {\n"
+      "  name = \"hangs\"; system = \"x86_64-linux\"; builder = \"/bin/sh\";\n"
+      "  args = [ \"-c\" \"/bin/sleep 600\" ]; }; }; }\n";
+  blx_error err;
+  ck_assert_int_eq(blx__file_write_atomic(path, text, sizeof text - 1, 0644, &err).code, 0);
+  (void)blx__str_format(flake, sizeof flake, "path:%s/hangs#vm", dir);
+  struct blx__vm_desc head = desc("hangs-1", 30), behind = desc("behind-1", 31);
+  head.flake = flake;
+  head.config = NULL;
+  head.config_len = 0;
+  struct waited hangs = {.bench = &b}, waits = {.bench = &b};
+  b.driver->ops->prepare(b.driver, &head, bench_done, &hangs);
+  b.driver->ops->prepare(b.driver, &behind, bench_done, &waits);
+  struct waited w = bench_destroy(&b, &behind.key);
+  ck_assert(!w.failed);
+  bench_wait_done(&b, &waits);
+  ck_assert(waits.failed && waits.err.code == BLX_E_CANCELLED);
+  ck_assert_uint_eq(hangs.times, 0);
+  w = bench_destroy(&b, &head.key);
+  ck_assert(!w.failed);
+  bench_wait_done(&b, &hangs);
+  bench_close(&b);
+  ck_assert_uint_eq(entries_of("vms"), 0);
+  ck_assert_uint_eq(entries_of("builds"), 0);
+}
+END_TEST
+
 START_TEST(driver__closed_in_the_middle__completes_everything_with_cancelled) {
   struct bench b;
   open_driver(&b);
@@ -377,6 +412,7 @@ int main(void) {
                                 guest__of_a_closed_driver__runs_on_and_is_adopted,
                                 runner_of_a_flake__is_refused_to_a_user_who_cannot_reach_it_and_ends_with_its_shim,
                                 build__that_fails_or_is_cancelled__says_why_and_leaves_nothing,
+                                build__that_waits_behind_one_that_hangs__is_cancelled_at_once,
                                 driver__closed_in_the_middle__completes_everything_with_cancelled};
   Suite *suite = suite_create("vm/boot");
   TCase *tcase = tcase_create("vm/boot");
