@@ -1,7 +1,8 @@
 """Load and faults for a cluster of real daemons, with journals of what was acknowledged, and the checks afterwards.
 
-Each worker alone writes to its names, so it knows what may be true of them; a request is sent again under its id until its
-outcome is certain, or given up, and then either outcome is allowed. Watches go from member to member without a gap."""
+Each worker alone writes to its names, so it knows what may be true of them; a request is sent again under its id until
+its outcome is certain, or given up, and then either outcome is allowed. Watches go from member to member without a
+gap."""
 
 import collections
 import os
@@ -16,10 +17,19 @@ import grpc
 from cluster import HELLO, until
 from stock import Stub
 
+BROKEN_OFF = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 CONFIG = HELLO.read_bytes()
 NOT_DONE = {"NO_LEADER", "BUSY"}  # certainly not done
 RUNNING, STOPPED = 0, 1  # Desired
 UNKNOWN = {"TIMEOUT", "UNAVAILABLE", "FATAL", "CANCELLED", "INTERNAL", "NOMEM"}
+
+
+def launch(node, *more):
+    """Start the daemon, without waiting for anything."""
+    node.dir.mkdir(mode=0o711, exist_ok=True)
+    with open(node.log, "ab") as log:
+        node.process = subprocess.Popen(node.arguments() + list(more), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                        start_new_session=True)
 
 
 class Broken(AssertionError):
@@ -272,7 +282,7 @@ class Watcher(threading.Thread):
                 code = dict(error.trailing_metadata() or ()).get("blixard-code")
                 if code == "STALE":
                     self.index = 0
-                elif error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+                elif error.code() not in BROKEN_OFF:
                     raise Broken(f"the watch ended with {error.code()} {code} {error.details()}") from error
             time.sleep(0.02)
 
@@ -305,10 +315,6 @@ class Chaos:
 
     # ---- faults
 
-    def launch(self, node):
-        with open(node.log, "ab") as log:
-            node.process = subprocess.Popen(node.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-
     def assert_up(self):
         for node in self.cluster.nodes:
             if node.process.poll() is not None:
@@ -334,7 +340,7 @@ class Chaos:
             node = nodes[0]
             for _ in range(self.random.randrange(1, 5)):
                 node.kill()
-                self.launch(node)
+                launch(node)
                 time.sleep(self.random.uniform(0.005, 0.3))
                 self.assert_up()
             return
@@ -343,7 +349,7 @@ class Chaos:
             node.kill()
         self.pause(self.random.uniform(0, 2))
         for node in victims:
-            self.launch(node)
+            launch(node)
 
     def run(self, seconds, calm=(0.5, 4)):
         for thread in self.workers + self.watchers:
@@ -359,16 +365,17 @@ class Chaos:
             self.over.set()
             for thread in self.workers + self.watchers:
                 thread.join(30)
-        errors = [f"{t.error!r}" for t in self.workers + self.watchers if t.error]
+        errors = [thread.error for thread in self.workers + self.watchers if thread.error]
         if errors:
-            raise Broken(f"seed {self.seed}: " + "; ".join(errors)) from next(t.error for t in self.workers + self.watchers if t.error)
+            raise Broken(f"seed {self.seed}: {'; '.join(map(repr, errors))}") from errors[0]
 
     # ---- afterwards
 
     def check(self):
         self.assert_up()
         began = time.monotonic()
-        until(lambda: self.cluster.cli("--timeout", "2s", "cluster", "status", check=False).returncode == 0, 10, "a leader after the faults")
+        status = ("--timeout", "2s", "cluster", "status")
+        until(lambda: self.cluster.cli(*status, check=False).returncode == 0, 10, "a leader after the faults")
         self.counts["leader_ms"] = int((time.monotonic() - began) * 1000)
         self.wait_settled()
         self.counts["settled_ms"] = int((time.monotonic() - began) * 1000)

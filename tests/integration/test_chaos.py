@@ -10,20 +10,12 @@ import time
 
 import pytest
 
-from chaos import Chaos
+from chaos import Chaos, launch
 from cluster import BIN, EXIT_CONFLICT, HELLO, Cluster, until
 
 EXIT_CORRUPT = 7
 FAST = ("--heartbeat-ms", "50", "--election-ms", "500")
 ROOMY = "vcpus=4096,memory_mib=1048576"
-
-
-def launch(node, *more):
-    """Start the daemon, without waiting for anything."""
-    node.dir.mkdir(mode=0o711, exist_ok=True)
-    with open(node.log, "ab") as log:
-        node.process = subprocess.Popen(node.arguments() + list(more), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                        start_new_session=True)
 
 
 def descriptors(cluster):
@@ -40,9 +32,9 @@ def test_nothing_acknowledged_is_lost_and_members_stay_equal_while_daemons_are_k
 
 
 def ask_to_join(node, member):
-    return subprocess.Popen([str(BIN / "blixard"), "--timeout", "5s", "cluster", "join", "--address", f"unix:{member.socket}"],
-                            env={"BLIXARD_SOCKET": str(node.socket), "PATH": os.environ["PATH"]}, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL)
+    command = [str(BIN / "blixard"), "--timeout", "5s", "cluster", "join", "--address", f"unix:{member.socket}"]
+    environment = {"BLIXARD_SOCKET": str(node.socket), "PATH": os.environ["PATH"]}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def join_cut(node, member, seconds):
@@ -140,7 +132,8 @@ def remove(*patterns):
 
 
 @pytest.mark.parametrize("damage, named", [
-    (flip("identity", 40), "identity"), (flip("raft/member", 25), "raft/member"), (flip("raft/metadata1", 16), "raft/metadata1"),
+    (flip("identity", 40), "identity"), (flip("raft/member", 25), "raft/member"),
+    (flip("raft/metadata1", 16), "raft/metadata1"),
     (flip("raft/open-1", 9), "raft"), (flip("raft/open-1", 600), "raft"), (remove("raft/open-1"), "raft"),
     (remove("raft"), "raft"), (remove("raft/*"), "raft"), (remove("raft/open-*", "raft/metadata*"), "raft"),
     (remove("raft/metadata*"), "raft/metadata1"), (remove("raft/member"), "raft"), (remove("raft/mark"), "raft/mark"),
