@@ -4,11 +4,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Room for one more, from an address that is not being asked: it is connected to again when it is needed. */
+static bool make_room(struct blx__node *n) {
+  if (n->conns.count < BLX__NODE_CONNS_MAX) return true;
+  BLX__MAP_FOREACH(pos, &n->conns) {
+    struct blx__rpc_conn *conn = blx__map_value(pos);
+    if (!blx__rpc_conn_is_idle(conn)) continue;
+    size_t key_len = 0;
+    const void *key = blx__map_key(pos, &key_len);
+    (void)blx__map_remove(&n->conns, key, key_len);
+    blx__rpc_conn_close(conn, NULL, NULL);
+    return true;
+  }
+  return false;
+}
+
 struct blx__rpc_conn *blx__node_conn(struct blx__node *n, const char *address, blx_error *err) {
   struct blx__rpc_conn *conn = blx__map_get_str(&n->conns, address);
   if (conn) return conn;
-  if (n->conns.count >= BLX__NODE_CONNS_MAX) {
-    (void)blx__fail(err, BLX_E_BUSY, "node", "%d connections to other members are open", BLX__NODE_CONNS_MAX);
+  if (!make_room(n)) {
+    (void)blx__fail(err, BLX_E_BUSY, "node", "%d connections to other members are in use: try again later",
+                    BLX__NODE_CONNS_MAX);
     return NULL;
   }
   if (blx__rpc_conn_new(n->loop, address, &conn, err).code != 0) return NULL;

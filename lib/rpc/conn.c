@@ -68,6 +68,10 @@ blx__rc blx__rpc_conn_new(struct blx__loop *loop, const char *address, struct bl
   return BLX__OK;
 }
 
+bool blx__rpc_conn_is_idle(const struct blx__rpc_conn *c) {
+  return c->pending_count == 0;
+}
+
 void blx__rpc_conn_close(struct blx__rpc_conn *c, void (*closed)(void *user), void *user) {
   BLX__ASSERT(!c->closing);
   c->closing = true;

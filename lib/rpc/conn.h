@@ -59,6 +59,9 @@ void blx__rpc_resume(struct blx__rpc_pending *p);
 /* End it with CANCELLED; no message comes any more. Twice is harmless. */
 void blx__rpc_cancel(struct blx__rpc_pending *p);
 
+/* No call is under way. */
+bool blx__rpc_conn_is_idle(const struct blx__rpc_conn *c);
+
 /* End every call with CANCELLED, then @closed(@user), once, on a later turn (NULL allowed). */
 void blx__rpc_conn_close(struct blx__rpc_conn *c, void (*closed)(void *user), void *user);
 

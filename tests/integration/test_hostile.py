@@ -165,6 +165,16 @@ def test_a_join_that_was_refused_leaves_the_daemon_as_it_was(new_cluster):
     assert [n["name"] for n in cluster.json("node", "list")["nodes"]] == ["n1", "n2"]
 
 
+def test_addresses_where_nobody_answers_are_not_remembered_for_ever(shared):
+    with grpc.insecure_channel(f"unix:{shared.nodes[1].socket}") as channel:
+        call = channel.unary_unary(BLIXARD + "ClusterJoin", request_serializer=bytes, response_deserializer=bytes)
+        for number in range(300):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(part(2, f"unix:/tmp/nobody/{number}"), timeout=20)
+            assert caught.value.code().name == "NOT_FOUND", (number, caught.value.details())
+    shared.create("after-addresses", node=shared.nodes[1])
+
+
 def test_of_two_joins_at_the_same_time_both_end_in_one_node(new_cluster):
     cluster = new_cluster(("n1", "n2"))
     first, second = cluster.nodes
