@@ -113,7 +113,8 @@ class Tree:
 
     def cluster(self):
         """The id of its cluster, which the names of its control groups begin with."""
-        return (self.dir / "build/quickstart/cluster").read_text().strip()
+        identity = (self.dir / "build/quickstart/n1/identity").read_bytes()
+        return re.search(rb"[0-9a-f]{32}", identity).group().decode()
 
     def processes(self):
         return processes_of(self.dir)
