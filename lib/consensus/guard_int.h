@@ -11,10 +11,10 @@
  * R6    a snapshot holds an uncommitted configuration fsm.c answers BUSY
  * R7    changes of members overlap                    member.c: own barrier first, one at a time
  * R10   nothing commits while proposals keep coming   propose.c: one entry outstanding
- * R13   a damaged open segment, term or vote is       mark.c: what was there, at most a second old, is compared at start
- *       taken for one never written
- * R16   commit runs past what matched                 leader_commit is clamped to prev + n
- * R17   raft_uv calls its close callback twice        passed on once; disk.c frees when its handles are gone */
+ * R13   a damaged open segment, term or vote is       mark.c: what was there, at most a second old, is compared at
+ * start taken for one never written R16   commit runs past what matched                 leader_commit is clamped to
+ * prev + n R17   raft_uv calls its close callback twice        passed on once; disk.c frees when its handles are gone
+ */
 #ifndef BLX__CONSENSUS_GUARD_INT_H
 #define BLX__CONSENSUS_GUARD_INT_H
 
