@@ -143,6 +143,24 @@ SIM_SEEDS ?= 200
 sim: $(B)/tests/sim/sim ## simulate SIM_SEEDS clusters
 	@$< --seeds $(SIM_SEEDS) --from 1
 
+# ---- fuzzing: one program for each file tests/fuzz/fuzz_*.c, by clang; $(MAKE) again, for a build tree of its own
+FUZZ_SECONDS ?= $(or $(SECONDS),20)
+FUZZ_FOLDERS := base schema placement state io consensus rpc vm
+FUZZ_BINS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SUPPORT := $(wildcard tests/fuzz/support*.c tests/unit/schema/support*.c tests/unit/state/support*.c)
+$(B)/obj/fuzz.a: $(FUZZ_SUPPORT:%.c=$(B)/obj/%.o) $(foreach f,$(FUZZ_FOLDERS),$(call obj_of,$(f)))
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(FUZZ_BINS): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/fuzz.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS_all)
+.PHONY: fuzz fuzz-bins
+fuzz-bins: $(FUZZ_BINS)
+FUZZ_MAKE = $(MAKE) --no-print-directory B=build/fuzz CC=clang SAN=fuzzer-no-link,address,undefined OPT="-O1 -g" fuzz-bins
+fuzz: ## fuzz each decoder for FUZZ_SECONDS (20); what is found is kept below build/fuzz
+	@$(FUZZ_MAKE) -j$$(nproc)
+	@/usr/bin/python3 tests/fuzz/run.py --build build/fuzz --seconds $(FUZZ_SECONDS)
+
 # ---- all checks. The last line of each is `N passed, N failed, N skipped`
 RUN_TESTS := /usr/bin/python3 tests/run.py
 SIM_CHECK = "simulation:$(SIM_SEEDS)=$(B)/tests/sim/sim --seeds $(SIM_SEEDS) --from 1"
@@ -160,7 +178,7 @@ check: ## install what is needed, build, run every test
 	@BLX_BUILD=$(B) $(RUN_TESTS) --unit $(UNIT_BINS) $(UNIT_BINS:$(B)/%=build/asan/%) \
 	  --cmd $(SIM_CHECK) $(SCHEMA_CHECK) $(LINT_CHECK) $(CLANG_CHECK) \
 	    "simulation under ASan and UBSan:20=build/asan/tests/sim/sim --seeds 20 --from 1" \
-	  --pytest tests/lint tests/integration
+	  --pytest tests/lint tests/schema tests/integration
 
 check-fast: all unit-bins $(B)/tests/sim/sim ## unit tests, a few simulations and lint, in under 3 minutes
 	@BLX_BUILD=$(B) $(RUN_TESTS) --unit $(UNIT_BINS) \
@@ -202,7 +220,11 @@ $(B)/tests/bench/%: tests/bench/%.c $(SO)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(OPT) -Iinclude -Wl,-rpath,'$$ORIGIN/../../lib' -o $@ $< -L$(B)/lib -lblixard -lpthread
 
-bench: all $(B)/tests/bench/create ## print creates a second, time to serve, idle memory, size
+$(B)/tests/bench/schema: $(B)/obj/tests/bench/schema.o $(call objs_with_deps,schema)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,schema)
+
+bench: all $(B)/tests/bench/create $(B)/tests/bench/schema ## print creates a second, time to serve, idle memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
 
 # Everything goes below $(DESTDIR)$(PREFIX); the .pc file is made for this PREFIX, whatever the tree was built for.

@@ -166,6 +166,21 @@ struct blx_watch_request {
 #define BLX_LOG_CHUNK_INIT BLX_INIT_(struct blx_log_chunk)
 #define BLX_WATCH_REQUEST_INIT BLX_INIT_(struct blx_watch_request)
 
+/* blx_X_init(&x): the same for a struct that is there already, its padding too. */
+BLX_INIT_FN_(cluster_init_request)
+BLX_INIT_FN_(cluster_join_request)
+BLX_INIT_FN_(cluster_status_request)
+BLX_INIT_FN_(cluster_status)
+BLX_INIT_FN_(node_list_request)
+BLX_INIT_FN_(node_list)
+BLX_INIT_FN_(vm_create_request)
+BLX_INIT_FN_(vm_name_request)
+BLX_INIT_FN_(vm_list_request)
+BLX_INIT_FN_(vm_list)
+BLX_INIT_FN_(vm_logs_request)
+BLX_INIT_FN_(log_chunk)
+BLX_INIT_FN_(watch_request)
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,6 +1,7 @@
 /* The objects of a cluster. Made by schemagen; change the table and run `make schema` (lib/schema/types.def).
  *
- * Every struct begins with struct_size: start from its BLX_X_INIT, or from zeroes with struct_size set to its size.
+ * Every struct begins with struct_size: start from its BLX_X_INIT or blx_X_init(), or from zeroes with struct_size set
+ * to its size.
  * What lies beyond struct_size counts as zero, so a program built with an older header goes on working; a larger
  * struct whose tail is not zero is refused with BLX_E_UNSUPPORTED. `unknown` belongs to the library: fields that a
  * newer version sent; leave it NULL. Text is UTF-8, terminated, NULL meaning empty. A NULL pointer to a struct means
@@ -12,6 +13,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,6 +24,13 @@ extern "C" {
 #else
 #define BLX_INIT_(type) {.struct_size = sizeof(type)}
 #endif
+
+/* In the header, since it must fill the struct that the program was built with. */
+#define BLX_INIT_FN_(name) \
+  static inline void blx_##name##_init(struct blx_##name *object) { \
+    memset(object, 0, sizeof *object); \
+    object->struct_size = sizeof *object; \
+  }
 
 /* A run of bytes; data may be NULL when len is 0. */
 struct blx_bytes {
@@ -279,6 +288,16 @@ struct blx_event {
 #define BLX_VM_INIT BLX_INIT_(struct blx_vm)
 #define BLX_NODE_INFO_INIT BLX_INIT_(struct blx_node_info)
 #define BLX_EVENT_INIT BLX_INIT_(struct blx_event)
+
+/* blx_X_init(&x): the same for a struct that is there already, its padding too. */
+BLX_INIT_FN_(reason)
+BLX_INIT_FN_(label)
+BLX_INIT_FN_(resources)
+BLX_INIT_FN_(vm_spec)
+BLX_INIT_FN_(instance)
+BLX_INIT_FN_(vm)
+BLX_INIT_FN_(node_info)
+BLX_INIT_FN_(event)
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
 /* The description tables. Each is a static inside its message's function, where `cur` names the struct, so that a row
  * need not repeat it for offsetof. */
 #include "schema/desc.h"
+#include "schema/layout.h"
 #include "schema/rpc_table.h"
 
 #include <string.h>

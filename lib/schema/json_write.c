@@ -52,7 +52,7 @@ static blx__rc write_value(struct writer *w, const struct blx__msg_desc *desc, c
     const char *s = blx__load_ptr(at);
     if (s && !blx__schema_text_ok(s, strlen(s)))
       return blx__fail(w->err, BLX_E_INVALID, origin_name, "%s.%s: is not UTF-8", desc->name, f->name);
-    blx__jsonw_str(&w->json, s ? s : "");
+    blx__schema_json_text(&w->json, s ? s : "");
     break;
   }
   case BLX__KIND_BYTES: {

@@ -98,7 +98,11 @@ static bool add_escaped(struct blx__buf *out, uint8_t c) {
   case '\n': return blx__buf_add_str(out, "\\n");
   case '\r': return blx__buf_add_str(out, "\\r");
   case '\t': return blx__buf_add_str(out, "\\t");
-  default: return blx__buf_addf(out, "\\u%04x", c);
+  default: {
+    static const char hex[] = "0123456789abcdef";
+    const char six[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+    return blx__buf_add(out, six, sizeof six);
+  }
   }
 }
 
@@ -192,14 +196,31 @@ void blx__jsonw_str(struct blx__jsonw *w, const char *s) {
   if (!w->failed) keep(w, blx__json_str(w->out, s).code == 0);
 }
 
-void blx__jsonw_i64(struct blx__jsonw *w, int64_t v) {
+void blx__schema_json_text(struct blx__jsonw *w, const char *s) {
   lead(w);
-  if (!w->failed) keep(w, blx__buf_addf(w->out, "%lld", (long long)v));
+  if (!w->failed) keep(w, add_quoted(w->out, s));
+}
+
+/* By hand: half of a message's values are numbers, and printf takes most of the time of writing one. */
+static void number(struct blx__jsonw *w, bool negative, uint64_t v) {
+  char text[21]; /* a sign, and 20 digits */
+  size_t at = sizeof text;
+  lead(w);
+  if (w->failed) return;
+  do {
+    text[--at] = (char)('0' + v % 10);
+    v /= 10;
+  } while (v);
+  if (negative) text[--at] = '-';
+  keep(w, blx__buf_add(w->out, text + at, sizeof text - at));
+}
+
+void blx__jsonw_i64(struct blx__jsonw *w, int64_t v) {
+  number(w, v < 0, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
 }
 
 void blx__jsonw_u64(struct blx__jsonw *w, uint64_t v) {
-  lead(w);
-  if (!w->failed) keep(w, blx__buf_addf(w->out, "%llu", (unsigned long long)v));
+  number(w, false, v);
 }
 
 static void word(struct blx__jsonw *w, const char *text) {

@@ -52,6 +52,10 @@ bool blx__schema_text_ok(const void *bytes, size_t n);
 /* A count of bytes without the bytes. */
 blx__rc blx__schema_no_bytes(const struct blx__field *f, size_t n, const char *origin, blx_error *err);
 
+/* blx__jsonw_str of a text that is known to be UTF-8. */
+struct blx__jsonw;
+void blx__schema_json_text(struct blx__jsonw *w, const char *s);
+
 /* How deep a walker is: counts up to BLX__MSG_DEPTH_MAX. */
 blx__rc blx__schema_too_deep(const struct blx__msg_desc *desc, const char *origin, blx_error *err);
 

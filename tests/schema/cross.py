@@ -269,7 +269,7 @@ class Cross:
             self.equal(bytes_of(json_format.Parse(text, kind())), data, "C's JSON read by protobuf", message)
 
     def run(self, messages):
-        rounds = max(1, messages // len(self.names))
+        rounds = max(1, -(-messages // len(self.names)))
         for _ in range(rounds):
             for proto in self.names:
                 self.from_protobuf(proto)

@@ -1,15 +1,14 @@
 /* The codec as a filter, for cross.py.
  *   filter gen SEED N   random messages of all types: frames of name, bytes, JSON
  *   filter pass         reads frames of operation ("p": bytes to bytes, "j": bytes to JSON, "J": JSON to bytes), name
- * and data; answers each with "K" and the result or "E" and the sentence filter bench        nanoseconds of encode,
- * decode and JSON of a spec with two labels A frame's parts are a little-endian u32 length and so many bytes. */
+ *                       and data; answers each with "K" and the result or "E" and the sentence
+ * A frame's parts are a little-endian u32 length and so many bytes. */
 #include "../unit/schema/support_random.h"
 #include "schema/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { ARENA_BYTES = 64 << 20, BUF_BYTES = 16 << 20 };
 
@@ -81,75 +80,19 @@ static int pass(struct work *w) {
   return 0;
 }
 
-static double now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-/* One of the four measured actions on a spec of 12 fields with two labels. */
-static blx__rc bench_one(struct work *w, int action, const void *msg, struct blx__slice bytes, struct blx__slice json) {
-  const struct blx__msg_desc *desc = blx__desc_vm_spec();
-  void *out = NULL;
-  blx__rc rc = BLX__OK;
-  blx__arena_reset(&w->arena);
-  blx__buf_clear(&w->in);
-  if (action == 0) rc = blx__msg_encode(desc, msg, &w->in, NULL);
-  if (action == 1) rc = blx__msg_decode(desc, &w->arena, bytes, &out, NULL);
-  if (action == 2) rc = blx__json_write(desc, msg, 0, &w->in, NULL);
-  if (action == 3) rc = blx__json_read(desc, &w->arena, json, &out, NULL);
-  if (action == 4) rc = blx__msg_own(desc, msg, &out, NULL);
-  if (action == 4) blx__msg_free_owned(out);
-  return rc;
-}
-
-static int bench(struct work *w) {
-  static const char *const names[] = {"encode", "decode", "JSON out", "JSON in", "own+free"};
-  struct blx_label a = BLX_LABEL_INIT, b = BLX_LABEL_INIT, *labels[] = {&a, &b};
-  struct blx_vm_spec s = BLX_VM_SPEC_INIT;
-  a.key = "tier";
-  a.value = "front";
-  b.key = "team";
-  b.value = "web";
-  s.name = "nginx";
-  s.flake = "git+file:///etc/blixard/flake?dir=vms#nginx";
-  s.config_name = "nginx.nix";
-  s.vcpus = 4;
-  s.memory_mib = 512;
-  s.has_replicas = s.replicas = 3;
-  s.restart_policy = 1;
-  s.strategy = 1;
-  s.stop_timeout_ms = 30000;
-  s.hypervisor = 2;
-  s.labels = labels;
-  s.n_labels = 2;
-  if (blx__msg_encode(blx__desc_vm_spec(), &s, &w->out, NULL).code != 0) return 1;
-  if (blx__json_write(blx__desc_vm_spec(), &s, 0, &w->json, NULL).code != 0) return 1;
-  struct blx__slice bytes = {w->out.data, w->out.len}, json = {w->json.data, w->json.len};
-  for (int action = 0; action < (int)BLX__COUNT(names); action++) {
-    enum { ROUNDS = 200000 };
-    double from = now_ns();
-    for (int i = 0; i < ROUNDS; i++)
-      if (bench_one(w, action, &s, bytes, json).code != 0) return 1;
-    printf("%-9s %6.0f ns (%zu bytes, %zu as JSON)\n", names[action], (now_ns() - from) / ROUNDS, bytes.len, json.len);
-  }
-  return 0;
-}
-
 int main(int argc, char **argv) {
   struct work w = {.arena = {.limit_bytes = ARENA_BYTES}};
   struct blx__buf *const bufs[] = {&w.in, &w.name, &w.out, &w.json};
   for (size_t i = 0; i < BLX__COUNT(bufs); i++) blx__buf_init(bufs[i], BUF_BYTES);
   int rc = 2;
   if (argc == 2 && strcmp(argv[1], "pass") == 0) rc = pass(&w);
-  if (argc == 2 && strcmp(argv[1], "bench") == 0) rc = bench(&w);
   uint64_t rounds;
   if (argc == 4 && strcmp(argv[1], "gen") == 0 && blx__parse_u64(argv[2], 0, UINT64_MAX, &w.random.state) &&
       blx__parse_u64(argv[3], 1, 1000000, &rounds)) {
     for (uint64_t i = 0; i < rounds; i++) blx__desc_each(gen_one, &w);
     rc = 0;
   }
-  if (rc == 2) fprintf(stderr, "usage: filter gen SEED N | pass | bench\n");
+  if (rc == 2) fprintf(stderr, "usage: filter gen SEED N | pass\n");
   for (size_t i = 0; i < BLX__COUNT(bufs); i++) blx__buf_free(bufs[i]);
   blx__arena_free(&w.arena);
   return rc;

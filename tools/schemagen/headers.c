@@ -47,7 +47,10 @@ static void put_field(struct blx__buf *out, const struct row *f) {
 static void put_struct(struct blx__buf *out, const struct row *m) {
   put(out, "/* %s: %s. */\nstruct blx_%s {\n  size_t struct_size;\n  const void *unknown;\n", m->proto, m->doc,
       m->name);
-  for (const struct row *f = m + 1; f->tag == T_FIELD; f++) put_field(out, f);
+  for (const struct row *f = m + 1; f->tag == T_FIELD; f++) {
+    if (layout_pad_before(m, f)) put(out, "  uint32_t before_%s_; /* unused; zero */\n", f->name);
+    put_field(out, f);
+  }
   put(out, "};\n\n");
 }
 
@@ -69,14 +72,18 @@ static void put_body(struct blx__buf *out, enum source from) {
     if (rows[i].tag != T_MSG || rows[i].source != from) continue;
     put(out, "#define BLX_%s_INIT BLX_INIT_(struct blx_%s)\n", upper(rows[i].name, up, sizeof up), rows[i].name);
   }
+  if (from == FROM_INTERNAL) return;
+  put(out, "\n/* blx_X_init(&x): the same for a struct that is there already, its padding too. */\n");
+  for (size_t i = 0; i < row_count; i++)
+    if (rows[i].tag == T_MSG && rows[i].source == from) put(out, "BLX_INIT_FN_(%s)\n", rows[i].name);
 }
 
 static const char made_by[] = "Made by schemagen; change the table and run `make schema`";
 
 static const char types_head[] =
     " *\n"
-    " * Every struct begins with struct_size: start from its BLX_X_INIT, or from zeroes with struct_size set to its "
-    "size.\n"
+    " * Every struct begins with struct_size: start from its BLX_X_INIT or blx_X_init(), or from zeroes with "
+    "struct_size set\n * to its size.\n"
     " * What lies beyond struct_size counts as zero, so a program built with an older header goes on working; a "
     "larger\n"
     " * struct whose tail is not zero is refused with BLX_E_UNSUPPORTED. `unknown` belongs to the library: fields that "
@@ -88,9 +95,15 @@ static const char types_head[] =
     "0.1. */\n";
 
 static const char types_prelude[] =
-    "#include <stddef.h>\n#include <stdint.h>\n\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+    "#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
     "#ifdef __cplusplus\n#define BLX_INIT_(type) {sizeof(type)}\n#else\n"
     "#define BLX_INIT_(type) {.struct_size = sizeof(type)}\n#endif\n\n"
+    "/* In the header, since it must fill the struct that the program was built with. */\n"
+    "#define BLX_INIT_FN_(name) \\\n"
+    "  static inline void blx_##name##_init(struct blx_##name *object) { \\\n"
+    "    memset(object, 0, sizeof *object); \\\n"
+    "    object->struct_size = sizeof *object; \\\n"
+    "  }\n\n"
     "/* A run of bytes; data may be NULL when len is 0. */\n"
     "struct blx_bytes {\n  const uint8_t *data;\n  size_t len;\n};\n\n";
 

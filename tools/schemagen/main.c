@@ -15,7 +15,8 @@ static const struct output {
     {"include/blixard/types.h", out_types_h},    {"include/blixard/calls.h", out_calls_h},
     {"lib/schema/internal.h", out_internal_h},   {"lib/schema/rpc_ids.h", out_rpc_ids_h},
     {"lib/schema/blixard.proto", out_proto},     {"lib/schema/blixard_member.proto", out_member_proto},
-    {"docs/reference/schema.md", out_reference}, {"lib/schema/schema.lock", out_lock},
+    {"docs/reference/schema.md", out_reference}, {"lib/schema/layout.h", out_layout_h},
+    {"lib/schema/schema.lock", out_lock},
 };
 static const char lock_path[] = "lib/schema/schema.lock";
 
@@ -88,6 +89,19 @@ static bool one_output(const struct output *o, const char *dir, enum mode mode) 
   return ok;
 }
 
+/* What was released decides where new rows of a struct begin. */
+static bool lock_load(const char *dir) {
+  char path[PATH_MAX_BYTES];
+  struct blx__buf text;
+  blx__buf_init(&text, OUTPUT_MAX_BYTES);
+  bool ok = blx__str_format(path, sizeof path, "%s/%s", dir, lock_path) && read_file(path, &text);
+  const char *lock = ok ? blx__buf_cstr(&text) : NULL;
+  ok = lock && layout_load(lock) && layout_check();
+  if (!lock) fprintf(stderr, "schemagen: cannot read %s\n", path);
+  blx__buf_free(&text);
+  return ok;
+}
+
 int main(int argc, char **argv) {
   enum mode mode = WRITE_ALL;
   if (argc == 3 && strcmp(argv[1], "--check") == 0) mode = CHECK_ALL;
@@ -96,7 +110,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: schemagen [--check | --unlock] DIR\n");
     return 2;
   }
-  if (!rows_check()) return 1;
+  if (!rows_check() || (mode != UNLOCK_ALL && !lock_load(argv[argc - 1]))) return 1;
   bool ok = true;
   for (size_t i = 0; i < BLX__COUNT(outputs); i++) ok = one_output(&outputs[i], argv[argc - 1], mode) && ok;
   return ok ? EXIT_SUCCESS : EXIT_FAILURE;

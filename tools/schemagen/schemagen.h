@@ -37,7 +37,22 @@ void put(struct blx__buf *out, const char *fmt, ...) BLX__PRINTF(2, 3);
 /* "vm_spec" to "VM_SPEC"; returns @out. */
 const char *upper(const char *name, char *out, size_t out_size);
 
+/* ---- layout.c */
+
+/* Take the sizes recorded in the text of the lock. False, and a line on stderr, if one cannot be read. */
+bool layout_load(const char *lock);
+
+/* False, and lines on stderr, when a row was put between rows that programs are built with. */
+bool layout_check(void);
+
+/* Whether an unused 32-bit member is needed in front of row @f of the public message @msg. */
+bool layout_pad_before(const struct row *msg, const struct row *f);
+
+/* The lock's lines on the sizes of a message: those it has, and the present one. */
+void out_layout_lock(struct blx__buf *out, const struct row *msg);
+
 /* One writer for each output. */
+void out_layout_h(struct blx__buf *out);
 void out_types_h(struct blx__buf *out);
 void out_calls_h(struct blx__buf *out);
 void out_internal_h(struct blx__buf *out);

@@ -121,6 +121,7 @@ void out_lock(struct blx__buf *out) {
     if (r->tag == T_ENUM || r->tag == T_MSG || r->tag == T_SERVICE) owner = r;
     if (r->tag == T_EV) put(out, "value %s %ld %s %s\n", owner->name, r->id, r->name, r->proto);
     if (r->tag == T_MSG) put(out, "message %s %s\n", r->name, r->proto);
+    if (r->tag == T_MSG) out_layout_lock(out, r);
     if (r->tag == T_FIELD)
       put(out, "field %s %ld %s %s %s %s min=%s max=%s cap=%s default=%s\n", owner->name, r->id, r->card, r->kind,
           r->sub, r->name, r->min, r->max, r->cap, r->def);

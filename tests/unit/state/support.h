@@ -49,7 +49,10 @@ int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t 
 const struct blx_instance *t_instance(const struct t *t, const char *name);
 const struct blx_vm *t_vm(const struct t *t, const char *name);
 
-/* Recompute every index from the records and compare; capacity; phases. Fails the test that calls it. */
+/* Recompute every index from the records and compare. Fails the test that calls it. */
+void t_check_rebuilt(const struct t *t);
+
+/* And no node has more than its capacity, which holds while no node comes back smaller. */
 void t_check_indexes(const struct t *t);
 
 #define T_SHALL(expected, call)                                                                             \

@@ -1,0 +1,26 @@
+/* Sizes of the public structs, old and new, as programs are built with them. Made by schemagen from the
+ * tables and schema.lock; run `make schema`. Included by desc.c. No guard is needed: it only asserts. */
+/* clang-format off */
+#if UINTPTR_MAX == UINT64_MAX
+_Static_assert(sizeof(struct blx_reason) == 40, "reason");
+_Static_assert(sizeof(struct blx_label) == 32, "label");
+_Static_assert(sizeof(struct blx_resources) == 32, "resources");
+_Static_assert(sizeof(struct blx_vm_spec) == 120, "vm_spec");
+_Static_assert(sizeof(struct blx_instance) == 160, "instance");
+_Static_assert(sizeof(struct blx_vm) == 104, "vm");
+_Static_assert(sizeof(struct blx_node_info) == 160, "node_info");
+_Static_assert(sizeof(struct blx_event) == 104, "event");
+_Static_assert(sizeof(struct blx_cluster_init_request) == 24, "cluster_init_request");
+_Static_assert(sizeof(struct blx_cluster_join_request) == 32, "cluster_join_request");
+_Static_assert(sizeof(struct blx_cluster_status_request) == 24, "cluster_status_request");
+_Static_assert(sizeof(struct blx_cluster_status) == 112, "cluster_status");
+_Static_assert(sizeof(struct blx_node_list_request) == 24, "node_list_request");
+_Static_assert(sizeof(struct blx_node_list) == 40, "node_list");
+_Static_assert(sizeof(struct blx_vm_create_request) == 64, "vm_create_request");
+_Static_assert(sizeof(struct blx_vm_name_request) == 56, "vm_name_request");
+_Static_assert(sizeof(struct blx_vm_list_request) == 32, "vm_list_request");
+_Static_assert(sizeof(struct blx_vm_list) == 40, "vm_list");
+_Static_assert(sizeof(struct blx_vm_logs_request) == 56, "vm_logs_request");
+_Static_assert(sizeof(struct blx_log_chunk) == 48, "log_chunk");
+_Static_assert(sizeof(struct blx_watch_request) == 48, "watch_request");
+#endif

@@ -1,0 +1,57 @@
+/* What a shim hears from its guest. In two pieces it reads as in one, and each message is written so that it reads the
+ * same. */
+#include "fuzz.h"
+#include "vm/proto_guest.h"
+
+struct seen {
+  size_t n;
+  uint64_t sum;
+};
+
+static void note(struct seen *s, const struct blx__guest_msg *m) {
+  uint8_t frame[BLX__GUEST_FRAME_MAX];
+  struct blx__guest_reader r = {.len = 0};
+  struct blx__guest_msg again;
+  size_t taken, n = blx__guest_write(m, frame);
+  FUZZ_SHALL(n <= sizeof frame && strlen(m->text) < sizeof m->text);
+  FUZZ_SHALL(blx__guest_read(&r, frame, n, &taken, &again) && taken == n);
+  FUZZ_SHALL(again.type == m->type && again.value == m->value && strcmp(again.text, m->text) == 0);
+  s->n++;
+  s->sum = blx__mix64(s->sum ^ m->value ^ (uint64_t)m->type << 56 ^ strlen(m->text));
+}
+
+static void feed(struct blx__guest_reader *r, const uint8_t *data, size_t n, struct seen *s) {
+  while (n > 0) {
+    struct blx__guest_msg m;
+    size_t taken = 0;
+    bool got = blx__guest_read(r, data, n, &taken, &m);
+    FUZZ_SHALL(taken <= n && (got || taken == n));
+    if (got) note(s, &m);
+    data += taken;
+    n -= taken;
+  }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  struct blx__guest_reader one = {.len = 0}, two = {.len = 0};
+  struct seen whole = {0}, cut = {0};
+  size_t at = size ? data[0] % size : 0;
+  feed(&one, data, size, &whole);
+  feed(&two, data, at, &cut);
+  feed(&two, data + at, size - at, &cut);
+  FUZZ_SHALL(whole.n == cut.n && whole.sum == cut.sum && one.skipped_bytes == two.skipped_bytes);
+  return 0;
+}
+
+void fuzz_seeds(void) {
+  uint8_t all[4 * BLX__GUEST_FRAME_MAX];
+  size_t n = 0;
+  for (int type = BLX__GUEST_HELLO; type <= BLX__GUEST_STOPPING; type++) {
+    struct blx__guest_msg m = {.type = (enum blx__guest_type)type, .value = 1, .text = "web-1"};
+    size_t k = blx__guest_write(&m, all + n);
+    fuzz_seed(all + n, k);
+    n += k;
+    FUZZ_SHALL(n + BLX__GUEST_FRAME_MAX <= sizeof all);
+  }
+  fuzz_seed(all, n);
+}

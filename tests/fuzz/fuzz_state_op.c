@@ -1,0 +1,131 @@
+/* Operations of the log, each with two bytes of length in front, applied to a small cluster. Whatever is applied or
+ * refused, the state can be written and read back; after one that cannot be read it is fatal and untouched. */
+#include "fuzz.h"
+#include "support_state.h"
+
+enum { OPS_MAX = 64 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  struct t t;
+  fuzz_state_open(&t);
+  struct blx__buf result;
+  blx__buf_init(&result, 1 << 20);
+  for (unsigned i = 0; i < OPS_MAX && size >= 2 && !blx__state_fatal(t.st); i++) {
+    size_t n = (size_t)data[0] | (size_t)data[1] << 8;
+    if (n > size - 2) n = size - 2;
+    t.time_ms += 1000;
+    blx__buf_clear(&result);
+    blx__state_begin(t.st, ++t.index, t.time_ms);
+    blx__state_apply(t.st, (struct blx__slice){data + 2, n}, &result);
+    blx__state_end(t.st);
+    FUZZ_SHALL(blx__state_fatal(t.st) || result.len > 0);
+    data += 2 + n;
+    size -= 2 + n;
+  }
+  if (!blx__state_fatal(t.st)) fuzz_state_check(&t);
+  blx__buf_free(&result);
+  t_close(&t);
+  return 0;
+}
+
+static struct blx__buf all;
+
+static void add(const struct blx_op *op) {
+  struct blx__buf one;
+  blx__buf_init(&one, 65536);
+  FUZZ_SHALL(blx__buf_add(&one, "\0\0", 2));
+  FUZZ_SHALL(blx__msg_encode(blx__desc_op(), op, &one, NULL).code == 0);
+  one.data[0] = (uint8_t)(one.len - 2);
+  one.data[1] = (uint8_t)((one.len - 2) >> 8);
+  fuzz_seed(one.data, one.len);
+  FUZZ_SHALL(blx__buf_add(&all, one.data, one.len));
+  blx__buf_free(&one);
+}
+
+static void add_vm_ops(void) {
+  struct blx_vm_spec spec = t_spec("db", 1);
+  struct blx_op_vm_create create = BLX_OP_VM_CREATE_INIT;
+  struct blx_op_vm_desire desire = BLX_OP_VM_DESIRE_INIT;
+  struct blx_op_vm_delete gone = BLX_OP_VM_DELETE_INIT;
+  create.spec = &spec;
+  desire.name = gone.name = "web";
+  desire.desired = BLX_DESIRED_STOPPED;
+  struct blx_op a = BLX_OP_INIT, b = BLX_OP_INIT, c = BLX_OP_INIT;
+  a.request_id = "key-1";
+  a.vm_create = &create;
+  b.vm_desire = &desire;
+  c.vm_delete = &gone;
+  add(&a);
+  add(&b);
+  add(&c);
+}
+
+static void add_run_ops(const struct t *t) {
+  const struct blx_instance *one = t_instance(t, "web-1"), *two = t_instance(t, "web-2");
+  struct blx_reason reason = BLX_REASON_INIT;
+  reason.code = BLX_REASON_CODE_NO_ROOM;
+  reason.text = "no";
+  struct blx_op_assign assign = BLX_OP_ASSIGN_INIT;
+  assign.instance_uid = two->uid;
+  assign.node_uid = 2;
+  struct blx_op_explain explain = BLX_OP_EXPLAIN_INIT;
+  explain.instance_uid = two->uid;
+  explain.reason = &reason;
+  struct blx_instance_report seen = BLX_INSTANCE_REPORT_INIT, *list[] = {&seen};
+  seen.instance_uid = one->uid;
+  seen.epoch = one->epoch;
+  seen.seq = one->report_seq + 1;
+  seen.phase = BLX_PHASE_FAILED;
+  seen.reason = &reason;
+  struct blx_op_report report = BLX_OP_REPORT_INIT;
+  report.node_uid = one->node_uid;
+  report.reports = list;
+  report.n_reports = 1;
+  struct blx_op a = BLX_OP_INIT, b = BLX_OP_INIT, c = BLX_OP_INIT;
+  a.explain = &explain;
+  b.assign = &assign;
+  c.report = &report;
+  add(&a);
+  add(&b);
+  add(&c);
+}
+
+static void add_node_ops(void) {
+  struct blx_node_info node = BLX_NODE_INFO_INIT;
+  struct blx_op_node_join join = BLX_OP_NODE_JOIN_INIT;
+  struct blx_op_node_register reg = BLX_OP_NODE_REGISTER_INIT;
+  struct blx_op_node_voter voter = BLX_OP_NODE_VOTER_INIT;
+  struct blx_op_node_cordon cordon = BLX_OP_NODE_CORDON_INIT;
+  node.name = "node3";
+  join.node = &node;
+  struct blx_node_info known = node;
+  known.uid = 1;
+  known.name = "node1";
+  known.incarnation = 9;
+  reg.node = &known;
+  voter.uid = 2;
+  voter.voter = 1;
+  cordon.name = "node2";
+  cordon.cordoned = 1;
+  struct blx_op a = BLX_OP_INIT, b = BLX_OP_INIT, c = BLX_OP_INIT, d = BLX_OP_INIT;
+  a.node_join = &join;
+  b.node_register = &reg;
+  c.node_voter = &voter;
+  d.node_cordon = &cordon;
+  add(&a);
+  add(&b);
+  add(&c);
+  add(&d);
+}
+
+void fuzz_seeds(void) {
+  struct t t;
+  blx__buf_init(&all, 65536);
+  fuzz_state_open(&t);
+  add_node_ops();
+  add_run_ops(&t);
+  add_vm_ops();
+  fuzz_seed(all.data, all.len);
+  blx__buf_free(&all);
+  t_close(&t);
+}
