@@ -161,11 +161,28 @@ fuzz: ## fuzz each decoder for FUZZ_SECONDS (20); what is found is kept below bu
 	@$(FUZZ_MAKE) -j$$(nproc)
 	@/usr/bin/python3 tests/fuzz/run.py --build build/fuzz --seconds $(FUZZ_SECONDS)
 
+# ---- coverage by line, and data races; build trees of their own
+COVERED := schema consensus
+COVERAGE_MAKE = $(MAKE) --no-print-directory B=build/coverage OPT="-O1 -g" CFLAGS=--coverage LDFLAGS=--coverage
+.PHONY: coverage tsan
+coverage: ## line coverage of lib/schema and lib/consensus by their unit tests; fails below 90 %
+	@$(COVERAGE_MAKE) -j$$(nproc) $(foreach f,$(COVERED),$(patsubst %.c,build/coverage/%,$(wildcard tests/unit/$(f)/test_*.c)))
+	@find build/coverage -name '*.gcda' -delete
+	@$(COVERAGE_MAKE) $(COVERED:%=unit-%) > build/coverage/log || { tail -40 build/coverage/log; exit 1; }
+	@/usr/bin/python3 tests/coverage.py build/coverage $(COVERED)
+
+TSAN_BINS := $(foreach f,io rpc client api consensus,$(patsubst %.c,build/tsan/%,$(wildcard tests/unit/$(f)/test_*.c)))
+tsan: ## unit tests of io, rpc, client, api and consensus under ThreadSanitizer
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/tsan SAN=thread OPT="-O1 -g" $(TSAN_BINS)
+	@TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/tests/tsan.supp $(RUN_TESTS) --unit $(TSAN_BINS)
+
 # ---- all checks. The last line of each is `N passed, N failed, N skipped`
 RUN_TESTS := /usr/bin/python3 tests/run.py
 SIM_CHECK = "simulation:$(SIM_SEEDS)=$(B)/tests/sim/sim --seeds $(SIM_SEEDS) --from 1"
 SCHEMA_CHECK = "stock protobuf:1=/usr/bin/python3 tests/schema/cross.py --bin $(B)/tests/schema/filter"
 LINT_CHECK = "lint:1=$(MAKE) --no-print-directory B=$(B) lint"
+FUZZ_CHECK = "fuzzing:$(words $(FUZZ_BINS))=$(MAKE) --no-print-directory FUZZ_SECONDS=10 fuzz"
+COVERAGE_CHECK = "coverage:$(words $(COVERED))=$(MAKE) --no-print-directory coverage"
 CLANG_CHECK = "clang:1=$(MAKE) --no-print-directory CC=clang B=build/clang -j2 all unit-bins"
 
 .PHONY: unit-bins
@@ -176,7 +193,7 @@ check: ## install what is needed, build, run every test
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit-bins $(B)/tests/sim/sim $(B)/tests/schema/filter
 	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan SAN=address,undefined OPT="-O1 -g" unit-bins build/asan/tests/sim/sim
 	@BLX_BUILD=$(B) $(RUN_TESTS) --unit $(UNIT_BINS) $(UNIT_BINS:$(B)/%=build/asan/%) \
-	  --cmd $(SIM_CHECK) $(SCHEMA_CHECK) $(LINT_CHECK) $(CLANG_CHECK) \
+	  --cmd $(SIM_CHECK) $(SCHEMA_CHECK) $(LINT_CHECK) $(CLANG_CHECK) $(FUZZ_CHECK) $(COVERAGE_CHECK) \
 	    "simulation under ASan and UBSan:20=build/asan/tests/sim/sim --seeds 20 --from 1" \
 	  --pytest tests/lint tests/schema tests/integration
 
@@ -226,6 +243,7 @@ $(B)/tests/bench/schema: $(B)/obj/tests/bench/schema.o $(call objs_with_deps,sch
 
 bench: all $(B)/tests/bench/create $(B)/tests/bench/schema ## print creates a second, time to serve, idle memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
+	@$(B)/tests/bench/schema
 
 # Everything goes below $(DESTDIR)$(PREFIX); the .pc file is made for this PREFIX, whatever the tree was built for.
 install: all ## install into $(DESTDIR)$(PREFIX)

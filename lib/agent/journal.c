@@ -148,7 +148,7 @@ void journal_write(struct instance *i) {
 static blx__rc decode(const char *path, struct blx_journal_entry **out, blx_error *err) {
   struct blx__buf bytes;
   blx__buf_init(&bytes, JOURNAL_FILE_MAX);
-  uint8_t digest[BLX__SHA256_BYTES];
+  uint8_t digest[BLX__SHA256_BYTES] = {0};
   blx__rc rc = blx__file_read(path, JOURNAL_FILE_MAX, &bytes, err);
   struct blx__slice rest = {0};
   if (rc.code == 0 && bytes.len >= HEAD_BYTES) {

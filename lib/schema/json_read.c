@@ -156,7 +156,7 @@ static blx__rc read_bytes(struct reader *r, const struct blx__field *f, json_t *
   if (len > f->max) return too_long(r, f, len, path);
   uint8_t *data = len ? blx__arena_alloc(r->arena, len) : NULL;
   if (len && !data) return blx__schema_full(r->arena, len, origin_name, r->err);
-  uint8_t none[1];
+  uint8_t none[1] = {0};
   if (!base64_decode(s, n, data ? data : none)) return wrong(r, path, json, "base64 text");
   struct blx_bytes b = {data, len};
   memcpy(slot, &b, sizeof b);

@@ -48,8 +48,8 @@ struct limits {
 
 static void limits_of(const struct blx__vm_limits *want, struct limits *l) {
   uint64_t quota_us = want->vcpus * 100000 + 50000; /* half a processor for the monitor's own threads */
-  (void)blx__str_format(l->memory, sizeof l->memory, "%llu",
-                        (unsigned long long)((want->memory_mib + BLX__VM_MEMORY_EXTRA_MIB) << 20));
+  uint64_t memory_bytes = (want->memory_mib + BLX__VM_MEMORY_EXTRA_MIB) << 20;
+  (void)blx__str_format(l->memory, sizeof l->memory, "%llu", (unsigned long long)memory_bytes);
   (void)blx__str_format(l->cpu_quota, sizeof l->cpu_quota, "%llu", (unsigned long long)quota_us);
   (void)blx__str_format(l->cpu_max, sizeof l->cpu_max, "%llu 100000", (unsigned long long)quota_us);
   (void)blx__str_format(l->pids, sizeof l->pids, "%d", BLX__VM_PIDS_MAX);

@@ -1,5 +1,5 @@
-/* Figures of lib/schema: nanoseconds of CPU of each walker on a spec with two labels; and a list of 10,000 VMs with 32 fields
- * each as JSON: milliseconds, and memory above the text that comes out. */
+/* Figures of lib/schema: nanoseconds of CPU of each walker on a spec with two labels; and a list of 10,000 VMs with 32
+ * fields each as JSON: milliseconds of CPU, and memory above the text that comes out. */
 #include "schema/json.h"
 
 #include <stdio.h>

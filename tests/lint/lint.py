@@ -16,6 +16,9 @@ FILE_LINES_MAX = 600
 PUBLIC_HEADER_LINES_MAX = 400
 FOLDER_SOURCES_MAX = 12
 COLUMNS_MAX = 120
+CPPCHECK_LIST = "tests/lint/cppcheck.txt"
+# What the Makefile gives to the compiler, as far as reading the sources needs it.
+INCLUDE_FLAGS = ["-D_GNU_SOURCE", "-Ilib", "-Iinclude", "-Itools/cli", '-DBLX__PREFIX="/usr"', '-DBLX__VERSION="0"']
 
 # Folder of lib/ -> the folders it may include besides its own. "placement/feasible.h" is one header of a folder.
 MAY = {
@@ -333,6 +336,52 @@ def check_format(lint):
             lint.add(".clang-format", 1, f"clang-format failed: {err.strip().splitlines()[-1:] or run.returncode}")
 
 
+def add_told(lint, tool, runs, pattern):
+    """The findings that the runs of a tool printed; that it printed none and failed is one too."""
+    told = set()
+    for run in runs:
+        out, _ = run.communicate()
+        found = {(os.path.relpath(m.group(1), lint.root), int(m.group(2)), m.group(3)) for m in pattern.finditer(out)}
+        if run.returncode != 0 and not found:
+            lint.add(tool, 1, f"failed with status {run.returncode}: {' '.join(out.split())[-200:]}")
+        told |= found
+    for path, line, sentence in told:
+        lint.add(path, line, f"{tool}: {sentence}")
+
+
+def compiled(lint):
+    return [p for p in lint.sources((".c",)) if re.match(r"(lib|daemon|tools|examples)/", p)]
+
+
+def check_clang_tidy(lint):
+    """The checks of .clang-tidy; those that follow values through the program cost minutes and are left out there."""
+    paths = compiled(lint)
+    if not paths or ".clang-tidy" not in lint.texts:
+        return
+    if not shutil.which("clang-tidy"):
+        lint.add(".clang-tidy", 1, "clang-tidy is not installed, so it did not look at the sources")
+        return
+    halves = [half for half in (paths[0::2], paths[1::2]) if half]
+    runs = [subprocess.Popen(["clang-tidy", "--quiet", *half, "--", "-std=gnu11", *INCLUDE_FLAGS], cwd=lint.root,
+                             text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for half in halves]
+    add_told(lint, "clang-tidy", runs, re.compile(r"^([^:\n]+):(\d+):\d+: (?:warning|error): (.+)$", re.M))
+
+
+def check_cppcheck(lint):
+    """What tests/lint/cppcheck.txt does not explain away."""
+    paths = compiled(lint)
+    if not paths or CPPCHECK_LIST not in lint.texts:
+        return
+    if not shutil.which("cppcheck"):
+        lint.add(CPPCHECK_LIST, 1, "cppcheck is not installed, so it did not look at the sources")
+        return
+    run = subprocess.Popen(["cppcheck", "-j2", "--quiet", "--std=c11", "--enable=warning,performance,portability",
+                            f"--suppressions-list={CPPCHECK_LIST}", "--error-exitcode=1", "--inline-suppr",
+                            "--template={file}:{line}: {message} ({id})", *INCLUDE_FLAGS, *paths],
+                           cwd=lint.root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    add_told(lint, "cppcheck", [run], re.compile(r"^([^:\n]+):(\d+): (.+)$", re.M))
+
+
 def check_generated(lint, schemagen):
     if not schemagen or not os.path.exists(schemagen):
         return
@@ -354,7 +403,8 @@ def main():
         print(f"lint: {root} is no directory", file=sys.stderr)
         return 2
     lint = Lint(root)
-    for check in (check_text, check_sizes, check_bans, check_includes, check_makefile_table, check_format):
+    for check in (check_text, check_sizes, check_bans, check_includes, check_makefile_table, check_format,
+                  check_clang_tidy, check_cppcheck):
         check(lint)
     schemagen = opts.schemagen or os.path.join(root, "build/release/bin/schemagen")
     check_generated(lint, os.path.abspath(schemagen))

@@ -101,3 +101,18 @@ def test_stale_generated_files_are_found(tree):
     put(tree, "gen.sh", '#!/bin/sh\necho "types.h differs"\nexit 1\n')
     os.chmod(tree / "gen.sh", 0o755)
     assert any("types.h differs" in f for f in lint(tree, "--schemagen", str(tree / "gen.sh")))
+
+
+def test_what_clang_tidy_says_is_found(tree):
+    shutil.copy(os.path.join(ROOT, ".clang-tidy"), tree)
+    text = "#include <string.h>\n\nint blx__a(const char *s) {\n  return strcmp(s, s + 1) == 2;\n}\n"
+    put(tree, "lib/base/a.c", text)
+    assert any("lib/base/a.c:4: clang-tidy: " in f for f in lint(tree))
+
+
+def test_what_cppcheck_says_is_found_unless_it_is_explained(tree):
+    put(tree, "tests/lint/cppcheck.txt", "// none\n")
+    put(tree, "lib/base/a.c", "int blx__a(void) {\n  int x[2] = {0};\n  return x[2];\n}\n")
+    assert any("lib/base/a.c:3: cppcheck: " in f for f in lint(tree))
+    put(tree, "tests/lint/cppcheck.txt", "arrayIndexOutOfBounds:lib/base/a.c\n")
+    assert lint(tree) == []
