@@ -4,8 +4,8 @@
   tests/fuzz/run.py --build DIR --seconds N [NAME...]
 
 The corpus of a target lies in DIR/corpus/NAME and is kept, so that the next run goes on from there; it begins with
-what `fuzz_NAME --seeds` writes. Inputs that once were findings (tests/fuzz/found/NAME/*) run first, always. A finding is
-left in DIR/found/NAME-*, and its line says how to run it again.
+what `fuzz_NAME --seeds` writes. Inputs that once were findings (tests/fuzz/found/NAME/*) run first, always. A finding
+is left in DIR/found/NAME-*, and its line says how to run it again.
 """
 import argparse
 import concurrent.futures
