@@ -189,6 +189,17 @@ static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool 
   return read_key(st, r->idempotency, err);
 }
 
+/* What only shows when all records are there. A deleted VM goes with its last instance: alone it would stay for ever.
+ */
+static blx__rc check_whole(const struct blx__state *st, blx_error *err) {
+  if (st->data.next_uid == 0) return damaged(err, "it has no head");
+  BLX__MAP_FOREACH(pos, &st->data.vms) {
+    const struct state_vm *vm = blx__map_value(pos);
+    if (vm->rec->deleting && vm->instances.count == 0) return damaged(err, "a deleted VM has no instances");
+  }
+  return BLX__OK;
+}
+
 static blx__rc read_all(struct blx__state *st, struct blx__slice in, blx_error *err) {
   for (bool first = true;; first = false) {
     if (in.len < 4) return damaged(err, "it ends too early");
@@ -203,8 +214,7 @@ static blx__rc read_all(struct blx__state *st, struct blx__slice in, blx_error *
     in.len -= n;
   }
   if (in.len > 0) return damaged(err, "something follows its end");
-  if (st->data.next_uid == 0) return damaged(err, "it has no head");
-  return BLX__OK;
+  return check_whole(st, err);
 }
 
 blx__rc blx__state_restore(struct blx__state *st, struct blx__slice snapshot, blx_error *err) {

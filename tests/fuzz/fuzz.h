@@ -16,6 +16,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void fuzz_seeds(void);
 void fuzz_seed(const void *data, size_t n);
 
+/* For a target's LLVMFuzzerCustomMutator, whose arguments the first four are: @data as messages of @desc, each with
+ * @head bytes of length in front, little-endian. */
+struct blx__msg_desc;
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
+size_t fuzz_mutate_frames(uint8_t *data, size_t size, size_t max_size, unsigned seed, size_t head,
+                          const struct blx__msg_desc *desc);
+
 /* What must hold whatever the input is; its failure is a finding. */
 #define FUZZ_SHALL(cond)           \
   do {                             \

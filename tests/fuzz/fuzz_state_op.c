@@ -28,6 +28,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   return 0;
 }
 
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
+  return fuzz_mutate_frames(data, size, max_size, seed, 2, blx__desc_op());
+}
+
 static struct blx__buf all;
 
 static void add(const struct blx_op *op) {

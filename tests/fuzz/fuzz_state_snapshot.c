@@ -17,6 +17,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   return 0;
 }
 
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned random) {
+  return fuzz_mutate_frames(data, size, max_size, random, 4, blx__desc_snapshot_record());
+}
+
 static void seed(const struct t *t) {
   struct blx__buf b;
   blx__buf_init(&b, 1 << 20);
