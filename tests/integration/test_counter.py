@@ -232,7 +232,8 @@ GOOD = {0: [(1, 5, 5, 0.0, 1.0), (2, 1, 9, 4.0, 5.0)], 1: [(1, 3, 8, 2.0, 3.0)]}
     (GOOD, 12, {0: (2, 6), 1: (1, 6)}),  # one was done twice
     (GOOD, 10, {0: (2, 6), 1: (1, 3)}),  # somebody else added
     ({**GOOD, 1: [(1, 3, 9, 2.0, 3.0)]}, 9, {0: (2, 6), 1: (1, 3)}),  # two were told the same
-    ({0: [(1, 5, 5, 4.0, 5.0)], 1: [(1, 3, 8, 2.0, 3.0)]}, 8, {0: (1, 5), 1: (1, 3)}),  # answered before what it follows
+    # answered before a request that it follows was sent
+    ({0: [(1, 5, 5, 4.0, 5.0)], 1: [(1, 3, 8, 2.0, 3.0)]}, 8, {0: (1, 5), 1: (1, 3)}),
 ])
 def test_the_check_refuses_bad_histories(journals, value, finals):
     assert check(GOOD, 9, {0: (2, 6), 1: (1, 3)}) is None
