@@ -300,7 +300,7 @@ static pid_t writer_start(const char *dir, uint64_t uid, const int pipe_fds[2]) 
 
 static struct told hear(int fd) {
   struct pollfd p = {.fd = fd, .events = POLLIN};
-  struct told told;
+  struct told told = {0};
   need(poll(&p, 1, PATIENCE_MS) == 1 && read(fd, &told, sizeof told) == sizeof told, "no member writes");
   return told;
 }
@@ -341,28 +341,38 @@ static void print_load(void) {
            sysconf(_SC_NPROCESSORS_ONLN));
 }
 
-int main(int argc, char **argv) {
-  if (argc != 2 || strlen(argv[1]) >= PATH_BYTES - 16) {
-    fprintf(stderr, "usage: consensus EMPTY_DIR\n");
-    return 2;
-  }
-  signal(SIGPIPE, SIG_IGN);
-  print_load();
+static void print_head(void) {
   printf("operations of %d bytes; times in us; the median of %d turns of %d ms\n", OP_BYTES, TURNS, TURN_MS);
   printf("%7s %11s %25s %25s %8s %6s %9s %6s\n", "", "", "floor ---------------", "writes --------------", "of the",
          "p50 /", "reads", "reads/");
   printf("%7s %11s %9s %7s %7s %9s %7s %7s %8s %6s %9s %6s\n", "members", "outstanding", "/s", "p50", "p99", "/s",
          "p50", "p99", "floor", "floor", "/s", "writes");
-  static const unsigned sizes[] = {1, MEMBERS};
-  for (size_t s = 0; s < 2; s++) {
-    char dir[PATH_BYTES];
-    (void)blx__str_format(dir, sizeof dir, "%s/%u", argv[1], sizes[s]);
-    need(mkdir(dir, 0700) == 0, "the directory is not empty");
-    struct group g = group_start(dir, sizes[s]);
-    for (size_t i = 0; i < BLX__COUNT(outstanding); i++) measure(&g, outstanding[i]);
-    group_stop(&g);
-    if (sizes[s] == MEMBERS) losses(dir);
+}
+
+/* @only: one number of outstanding operations, three members, for a profiler; 0: all, and the losses. */
+static void run(const char *base, unsigned members, unsigned only) {
+  char dir[PATH_BYTES];
+  (void)blx__str_format(dir, sizeof dir, "%s/%u", base, members);
+  need(mkdir(dir, 0700) == 0, "the directory is not empty");
+  struct group g = group_start(dir, members);
+  for (size_t i = 0; i < BLX__COUNT(outstanding); i++)
+    if (only == 0 || only == outstanding[i]) measure(&g, outstanding[i]);
+  group_stop(&g);
+  if (members == MEMBERS && only == 0) losses(dir);
+}
+
+int main(int argc, char **argv) {
+  uint64_t only = 0;
+  bool ok = (argc == 2 || (argc == 3 && blx__parse_u64(argv[2], 1, OUTSTANDING_MAX, &only)));
+  if (!ok || strlen(argv[1]) >= PATH_BYTES - 16) {
+    fprintf(stderr, "usage: consensus EMPTY_DIR [1|16|256|1024]\n");
+    return 2;
   }
+  signal(SIGPIPE, SIG_IGN);
+  print_load();
+  print_head();
+  if (only == 0) run(argv[1], 1, 0);
+  run(argv[1], MEMBERS, (unsigned)only);
   print_load();
   return 0;
 }
