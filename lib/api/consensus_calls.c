@@ -40,14 +40,20 @@ static void finish(struct call *call, const blx_error *err, uint64_t index, stru
   free(call);
 }
 
+/* Whom to ask instead. */
+static void add_hint(const struct blx_consensus *c, blx_error *err) {
+  uint64_t leader = atomic_load(&c->leader);
+  if (err->code == BLX_E_NO_LEADER && leader != 0)
+    (void)blx__str_format(err->leader, sizeof err->leader, "%llu", (unsigned long long)leader);
+}
+
 static void on_done(void *user, const blx_error *err, uint64_t index, struct blx__slice answer) {
   struct call *call = user;
   bool told = call->kind == PROPOSE; /* the others have no answer, and no entry of the caller's */
   blx_error hint;
-  if (err && err->code == BLX_E_NO_LEADER) {
+  if (err) {
     hint = *err;
-    uint64_t leader = atomic_load(&call->c->leader);
-    if (leader != 0) (void)blx__str_format(hint.leader, sizeof hint.leader, "%llu", (unsigned long long)leader);
+    add_hint(call->c, &hint);
     err = &hint;
   }
   finish(call, err, told ? index : 0, told ? answer : (struct blx__slice){0});
@@ -79,6 +85,17 @@ static void start(void *arg) {
   if (run(call, &err).code != 0) on_done(call, &err, 0, (struct blx__slice){0});
 }
 
+/* From a completion: no hop, and what is refused at once is told by the call itself. */
+static int run_here(struct call *call, blx_error *reterr) {
+  struct blx_consensus *c = call->c;
+  blx_error err = {0};
+  if (run(call, &err).code == 0) return 0;
+  add_hint(c, &err);
+  atomic_fetch_sub(&c->calls, 1);
+  free(call);
+  return blx__fail_as(reterr, &err).code;
+}
+
 /* ---- on any thread */
 
 static int submit(struct blx_consensus *c, enum kind kind, uint64_t uid, struct blx__slice bytes, blx_consensus_fn done,
@@ -97,6 +114,7 @@ static int submit(struct blx_consensus *c, enum kind kind, uint64_t uid, struct 
   if (rc.code == 0) {
     *call = (struct call){.c = c, .kind = kind, .uid = uid, .done = done, .user = user, .len = bytes.len};
     if (bytes.len) memcpy(call->bytes, bytes.data, bytes.len);
+    if (on_own_thread(c)) return run_here(call, reterr);
     rc = blx__loop_post(c->loop, start, call, reterr);
   }
   if (rc.code == 0) return 0;

@@ -46,12 +46,18 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+static void slot_end(struct load *load) {
+  pthread_mutex_lock(&load->lock);
+  if (--load->active == 0) pthread_cond_signal(&load->cond);
+  pthread_mutex_unlock(&load->lock);
+}
+
 static void slot_submit(struct slot *slot) {
   struct load *load = slot->load;
   slot->began_ns = now_ns();
   if (load->submit(load->target, load->what, slot)) return;
   load->failed = true;
-  load->active--;
+  slot_end(load);
 }
 
 /* Slots end on one thread, the target's; it alone touches the counts until the last has ended. */
@@ -65,9 +71,7 @@ void slot_done(struct slot *slot, bool ok) {
     slot_submit(slot);
     return;
   }
-  pthread_mutex_lock(&load->lock);
-  if (--load->active == 0) pthread_cond_signal(&load->cond);
-  pthread_mutex_unlock(&load->lock);
+  slot_end(load);
 }
 
 struct result load_run(struct load *load, unsigned n, unsigned ms) {
@@ -146,13 +150,17 @@ static void op_done(void *user, const blx_error *err, uint64_t index, const void
   (void)index;
   (void)answer;
   (void)answer_len;
+  if (err) fprintf(stderr, "bench: %s\n", err->message);
   slot_done(user, err == NULL);
 }
 
 static bool member_submit(void *target, enum what what, struct slot *slot) {
   static const uint8_t op[OP_BYTES] = {1};
-  if (what == READ) return blx_consensus_read_async(target, op_done, slot, NULL) == 0;
-  return blx_consensus_propose_async(target, op, sizeof op, op_done, slot, NULL) == 0;
+  blx_error err = {0};
+  int rc = what == READ ? blx_consensus_read_async(target, op_done, slot, &err)
+                        : blx_consensus_propose_async(target, op, sizeof op, op_done, slot, &err);
+  if (rc != 0) fprintf(stderr, "bench: not taken: %s\n", err.message);
+  return rc == 0;
 }
 
 /* No child outlives the benchmark, however that ends. */

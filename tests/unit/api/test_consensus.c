@@ -410,6 +410,40 @@ START_TEST(a_blocking_call_in_a_completion__is_misuse_and_a_status_is_not) {
 }
 END_TEST
 
+/* A completion that asks for more: the second is never completed inside of the first. */
+struct chain {
+  struct outcome out;
+  blx_consensus *c;
+  int asked, done_inside;
+};
+
+static void chain_first(void *user, const blx_error *err, uint64_t index, const void *answer, size_t len) {
+  struct chain *chain = user;
+  (void)index;
+  (void)answer;
+  (void)len;
+  ck_assert_ptr_null(err);
+  chain->asked = blx_consensus_propose_async(chain->c, "x", 1, outcome_done, &chain->out, NULL);
+  chain->done_inside = chain->out.calls;
+  if (chain->asked != 0) outcome_done(&chain->out, NULL, 0, NULL, 0);
+}
+
+START_TEST(a_call_from_a_completion__completes_later) {
+  make_dir();
+  blx_error err = {0};
+  struct side *s = up(1);
+  await_role(1, BLX_CONSENSUS_LEADER);
+  struct chain chain = {.out = OUTCOME, .c = s->c};
+  OK(blx_consensus_read_async(s->c, chain_first, &chain, &err));
+  outcome_await(&chain.out, 1);
+  ck_assert_int_eq(chain.asked, 0);
+  ck_assert_int_eq(chain.done_inside, 0);
+  ck_assert_int_eq(chain.out.code, 0);
+  ck_assert_uint_eq(read_sum(s), 1);
+  remove_all();
+}
+END_TEST
+
 START_TEST(calls_beyond_the_maximum__are_refused_and_the_others_complete_once) {
   make_dir();
   blx_error err = {0};
@@ -554,7 +588,7 @@ BLX_TEST_MAIN("api consensus", one_member__answers_from_its_state_machine_and_is
               an_operation_that_cannot_be_carried_out__stops_the_member_and_nothing_else,
               poison__tells_once_and_the_directory_opens_again,
               a_snapshot_that_cannot_be_read__makes_the_open_fail_and_changes_nothing,
-              a_blocking_call_in_a_completion__is_misuse_and_a_status_is_not,
+              a_blocking_call_in_a_completion__is_misuse_and_a_status_is_not, a_call_from_a_completion__completes_later,
               calls_beyond_the_maximum__are_refused_and_the_others_complete_once,
               misuse_and_values_out_of_range__are_refused_with_their_reason, a_directory_in_use__is_busy,
               operations_of_a_size_that_is_not_allowed__are_refused,
