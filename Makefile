@@ -241,7 +241,23 @@ $(B)/tests/bench/schema: $(B)/obj/tests/bench/schema.o $(call objs_with_deps,sch
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,schema)
 
-bench: all $(B)/tests/bench/create $(B)/tests/bench/schema ## print creates a second, time to serve, idle memory, size
+# Members of examples/replicated_counter.c are killed, one and two at once; `check` does a few of these rounds.
+.PHONY: soak soak-counter
+soak: soak-counter
+soak-counter: all
+	@cd tests/integration && BLX_BUILD=$(B) BLX_COUNTER_ROUNDS=200 BLX_COUNTER_PAIRS=50 \
+	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_counter.py
+
+# Its floor speaks over the members' own sockets, which only the inside knows.
+$(B)/tests/bench/consensus: $(call prog_objs,tests/bench/consensus*.c) $(LIB_OBJS)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_all)
+
+.PHONY: bench-consensus
+bench-consensus: $(B)/tests/bench/consensus
+	@dir=$$(mktemp -d "$${BLX_BENCH_DIR:-/var/tmp}/blixard-bench-XXXXXX") && trap 'rm -rf "$$dir"' EXIT && $< "$$dir"
+
+bench: all $(B)/tests/bench/create $(B)/tests/bench/schema bench-consensus ## print figures of consensus, creates a second, time to serve, memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
 	@$(B)/tests/bench/schema
 

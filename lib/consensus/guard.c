@@ -70,17 +70,19 @@ static void clamp_result(struct blx__consensus *c, struct raft_append_entries_re
 
 static int guard_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb) {
   struct blx__consensus *c = of(io);
-  if (consensus_stopped(c)) return RAFT_NOCONNECTION;
+  /* libraft 0.15.0 frees the entries of a message twice when sending their answer fails: that one is lost instead. */
+  bool answer = m->type == RAFT_IO_APPEND_ENTRIES_RESULT;
+  if (consensus_stopped(c) && !answer) return RAFT_NOCONNECTION;
   struct raft_message copy = *m;
-  if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT) clamp_result(c, &copy.append_entries_result);
+  if (answer) clamp_result(c, &copy.append_entries_result);
   struct sent *s = calloc(1, sizeof *s);
-  if (!s) return RAFT_NOMEM;
+  if (!s) return answer ? 0 : RAFT_NOMEM; /* the answer's request is left behind */
   struct blx__buf bytes;
   blx__buf_init(&bytes, BLX__CONSENSUS_SNAPSHOT_MAX + (1 << 20));
-  bool sent = message_encode(&bytes, &copy) &&
+  bool sent = !consensus_stopped(c) && message_encode(&bytes, &copy) &&
               c->o.send(c->o.user, m->server_id, (struct blx__slice){.data = bytes.data, .len = bytes.len});
   blx__buf_free(&bytes);
-  if (!sent) {
+  if (!sent && !answer) {
     free(s);
     return RAFT_NOCONNECTION;
   }

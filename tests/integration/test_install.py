@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from cluster import BUILD, ROOT
+from cluster import BUILD, ROOT, until
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,31 @@ def test_an_embedder_builds_and_runs_against_the_installed_copy(installed, tmp_p
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "created hello" in done.stdout and "hello-1" in done.stdout
+
+
+def test_three_replicated_counters_build_and_agree_against_the_installed_copy(installed, tmp_path):
+    program = tmp_path / "counter"
+    subprocess.run(["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", ROOT / "examples/replicated_counter.c",
+                    *flags(installed, "--cflags", "--libs"), "-o", program], check=True)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(installed / "lib")}
+    members = [subprocess.Popen([program, tmp_path / "data", uid], env=environment, stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, text=True, bufsize=1) for uid in "123"]
+
+    def ask(uid, line):
+        members[uid - 1].stdin.write(line + "\n")
+        return members[uid - 1].stdout.readline().split()
+
+    try:
+        until(lambda: ask(1, "get")[0] == "value", 60, "the first member leads")
+        assert ask(1, "join 2") == ["join", "2", "ok"] and ask(1, "join 3") == ["join", "3", "ok"]
+        assert ask(1, "add 1 1 5") == ["ok", "1", "1", "5"]
+        assert ask(1, "add 1 1 5") == ["ok", "1", "1", "5"], "a repeated request was done again"
+        assert ask(2, "add 2 1 5") == ["retry", "2", "1", "1"]
+        assert ask(1, "get") == ["value", "5", "1:1:5"]
+    finally:
+        for member in members:
+            member.stdin.close()
+    assert [member.wait(20) for member in members] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("compiler, language", [("gcc", "c"), ("clang", "c"), ("g++", "c++"), ("clang++", "c++")])

@@ -1,0 +1,354 @@
+/* A member's life: its options, its thread, the order in which its parts open and close. */
+#include "api/consensus_int.h"
+
+#include "io/file.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+_Static_assert((int)BLX_CONSENSUS_OP_MAX == (int)BLX__CONSENSUS_OP_MAX, "as the header says");
+_Static_assert((int)BLX_CONSENSUS_ANSWER_MAX == (int)BLX__CONSENSUS_RESULT_MAX, "as the header says");
+_Static_assert((int)BLX_CONSENSUS_WAITING_MAX == (int)BLX__CONSENSUS_WAITING_MAX, "as the header says");
+_Static_assert((int)BLX_CONSENSUS_MEMBERS_MAX == (int)BLX__CONSENSUS_MEMBERS_MAX, "as the header says");
+_Static_assert(sizeof(((struct blx_consensus_options *)0)->cluster_id) == BLX__CONSENSUS_CLUSTER_ID_BYTES, "one id");
+
+enum {
+  HEARTBEAT_MS = 200,
+  ELECTION_MS = 2000,
+  ELECTION_HEARTBEATS_MIN = 5,
+  SNAPSHOT_ENTRIES_MIN = 64,
+  SNAPSHOT_ENTRIES_MAX = 65536,
+  STRUCT_MAX = 4096, /* bytes of a struct_size that can be meant */
+};
+
+/* ---- the embedder's table, seen from lib/consensus */
+
+int blx_output_add(blx_output *out, const void *bytes, size_t len) {
+  struct blx__buf *buf = (struct blx__buf *)(void *)out;
+  if (!buf || len == 0) return 0;
+  if (len > buf->max - buf->len) return BLX_E_NOSPACE;
+  return blx__buf_add(buf, bytes, len) ? 0 : BLX_E_NOMEM;
+}
+
+static blx_output *output(struct blx__buf *buf) {
+  return (blx_output *)(void *)buf;
+}
+
+static void fsm_begin(void *user, uint64_t index, uint64_t time_ms) {
+  struct blx_consensus *c = user;
+  if (c->fsm.begin) c->fsm.begin(c->fsm.user, index, time_ms);
+}
+
+/* Anything but 0 and BLX_E_* is a mistake, and stops the member too. */
+static int code_of(int rc) {
+  return rc < 0 ? rc : BLX_E_INTERNAL;
+}
+
+static void fsm_apply(void *user, struct blx__slice op, struct blx__buf *result) {
+  struct blx_consensus *c = user;
+  if (c->early_code != 0) return;
+  int rc = c->fsm.apply(c->fsm.user, op.data, op.len, output(result));
+  if (rc == 0) return;
+  if (c->core)
+    blx__consensus_poison(c->core, code_of(rc), "the state machine could not carry out an operation");
+  else
+    c->early_code = code_of(rc);
+}
+
+static void fsm_end(void *user) {
+  struct blx_consensus *c = user;
+  if (c->fsm.end) c->fsm.end(c->fsm.user);
+}
+
+static blx__rc fsm_snapshot(void *user, struct blx__buf *out, blx_error *err) {
+  struct blx_consensus *c = user;
+  int rc = c->fsm.snapshot(c->fsm.user, output(out));
+  if (rc == 0) return BLX__OK;
+  return blx__fail(err, code_of(rc), "consensus", "the state machine could not write its snapshot (%s)",
+                   blx_error_name(rc));
+}
+
+static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *err) {
+  struct blx_consensus *c = user;
+  int rc = c->fsm.restore(c->fsm.user, snapshot.data, snapshot.len);
+  if (rc == 0) return BLX__OK;
+  return blx__fail(err, code_of(rc), "consensus", "the state machine could not read its snapshot of %zu bytes (%s)",
+                   snapshot.len, blx_error_name(rc));
+}
+
+/* ---- what the member tells */
+
+int32_t blx__api_role(enum blx__consensus_role role) {
+  switch (role) {
+  case BLX__ROLE_NONE: return BLX_CONSENSUS_STOPPED;
+  case BLX__ROLE_FOLLOWER: return BLX_CONSENSUS_FOLLOWER;
+  case BLX__ROLE_CANDIDATE: return BLX_CONSENSUS_CANDIDATE;
+  case BLX__ROLE_ELECTED: return BLX_CONSENSUS_ELECTED;
+  case BLX__ROLE_LEADER: return BLX_CONSENSUS_LEADER;
+  }
+  return BLX_CONSENSUS_STOPPED;
+}
+
+static void on_role(void *user, enum blx__consensus_role role, uint64_t leader_uid, uint64_t term) {
+  struct blx_consensus *c = user;
+  atomic_store(&c->leader, leader_uid);
+  if (c->on_role && !atomic_load(&c->closing)) c->on_role(c->user, blx__api_role(role), leader_uid, term);
+}
+
+static void on_fatal(void *user, int code, const char *text) {
+  struct blx_consensus *c = user;
+  if (c->on_fatal) c->on_fatal(c->user, code, text);
+}
+
+static uint64_t now_ms(void *user) {
+  const struct blx_consensus *c = user;
+  return blx__loop_wall_ms(c->loop);
+}
+
+static bool send_peer(void *user, uint64_t to_uid, struct blx__slice message) {
+  struct blx_consensus *c = user;
+  return c->peers && blx__peers_send(c->peers, to_uid, message);
+}
+
+static void deliver(void *user, uint64_t from_uid, struct blx__slice message) {
+  struct blx_consensus *c = user;
+  if (c->core) blx__consensus_deliver(c->core, from_uid, message);
+}
+
+/* ---- options */
+
+/* @from, which may be of an older or a newer header, into @to of @size bytes. */
+static blx__rc take_struct(void *to, size_t size, const void *from, blx_error *err) {
+  size_t given;
+  memcpy(&given, from, sizeof given);
+  if (given < sizeof given || given > STRUCT_MAX)
+    return blx__fail(err, BLX_E_MISUSE, "consensus", "struct_size is not set: begin with the struct's _INIT");
+  for (size_t i = size; i < given; i++)
+    if (((const uint8_t *)from)[i] != 0)
+      return blx__fail(err, BLX_E_UNSUPPORTED, "consensus",
+                       "a struct of %zu bytes has something that this library, which knows %zu, does not support",
+                       given, size);
+  memset(to, 0, size);
+  memcpy(to, from, given < size ? given : size);
+  return BLX__OK;
+}
+
+static blx__rc check_path(const char *name, const char *path, blx_error *err) {
+  if (path && *path && strlen(path) <= BLX_CONSENSUS_PATH_MAX) return BLX__OK;
+  return blx__fail(err, BLX_E_INVALID, "consensus", "%s: a path of 1 to %d bytes is required", name,
+                   BLX_CONSENSUS_PATH_MAX);
+}
+
+static blx__rc check_identity(const struct blx_consensus_options *o, blx_error *err) {
+  BLX__TRY(check_path("dir", o->dir, err));
+  if (o->uid == 0) return blx__fail(err, BLX_E_INVALID, "consensus", "uid: 0 is below 1");
+  return BLX__OK;
+}
+
+static blx__rc check_numbers(struct blx_consensus_options *o, blx_error *err) {
+  if (!o->heartbeat_ms) o->heartbeat_ms = HEARTBEAT_MS;
+  if (!o->election_ms) o->election_ms = ELECTION_MS;
+  if (o->heartbeat_ms < 10 || o->heartbeat_ms > 1000)
+    return blx__fail(err, BLX_E_INVALID, "consensus", "heartbeat_ms: %u is outside of 10 to 1000", o->heartbeat_ms);
+  if (o->election_ms < ELECTION_HEARTBEATS_MIN * o->heartbeat_ms || o->election_ms > 10000)
+    return blx__fail(err, BLX_E_INVALID, "consensus", "election_ms: %u is outside of %d heartbeats (%u) to 10000",
+                     o->election_ms, ELECTION_HEARTBEATS_MIN, ELECTION_HEARTBEATS_MIN * o->heartbeat_ms);
+  if (o->snapshot_entries && (o->snapshot_entries < SNAPSHOT_ENTRIES_MIN || o->snapshot_entries > SNAPSHOT_ENTRIES_MAX))
+    return blx__fail(err, BLX_E_INVALID, "consensus", "snapshot_entries: %u is outside of %d to %d",
+                     o->snapshot_entries, SNAPSHOT_ENTRIES_MIN, SNAPSHOT_ENTRIES_MAX);
+  if (o->n_addresses > BLX_CONSENSUS_MEMBERS_MAX)
+    return blx__fail(err, BLX_E_INVALID, "consensus", "addresses: %zu are more than %d", o->n_addresses,
+                     BLX_CONSENSUS_MEMBERS_MAX);
+  return BLX__OK;
+}
+
+static blx__rc take_options(struct blx_consensus *c, struct blx_consensus_options *o, blx_error *err) {
+  BLX__TRY(check_identity(o, err));
+  BLX__TRY(check_numbers(o, err));
+  if (o->socket_path) BLX__TRY(check_path("socket_path", o->socket_path, err));
+  if (!o->fsm || (o->n_addresses > 0 && !o->addresses))
+    return blx__fail(err, BLX_E_MISUSE, "consensus", "the state machine's table, or the addresses, are NULL");
+  BLX__TRY(take_struct(&c->fsm, sizeof c->fsm, o->fsm, err));
+  if (!c->fsm.apply || !c->fsm.snapshot || !c->fsm.restore)
+    return blx__fail(err, BLX_E_MISUSE, "consensus", "the state machine needs apply, snapshot and restore");
+  c->dir = strdup(o->dir);
+  if (!c->dir) return blx__fail(err, BLX_E_NOMEM, "consensus", "no memory for a member");
+  c->uid = o->uid;
+  c->log = (struct blx__log){o->log, o->log_user, o->log_level};
+  c->user = o->user;
+  c->on_role = o->on_role;
+  c->on_fatal = o->on_fatal;
+  return BLX__OK;
+}
+
+int blx_consensus_bootstrap(const struct blx_consensus_options *options, blx_error *reterr) {
+  struct blx_consensus_options o;
+  if (!options) return blx__api_misuse(reterr, "the options are NULL");
+  blx__rc rc = take_struct(&o, sizeof o, options, reterr);
+  if (rc.code == 0) rc = check_identity(&o, reterr);
+  if (rc.code == 0) rc = blx__dir_make(o.dir, 0700, reterr);
+  if (rc.code == 0) rc = blx__consensus_bootstrap(o.dir, o.cluster_id, o.uid, reterr);
+  return rc.code;
+}
+
+/* ---- close, on the member's thread: first what decides, then what it speaks through */
+
+static void peers_closed(void *user) {
+  struct blx_consensus *c = user;
+  blx__loop_stop(c->loop);
+}
+
+static void core_closed(void *user) {
+  struct blx_consensus *c = user;
+  struct blx__peers *peers = c->peers;
+  c->core = NULL;
+  c->peers = NULL;
+  if (peers)
+    blx__peers_close(peers, peers_closed, c);
+  else
+    blx__loop_stop(c->loop);
+}
+
+static void begin_close(void *arg) {
+  struct blx_consensus *c = arg;
+  if (c->core)
+    blx__consensus_close(c->core, core_closed, c);
+  else
+    core_closed(c);
+}
+
+/* ---- open, on the member's thread too: the table never runs on another one */
+
+static blx__rc open_peers(struct blx_consensus *c, const struct blx_consensus_options *o, blx_error *err) {
+  char path[BLX_CONSENSUS_PATH_MAX + 16];
+  (void)blx__str_format(path, sizeof path, "%s/peer.sock", o->dir);
+  struct blx__peers_options options = {.loop = c->loop, .uid = c->uid, .log = &c->log, .user = c, .deliver = deliver};
+  options.listen_path = o->socket_path ? o->socket_path : path;
+  memcpy(options.cluster_id, o->cluster_id, sizeof options.cluster_id);
+  BLX__TRY(blx__peers_open(&options, &c->peers, err));
+  for (size_t i = 0; i < o->n_addresses; i++) {
+    struct blx_consensus_address a;
+    if (!o->addresses[i]) return blx__fail(err, BLX_E_MISUSE, "consensus", "address %zu is NULL", i);
+    BLX__TRY(take_struct(&a, sizeof a, o->addresses[i], err));
+    if (a.uid == c->uid) continue;
+    BLX__TRY(check_path("address", a.socket_path, err));
+    BLX__TRY(blx__peers_set_address(c->peers, a.uid, a.socket_path, err));
+  }
+  return BLX__OK;
+}
+
+static blx__rc open_core(struct blx_consensus *c, const struct blx_consensus_options *o, blx_error *err) {
+  struct blx__consensus_options options = {
+      .loop = c->loop,
+      .dir = c->dir,
+      .uid = c->uid,
+      .fsm = {.user = c,
+              .begin = fsm_begin,
+              .apply = fsm_apply,
+              .end = fsm_end,
+              .snapshot = fsm_snapshot,
+              .restore = fsm_restore},
+      .log = &c->log,
+      .user = c,
+      .now_ms = now_ms,
+      .send = send_peer,
+      .on_role = on_role,
+      .on_fatal = on_fatal,
+      .heartbeat_ms = o->heartbeat_ms,
+      .election_ms = o->election_ms,
+      .snapshot_entries = o->snapshot_entries,
+  };
+  memcpy(options.cluster_id, o->cluster_id, sizeof options.cluster_id);
+  BLX__TRY(blx__consensus_open(&options, &c->core, err));
+  if (c->early_code == 0) return BLX__OK;
+  return blx__fail(err, c->early_code, "consensus", "the state machine could not carry out an operation of the log");
+}
+
+static blx__rc open_parts(struct blx_consensus *c, const struct blx_consensus_options *o, blx_error *err) {
+  BLX__TRY(blx__loop_new(&c->loop, err));
+  BLX__TRY(blx__dir_make(c->dir, 0700, err));
+  BLX__TRY(open_peers(c, o, err));
+  return open_core(c, o, err);
+}
+
+/* What the opener waits for. */
+struct opening {
+  struct blx_consensus *c;
+  const struct blx_consensus_options *options;
+  pthread_mutex_t lock;
+  pthread_cond_t cond;
+  bool done;
+  blx__rc rc;
+  blx_error err;
+};
+
+static void *thread_main(void *arg) {
+  struct opening *opening = arg;
+  struct blx_consensus *c = opening->c;
+  blx__rc rc = open_parts(c, opening->options, &opening->err);
+  if (rc.code != 0 && c->loop) {
+    atomic_store(&c->closing, true);
+    begin_close(c);
+    blx__loop_run(c->loop);
+  }
+  pthread_mutex_lock(&opening->lock);
+  opening->rc = rc;
+  opening->done = true;
+  pthread_cond_signal(&opening->cond);
+  pthread_mutex_unlock(&opening->lock); /* the opener goes on, and what it lent is gone */
+  if (rc.code == 0) blx__loop_run(c->loop);
+  return NULL;
+}
+
+static blx__rc start(struct opening *opening, blx_error *err) {
+  struct blx_consensus *c = opening->c;
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int why = pthread_create(&c->thread, NULL, thread_main, opening);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (why != 0) return blx__fail_errno(err, why, "consensus", "cannot start the member's thread");
+  c->thread_started = true;
+  pthread_mutex_lock(&opening->lock);
+  while (!opening->done) pthread_cond_wait(&opening->cond, &opening->lock);
+  pthread_mutex_unlock(&opening->lock);
+  if (opening->rc.code == 0) return BLX__OK;
+  return blx__fail_as(err, &opening->err);
+}
+
+static void member_free(struct blx_consensus *c) {
+  if (c->thread_started) pthread_join(c->thread, NULL);
+  blx__loop_free(c->loop);
+  free(c->dir);
+  free(c);
+}
+
+int blx_consensus_open(const struct blx_consensus_options *options, blx_consensus **out, blx_error *reterr) {
+  struct blx_consensus_options o;
+  if (!options || !out) return blx__api_misuse(reterr, "the options or the place for the member is NULL");
+  blx__rc rc = take_struct(&o, sizeof o, options, reterr);
+  if (rc.code != 0) return rc.code;
+  struct blx_consensus *c = calloc(1, sizeof *c);
+  if (!c) return blx__fail(reterr, BLX_E_NOMEM, "consensus", "no memory for a member").code;
+  struct opening opening = {.c = c, .options = &o, .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+  rc = take_options(c, &o, reterr);
+  if (rc.code == 0) rc = start(&opening, reterr);
+  if (rc.code == 0)
+    *out = c;
+  else
+    member_free(c);
+  return rc.code;
+}
+
+void blx_consensus_close(blx_consensus *consensus) {
+  struct blx_consensus *c = consensus;
+  if (!c || pthread_equal(pthread_self(), c->thread) || atomic_exchange(&c->closing, true)) return;
+  while (blx__loop_post(c->loop, begin_close, c, NULL).code != 0) usleep(1000); /* it is bounded, and must get in */
+  member_free(c);
+}
+
+uint64_t blx_consensus_leader(const blx_consensus *consensus) {
+  return consensus ? atomic_load(&consensus->leader) : 0;
+}

@@ -1,0 +1,32 @@
+/* The consensus part alone (blixard/consensus.h): one member with its own thread and loop. */
+#ifndef BLX__API_CONSENSUS_INT_H
+#define BLX__API_CONSENSUS_INT_H
+
+#include "api/api_int.h"
+#include "consensus/consensus.h"
+#include "consensus/peer.h"
+
+struct blx_consensus {
+  struct blx__log log;
+  char *dir; /* owned */
+  uint64_t uid;
+  struct blx_consensus_fsm fsm;
+  void *user;
+  void (*on_role)(void *user, int32_t role, uint64_t leader_uid, uint64_t term);
+  void (*on_fatal)(void *user, int code, const char *text);
+  pthread_t thread;
+  bool thread_started;
+  atomic_bool closing;
+  atomic_uint calls; /* not completed yet, at most BLX_CONSENSUS_WAITING_MAX */
+  atomic_uint_least64_t leader;
+  /* The member's thread alone. */
+  struct blx__loop *loop;
+  struct blx__consensus *core; /* NULL before the open and after the close */
+  struct blx__peers *peers;
+  int early_code; /* the table stopped the member while it was being opened */
+};
+
+/* The public number of a role. */
+int32_t blx__api_role(enum blx__consensus_role role);
+
+#endif
