@@ -139,9 +139,16 @@ $(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control 
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(sort $(filter %.o,$^)) $(LIBS_all)
 
-SIM_SEEDS ?= 200
-sim: $(B)/tests/sim/sim ## simulate SIM_SEEDS clusters
-	@$< --seeds $(SIM_SEEDS) --from 1
+SEEDS ?= 1000
+FROM ?= 1
+sim: $(B)/tests/sim/sim ## simulate SEEDS clusters, beginning with seed FROM
+	@$< --seeds $(SEEDS) --from $(FROM)
+
+.PHONY: soak
+soak: $(B)/tests/sim/sim ## 50,000 simulations, 2,400 times open and close under AddressSanitizer
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan SAN=address,undefined OPT="-O1 -g" build/asan/tests/unit/consensus/test_disk
+	@CK_FORK=no BLX_CYCLES=2400 build/asan/tests/unit/consensus/test_disk
+	@$< --seeds 50000 --from 1
 
 # ---- fuzzing: one program for each file tests/fuzz/fuzz_*.c, by clang; $(MAKE) again, for a build tree of its own
 FUZZ_SECONDS ?= $(or $(SECONDS),20)
@@ -178,7 +185,7 @@ tsan: ## unit tests of io, rpc, client, api and consensus under ThreadSanitizer
 
 # ---- all checks. The last line of each is `N passed, N failed, N skipped`
 RUN_TESTS := /usr/bin/python3 tests/run.py
-SIM_CHECK = "simulation:$(SIM_SEEDS)=$(B)/tests/sim/sim --seeds $(SIM_SEEDS) --from 1"
+SIM_CHECK = "simulation:$(SEEDS)=$(B)/tests/sim/sim --seeds $(SEEDS) --from $(FROM)"
 SCHEMA_CHECK = "stock protobuf:1=/usr/bin/python3 tests/schema/cross.py --bin $(B)/tests/schema/filter"
 LINT_CHECK = "lint:1=$(MAKE) --no-print-directory B=$(B) lint"
 FUZZ_CHECK = "fuzzing:$(words $(FUZZ_BINS))=$(MAKE) --no-print-directory FUZZ_SECONDS=10 fuzz"

@@ -8,9 +8,9 @@
 enum {
   HEARTBEAT_MS = 200,
   ELECTION_MS = 2000,
-  SNAPSHOT_ENTRIES = 8192,
+  SNAPSHOT_ENTRIES = 65536,
   SNAPSHOT_BYTES = 32 << 20,
-  SNAPSHOT_TRAILING = 2048,
+  LOG_BYTES_MAX = 256 << 20,
   SNAPSHOT_ASK_ENTRIES = 64, /* how often libraft asks for a snapshot; fsm.c says when one is due */
   CATCH_UP_ROUND_MS = 10000,
 };
@@ -76,6 +76,18 @@ static void ask_barrier(struct blx__consensus *c) {
   if (rv != 0) c->barrier_in_flight = false;
 }
 
+/* R18: libraft makes the only voter leader in whatever term is current. Others may hold entries of that term that a
+ * crash took from this disk: what is written now must not look like them. */
+static void take_own_term(struct blx__consensus *c) {
+  struct raft *r = &c->raft;
+  if (member_voters(c) != 1 || !consensus_rule(c, BLX__RULE_R18_OWN_TERM)) return;
+  uint64_t term = r->current_term + 1;
+  if (c->io->set_term(c->io, term) != 0) return; /* poisoned */
+  r->current_term = term;
+  r->voted_for = 0;
+  if (c->io->set_vote(c->io, c->o.uid) == 0) r->voted_for = c->o.uid;
+}
+
 static void watch_state(struct blx__consensus *c) {
   if (c->raft.state == RAFT_UNAVAILABLE) {
     char text[FATAL_TEXT_SIZE];
@@ -84,6 +96,9 @@ static void watch_state(struct blx__consensus *c) {
     return;
   }
   if (c->raft.state == RAFT_LEADER) {
+    if (!c->leading) take_own_term(c);
+    c->leading = true;
+    if (c->fatal_code) return;
     if (c->led_term != c->raft.current_term) {
       c->led_term = c->raft.current_term;
       c->ready = c->barrier_accepted = false;
@@ -91,6 +106,7 @@ static void watch_state(struct blx__consensus *c) {
     ask_barrier(c);
     return;
   }
+  c->leading = false;
   if (c->ready) {
     c->ready = false;
     confirm_lost(c);
@@ -194,7 +210,7 @@ static void set_defaults(struct blx__consensus_options *o) {
   if (!o->election_ms) o->election_ms = ELECTION_MS;
   if (!o->snapshot_entries) o->snapshot_entries = SNAPSHOT_ENTRIES;
   if (!o->snapshot_bytes) o->snapshot_bytes = SNAPSHOT_BYTES;
-  if (!o->snapshot_trailing) o->snapshot_trailing = SNAPSHOT_TRAILING;
+  if (!o->log_bytes_max) o->log_bytes_max = LOG_BYTES_MAX;
 }
 
 static void configure(struct blx__consensus *c) {
@@ -204,7 +220,6 @@ static void configure(struct blx__consensus *c) {
   raft_set_pre_vote(r, true);
   uint32_t ask = c->o.snapshot_entries < SNAPSHOT_ASK_ENTRIES ? c->o.snapshot_entries : SNAPSHOT_ASK_ENTRIES;
   raft_set_snapshot_threshold(r, ask);
-  raft_set_snapshot_trailing(r, c->o.snapshot_trailing);
   /* R2 may swallow the answer to an installed snapshot: it is sent again after this. */
   raft_set_install_snapshot_timeout(r, 5 * c->o.election_ms);
   raft_set_max_catch_up_round_duration(r, CATCH_UP_ROUND_MS);
@@ -254,10 +269,17 @@ blx__rc blx__consensus_open(const struct blx__consensus_options *options, struct
       return rc;
     }
   }
+  blx__rc hosted = host_open(c, err);
+  if (hosted.code != 0) {
+    if (c->disk) disk_abandon(c);
+    free(c);
+    return hosted;
+  }
   c->raft.data = c;
   int rv = raft_init(&c->raft, c->io, &c->fsm, c->o.uid, c->address);
   if (rv != 0) {
     blx__rc rc = fail_start(c, rv, err);
+    host_close(c, NULL, NULL);
     if (c->disk) disk_abandon(c);
     free(c);
     return rc;
@@ -274,6 +296,7 @@ blx__rc blx__consensus_open(const struct blx__consensus_options *options, struct
     begin_close(c); /* it frees itself */
     return rc;
   }
+  guard_started(c);
   c->opened = true;
   *out = c;
   consensus_wake(c);

@@ -66,9 +66,12 @@ struct blx__consensus_options {
   /* This member has stopped itself, once; every call is completed with FATAL. NULL allowed. */
   void (*on_fatal)(void *user, int code, const char *text);
   uint32_t heartbeat_ms, election_ms;     /* 0: 200 and 2000; election >= 3 heartbeats */
-  uint32_t snapshot_entries;              /* 0: 8192 entries since the last snapshot call for a new one, */
-  uint64_t snapshot_bytes;                /* 0: 32 MiB, and so do so many bytes */
-  uint32_t snapshot_trailing;             /* 0: 2048 entries stay in the log behind a snapshot */
+  uint32_t snapshot_entries;              /* 0: 65,536 entries since the last snapshot call for a new one, */
+  uint64_t snapshot_bytes;                /* 0: 32 MiB; so do so many bytes, or as many as the last snapshot has */
+  uint32_t snapshot_trailing;             /* entries that stay behind a snapshot; 0: those since the one before */
+  uint64_t log_bytes_max;                 /* 0: 256 MiB; more entries in memory are refused with BUSY */
+  uint64_t reserve_bytes;                 /* 0: 10 % of the file system, 24 to 512 MiB; less free refuses proposals */
+  bool unsafe_fs;                         /* allow others than ext4, XFS and tmpfs */
   const struct blx__consensus_seam *seam; /* NULL outside of tests and the simulator */
 };
 
@@ -107,7 +110,8 @@ blx__rc blx__consensus_probe(const char *dir, bool *out, blx_error *err) BLX__MU
 /* Load what is on disk, and take part. The table may be called before this returns, the other callbacks only later.
  * A directory that was not bootstrapped waits until a leader adds this member (blx__consensus_add_member).
  * Errors: INVALID; BUSY (the directory is in use by another process); CONFLICT (it is another member's or another
- *         cluster's); CORRUPT (naming what is damaged; nothing was changed); DENIED, NOSPACE, NOMEM, IO. */
+ *         cluster's); CORRUPT (naming what is damaged or lost, and the way out); UNSUPPORTED (the file system); DENIED,
+ *         NOSPACE, NOMEM, IO. */
 blx__rc blx__consensus_open(const struct blx__consensus_options *options, struct blx__consensus **out,
                             blx_error *err) BLX__MUST;
 
@@ -116,7 +120,8 @@ blx__rc blx__consensus_open(const struct blx__consensus_options *options, struct
 void blx__consensus_close(struct blx__consensus *c, void (*done)(void *user), void *user);
 
 /* Put @op (1..BLX__CONSENSUS_OP_MAX bytes, copied) into the open batch. @cb is called once it is applied here.
- * Refused at once: NO_LEADER (ask blx__consensus_leader), BUSY (too many wait), INVALID (size), FATAL, NOMEM.
+ * Refused at once: NO_LEADER (ask blx__consensus_leader), BUSY (too many wait, or the log is too large), NOSPACE (the
+ * disk is nearly full; reads go on), INVALID (size), FATAL, NOMEM.
  * In @cb: NO_LEADER (certainly not done), TIMEOUT (leadership was lost: outcome unknown), FATAL and CANCELLED (outcome
  *         unknown), NOMEM (done, but the answer was lost). */
 blx__rc blx__consensus_propose(struct blx__consensus *c, struct blx__slice op, blx__consensus_cb cb, void *user,

@@ -62,6 +62,7 @@ struct member {
 };
 
 struct disk; /* disk.c: raft_uv, its directory and lock */
+struct host; /* host.c */
 
 struct blx__consensus {
   struct blx__consensus_options o;
@@ -84,7 +85,7 @@ struct blx__consensus {
   char fatal_text[FATAL_TEXT_SIZE];
 
   uint64_t led_term; /* of the last term this member led */
-  bool barrier_accepted, barrier_in_flight, ready;
+  bool leading, barrier_accepted, barrier_in_flight, ready;
   struct raft_barrier barrier;
 
   enum blx__consensus_role told_role;
@@ -101,6 +102,19 @@ struct blx__consensus {
   uint8_t chain[BLX__SHA256_BYTES];
   uint64_t time_ms;
   uint64_t bytes_since_snapshot;
+  uint64_t snapshot_len; /* bytes of the last snapshot */
+  struct raft_barrier nudge;
+  bool nudging;
+  uint64_t nudged_at_ms;
+
+  struct host *host; /* NULL with a seam */
+  bool host_ticked;
+  uint64_t host_at_ms;
+  bool space_low; /* R12 */
+  uint64_t space_free, space_limit;
+  uint64_t stuck_append; /* the write that the last look found to be the oldest, 0: none */
+  unsigned stuck_looks;
+  uint64_t space_taken; /* bytes appended since the last look */
 };
 
 /* consensus.c: every way into libraft is enclosed by these; the last leave looks at what changed and tells everyone. */
@@ -111,7 +125,13 @@ bool consensus_rule(const struct blx__consensus *c, unsigned rule);
 bool consensus_stopped(const struct blx__consensus *c); /* poisoned or closing */
 void consensus_finalize(struct blx__consensus *c);      /* the disk is quiet: last callback, free */
 
-/* calls.c */
+/* Tell the seam that this point was reached. */
+#define BLX_SOMETIMES(c, name)                                                           \
+  do {                                                                                   \
+    if ((c)->seam.sometimes) (c)->seam.sometimes((c)->seam.user, BLX__SOMETIMES_##name); \
+  } while (0)
+
+/* propose.c: calls */
 blx__rc call_new(struct blx__slice op, blx__consensus_cb cb, void *user, struct call **out, blx_error *err);
 void call_finish(struct blx__consensus *c, struct call *call, int code, const char *why);
 void calls_finish(struct blx__consensus *c, struct blx__list *calls, int code, const char *why);
@@ -121,6 +141,7 @@ blx__rc calls_refuse(const struct blx__consensus *c, blx_error *err); /* OK when
 
 /* propose.c */
 void propose_flush(struct blx__consensus *c);
+void propose_nudge(struct blx__consensus *c); /* once a tick */
 struct batch *propose_find(struct blx__consensus *c, uint64_t index, uint64_t proposer, uint64_t serial);
 
 /* entry.c: the bytes of one log entry. All integers little-endian; the length a multiple of 8, the rest zero. */
@@ -166,6 +187,15 @@ bool member_is_voter(const struct blx__consensus *c, uint64_t uid);
 blx__rc disk_open(struct blx__consensus *c, blx_error *err);
 void disk_close(struct blx__consensus *c);   /* after raft_close; calls consensus_finalize later */
 void disk_abandon(struct blx__consensus *c); /* raft_init failed: nothing runs */
+
+/* host.c: the file system (R15), the room on it (R12), writes without an answer (R3). */
+blx__rc host_check_fs(const struct blx__consensus *c, int dir_fd, blx_error *err) BLX__MUST;
+blx__rc host_probe_aio(const struct blx__consensus *c, int dir_fd,
+                       blx_error *err) BLX__MUST; /* leaves nothing behind */
+blx__rc host_open(struct blx__consensus *c, blx_error *err) BLX__MUST;
+void host_close(struct blx__consensus *c, void (*closed)(void *arg), void *arg); /* @closed once no worker writes */
+void host_tick(struct blx__consensus *c);
+blx__rc host_refuse_when_full(const struct blx__consensus *c, blx_error *err) BLX__MUST;
 
 void address_of(uint64_t uid, char out[ADDRESS_SIZE]);
 

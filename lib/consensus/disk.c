@@ -264,7 +264,13 @@ blx__rc blx__consensus_bootstrap(const char *dir, const uint8_t cluster_id[BLX__
   if (uid == 0) return blx__fail(err, BLX_E_INVALID, "consensus", "a member's uid is at least 1");
   int fd = -1;
   BLX__TRY(lock_dir(dir, &fd, err));
-  blx__rc rc;
+  const struct blx__consensus on = {.o = {.dir = dir}};
+  blx__rc rc = host_check_fs(&on, fd, err);
+  if (rc.code == 0 && !in_dir(fd, "member")) rc = host_probe_aio(&on, fd, err);
+  if (rc.code != 0) {
+    (void)close(fd);
+    return rc;
+  }
   if (in_dir(fd, "member")) {
     rc = blx__fail(err, BLX_E_EXISTS, "consensus", "'%s' holds a member already", dir);
   } else {
@@ -370,7 +376,9 @@ blx__rc disk_open(struct blx__consensus *c, blx_error *err) {
     free(d);
     return rc;
   }
-  rc = claim_dir(&c->o, d->dir_fd, err);
+  rc = host_check_fs(c, d->dir_fd, err);
+  if (rc.code == 0 && !in_dir(d->dir_fd, "member")) rc = host_probe_aio(c, d->dir_fd, err);
+  if (rc.code == 0) rc = claim_dir(&c->o, d->dir_fd, err);
   if (rc.code == 0) rc = mark_open(&d->mark, c->o.dir, c->o.loop, c->o.log, err);
   if (rc.code != 0) {
     (void)close(d->dir_fd);
@@ -437,9 +445,14 @@ static void wait_until_quiet(void *arg) {
   consensus_finalize(c);
 }
 
+static void wait_for_writers(void *arg) {
+  struct disk *d = arg;
+  blx__defer_init(&d->defer, wait_until_quiet, d);
+  blx__loop_defer(d->c->o.loop, &d->defer);
+}
+
 void disk_close(struct blx__consensus *c) {
   struct disk *d = c->disk;
   blx__loop_undefer(&d->defer);
-  blx__defer_init(&d->defer, wait_until_quiet, d);
-  blx__loop_defer(c->o.loop, &d->defer);
+  host_close(c, wait_for_writers, d); /* its file is in the directory too */
 }

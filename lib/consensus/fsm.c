@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 static const uint8_t magic[8] = {'B', 'L', 'X', 'S', 'N', 'A', 'P', '\n'};
+enum { STAGGER = 4 };
 enum { AT_VERSION = 8, AT_INDEX = 16, AT_TERM = 24, AT_TIME = 32, AT_LEN = 40, AT_CHAIN = 48, AT_DIGEST = 80 };
 
 static void chain_advance(struct blx__consensus *c, uint64_t index, const void *bytes, size_t size) {
@@ -79,9 +80,32 @@ static void digest_of(const uint8_t *bytes, size_t size, uint8_t out[BLX__SHA256
   blx__sha256(parts, BLX__COUNT(parts), out);
 }
 
-static bool snapshot_is_due(const struct blx__consensus *c) {
+/* R8. A larger state is written more rarely; and not by all members in the same moment. */
+static bool snapshot_is_due(struct blx__consensus *c) {
   uint64_t entries = c->raft.last_applied - c->raft.log.snapshot.last_index;
-  return entries >= c->o.snapshot_entries || c->bytes_since_snapshot >= c->o.snapshot_bytes;
+  uint64_t entries_max = c->o.snapshot_entries, bytes_max = c->o.snapshot_bytes;
+  if (consensus_rule(c, BLX__RULE_R8_LOG_BYTES)) {
+    if (bytes_max < c->snapshot_len) bytes_max = c->snapshot_len;
+    if (bytes_max > c->o.log_bytes_max / 4) bytes_max = c->o.log_bytes_max / 4;
+    uint64_t late = c->o.uid % STAGGER;
+    entries_max += late * entries_max / (2 * STAGGER);
+    bytes_max += late * bytes_max / (2 * STAGGER);
+  }
+  return entries >= entries_max || c->bytes_since_snapshot >= bytes_max;
+}
+
+/* R8: how many entries stay in the log behind the snapshot at @index: those since the previous one, so that a member
+ * that was away for less gets entries, not a snapshot; unless they are too many bytes. Never 0, which means "install".
+ */
+static unsigned trailing_of(struct blx__consensus *c, uint64_t index) {
+  if (c->o.snapshot_trailing) return c->o.snapshot_trailing;
+  if (!consensus_rule(c, BLX__RULE_R8_LOG_BYTES)) return 1;
+  uint64_t n = 0, bytes = 0, most = index - c->raft.log.snapshot.last_index;
+  for (const struct raft_entry *e; n < most && (e = guard_entry(&c->raft, index - n)) != NULL; n++) {
+    bytes += e->buf.len + sizeof *e;
+    if (bytes > c->o.log_bytes_max / 2) break;
+  }
+  return n > 0 ? (unsigned)n : 1;
 }
 
 /* Head and payload in one run of libraft's memory. */
@@ -106,8 +130,10 @@ static int wrap_payload(struct blx__consensus *c, const struct blx__buf *payload
 static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs) {
   struct blx__consensus *c = fsm->data;
   if (c->fatal_code || !snapshot_is_due(c)) return RAFT_BUSY;
-  if (consensus_rule(c, BLX__RULE_R6_COMMITTED_CONFIGURATION) && c->raft.configuration_uncommitted_index != 0)
+  if (consensus_rule(c, BLX__RULE_R6_COMMITTED_CONFIGURATION) && c->raft.configuration_uncommitted_index != 0) {
+    BLX_SOMETIMES(c, CONFIGURATION_BUSY);
     return RAFT_BUSY;
+  }
   struct blx__buf payload;
   blx__buf_init(&payload, BLX__CONSENSUS_SNAPSHOT_MAX);
   struct raft_buffer *one = raft_calloc(1, sizeof *one);
@@ -123,6 +149,9 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
   *bufs = one;
   *n_bufs = 1;
   c->bytes_since_snapshot = 0;
+  c->snapshot_len = one->len;
+  BLX_SOMETIMES(c, SNAPSHOT_TAKEN);
+  raft_set_snapshot_trailing(&c->raft, trailing_of(c, c->raft.snapshot.pending.index));
   blx__log(c->o.log, BLX_LOG_DEBUG, "consensus", "snapshot of %zu bytes at index %llu", one->len,
            (unsigned long long)c->raft.last_applied);
   return 0;
@@ -167,6 +196,7 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf) {
   memcpy(c->chain, head.chain, sizeof c->chain);
   c->time_ms = head.time_ms;
   c->bytes_since_snapshot = 0;
+  c->snapshot_len = buf->len;
   raft_free(buf->base);
   return 0;
 }

@@ -7,6 +7,7 @@ struct append {
   struct blx__list link;
   struct blx__consensus *c;
   struct raft_io_append inner, *outer;
+  uint64_t serial;
   raft_io_append_cb cb;
   bool withheld; /* the disk has answered, libraft has not been told */
 };
@@ -28,15 +29,89 @@ static struct blx__consensus *of(struct raft_io *io) {
   return r->data;
 }
 
-/* R3. With the rule off the failure goes on into libraft, as it would without a guard. */
+/* R3. What failed is reported to libraft as done, or not at all until the close: it does not survive its own way back
+ * from a failed write, and poisoned it does nothing more. With the rule off the failure goes on into libraft, as it
+ * would without a guard. */
 static bool disk_failed(struct blx__consensus *c, const char *what, int rv) {
   if (rv == 0 || c->closing || !consensus_rule(c, BLX__RULE_R3_FAIL_STOP)) return false;
+  BLX_SOMETIMES(c, DISK_FAILED);
   char text[FATAL_TEXT_SIZE];
   (void)blx__str_format(text, sizeof text,
                         "%s failed (%s%s%s): this member stopped itself, because going on could "
                         "lose what was acknowledged; see to its disk and start it again",
                         what, raft_strerror(rv), c->io->errmsg[0] ? ": " : "", c->io->errmsg);
   blx__consensus_poison(c, rv == RAFT_NOSPACE ? BLX_E_NOSPACE : rv == RAFT_NOMEM ? BLX_E_NOMEM : BLX_E_IO, text);
+  return true;
+}
+
+/* ---- libraft's log in memory: a ring */
+
+static size_t ring_count(const struct raft_log *l) {
+  return l->front <= l->back ? l->back - l->front : l->size - l->front + l->back;
+}
+
+const struct raft_entry *guard_entry(const struct raft *r, uint64_t index) {
+  const struct raft_log *l = &r->log;
+  if (index <= l->offset || index - l->offset > ring_count(l)) return NULL;
+  return &l->entries[(l->front + (size_t)(index - l->offset - 1)) % l->size];
+}
+
+uint64_t guard_log_bytes(struct blx__consensus *c) {
+  struct guard *g = &c->guard;
+  if (g->log_counted) return g->log_bytes;
+  const struct raft_log *l = &c->raft.log;
+  g->log_bytes = 0;
+  for (size_t n = ring_count(l), i = 0; i < n; i++)
+    g->log_bytes += sizeof(struct raft_entry) + l->entries[(l->front + i) % l->size].buf.len;
+  g->log_counted = true;
+  return g->log_bytes;
+}
+
+/* ---- R7, R9: configurations */
+
+void guard_started(struct blx__consensus *c) {
+  struct raft *r = &c->raft;
+  uint64_t index = r->configuration_index;
+  if (index <= r->commit_index || index <= r->log.snapshot.last_index) return;
+  uint64_t before = index - 1;
+  for (const struct raft_entry *e; (e = guard_entry(r, before)) != NULL; before--)
+    if (e->type == RAFT_CHANGE) break;
+  if (!guard_entry(r, before)) before = c->guard.loaded_conf_index;
+  if (before == 0) return;
+  BLX_SOMETIMES(c, CONFIGURATION_DOUBTED);
+  r->configuration_index = before;
+  r->configuration_uncommitted_index = index;
+}
+
+/* Where this message would cut the log, 0: nowhere. */
+static uint64_t cuts_at(const struct raft *r, const struct raft_append_entries *a) {
+  const struct raft_entry *prev = guard_entry(r, a->prev_log_index);
+  bool snapshot = a->prev_log_index == r->log.snapshot.last_index && a->prev_log_term == r->log.snapshot.last_term;
+  if (a->term < r->current_term) return 0;
+  if (a->prev_log_index != 0 && !snapshot && !(prev && prev->term == a->prev_log_term)) return 0;
+  for (unsigned i = 0; i < a->n_entries; i++) {
+    const struct raft_entry *mine = guard_entry(r, a->prev_log_index + 1 + i);
+    if (mine && mine->term != a->entries[i].term) return a->prev_log_index + 1 + i;
+  }
+  return 0;
+}
+
+/* libraft would go back to a configuration that its log no longer holds (a NULL it does not look at), or would keep one
+ * that is being cut off. */
+static bool loses_configuration(struct blx__consensus *c, const struct raft_append_entries *a) {
+  const struct raft *r = &c->raft;
+  if (!consensus_rule(c, BLX__RULE_R9_COMPACTED_CONFIGURATION)) return false;
+  uint64_t at = cuts_at(r, a);
+  if (at == 0) return false;
+  uint64_t changed = r->configuration_uncommitted_index;
+  bool lost = changed != 0 ? at <= changed && !guard_entry(r, r->configuration_index) : at <= r->configuration_index;
+  if (!lost) return false;
+  char text[FATAL_TEXT_SIZE];
+  (void)blx__str_format(text, sizeof text,
+                        "the leader takes back a change of members at index %llu, and this member's log no longer "
+                        "holds what was before it: remove it, empty its directory and let it join anew",
+                        (unsigned long long)at);
+  blx__consensus_poison(c, BLX_E_CORRUPT, text);
   return true;
 }
 
@@ -63,7 +138,9 @@ static void clamp_result(struct blx__consensus *c, struct raft_append_entries_re
   match_received(c); /* a success while it is handled: it matched */
   uint64_t limit = c->guard.match_term == result->term ? c->guard.match_index : 0;
   if (limit < c->raft.commit_index) limit = c->raft.commit_index; /* every leader's log holds what is committed */
-  if (result->last_log_index > limit) result->last_log_index = limit;
+  if (result->last_log_index <= limit) return;
+  result->last_log_index = limit;
+  BLX_SOMETIMES(c, CLAMPED);
 }
 
 /* ---- functions that libraft calls */
@@ -112,14 +189,8 @@ static void append_free(struct append *a) {
   free(a);
 }
 
-static void on_appended(struct raft_io_append *inner, int status) {
-  struct append *a = inner->data;
+static void append_tell(struct append *a, int status) {
   struct blx__consensus *c = a->c;
-  /* Withheld until the close, which libraft then takes for a cancelled write. */
-  if (!c->close_begun && (disk_failed(c, "writing the log", status) || c->fatal_code)) {
-    a->withheld = true;
-    return;
-  }
   struct raft_io_append *outer = a->outer;
   raft_io_append_cb cb = a->cb;
   append_free(a);
@@ -128,10 +199,37 @@ static void on_appended(struct raft_io_append *inner, int status) {
   consensus_leave(c);
 }
 
+/* R17: for a write that failed libraft cuts its log there, with what is behind and still being written, and then looks
+ * in vain for that. So the newest goes first, once all have been answered. */
+static void appends_cancel(struct blx__consensus *c) {
+  struct blx__list *appends = &c->guard.appends;
+  BLX__LIST_FOREACH (it, appends) {
+    if (!BLX__CONTAINER(it, const struct append, link)->withheld) return;
+  }
+  while (!blx__list_empty(appends)) append_tell(BLX__CONTAINER(appends->prev, struct append, link), RAFT_CANCELED);
+}
+
+static void on_appended(struct raft_io_append *inner, int status) {
+  struct append *a = inner->data;
+  struct blx__consensus *c = a->c;
+  /* Withheld until the close, which libraft then takes for a cancelled write. */
+  bool failed = !c->close_begun && (disk_failed(c, "writing the log", status) || c->fatal_code);
+  if (!failed && (status == 0 || !c->close_begun)) {
+    append_tell(a, status);
+    return;
+  }
+  a->withheld = true;
+  if (c->close_begun) appends_cancel(c);
+}
+
+uint64_t guard_oldest_append(const struct blx__consensus *c) {
+  const struct blx__list *first = blx__list_first(&c->guard.appends);
+  return first ? BLX__CONTAINER(first, const struct append, link)->serial : 0;
+}
+
 static int guard_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[], unsigned n,
                         raft_io_append_cb cb) {
   struct blx__consensus *c = of(io);
-  if (c->fatal_code) return RAFT_IOERR;
   struct append *a = calloc(1, sizeof *a);
   if (!a) {
     (void)disk_failed(c, "writing the log", RAFT_NOMEM);
@@ -145,10 +243,18 @@ static int guard_append(struct raft_io *io, struct raft_io_append *req, const st
   blx__list_init(&a->link);
   blx__list_push(&c->guard.appends, &a->link);
   c->guard.appends_count++;
-  int rv = c->guard.real.append(io, &a->inner, entries, n, on_appended);
+  a->serial = ++c->guard.appends_serial;
+  for (unsigned i = 0; i < n; i++) {
+    c->guard.log_bytes += sizeof entries[i] + entries[i].buf.len;
+    c->space_taken += entries[i].buf.len;
+  }
+  int rv = c->fatal_code ? RAFT_IOERR : c->guard.real.append(io, &a->inner, entries, n, on_appended);
+  if (rv != 0 && (c->fatal_code || disk_failed(c, "writing the log", rv))) {
+    a->withheld = true;
+    return 0;
+  }
   if (rv != 0) {
     append_free(a);
-    (void)disk_failed(c, "writing the log", rv);
     return rv;
   }
   match_received(c);
@@ -157,26 +263,24 @@ static int guard_append(struct raft_io *io, struct raft_io_append *req, const st
 
 static int guard_truncate(struct raft_io *io, raft_index index) {
   struct blx__consensus *c = of(io);
-  if (c->fatal_code) return RAFT_IOERR;
+  if (c->fatal_code) return 0;
+  c->guard.log_counted = false;
   int rv = c->guard.real.truncate(io, index);
-  (void)disk_failed(c, "cutting the log", rv);
-  return rv;
+  return disk_failed(c, "cutting the log", rv) ? 0 : rv;
 }
 
 static int guard_set_term(struct raft_io *io, raft_term term) {
   struct blx__consensus *c = of(io);
-  if (c->fatal_code) return RAFT_IOERR;
+  if (c->fatal_code) return 0;
   int rv = c->guard.real.set_term(io, term);
-  (void)disk_failed(c, "writing the term", rv);
-  return rv;
+  return disk_failed(c, "writing the term", rv) ? 0 : rv;
 }
 
 static int guard_set_vote(struct raft_io *io, raft_id id) {
   struct blx__consensus *c = of(io);
-  if (c->fatal_code) return RAFT_IOERR;
+  if (c->fatal_code) return 0;
   int rv = c->guard.real.set_vote(io, id);
-  (void)disk_failed(c, "writing the vote", rv);
-  return rv;
+  return disk_failed(c, "writing the vote", rv) ? 0 : rv;
 }
 
 static void put_finish(struct blx__consensus *c, int status) {
@@ -185,10 +289,12 @@ static void put_finish(struct blx__consensus *c, int status) {
   struct raft_buffer *bufs = status != 0 && g->put_install ? g->put_bufs : NULL;
   /* R1: only now is the leader's snapshot what this member has. */
   if (status == 0 && g->put_install && g->put_term == c->raft.current_term) match_raise(c, g->put_index);
+  if (status == 0 && g->put_install) BLX_SOMETIMES(c, SNAPSHOT_INSTALLED);
   g->put_outer = NULL;
   g->put_install = false;
   consensus_enter(c);
   g->put_cb(outer, status);
+  g->log_counted = false;
   raft_free(bufs); /* libraft frees what is in it, and forgets the array, when an install does not succeed */
   consensus_leave(c);
 }
@@ -206,7 +312,6 @@ static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft
                               const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb) {
   struct blx__consensus *c = of(io);
   struct guard *g = &c->guard;
-  if (c->fatal_code) return RAFT_IOERR;
   BLX__ASSERT(g->put_outer == NULL);
   g->put = (struct raft_io_snapshot_put){.data = c};
   g->put_outer = req;
@@ -217,11 +322,14 @@ static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft
   g->put_index = snapshot->index;
   g->put_term = c->raft.current_term;
   req->cb = cb;
-  int rv = g->real.snapshot_put(io, trailing, &g->put, snapshot, on_snapshot_put);
+  int rv = c->fatal_code ? RAFT_IOERR : g->real.snapshot_put(io, trailing, &g->put, snapshot, on_snapshot_put);
+  if (rv != 0 && (c->fatal_code || disk_failed(c, "writing a snapshot", rv))) {
+    g->put_withheld = true;
+    return 0;
+  }
   if (rv != 0) {
     g->put_outer = NULL;
     g->put_install = false;
-    (void)disk_failed(c, "writing a snapshot", rv);
   }
   return rv;
 }
@@ -261,8 +369,13 @@ static void guard_tick(struct raft_io *io) {
   struct blx__consensus *c = of(io);
   if (consensus_stopped(c)) return;
   consensus_enter(c);
-  if (!(follows(c) && must_sit_still(c))) c->guard.tick(io);
+  if (!(follows(c) && must_sit_still(c)))
+    c->guard.tick(io);
+  else
+    BLX_SOMETIMES(c, SAT_STILL);
   if (!consensus_stopped(c)) confirm_tick(c);
+  propose_nudge(c);
+  host_tick(c);
   consensus_leave(c);
 }
 
@@ -277,6 +390,16 @@ static int guard_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick,
   c->guard.tick = tick;
   c->guard.recv = recv;
   return c->guard.real.start(io, msecs, guard_tick, guard_recv_nothing);
+}
+
+/* R7: what the snapshot says of its configuration, libraft does not keep. */
+static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
+                      raft_index *start_index, struct raft_entry *entries[], size_t *n_entries) {
+  struct blx__consensus *c = of(io);
+  int rv = c->guard.real.load(io, term, voted_for, snapshot, start_index, entries, n_entries);
+  if (rv != 0) return rv;
+  if (*snapshot) c->guard.loaded_conf_index = (*snapshot)->configuration_index;
+  return 0;
 }
 
 /* R2: until its own barrier is on its disk, a leader must not count. */
@@ -295,6 +418,23 @@ static bool drops(const struct blx__consensus *c, const struct raft_message *m) 
   }
 }
 
+/* R19: libraft gives no vote unless it knows itself as a voter. One that was made a voter and has not heard of it may
+ * be the very one that is needed: the candidate says whose votes count. */
+static void receive_vote_request(struct blx__consensus *c, struct raft_message *m) {
+  struct raft_server *self = NULL;
+  for (unsigned i = 0; i < c->raft.configuration.n; i++)
+    if (c->raft.configuration.servers[i].id == c->o.uid) self = &c->raft.configuration.servers[i];
+  int role = self ? self->role : RAFT_VOTER;
+  if (role != RAFT_VOTER && consensus_rule(c, BLX__RULE_R19_VOTE)) {
+    self->role = RAFT_VOTER;
+    /* Nor does libraft ever take a silent leader for gone, where it is no voter. */
+    bool silent = c->io->time(c->io) - c->raft.election_timer_start >= c->raft.election_timeout;
+    if (c->raft.state == RAFT_FOLLOWER && silent) c->raft.follower_state.current_leader.id = 0;
+  }
+  c->guard.recv(c->io, m);
+  if (self) self->role = role; /* a request for a vote changes no configuration */
+}
+
 void guard_receive(struct blx__consensus *c, struct raft_message *m) {
   if (consensus_stopped(c) || !c->guard.recv || drops(c, m)) {
     message_free(m);
@@ -303,6 +443,10 @@ void guard_receive(struct blx__consensus *c, struct raft_message *m) {
   struct guard *g = &c->guard;
   if (m->type == RAFT_IO_APPEND_ENTRIES) {
     struct raft_append_entries *a = &m->append_entries;
+    if (loses_configuration(c, a)) {
+      message_free(m);
+      return;
+    }
     uint64_t hi = a->prev_log_index + a->n_entries;
     if (consensus_rule(c, BLX__RULE_R16_COMMIT) && a->leader_commit > hi) a->leader_commit = hi;
     g->receiving = true;
@@ -311,9 +455,13 @@ void guard_receive(struct blx__consensus *c, struct raft_message *m) {
   } else if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT && c->raft.state == RAFT_LEADER && !may_count(c) &&
              m->append_entries_result.rejected == 0) {
     m->append_entries_result.last_log_index = 0;
+    BLX_SOMETIMES(c, WITHHELD);
   }
   consensus_enter(c);
-  g->recv(c->io, m);
+  if (m->type == RAFT_IO_REQUEST_VOTE)
+    receive_vote_request(c, m);
+  else
+    g->recv(c->io, m);
   g->receiving = false;
   consensus_leave(c);
 }
@@ -331,11 +479,7 @@ static void guard_close(struct raft_io *io, raft_io_close_cb cb) {
   struct blx__consensus *c = of(io);
   struct guard *g = &c->guard;
   (void)guard_sends_report(c);
-  for (struct blx__list *n = g->appends.next, *next; n != &g->appends; n = next) {
-    struct append *a = BLX__CONTAINER(n, struct append, link);
-    next = n->next;
-    if (a->withheld) on_appended(&a->inner, RAFT_CANCELED);
-  }
+  appends_cancel(c);
   if (g->put_outer && g->put_withheld) put_finish(c, RAFT_CANCELED);
   g->close_cb = cb;
   g->real.close(io, on_closed);
@@ -347,6 +491,7 @@ void guard_install(struct blx__consensus *c) {
   g->real = *io;
   blx__list_init(&g->appends);
   blx__list_init(&g->sends);
+  io->load = guard_load;
   io->start = guard_start;
   io->send = guard_send;
   io->append = guard_append;

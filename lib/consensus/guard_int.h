@@ -10,11 +10,24 @@
  * R5    candidacy or a vote during a snapshot install swallows ticks, and votes, meanwhile
  * R6    a snapshot holds an uncommitted configuration fsm.c answers BUSY
  * R7    changes of members overlap                    member.c: own barrier first, one at a time
+ *       a loaded configuration counts as committed    until its index is, it can be rolled back
+ * R8    snapshots by count of entries alone            fsm.c: by bytes and entries, members at different times; the
+ *                                                     entries since the last one stay; propose.c: BUSY beyond a limit
+ * R9    reads a configuration that was compacted away  seen before it is passed on: the member must join anew
  * R10   nothing commits while proposals keep coming   propose.c: one entry outstanding
- * R13   a damaged open segment, term or vote is       mark.c: what was there, at most a second old, is compared at
- * start taken for one never written R16   commit runs past what matched                 leader_commit is clamped to
- * prev + n R17   raft_uv calls its close callback twice        passed on once; disk.c frees when its handles are gone
- */
+ * R12   a full disk is found when a write fails        host.c: proposals are refused while there still is room
+ * R13   a damaged open segment, term or vote is taken  mark.c: what was there, at most a second old, is compared
+ *       for one never written
+ * R15   writes that never reach some file systems      host.c: the file system's type, and a write of the same kind
+ * R16   commit runs past what matched                 leader_commit is clamped to prev + n
+ * R17   raft_uv calls its close callback twice        passed on once; disk.c frees when its handles are gone
+ *       several writes cancelled: looks for an entry   cancelled newest first
+ *       that the first one's end has cut off
+ * R18   an only voter leads without a term of its own: takes the next term before anything is written
+ *       after a crash it writes other entries under
+ *       the same index and term
+ * R19   who does not know that it is a voter gives no votes anyway: the candidate knows whose votes count
+ *       vote, and two members wait for ever */
 #ifndef BLX__CONSENSUS_GUARD_INT_H
 #define BLX__CONSENSUS_GUARD_INT_H
 
@@ -32,7 +45,13 @@ struct guard {
 
   struct blx__list appends; /* struct append, in flight or withheld; as many as libraft submits, a handful */
   unsigned appends_count;
+  uint64_t appends_serial;
   struct blx__list sends; /* struct sent: to be reported to libraft when it is off the stack */
+
+  uint64_t log_bytes; /* of the entries in libraft's memory, */
+  bool log_counted;   /* unless this is false */
+
+  uint64_t loaded_conf_index; /* of the snapshot that was loaded; 0: none */
 
   uint64_t match_term, match_index;      /* R1 */
   bool receiving;                        /* an AppendEntries is being handled, */
@@ -48,6 +67,18 @@ struct guard {
 
 /* Replace the functions of c->io; between raft_init and raft_start. */
 void guard_install(struct blx__consensus *c);
+
+/* After raft_start: what libraft takes for granted and is not (R7). */
+void guard_started(struct blx__consensus *c);
+
+/* The entry in memory at @index; NULL: compacted, or not there yet. */
+const struct raft_entry *guard_entry(const struct raft *r, uint64_t index);
+
+/* Number of the oldest write of entries that the disk has not answered; 0: none. */
+uint64_t guard_oldest_append(const struct blx__consensus *c);
+
+/* Bytes of the entries in libraft's memory (R8). */
+uint64_t guard_log_bytes(struct blx__consensus *c);
 
 /* Hand a decoded message to libraft, or drop it; frees what libraft does not take. */
 void guard_receive(struct blx__consensus *c, struct raft_message *m);

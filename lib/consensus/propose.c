@@ -2,10 +2,33 @@
 #include "consensus/consensus_int.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static const char lost_text[] = "leadership was lost while this was being committed: the outcome is unknown; the same "
                                 "request may be sent again under its request id";
+enum { NUDGE_MS = 1000 };
+
 static const char not_leader_text[] = "this member stopped leading before this was proposed: ask the new leader";
+
+static bool log_is_full(struct blx__consensus *c) {
+  return consensus_rule(c, BLX__RULE_R8_LOG_BYTES) && guard_log_bytes(c) >= c->o.log_bytes_max;
+}
+
+static void on_nudged(struct raft_barrier *req, int status) {
+  struct blx__consensus *c = req->data;
+  (void)status;
+  c->nudging = false;
+}
+
+/* libraft asks for a snapshot only behind an entry. When the log is full none is let in, so one is made. */
+void propose_nudge(struct blx__consensus *c) {
+  uint64_t now = c->io->time(c->io);
+  if (consensus_stopped(c) || c->raft.state != RAFT_LEADER || !c->ready || c->raft.transfer || c->nudging) return;
+  if (!log_is_full(c) || (now >= c->nudged_at_ms && now - c->nudged_at_ms < NUDGE_MS)) return;
+  c->nudge = (struct raft_barrier){.data = c};
+  c->nudged_at_ms = now;
+  c->nudging = raft_barrier(&c->raft, &c->nudge, on_nudged) == 0;
+}
 
 blx__rc blx__consensus_propose(struct blx__consensus *c, struct blx__slice op, blx__consensus_cb cb, void *user,
                                blx_error *err) {
@@ -16,6 +39,12 @@ blx__rc blx__consensus_propose(struct blx__consensus *c, struct blx__slice op, b
   if (c->proposals_count >= BLX__CONSENSUS_WAITING_MAX)
     return blx__fail(err, BLX_E_BUSY, "consensus", "%u operations wait to be committed already: try again later",
                      c->proposals_count);
+  BLX__TRY(host_refuse_when_full(c, err));
+  if (log_is_full(c))
+    return blx__fail(err, BLX_E_BUSY, "consensus",
+                     "the log in memory has %llu bytes, its limit is %llu, and no snapshot could be taken yet: try "
+                     "again later",
+                     (unsigned long long)guard_log_bytes(c), (unsigned long long)c->o.log_bytes_max);
   struct call *call = NULL;
   BLX__TRY(call_new(op, cb, user, &call, err));
   call->counter = &c->proposals_count;
@@ -131,4 +160,73 @@ struct batch *propose_find(struct blx__consensus *c, uint64_t index, uint64_t pr
     if (b->req.index == index && b->serial == serial) return b;
   }
   return NULL;
+}
+
+/* ---- calls that owe a completion: they move between lists and end on c->done, which runs with libraft off the stack
+ */
+
+blx__rc call_new(struct blx__slice op, blx__consensus_cb cb, void *user, struct call **out, blx_error *err) {
+  BLX__ASSERT(cb != NULL);
+  BLX__ASSERT(op.len <= BLX__CONSENSUS_OP_MAX);
+  struct call *call = calloc(1, sizeof *call + op.len);
+  if (!call) return blx__fail(err, BLX_E_NOMEM, "consensus", "no memory for a call of %zu bytes", op.len);
+  blx__list_init(&call->link);
+  call->cb = cb;
+  call->user = user;
+  call->op_len = op.len;
+  if (op.len) memcpy(call->op, op.data, op.len);
+  *out = call;
+  return BLX__OK;
+}
+
+void call_finish(struct blx__consensus *c, struct call *call, int code, const char *why) {
+  BLX__ASSERT(code == 0 || why != NULL);
+  blx__list_remove(&call->link);
+  call->code = code;
+  call->why = why;
+  blx__list_push(&c->done, &call->link);
+}
+
+void calls_finish(struct blx__consensus *c, struct blx__list *calls, int code, const char *why) {
+  for (struct blx__list *n; (n = blx__list_first(calls)) != NULL;)
+    call_finish(c, BLX__CONTAINER(n, struct call, link), code, why);
+}
+
+void calls_finish_all(struct blx__consensus *c, int code, const char *why) {
+  calls_finish(c, &c->waiting, code, why);
+  BLX__LIST_FOREACH (n, &c->batches) {
+    calls_finish(c, &BLX__CONTAINER(n, struct batch, link)->calls, code, why);
+  }
+  calls_finish(c, &c->confirm.next, code, why);
+  calls_finish(c, &c->confirm.round, code, why);
+  calls_finish(c, &c->confirm.applied, code, why);
+  if (c->member.call) call_finish(c, c->member.call, code, why);
+  c->member.call = NULL;
+}
+
+void calls_run_done(struct blx__consensus *c) {
+  for (struct blx__list *n; (n = blx__list_first(&c->done)) != NULL;) {
+    struct call *call = BLX__CONTAINER(n, struct call, link);
+    blx__list_remove(n);
+    blx_error err;
+    const blx_error *told = NULL;
+    if (call->code != 0) {
+      (void)blx__fail(&err, call->code, "consensus", "%s", call->why);
+      told = &err;
+    }
+    if (call->counter) --*call->counter;
+    call->cb(call->user, told, call->index, (struct blx__slice){.data = call->result, .len = call->result_len});
+    free(call->result);
+    free(call);
+  }
+}
+
+blx__rc calls_refuse(const struct blx__consensus *c, blx_error *err) {
+  if (c->fatal_code) return blx__fail(err, BLX_E_FATAL, "consensus", "%s", c->fatal_text);
+  if (c->closing) return blx__fail(err, BLX_E_CANCELLED, "consensus", "this member is closing");
+  if (c->raft.state != RAFT_LEADER)
+    return blx__fail(err, BLX_E_NO_LEADER, "consensus", "this member does not lead: ask the leader");
+  if (!c->ready)
+    return blx__fail(err, BLX_E_NO_LEADER, "consensus", "this member was elected just now and is not ready: try again");
+  return BLX__OK;
 }

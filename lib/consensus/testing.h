@@ -14,17 +14,53 @@ enum {
   BLX__RULE_R4_STORED_ONLY = 1 << 4,
   BLX__RULE_R5_INSTALL = 1 << 5,
   BLX__RULE_R6_COMMITTED_CONFIGURATION = 1 << 6,
+  BLX__RULE_R8_LOG_BYTES = 1 << 8,
+  BLX__RULE_R9_COMPACTED_CONFIGURATION = 1 << 9,
   BLX__RULE_R10_ONE_OUTSTANDING = 1 << 10,
+  BLX__RULE_R12_SPACE = 1 << 12,
+  BLX__RULE_R15_FILE_SYSTEM = 1 << 15,
   BLX__RULE_R16_COMMIT = 1 << 16,
+  BLX__RULE_R18_OWN_TERM = 1 << 18,
+  BLX__RULE_R19_VOTE = 1 << 19,
 };
 
+/* Points that a campaign of simulations must have come by, or it has not tried what it claims to. */
+#define BLX__SOMETIMES_MAP(X)                                                    \
+  X(CLAMPED, "a follower's acknowledgement was cut to what it had compared")     \
+  X(WITHHELD, "a new leader did not count a result before its barrier")          \
+  X(SAT_STILL, "a follower was kept from standing for election")                 \
+  X(DISK_FAILED, "a failed write stopped a member")                              \
+  X(CONFIGURATION_BUSY, "a snapshot waited for a configuration")                 \
+  X(CONFIGURATION_DOUBTED, "a loaded configuration was not taken for committed") \
+  X(SNAPSHOT_TAKEN, "a snapshot was taken")                                      \
+  X(SNAPSHOT_INSTALLED, "a snapshot of the leader was installed")                \
+  X(NOSPACE, "a proposal was refused for want of space")                         \
+  X(TORN, "a crash left a part of a write")                                      \
+  X(MEMBER_ADDED, "a member was added")                                          \
+  X(MEMBER_REMOVED, "a member was removed")                                      \
+  X(TRANSFERRED, "leadership was handed over on request")                        \
+  X(UNKNOWN, "a proposal's outcome was unknown")                                 \
+  X(UNKNOWN_DONE, "and yet it had taken place")                                  \
+  X(CLOCK_JUMPED, "a clock jumped")                                              \
+  X(FLIP_REFUSED, "a damaged snapshot was refused")                              \
+  X(ALONE, "a cluster of one was run")
+
+#define BLX__SOMETIMES_ENUM(name, text) BLX__SOMETIMES_##name,
+enum blx__sometimes { BLX__SOMETIMES_MAP(BLX__SOMETIMES_ENUM) BLX__SOMETIMES_COUNT };
+#undef BLX__SOMETIMES_ENUM
+
 struct blx__consensus_seam {
-  /* Borrowed until `done` of close. send and recv are not used. NULL: the real disk under the options' directory. */
+  /* Borrowed until `done` of close. send and recv are not used. NULL: the real disk under the options' directory; then
+   * only rules_off is looked at. */
   struct raft_io *io;
   /* Ask that blx__consensus_turn runs soon, not from inside this call. NULL with the real disk. */
   void (*wake)(void *user);
   void *user;
   unsigned rules_off;
+  /* A point was reached. NULL: nobody counts. */
+  void (*sometimes)(void *user, enum blx__sometimes point);
+  /* Of the disk below. NULL or false: not known. */
+  bool (*space)(void *user, uint64_t *free_bytes, uint64_t *size_bytes);
 };
 
 /* What wake asked for. After the turn in which `done` of close ran, @c is gone. */

@@ -100,11 +100,12 @@ static void on_step(struct world *w, struct sim_event *e) {
   struct sim_op *op = BLX__CONTAINER(first, struct sim_op, link);
   blx__list_remove(first);
   n->fifo_count--;
-  int status = 0;
   if (op->kind == SIM_OP_APPEND && n->fail_next_append) {
-    status = n->fail_next_append;
+    n->broken = n->fail_next_append;
     n->fail_next_append = 0;
-  } else {
+  }
+  int status = n->broken;
+  if (status == 0) {
     image_do(&n->disk, op, SIZE_MAX);
   }
   op_tell(op, status);
@@ -143,11 +144,13 @@ void sim_disk_release(struct sim_node *n) {
 
 void sim_disk_crash(struct sim_node *n) {
   struct sim_rng *r = &n->w->rng;
+  if (n->broken) return;
   for (struct blx__list *it = n->fifo.next; it != &n->fifo && sim_rng_chance(r, 50); it = it->next) {
     struct sim_op *op = BLX__CONTAINER(it, struct sim_op, link);
     size_t part = (size_t)sim_rng_in(r, 0, op->count);
     bool whole = part == op->count;
     image_do(&n->disk, op, part);
+    if (!whole && part > 0) world_sometimes(n->w, BLX__SOMETIMES_TORN);
     if (!whole) break;
   }
   if (n->own_snapshot && sim_rng_chance(r, 50)) image_do(&n->disk, n->own_snapshot, 0);
@@ -234,6 +237,9 @@ static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
                    raft_index *start_index, struct raft_entry *entries[], size_t *n_entries) {
   struct sim_node *n = node_of(io);
   struct sim_image *d = &n->disk;
+  int status = n->fail_next_load;
+  n->fail_next_load = 0;
+  if (status != 0) return status;
   /* As raft_uv: a log that ends before its snapshot is of no use. */
   if (d->snapshot.present && d->start_index + d->count <= d->snapshot.index) {
     image_truncate(d, 0);
@@ -253,7 +259,8 @@ static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
 static void on_tick(struct world *w, struct sim_event *e) {
   struct sim_node *n = e->node;
   uint64_t jitter_us = sim_rng_in(&w->rng, 0, n->tick_ms * 100);
-  world_after(w, n->tick_ms * 950 + jitter_us, n, on_tick, NULL, 0, 0);
+  uint64_t rate = n->clock_rate_ppm ? n->clock_rate_ppm : 1000000;
+  world_after(w, (n->tick_ms * 950 + jitter_us) * 1000000 / rate, n, on_tick, NULL, 0, 0);
   if (!n->ticks_held) n->tick(&n->io);
 }
 
@@ -336,8 +343,10 @@ static void on_own_snapshot(struct world *w, struct sim_event *e) {
   struct sim_op *op = n->own_snapshot;
   if (!op) return;
   n->own_snapshot = NULL;
-  image_do(&n->disk, op, 0);
-  op_tell(op, 0);
+  int status = n->fail_next_put;
+  n->fail_next_put = 0;
+  if (status == 0) image_do(&n->disk, op, 0);
+  op_tell(op, status);
   op_free(op);
 }
 
@@ -376,7 +385,7 @@ static int io_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *req,
 }
 
 static raft_time io_time(struct raft_io *io) {
-  return node_of(io)->w->now_us / 1000;
+  return node_clock_us(node_of(io)) / 1000;
 }
 
 static int io_random(struct raft_io *io, int min, int max) {
@@ -389,6 +398,7 @@ void sim_disk_init(struct sim_node *n) {
   if (n->disk.start_index == 0) n->disk.start_index = 1;
   n->fifo_count = 0;
   n->stepping = false;
+  n->broken = 0;
   n->own_snapshot = NULL;
   n->io = (struct raft_io){.version = 1,
                            .impl = n,

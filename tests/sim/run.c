@@ -1,4 +1,5 @@
 #include "run.h"
+#include "history.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,8 @@ enum {
   CHAOS_MS = 30000,
   LEADER_WITHIN_MS = 10000,
   AGREE_WITHIN_MS = 20000,
-  OPS_MAX = 20000, /* proposals of one run */
+  OPS_MAX = 20000,  /* proposals of one run, */
+  READS_MAX = 5000, /* and confirmed reads */
 };
 
 enum fate { FATE_NONE, FATE_SENT, FATE_ACKED, FATE_NOT_DONE, FATE_UNKNOWN };
@@ -16,7 +18,8 @@ struct run {
   struct world w;
   const struct sim_fsm *fsm;
   enum fate *fates; /* by id - 1 */
-  uint64_t ops_count, acked_count, acked_index_max, reads_count;
+  uint64_t ops_count, acked_count, reads_count, reads_asked, clock;
+  struct history_event *history; /* the operations by id - 1, then the confirmed reads */
   bool calm, load_ended;
 };
 
@@ -24,7 +27,7 @@ struct run {
 struct ask {
   struct run *run;
   struct sim_node *node;
-  uint64_t id, index_before;
+  uint64_t id, began;
 };
 
 static struct run *run_of(struct world *w) {
@@ -39,12 +42,16 @@ static void on_acked(void *user, const blx_error *err, uint64_t index, struct bl
   if (!err) {
     *fate = FATE_ACKED;
     run->acked_count++;
-    if (index > run->acked_index_max) run->acked_index_max = index;
+    run->history[a->id - 1].ended = ++run->clock;
+    if (index != world_place(&run->w, a->id))
+      world_fail(&run->w, "operation %llu was answered with index %llu and is at %llu", (unsigned long long)a->id,
+                 (unsigned long long)index, (unsigned long long)world_place(&run->w, a->id));
     uint64_t id = 0;
     if (run->fsm == &sim_fsm_log && (result.len != 8 || memcpy(&id, result.data, 8) == NULL || id != a->id))
       world_fail(&run->w, "operation %llu got the answer of another one", (unsigned long long)a->id);
   } else {
     *fate = err->code == BLX_E_NO_LEADER || err->code == BLX_E_BUSY ? FATE_NOT_DONE : FATE_UNKNOWN;
+    if (*fate == FATE_UNKNOWN) world_sometimes(&run->w, BLX__SOMETIMES_UNKNOWN);
   }
   free(a);
 }
@@ -54,7 +61,7 @@ static struct ask *ask_new(struct run *run, struct sim_node *n) {
   BLX__ASSERT(a != NULL);
   a->run = run;
   a->node = n;
-  a->index_before = run->acked_index_max;
+  a->began = ++run->clock;
   return a;
 }
 
@@ -63,6 +70,7 @@ static void propose(struct run *run, struct sim_node *n) {
   struct ask *a = ask_new(run, n);
   a->id = ++run->ops_count;
   run->fates[a->id - 1] = FATE_SENT;
+  run->history[a->id - 1] = (struct history_event){.began = a->began, .ended = UINT64_MAX, .write = true};
   struct blx__buf op;
   blx__buf_init(&op, BLX__CONSENSUS_OP_MAX);
   bool made = run->fsm->make_op(&run->w.rng, a->id, &op);
@@ -78,16 +86,19 @@ static void on_confirmed(void *user, const blx_error *err, uint64_t index, struc
   struct ask *a = user;
   (void)result;
   if (!err) {
-    a->run->reads_count++;
-    uint64_t applied = a->node->alive ? blx__consensus_raft(a->node->c)->last_applied : index;
-    if (index < a->index_before || applied < index)
-      world_fail(&a->run->w, "a read confirmed at index %llu (applied %llu) began after index %llu was acknowledged",
-                 (unsigned long long)index, (unsigned long long)applied, (unsigned long long)a->index_before);
+    struct run *run = a->run;
+    uint64_t applied = blx__consensus_raft(a->node->c)->last_applied; /* what the state machine would answer from */
+    if (applied < index)
+      world_fail(&run->w, "a read was confirmed before index %llu was applied", (unsigned long long)index);
+    run->history[OPS_MAX + run->reads_count++] =
+        (struct history_event){.began = a->began, .ended = ++run->clock, .place = applied};
   }
   free(a);
 }
 
 static void confirm(struct run *run, struct sim_node *n) {
+  if (run->reads_asked == READS_MAX) return;
+  run->reads_asked++;
   struct ask *a = ask_new(run, n);
   if (blx__consensus_confirm(n->c, on_confirmed, a, NULL).code != 0) free(a);
 }
@@ -107,85 +118,10 @@ static void on_load(struct world *w, struct sim_event *e) {
   world_after(w, sim_rng_in(&w->rng, 1000, 60000), NULL, on_load, NULL, 0, 0);
 }
 
-/* ---- faults */
-
-static void on_restart(struct world *w, struct sim_event *e) {
-  struct sim_node *n = &w->nodes[e->a];
-  if (!n->alive) node_start(n);
-}
-
-static void crash_for_a_while(struct world *w, unsigned i) {
-  node_crash(&w->nodes[i]);
-  world_after(w, sim_rng_in(&w->rng, 10, 4000) * 1000, NULL, on_restart, NULL, i, 0);
-}
-
-static void on_mend(struct world *w, struct sim_event *e) {
-  world_isolate(w, (unsigned)e->a, false);
-}
-
-static void on_link_mend(struct world *w, struct sim_event *e) {
-  world_cut(w, (unsigned)e->a, (unsigned)e->b, false);
-}
-
-static void on_disk_release(struct world *w, struct sim_event *e) {
-  (void)w;
-  e->node->disk_held = false;
-  e->node->ticks_held = false;
-  sim_disk_release(e->node);
-}
-
-static void on_handed_over(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
-  (void)user;
-  (void)err;
-  (void)index;
-  (void)result;
-}
-
-static void one_fault(struct world *w) {
-  unsigned i = (unsigned)sim_rng_in(&w->rng, 0, w->nodes_count - 1);
-  unsigned j = (unsigned)sim_rng_in(&w->rng, 0, w->nodes_count - 1);
-  struct sim_node *leader = world_leader(w);
-  if (leader && sim_rng_chance(&w->rng, 40)) i = (unsigned)(leader->uid - 1);
-  struct sim_node *n = &w->nodes[i];
-  uint64_t for_us = sim_rng_in(&w->rng, 50, 5000) * 1000;
-  switch (sim_rng_in(&w->rng, 0, 7)) {
-  case 0:
-  case 1: crash_for_a_while(w, i); break;
-  case 2:
-    world_log(w, "n%u is cut off", i + 1);
-    world_isolate(w, i, true);
-    world_after(w, for_us, NULL, on_mend, NULL, i, 0);
-    break;
-  case 3:
-  case 4:
-    if (i == j) break;
-    world_log(w, "n%u no longer reaches n%u", i + 1, j + 1);
-    world_cut(w, i, j, true);
-    world_after(w, for_us, NULL, on_link_mend, NULL, i, j);
-    break;
-  case 5:
-    if (!n->alive) break;
-    world_log(w, "n%u's disk hangs", i + 1);
-    n->disk_held = true;
-    world_after(w, for_us, n, on_disk_release, NULL, 0, 0);
-    break;
-  case 6:
-    if (!n->alive) break;
-    world_log(w, "n%u is paused", i + 1);
-    n->ticks_held = n->disk_held = true;
-    world_after(w, for_us, n, on_disk_release, NULL, 0, 0);
-    break;
-  default:
-    if (leader && blx__consensus_transfer(leader->c, 0, on_handed_over, NULL, NULL).code == 0)
-      world_log(w, "n%llu hands over", (unsigned long long)leader->uid);
-    break;
-  }
-}
-
 static void on_fault(struct world *w, struct sim_event *e) {
   (void)e;
   if (run_of(w)->calm) return;
-  one_fault(w);
+  faults_step(w);
   world_after(w, sim_rng_in(&w->rng, 50, 3000) * 1000, NULL, on_fault, NULL, 0, 0);
 }
 
@@ -198,6 +134,10 @@ static void make_peace(struct run *run) {
   for (unsigned i = 0; i < w->nodes_count; i++) {
     struct sim_node *n = &w->nodes[i];
     n->disk_held = n->ticks_held = false;
+    n->free_bytes = n->size_bytes;
+    n->fail_next_append = n->fail_next_vote = n->fail_next_put = 0;
+    n->lost = n->alive && n->fatal_code == BLX_E_CORRUPT;
+    if (n->lost) continue;
     if (n->alive && n->fatal_code) node_crash(n);
     if (n->alive)
       sim_disk_release(n);
@@ -209,19 +149,45 @@ static void make_peace(struct run *run) {
 /* ---- the reckoning */
 
 /* A leader that serves: @arg is how many operations were acknowledged before. */
+static bool has_leader(struct world *w, void *arg) {
+  (void)arg;
+  return world_leader(w) != NULL;
+}
+
 static bool is_served(struct world *w, void *arg) {
   return world_leader(w) != NULL && run_of(w)->acked_count > *(uint64_t *)arg;
+}
+
+/* Does the group, as the leader knows it, have this one as a voter? One that must join anew is not asked. */
+static bool is_counted(const struct sim_node *leader, const struct sim_node *n) {
+  if (n->alive && n->fatal_code == BLX_E_CORRUPT) return false;
+  struct blx__consensus_status s;
+  blx__consensus_status(leader->c, &s);
+  for (uint32_t i = 0; i < s.members_count; i++)
+    if (s.members[i].uid == n->uid) return s.members[i].membership == BLX__MEMBER_VOTER;
+  return false;
+}
+
+/* A group most of whose voters must join anew cannot be asked for anything. Seen from any member's newest log. */
+static bool has_quorum(struct run *run) {
+  struct world *w = &run->w;
+  unsigned lost = 0;
+  for (unsigned i = 0; i < w->nodes_count; i++) lost += w->nodes[i].lost;
+  return lost == 0 || world_until(w, has_leader, NULL, LEADER_WITHIN_MS);
 }
 
 static bool all_agree(struct world *w, void *arg) {
   (void)arg;
   uint64_t first = 0;
+  const struct sim_node *leader = world_leader(w);
+  if (!leader) return false;
   for (unsigned i = 0; i < w->nodes_count; i++) {
+    if (!is_counted(leader, &w->nodes[i])) continue;
     if (!w->nodes[i].alive) return false;
     struct blx__consensus_status s;
     blx__consensus_status(w->nodes[i].c, &s);
     if (s.waiting != 0 || s.applied_index != s.last_index) return false;
-    if (i > 0 && s.applied_index != first) return false;
+    if (first != 0 && s.applied_index != first) return false;
     first = s.applied_index;
   }
   return true;
@@ -241,8 +207,14 @@ static void show_members(struct world *w) {
 
 static void check_fates(struct run *run) {
   struct world *w = &run->w;
+  const struct sim_node *leader = world_leader(w);
+  if (!leader) {
+    world_fail(w, "there is no leader at the end");
+    return;
+  }
   for (unsigned i = 0; i < w->nodes_count; i++) {
     struct sim_node *n = &w->nodes[i];
+    if (!is_counted(leader, n)) continue;
     const char *broken = run->fsm->check(n->fsm);
     if (broken) world_fail(w, "n%u: %s", i + 1, broken);
     for (uint64_t id = 1; id <= run->ops_count; id++) {
@@ -252,14 +224,33 @@ static void check_fates(struct run *run) {
         world_fail(w, "operation %llu was acknowledged and is not on n%u", (unsigned long long)id, i + 1);
       if (fate == FATE_NOT_DONE && has)
         world_fail(w, "operation %llu was refused and yet is on n%u", (unsigned long long)id, i + 1);
+      if (fate == FATE_UNKNOWN && has) world_sometimes(w, BLX__SOMETIMES_UNKNOWN_DONE);
       if (fate == FATE_SENT) world_fail(w, "operation %llu was never completed", (unsigned long long)id);
     }
   }
 }
 
+/* Operations that never took place explain nothing. */
+static void check_history(struct run *run) {
+  char why[HISTORY_TEXT];
+  size_t count = 0;
+  for (uint64_t id = 1; id <= run->ops_count; id++) {
+    struct history_event e = run->history[id - 1];
+    e.place = world_place(&run->w, id);
+    /* Operations of one entry share its index; they were under way together. */
+    if (e.place != 0) run->history[count++] = e;
+  }
+  memmove(run->history + count, run->history + OPS_MAX, run->reads_count * sizeof *run->history);
+  if (!history_check(run->history, count + run->reads_count, why)) world_fail(&run->w, "not linearizable: %s", why);
+}
+
 static void reckon(struct run *run) {
   struct world *w = &run->w;
   make_peace(run);
+  if (!has_quorum(run)) {
+    world_log(w, "too many members must join anew: nothing more is asked of this group");
+    return;
+  }
   uint64_t before = run->acked_count;
   if (!world_until(w, is_served, &before, LEADER_WITHIN_MS)) {
     world_fail(w, "no leader commits within %d ms after the faults ended", LEADER_WITHIN_MS);
@@ -272,19 +263,20 @@ static void reckon(struct run *run) {
     world_fail(w, "the members do not agree within %d ms after the load ended", AGREE_WITHIN_MS);
   }
   if (!w->failed) check_fates(run);
+  if (!w->failed) check_history(run);
 }
 
 static void set_the_scene(struct run *run, uint64_t seed, unsigned rules_off, bool verbose) {
   struct world *w = &run->w;
   struct sim_rng r = {.state = blx__mix64(seed)};
   const struct sim_options o = {.seed = seed,
-                                .nodes = 3,
+                                .nodes = (unsigned)sim_rng_in(&r, 1, 5),
                                 .fsm = run->fsm,
                                 .rules_off = rules_off,
                                 .heartbeat_ms = 100,
                                 .election_ms = 1000,
                                 .snapshot_entries = (uint32_t)sim_rng_in(&r, 10, 300),
-                                .snapshot_trailing = (uint32_t)sim_rng_in(&r, 1, 100),
+                                .snapshot_trailing = sim_rng_chance(&r, 50) ? 0 : (uint32_t)sim_rng_in(&r, 1, 100),
                                 .verbose = verbose};
   world_init(w, &o);
   w->delay_max_us = sim_rng_in(&r, 300, 60000);
@@ -293,18 +285,23 @@ static void set_the_scene(struct run *run, uint64_t seed, unsigned rules_off, bo
   w->late_percent = (unsigned)sim_rng_in(&r, 0, 10);
   for (unsigned i = 0; i < w->nodes_count; i++) {
     w->nodes[i].disk_max_us = sim_rng_in(&r, 1000, 60000);
+    w->nodes[i].clock_rate_ppm = sim_rng_in(&r, 900000, 1100000);
+    w->nodes[i].was_voter = true;
     node_start(&w->nodes[i]);
   }
+  if (w->nodes_count == 1) world_sometimes(w, BLX__SOMETIMES_ALONE);
   world_after(w, 0, NULL, on_load, NULL, 0, 0);
   world_after(w, 3000000, NULL, on_fault, NULL, 0, 0);
 }
 
-bool sim_run(uint64_t seed, const struct sim_fsm *fsm, unsigned rules_off, bool verbose, char why[SIM_WHY_SIZE]) {
+bool sim_run(uint64_t seed, const struct sim_fsm *fsm, unsigned rules_off, bool verbose, uint64_t *reached,
+             char why[SIM_WHY_SIZE]) {
   struct run *run = calloc(1, sizeof *run);
   BLX__ASSERT(run != NULL);
   run->fsm = fsm;
   run->fates = calloc(OPS_MAX, sizeof *run->fates);
-  BLX__ASSERT(run->fates != NULL);
+  run->history = calloc(OPS_MAX + READS_MAX, sizeof *run->history);
+  BLX__ASSERT(run->fates != NULL && run->history != NULL);
   set_the_scene(run, seed, rules_off, verbose);
   world_run_ms(&run->w, CHAOS_MS);
   if (!run->w.failed) reckon(run);
@@ -312,8 +309,10 @@ bool sim_run(uint64_t seed, const struct sim_fsm *fsm, unsigned rules_off, bool 
             (unsigned long long)run->acked_count, (unsigned long long)run->reads_count);
   bool failed = run->w.failed;
   (void)blx__str_copy(why, SIM_WHY_SIZE, run->w.why);
+  *reached |= run->w.reached;
   world_free(&run->w);
   free(run->fates);
+  free(run->history);
   free(run);
   return !failed;
 }

@@ -4,7 +4,11 @@
 
 #include "sim.h"
 
-/* True if every invariant held; else @why says which did not. */
-bool sim_run(uint64_t seed, const struct sim_fsm *fsm, unsigned rules_off, bool verbose, char why[SIM_WHY_SIZE]);
+/* True if every invariant held; else @why says which did not. @reached gains bits of enum blx__sometimes. */
+bool sim_run(uint64_t seed, const struct sim_fsm *fsm, unsigned rules_off, bool verbose, uint64_t *reached,
+             char why[SIM_WHY_SIZE]);
+
+/* faults.c: one thing goes wrong, or a change of members is asked for. */
+void faults_step(struct world *w);
 
 #endif

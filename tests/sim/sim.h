@@ -9,7 +9,7 @@
 #include "consensus/consensus.h"
 #include "consensus/testing.h"
 
-enum { SIM_NODES_MAX = 8, SIM_WHY_SIZE = 512, SIM_FIFO_MAX = 4096 };
+enum { SIM_NODES_MAX = 8, SIM_CHANGES_MAX = 4, SIM_WHY_SIZE = 512, SIM_FIFO_MAX = 4096 };
 
 /* splitmix64 (Steele et al. 2014). */
 struct sim_rng {
@@ -111,6 +111,7 @@ struct sim_node {
   struct blx__list gets; /* snapshots being read */
   unsigned fifo_count, appends_max_seen;
   bool stepping;
+  int broken;                  /* after a failed write nothing is written until the next start, as in raft_uv */
   struct sim_op *own_snapshot; /* not in the fifo: it does not hold up the log */
   uint64_t tick_ms;
   raft_io_tick_cb tick;
@@ -122,7 +123,14 @@ struct sim_node {
   int fail_next_vote;
   uint64_t disk_min_us, disk_max_us;
   uint64_t clock_behind_ms;
+  uint64_t clock_rate_ppm; /* of its monotonic clock; 0: a million */
+  uint64_t clock_jumped_us;
+  int fail_next_load, fail_next_put;
   int fatal_code;
+  bool snapshots_fail;
+  bool lost;                       /* it must join anew */
+  bool was_voter;                  /* it was seen as a voter, or removed */
+  uint64_t free_bytes, size_bytes; /* size 0: nobody knows */
 };
 
 struct sim_options {
@@ -131,7 +139,16 @@ struct sim_options {
   const struct sim_fsm *fsm;
   unsigned rules_off;
   uint32_t heartbeat_ms, election_ms, snapshot_entries, snapshot_trailing;
+  uint64_t log_bytes_max;
   bool verbose;
+};
+
+/* A change of members or leader that was asked for and is not answered yet. */
+struct sim_change {
+  struct world *w;
+  enum blx__sometimes point;
+  uint64_t uid;
+  bool busy;
 };
 
 struct world {
@@ -147,9 +164,13 @@ struct world {
   uint64_t delay_min_us, delay_max_us;
   unsigned loss_percent, double_percent, late_percent;
 
+  struct sim_change changes[SIM_CHANGES_MAX];
   struct blx__map leaders; /* term -> uid + 1 */
   struct blx__map hashes;  /* index -> hash of what was applied there */
   struct blx__map chains;  /* index -> chain */
+  uint64_t installs_sent;  /* snapshots sent by leaders */
+  struct blx__map places;  /* id of an operation -> the index it was applied at */
+  uint64_t reached;        /* bits of enum blx__sometimes */
   bool failed;
   char why[SIM_WHY_SIZE];
 };
@@ -176,12 +197,19 @@ struct sim_node *world_leader(struct world *w);
 void world_cut(struct world *w, unsigned from, unsigned to, bool cut); /* one way; numbers from 0 */
 void world_isolate(struct world *w, unsigned node, bool cut);
 
-void node_start(struct sim_node *n);
+/* The code of open; @err is filled. */
+int node_try_start(struct sim_node *n, blx_error *err);
+void node_start(struct sim_node *n); /* not starting fails the world */
 void node_crash(struct sim_node *n);
 /* A further member with an empty disk, not started. */
 struct sim_node *world_add_node(struct world *w);
 void world_set_rules_off(struct world *w, unsigned rules_off); /* from the next start on */
 void node_check(struct sim_node *n);
+
+void world_sometimes(struct world *w, enum blx__sometimes point);
+uint64_t node_clock_us(const struct sim_node *n); /* its monotonic clock */
+/* The index that operation @id was applied at, 0: nowhere. */
+uint64_t world_place(const struct world *w, uint64_t id);
 
 /* disk.c */
 void sim_disk_init(struct sim_node *n);

@@ -46,6 +46,19 @@ void world_fail(struct world *w, const char *fmt, ...) {
   world_log(w, "FAILED %s", w->why);
 }
 
+void world_sometimes(struct world *w, enum blx__sometimes point) {
+  w->reached |= UINT64_C(1) << point;
+}
+
+uint64_t node_clock_us(const struct sim_node *n) {
+  uint64_t rate = n->clock_rate_ppm ? n->clock_rate_ppm : 1000000;
+  return n->w->now_us * rate / 1000000 + n->clock_jumped_us;
+}
+
+uint64_t world_place(const struct world *w, uint64_t id) {
+  return (uint64_t)(uintptr_t)blx__map_get_u64(&w->places, id);
+}
+
 /* ---- events: a binary heap by (time, order of scheduling) */
 
 static bool before(const struct sim_event *a, const struct sim_event *b) {
@@ -160,6 +173,7 @@ static bool on_send(void *user, uint64_t to_uid, struct blx__slice message) {
   BLX__ASSERT(to_uid >= 1 && to_uid <= SIM_NODES_MAX);
   unsigned to = (unsigned)(to_uid - 1);
   if (to >= w->nodes_count || w->cut[n->uid - 1][to]) return true; /* nobody tells a sender that a link is cut */
+  if (message.data[1] == RAFT_IO_INSTALL_SNAPSHOT) w->installs_sent++;
   if (n->votes_muted && message.data[1] == RAFT_IO_REQUEST_VOTE) return true;
   if (sim_rng_chance(&w->rng, w->loss_percent)) return true;
   throw_packet(w, n->uid, to, message);
@@ -192,6 +206,13 @@ static void on_begin(void *user, uint64_t index, uint64_t time_ms) {
 
 static void on_apply(void *user, struct blx__slice op, struct blx__buf *result) {
   struct sim_node *n = user;
+  uint64_t id = 0;
+  BLX__ASSERT(op.len >= sizeof id);
+  memcpy(&id, op.data, sizeof id); /* every operation begins with its id */
+  void *old = blx__map_get_u64(&n->w->places, id), *now = (void *)(uintptr_t)n->applying_index;
+  if (old && old != now) world_fail(n->w, "operation %llu was applied at two indexes", (unsigned long long)id);
+  bool kept = old || blx__map_set_u64(&n->w->places, id, now, NULL);
+  BLX__ASSERT(kept);
   for (size_t i = 0; i < op.len; i++) n->applying_hash = blx__mix64(n->applying_hash ^ op.data[i]);
   n->inner.apply(n->inner.user, op, result);
 }
@@ -211,6 +232,7 @@ static void on_end(void *user) {
 
 static blx__rc on_snapshot(void *user, struct blx__buf *out, blx_error *err) {
   struct sim_node *n = user;
+  if (n->snapshots_fail) return blx__fail(err, BLX_E_NOMEM, "sim", "the script says so");
   return n->inner.snapshot(n->inner.user, out, err);
 }
 
@@ -277,7 +299,27 @@ static void on_log(void *user, int level, const char *component, const char *mes
   if (level < BLX_LOG_INFO) world_log(n->w, "n%llu says: %s", (unsigned long long)n->uid, message);
 }
 
-void node_start(struct sim_node *n) {
+static bool on_space(void *user, uint64_t *free_bytes, uint64_t *size_bytes) {
+  const struct sim_node *n = user;
+  *free_bytes = n->free_bytes;
+  *size_bytes = n->size_bytes;
+  return n->size_bytes != 0;
+}
+
+static void on_sometimes(void *user, enum blx__sometimes point) {
+  world_sometimes(((struct sim_node *)user)->w, point);
+}
+
+static void bind_seam(struct sim_node *n) {
+  n->seam = (struct blx__consensus_seam){.io = &n->io,
+                                         .wake = on_wake,
+                                         .user = n,
+                                         .rules_off = n->w->o.rules_off,
+                                         .space = on_space,
+                                         .sometimes = on_sometimes};
+}
+
+int node_try_start(struct sim_node *n, blx_error *err) {
   BLX__ASSERT(!n->alive);
   struct world *w = n->w;
   sim_disk_init(n);
@@ -288,7 +330,7 @@ void node_start(struct sim_node *n) {
   n->fsm = w->o.fsm->create();
   BLX__ASSERT(n->fsm != NULL);
   w->o.fsm->bind(n->fsm, &n->inner);
-  n->seam = (struct blx__consensus_seam){.io = &n->io, .wake = on_wake, .user = n, .rules_off = w->o.rules_off};
+  bind_seam(n);
   struct blx__log log = {.fn = on_log, .user = n, .level_max = w->o.verbose ? BLX_LOG_WARNING : BLX_LOG_ERROR};
   n->log = log;
   struct blx__consensus_options o = {.uid = n->uid,
@@ -309,16 +351,25 @@ void node_start(struct sim_node *n) {
                                      .election_ms = w->o.election_ms,
                                      .snapshot_entries = w->o.snapshot_entries,
                                      .snapshot_trailing = w->o.snapshot_trailing,
+                                     .log_bytes_max = w->o.log_bytes_max,
                                      .seam = &n->seam};
-  blx_error err;
-  if (blx__consensus_open(&o, &n->c, &err).code != 0) {
+  int code = blx__consensus_open(&o, &n->c, err).code;
+  if (code != 0) {
     n->alive = false;
-    world_fail(w, "n%llu does not start: %s", (unsigned long long)n->uid, err.message);
+    n->incarnation++;
     w->o.fsm->destroy(n->fsm);
-    return;
+    n->fsm = NULL;
+    return code;
   }
   world_log(w, "n%llu starts at index %llu", (unsigned long long)n->uid,
             (unsigned long long)blx__consensus_raft(n->c)->last_applied);
+  return 0;
+}
+
+void node_start(struct sim_node *n) {
+  blx_error err = {0};
+  if (node_try_start(n, &err) != 0)
+    world_fail(n->w, "n%llu does not start: %s", (unsigned long long)n->uid, err.message);
 }
 
 void node_crash(struct sim_node *n) {
@@ -386,4 +437,5 @@ void world_free(struct world *w) {
   blx__map_clear(&w->leaders);
   blx__map_clear(&w->hashes);
   blx__map_clear(&w->chains);
+  blx__map_clear(&w->places);
 }

@@ -25,4 +25,9 @@ bool script_has(struct world *w, unsigned i, uint64_t id);
 const struct raft *script_raft(struct world *w, unsigned i);
 bool script_fired(struct world *w, void *outcome); /* for world_until */
 
+/* Propose each of @from..@to on @i and wait until it is acknowledged. */
+void script_commit(struct world *w, unsigned i, uint64_t from, uint64_t to);
+/* Run @scenario(@mask) in a process of its own: true if that did not end well. */
+bool script_ends_badly(int (*scenario)(unsigned mask), unsigned mask);
+
 #endif

@@ -69,6 +69,7 @@ int real_open(struct real *r, unsigned i, blx_error *err) {
   struct real_member *m = &r->m[i];
   m->fatal_code = 0;
   m->fsm = sim_fsm_log.create();
+  const struct blx__consensus_seam seam = {.rules_off = r->rules_off};
   struct blx__consensus_options o = {.loop = r->loop,
                                      .dir = m->dir,
                                      .uid = m->uid,
@@ -79,7 +80,11 @@ int real_open(struct real *r, unsigned i, blx_error *err) {
                                      .heartbeat_ms = 20,
                                      .election_ms = 200,
                                      .snapshot_entries = r->snapshot_entries,
-                                     .snapshot_trailing = 5};
+                                     .snapshot_trailing = 5,
+                                     .snapshot_bytes = r->snapshot_bytes,
+                                     .reserve_bytes = r->reserve_bytes,
+                                     .unsafe_fs = r->unsafe_fs,
+                                     .seam = &seam};
   memcpy(o.cluster_id, cluster_id, sizeof cluster_id);
   sim_fsm_log.bind(m->fsm, &o.fsm);
   int code = blx__consensus_open(&o, &m->c, err).code;

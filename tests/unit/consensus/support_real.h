@@ -25,6 +25,9 @@ struct real {
   struct blx__loop *loop;
   char root[REAL_PATH];
   uint32_t snapshot_entries;
+  uint64_t snapshot_bytes, reserve_bytes;
+  unsigned rules_off;
+  bool unsafe_fs;
   struct real_member m[REAL_MAX]; /* uid i + 1 */
 };
 

@@ -1,8 +1,11 @@
 #include "support.h"
 
 #include <check.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 void outcome_cb(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
   struct outcome *o = user;
@@ -64,4 +67,27 @@ const struct raft *script_raft(struct world *w, unsigned i) {
 bool script_fired(struct world *w, void *outcome) {
   (void)w;
   return ((struct outcome *)outcome)->fired > 0;
+}
+
+void script_commit(struct world *w, unsigned i, uint64_t from, uint64_t to) {
+  for (uint64_t id = from; id <= to; id++) {
+    struct outcome x;
+    ck_assert_int_eq(script_propose(w, i, id, &x), 0);
+    ck_assert(world_until(w, script_fired, &x, 2000));
+    ck_assert_int_eq(x.code, 0);
+  }
+}
+
+bool script_ends_badly(int (*scenario)(unsigned mask), unsigned mask) {
+  pid_t pid = fork();
+  ck_assert_int_ge(pid, 0);
+  if (pid == 0) {
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    (void)dup2(null, STDERR_FILENO); /* a sanitizer's report of what is meant to happen */
+    (void)scenario(mask);
+    _exit(0);
+  }
+  int status = 0;
+  ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+  return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
 }

@@ -1,0 +1,2 @@
+/* The simulator's checker, which has its own test here. */
+#include "../../sim/history.c"

@@ -1,0 +1,239 @@
+/* More of the guard's rules: members, limits, room, and what was lost. As in test_guard.c, each runs with and without.
+ */
+#include "../harness.h"
+#include "consensus/guard_int.h"
+#include "support.h"
+
+#include <string.h>
+
+static struct sim_options rules_off(unsigned mask) {
+  return (struct sim_options){.seed = 11, .rules_off = mask};
+}
+
+/* ---- R7, second half, and R9: a change of members that is taken back */
+
+/* n1, cut off, writes a change of members that nobody else has; then n2 leads. The world is ready to be joined. */
+static struct world *lonely_change(const struct sim_options *o, uint64_t entries) {
+  struct world *w = script_new(o);
+  script_elect(w, 0);
+  script_commit(w, 0, 1, entries);
+  world_run_ms(w, 500);
+  world_isolate(w, 0, true);
+  static struct outcome add;
+  add = (struct outcome){0};
+  ck_assert_int_eq(blx__consensus_add_member(w->nodes[0].c, 4, outcome_cb, &add, NULL).code, 0);
+  world_run_ms(w, 100);
+  ck_assert_uint_ne(script_raft(w, 0)->configuration_uncommitted_index, 0);
+  script_elect(w, 1);
+  return w;
+}
+
+START_TEST(r7__a_loaded_change_of_members_can_still_be_taken_back) {
+  struct world *w = lonely_change(NULL, 3);
+  node_crash(&w->nodes[0]);
+  bool there = w->nodes[0].disk.entries[w->nodes[0].disk.count - 1].type == RAFT_CHANGE;
+  ck_assert(there);
+  node_start(&w->nodes[0]);
+  struct blx__consensus_status s;
+  blx__consensus_status(w->nodes[0].c, &s);
+  ck_assert_uint_eq(s.members_count, 4);
+  world_isolate(w, 0, false);
+  world_run_ms(w, 3000);
+  blx__consensus_status(w->nodes[0].c, &s);
+  ck_assert_int_eq(w->nodes[0].fatal_code, 0);
+  ck_assert_uint_eq(s.members_count, 3);
+  script_free(w);
+}
+END_TEST
+
+/* The change of before is compacted away when n1 must go back to it. */
+static int fate_of_a_compacted_configuration(unsigned mask) {
+  struct sim_options o = rules_off(mask);
+  o.snapshot_entries = 5;
+  o.snapshot_trailing = 1;
+  struct world *w = lonely_change(&o, 40);
+  ck_assert(w->nodes[0].disk.snapshot.present);
+  world_isolate(w, 0, false);
+  world_run_ms(w, 3000);
+  int fatal = w->nodes[0].fatal_code;
+  w->failed = false;
+  script_free(w);
+  return fatal;
+}
+
+START_TEST(r9__a_member_that_lost_its_configuration_stops_and_does_not_crash) {
+  ck_assert_int_eq(fate_of_a_compacted_configuration(0), BLX_E_CORRUPT);
+  ck_assert(script_ends_badly(fate_of_a_compacted_configuration, BLX__RULE_R9_COMPACTED_CONFIGURATION));
+}
+END_TEST
+
+/* ---- R8 */
+
+/* How many of 100 operations of a kilobyte a leader takes whose snapshots fail; with room for 32 of them. */
+static unsigned taken_without_snapshots(unsigned mask) {
+  struct sim_options o = rules_off(mask);
+  o.snapshot_entries = 10;
+  o.log_bytes_max = 32 << 10;
+  struct world *w = script_new(&o);
+  script_elect(w, 0);
+  for (unsigned i = 0; i < 3; i++) w->nodes[i].snapshots_fail = true;
+  unsigned taken = 0;
+  for (uint64_t id = 1; id <= 100; id++) {
+    uint8_t op[1024] = {0};
+    struct outcome x = {0};
+    memcpy(op, &id, sizeof id);
+    blx_error err = {0};
+    int code = blx__consensus_propose(w->nodes[0].c, (struct blx__slice){op, sizeof op}, outcome_cb, &x, &err).code;
+    if (code == 0) {
+      taken++;
+      ck_assert(world_until(w, script_fired, &x, 2000));
+    } else {
+      ck_assert_int_eq(code, BLX_E_BUSY);
+      ck_assert_msg(strstr(err.message, "32768") != NULL, "%s", err.message);
+    }
+  }
+  for (unsigned i = 0; i < 3; i++) w->nodes[i].snapshots_fail = false;
+  world_run_ms(w, 5000); /* it frees itself, though nothing is let in meanwhile */
+  script_commit(w, 0, 1000, 1005);
+  ck_assert(w->nodes[0].disk.snapshot.present);
+  script_free(w);
+  return taken;
+}
+
+START_TEST(r8__a_log_that_cannot_be_compacted_is_bounded_and_recovers) {
+  unsigned taken = taken_without_snapshots(0);
+  ck_assert_uint_ge(taken, 20);
+  ck_assert_uint_le(taken, 32);
+  ck_assert_uint_eq(taken_without_snapshots(BLX__RULE_R8_LOG_BYTES), 100);
+}
+END_TEST
+
+/* Snapshots sent to a member that was away for less than the time between two of them. */
+static uint64_t installs_after_a_short_absence(unsigned mask) {
+  struct sim_options o = rules_off(mask);
+  o.snapshot_entries = 40;
+  struct world *w = script_new(&o);
+  script_elect(w, 0);
+  uint64_t id = 0;
+  while (w->nodes[0].disk.snapshot.index < 60) script_commit(w, 0, id + 1, id + 1), id++;
+  script_commit(w, 0, id + 1, id + 15);
+  id += 15;
+  node_crash(&w->nodes[2]);
+  uint64_t before = w->nodes[0].disk.snapshot.index;
+  while (w->nodes[0].disk.snapshot.index == before) script_commit(w, 0, id + 1, id + 1), id++;
+  node_start(&w->nodes[2]);
+  world_run_ms(w, 3000);
+  ck_assert(script_has(w, 2, id));
+  uint64_t sent = w->installs_sent;
+  script_free(w);
+  return sent;
+}
+
+START_TEST(r8__a_member_that_was_away_shortly_needs_no_snapshot) {
+  ck_assert_uint_eq(installs_after_a_short_absence(0), 0);
+  ck_assert_uint_gt(installs_after_a_short_absence(BLX__RULE_R8_LOG_BYTES), 0);
+}
+END_TEST
+
+static bool snapshots_come_together(unsigned mask) {
+  struct sim_options o = rules_off(mask);
+  o.snapshot_entries = 40;
+  struct world *w = script_new(&o);
+  script_elect(w, 0);
+  script_commit(w, 0, 1, 70);
+  world_run_ms(w, 1000);
+  uint64_t at[3];
+  for (unsigned i = 0; i < 3; i++) {
+    ck_assert(w->nodes[i].disk.snapshot.present);
+    at[i] = w->nodes[i].disk.snapshot.index;
+  }
+  script_free(w);
+  return at[0] == at[1] && at[1] == at[2];
+}
+
+START_TEST(r8__members_do_not_all_write_their_snapshot_in_one_moment) {
+  ck_assert(!snapshots_come_together(0));
+  ck_assert(snapshots_come_together(BLX__RULE_R8_LOG_BYTES));
+}
+END_TEST
+
+/* ---- R19 */
+
+static bool is_candidate_voter(struct world *w, void *arg) {
+  (void)arg;
+  struct blx__consensus_status s;
+  blx__consensus_status(w->nodes[0].c, &s);
+  return s.members_count == 2 && s.members[1].membership == BLX__MEMBER_VOTER;
+}
+
+static bool serves(struct world *w, void *arg) {
+  (void)arg;
+  return world_leader(w) != NULL;
+}
+
+/* n1 made n2 a voter, wrote that down and crashed before n2 heard of it. Is there ever a leader again? */
+static bool leads_again(unsigned mask) {
+  struct sim_options o = rules_off(mask);
+  o.nodes = 1;
+  struct world *w = script_new(&o);
+  script_elect(w, 0);
+  script_commit(w, 0, 1, 3);
+  struct outcome add = {0};
+  node_start(world_add_node(w));
+  ck_assert_int_eq(blx__consensus_add_member(w->nodes[0].c, 2, outcome_cb, &add, NULL).code, 0);
+  ck_assert(world_until(w, is_candidate_voter, NULL, 20000));
+  world_isolate(w, 0, true);
+  world_run_ms(w, 200);
+  node_crash(&w->nodes[0]);
+  world_isolate(w, 0, false);
+  node_start(&w->nodes[0]);
+  ck_assert_int_eq(script_raft(w, 0)->state, RAFT_FOLLOWER); /* it needs n2 */
+  bool led = world_until(w, serves, NULL, 20000);
+  script_free(w);
+  return led;
+}
+
+START_TEST(r19__a_voter_that_does_not_know_it_votes) {
+  ck_assert(leads_again(0));
+  ck_assert(!leads_again(BLX__RULE_R19_VOTE));
+}
+END_TEST
+
+/* ---- R12 */
+
+static int propose_on_a_full_disk(unsigned mask) {
+  const struct sim_options o = rules_off(mask);
+  struct world *w = script_new(&o);
+  script_elect(w, 0);
+  w->nodes[0].size_bytes = 1000 << 20;
+  w->nodes[0].free_bytes = 104857599;
+  world_run_ms(w, 1500);
+  const uint64_t id = 1;
+  struct outcome x = {0}, read = {0};
+  blx_error err = {0};
+  int code =
+      blx__consensus_propose(w->nodes[0].c, (struct blx__slice){(const uint8_t *)&id, 8}, outcome_cb, &x, &err).code;
+  if (code != 0) ck_assert_msg(strstr(err.message, "104857599") && strstr(err.message, "104857600"), "%s", err.message);
+  ck_assert_int_eq(blx__consensus_confirm(w->nodes[0].c, outcome_cb, &read, NULL).code, 0);
+  ck_assert(world_until(w, script_fired, &read, 2000));
+  ck_assert_int_eq(read.code, 0);
+  w->nodes[0].free_bytes = 105 << 20;
+  world_run_ms(w, 1500);
+  script_commit(w, 0, 2, 2);
+  script_free(w);
+  return code;
+}
+
+START_TEST(r12__a_nearly_full_disk_refuses_proposals_and_serves_reads) {
+  ck_assert_int_eq(propose_on_a_full_disk(0), BLX_E_NOSPACE);
+  ck_assert_int_eq(propose_on_a_full_disk(BLX__RULE_R12_SPACE), 0);
+}
+END_TEST
+
+BLX_TEST_MAIN("consensus/rules", r19__a_voter_that_does_not_know_it_votes,
+              r7__a_loaded_change_of_members_can_still_be_taken_back,
+              r8__a_log_that_cannot_be_compacted_is_bounded_and_recovers,
+              r8__a_member_that_was_away_shortly_needs_no_snapshot,
+              r8__members_do_not_all_write_their_snapshot_in_one_moment,
+              r9__a_member_that_lost_its_configuration_stops_and_does_not_crash,
+              r12__a_nearly_full_disk_refuses_proposals_and_serves_reads)
