@@ -138,6 +138,12 @@ static bool take_election(struct daemon_config *config, char *value) {
   return parse_u32(value, 50, 10000, &config->options.election_ms);
 }
 
+static bool take_unsafe_fs(struct daemon_config *config, char *value) {
+  (void)value;
+  config->options.unsafe_fs = 1;
+  return true;
+}
+
 static const struct row rows[] = {
     {"data-dir", "DIR", take_data_dir, "a path", "where the node keeps what it is; /var/lib/blixard without it"},
     {"name", "NAME", take_name, "a name", "name of the node; the host's without it"},
@@ -157,6 +163,8 @@ static const struct row rows[] = {
      "how often the leader says that it lives; 200 without it"},
     {"election-ms", "MS", take_election, "a whole number from 50 to 10000 (ms)",
      "silence after which another leader is chosen; at least 5 heartbeats; 2000 without it"},
+    {"unsafe-fs", NULL, take_unsafe_fs, "",
+     "run on a file system other than ext4, XFS or tmpfs, where a crash may cost the log"},
     {"help", NULL, NULL, "", "this text"},
     {"version", NULL, NULL, "", "version of the daemon and its library"},
 };

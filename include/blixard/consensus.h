@@ -107,6 +107,7 @@ struct blx_consensus_options {
   uint32_t heartbeat_ms;     /* 0: 200; 10..1000 */
   uint32_t election_ms;      /* 0: 2000; at least 5 heartbeats, at most 10000 */
   uint32_t snapshot_entries; /* 0: 8192; 64..65536: a snapshot is due after so many log entries */
+  uint32_t unsafe_fs; /* 1: also on file systems other than ext4, XFS and tmpfs, where a crash may cost the log */
 };
 #define BLX_CONSENSUS_OPTIONS_INIT BLX_INIT_(struct blx_consensus_options)
 

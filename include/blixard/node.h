@@ -41,6 +41,7 @@ struct blx_node_options {
   blx_fatal_fn on_fatal; /* may be NULL */
   void *fatal_user;
   const char *guest_path; /* the static blixard-guest program; NULL: beside the shim */
+  uint32_t unsafe_fs;     /* 1: also on file systems other than ext4, XFS and tmpfs, where a crash may cost the log */
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)

@@ -259,6 +259,7 @@ static blx__rc open_core(struct blx_consensus *c, const struct blx_consensus_opt
       .heartbeat_ms = o->heartbeat_ms,
       .election_ms = o->election_ms,
       .snapshot_entries = o->snapshot_entries,
+      .unsafe_fs = o->unsafe_fs != 0,
   };
   memcpy(options.cluster_id, o->cluster_id, sizeof options.cluster_id);
   BLX__TRY(blx__consensus_open(&options, &c->core, err));

@@ -60,7 +60,7 @@ blx__rc host_check_fs(const struct blx__consensus *c, int dir_fd, blx_error *err
   if (known || c->o.unsafe_fs || !consensus_rule(c, BLX__RULE_R15_FILE_SYSTEM)) return BLX__OK;
   return blx__fail(err, BLX_E_UNSUPPORTED, "consensus",
                    "'%s' is on a file system (%s, type 0x%lx) on which a log is not known to survive a crash: use a "
-                   "directory on ext4, XFS or tmpfs",
+                   "directory on ext4, XFS or tmpfs, or allow it (unsafe_fs, `blixardd --unsafe-fs`)",
                    c->o.dir, file_system_name(type), (unsigned long)type);
 }
 

@@ -224,6 +224,7 @@ static blx__rc open_consensus(struct blx__node *n, const uint8_t *id, blx_error 
       .send = send_peer,
       .on_role = on_role,
       .on_fatal = on_fatal,
+      .unsafe_fs = n->unsafe_fs,
       .heartbeat_ms = n->heartbeat_ms,
       .election_ms = n->election_ms,
   };

@@ -81,6 +81,7 @@ static blx__rc copy_self(struct blx__node *n, const struct blx_node_options *o, 
 
 static blx__rc copy_driver_options(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
   n->simulate_vms = o->simulate_vms != 0;
+  n->unsafe_fs = o->unsafe_fs != 0;
   n->shim_path = blx__arena_strdup(&n->mem, o->shim_path ? o->shim_path : BLX__PREFIX "/bin/blixard-shim");
   n->guest_path = blx__arena_strdup(&n->mem, o->guest_path ? o->guest_path : BLX__PREFIX "/bin/blixard-guest");
   n->runner_dir =

@@ -54,7 +54,7 @@ struct blx__node {
   struct blx__arena mem; /* copies of the options */
   struct blx__log log;
   const char *data_dir, *socket_path, *address, *peer_path;
-  bool simulate_vms;
+  bool simulate_vms, unsafe_fs;
   uint32_t heartbeat_ms, election_ms;
   blx_fatal_fn on_fatal;
   void *fatal_user;

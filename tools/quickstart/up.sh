@@ -34,7 +34,8 @@ start_daemon() {
   # Its own session, so that the end of this terminal is not its end; the lock must not live on in it.
   setsid "$build/bin/blixardd" --data-dir "$(node_dir "$node")" --name "$node" --socket "$(node_socket "$node")" \
     --capacity vcpus=4,memory_mib=2048 --shim "$build/bin/blixard-shim" --guest "$build/bin/blixard-guest" \
-    --runner-dir "$root/nix/debian-runner" --kernel-dir "$root/build/deps/kernel" --nix-store-dir "$dir/nix" \
+    --unsafe-fs --runner-dir "$root/nix/debian-runner" \
+    --kernel-dir "$root/build/deps/kernel" --nix-store-dir "$dir/nix" \
     "${first[@]}" \
     </dev/null >>"$(node_dir "$node")/daemon.log" 2>&1 9>&- &
   echo $! >"$(node_dir "$node")/daemon.pid"
