@@ -104,14 +104,29 @@ void blx__init_done(struct blx__node *n) {
 
 /* ---- join, seen from the daemon that is asked to do it */
 
+/* A join that was begun before, by a call that was cut or by this daemon's earlier life, goes on by itself: the call
+ * waits for its end. False: there is none. */
+static bool goes_on(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  const struct blx_node_info *me = blx__state_node(n->state, n->uid);
+  bool begun = n->identity && (n->identity->standing == BLX_STANDING_JOINING || (me && !me->voter));
+  if (!begun || !n->consensus) return false;
+  if (n->init_call)
+    blx__call_failf(n->init_call, BLX_E_BUSY, "another call waits for this daemon to join \"%s\" now: try again later",
+                    n->identity->cluster_name);
+  n->init_call = call;
+  return true;
+}
+
+/* The node asks for its vote by itself until it has it: a leader that died under our asking is not the end of the join.
+ */
 static void joined(void *user, const blx_error *err, struct blx__slice answer) {
   (void)answer;
   struct blx__call *call = user;
-  if (err) {
+  if (!err)
+    answer_status(call);
+  else if (!blx_error_retryable(err->code) || !goes_on(call))
     blx__call_fail(call, err);
-    return;
-  }
-  answer_status(call);
 }
 
 /* The identity is written: a start that fails now cannot be taken back, and the next one says the same. */
@@ -238,20 +253,6 @@ static void invited(void *user, const blx_error *err, struct blx__slice answer) 
   }
   blx_error why = as_address_error(err, join_address(call));
   blx__call_fail(call, &why);
-}
-
-/* A join that was begun before, by a call that was cut or by this daemon's earlier life, goes on by itself: the call
- * waits for its end. False: there is none. */
-static bool goes_on(struct blx__call *call) {
-  struct blx__node *n = call->node;
-  const struct blx_node_info *me = blx__state_node(n->state, n->uid);
-  bool begun = n->identity && (n->identity->standing == BLX_STANDING_JOINING || (me && !me->voter));
-  if (!begun || !n->consensus) return false;
-  if (n->init_call)
-    blx__call_failf(n->init_call, BLX_E_BUSY, "another call waits for this daemon to join \"%s\" now: try again later",
-                    n->identity->cluster_name);
-  n->init_call = call;
-  return true;
 }
 
 void blx__handle_cluster_join(struct blx__call *call) {

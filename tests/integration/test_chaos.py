@@ -32,9 +32,9 @@ def test_nothing_acknowledged_is_lost_and_members_stay_equal_while_daemons_are_k
 
 
 def ask_to_join(node, member):
-    command = [str(BIN / "blixard"), "--timeout", "5s", "cluster", "join", "--address", f"unix:{member.socket}"]
+    command = [str(BIN / "blixard"), "--timeout", "20s", "cluster", "join", "--address", f"unix:{member.socket}"]
     environment = {"BLIXARD_SOCKET": str(node.socket), "PATH": os.environ["PATH"]}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def join_cut(node, member, seconds):
@@ -86,7 +86,8 @@ def test_a_node_whose_vote_was_under_way_when_the_leader_died_gets_it_from_the_n
     time.sleep(0.3)
     cluster.leader(node=first).kill()
     os.kill(last.pid, signal.SIGCONT)
-    assert asking.wait() == 0
+    said = asking.communicate()[1]
+    assert asking.returncode == 0, said
     survivor = cluster.running_nodes()[0]
 
     def votes():
