@@ -3,35 +3,41 @@
 
 enum { FAULTS = 20 };
 
-static void on_restart(struct world *w, struct sim_event *e) {
-  struct sim_node *n = &w->nodes[e->a];
+static void on_restart(void *arg, uint64_t node, uint64_t unused) {
+  struct world *w = arg;
+  struct sim_node *n = &w->nodes[node];
+  (void)unused;
   if (!n->alive) node_start(n);
 }
 
 static void crash_for_a_while(struct world *w, struct sim_node *n) {
   if (!n->alive) return;
   node_crash(n);
-  world_after(w, sim_rng_in(&w->rng, 10, 4000) * 1000, NULL, on_restart, NULL, n->uid - 1, 0);
+  world_after(w, blx__sim_rng_in(&w->sim.rng, 10, 4000) * 1000, on_restart, n->uid - 1, 0);
 }
 
-static void on_mend(struct world *w, struct sim_event *e) {
-  world_isolate(w, (unsigned)e->a, false);
+static void on_mend(void *arg, uint64_t node, uint64_t unused) {
+  (void)unused;
+  world_isolate(arg, (unsigned)node, false);
 }
 
-static void on_link_mend(struct world *w, struct sim_event *e) {
-  world_cut(w, (unsigned)e->a, (unsigned)e->b, false);
+static void on_link_mend(void *arg, uint64_t from, uint64_t to) {
+  world_cut(arg, (unsigned)from, (unsigned)to, false);
 }
 
-static void on_disk_release(struct world *w, struct sim_event *e) {
-  (void)w;
-  e->node->disk_held = false;
-  e->node->ticks_held = false;
-  sim_disk_release(e->node);
+static void on_disk_release(void *arg, uint64_t a, uint64_t b) {
+  struct sim_node *n = arg;
+  (void)a;
+  (void)b;
+  n->ticks_held = false;
+  sim_disk_release(n);
 }
 
-static void on_room(struct world *w, struct sim_event *e) {
-  (void)w;
-  e->node->free_bytes = e->node->size_bytes;
+static void on_room(void *arg, uint64_t a, uint64_t b) {
+  struct sim_node *n = arg;
+  (void)a;
+  (void)b;
+  n->free_bytes = n->size_bytes;
 }
 
 /* ---- faults of one member; @for_us is how long the passing ones last */
@@ -39,30 +45,30 @@ static void on_room(struct world *w, struct sim_event *e) {
 static void cut_off(struct world *w, struct sim_node *n, uint64_t for_us) {
   world_log(w, "n%llu is cut off", (unsigned long long)n->uid);
   world_isolate(w, (unsigned)n->uid - 1, true);
-  world_after(w, for_us, NULL, on_mend, NULL, n->uid - 1, 0);
+  world_after(w, for_us, on_mend, n->uid - 1, 0);
 }
 
 static void cut_link(struct world *w, struct sim_node *n, uint64_t for_us) {
-  unsigned from = (unsigned)n->uid - 1, to = (unsigned)sim_rng_in(&w->rng, 0, w->nodes_count - 1);
+  unsigned from = (unsigned)n->uid - 1, to = (unsigned)blx__sim_rng_in(&w->sim.rng, 0, w->nodes_count - 1);
   if (from == to) return;
   world_log(w, "n%u no longer reaches n%u", from + 1, to + 1);
   world_cut(w, from, to, true);
-  world_after(w, for_us, NULL, on_link_mend, NULL, from, to);
+  world_after(w, for_us, on_link_mend, from, to);
 }
 
 static void hang(struct world *w, struct sim_node *n, bool whole, uint64_t for_us) {
   if (!n->alive) return;
   world_log(w, "n%llu%s", (unsigned long long)n->uid, whole ? " is paused" : "'s disk hangs");
-  n->disk_held = true;
+  n->disk.held = true;
   n->ticks_held = whole;
-  world_after(w, for_us, n, on_disk_release, NULL, 0, 0);
+  node_after(n, for_us, on_disk_release, n);
 }
 
 static void fail_a_write(struct world *w, struct sim_node *n) {
   static const int why[] = {RAFT_NOSPACE, RAFT_IOERR};
-  int status = why[sim_rng_in(&w->rng, 0, 1)];
+  int status = why[blx__sim_rng_in(&w->sim.rng, 0, 1)];
   world_log(w, "a write of n%llu will fail", (unsigned long long)n->uid);
-  switch (sim_rng_in(&w->rng, 0, 3)) {
+  switch (blx__sim_rng_in(&w->sim.rng, 0, 3)) {
   case 0: n->fail_next_vote = status; break;
   case 1: n->fail_next_put = status; break;
   default: n->fail_next_append = status; break;
@@ -74,14 +80,16 @@ static void fill_disk(struct world *w, struct sim_node *n, uint64_t for_us) {
   world_log(w, "n%llu's disk is nearly full", (unsigned long long)n->uid);
   n->size_bytes = UINT64_C(1) << 40;
   n->free_bytes = 1;
-  world_after(w, for_us + 1000000, n, on_room, NULL, 0, 0);
+  node_after(n, for_us + 1000000, on_room, n);
 }
 
 /* Forward only for the monotonic clock, as after a suspended machine; either way for the one on the wall. */
 static void jump_clock(struct world *w, struct sim_node *n) {
   world_log(w, "n%llu's clock jumps", (unsigned long long)n->uid);
-  if (sim_rng_chance(&w->rng, 50)) n->clock_jumped_us += sim_rng_in(&w->rng, 1, 20000) * 1000;
-  n->clock_behind_ms = sim_rng_in(&w->rng, 0, 10000000);
+  unsigned node = (unsigned)n->uid;
+  if (blx__sim_rng_chance(&w->sim.rng, 50))
+    blx__sim_clock_jump(&w->sim, node, blx__sim_rng_in(&w->sim.rng, 1, 20000) * 1000);
+  blx__sim_wall_set(&w->sim, node, -(int64_t)blx__sim_rng_in(&w->sim.rng, 0, 10000000));
   world_sometimes(w, BLX__SOMETIMES_CLOCK_JUMPED);
 }
 
@@ -99,17 +107,18 @@ static void refuse_damaged(struct world *w, struct sim_node *n) {
 static void damage(struct world *w, struct sim_node *n) {
   if (!n->alive) return;
   node_crash(n);
-  if (n->disk.snapshot.present) {
-    uint8_t *at = &n->disk.snapshot.data[sim_rng_in(&w->rng, 0, n->disk.snapshot.len - 1)];
-    uint8_t bit = (uint8_t)(1U << sim_rng_in(&w->rng, 0, 7));
-    *at ^= bit;
+  char name[BLX__SIM_NAME_MAX + 1];
+  size_t offset = 0;
+  if (store_spot(&n->disk, &w->sim.rng, name, &offset)) {
+    unsigned bit = (unsigned)blx__sim_rng_in(&w->sim.rng, 0, 7);
+    world_log(w, "n%llu: bit %u of byte %zu of '%s' turns over", (unsigned long long)n->uid, bit, offset, name);
+    bool flipped = blx__sim_disk_flip(&n->disk, name, offset, bit);
+    BLX__ASSERT(flipped);
     refuse_damaged(w, n);
-    *at ^= bit;
-  } else {
-    n->fail_next_load = RAFT_CORRUPT;
-    refuse_damaged(w, n);
+    flipped = blx__sim_disk_flip(&n->disk, name, offset, bit);
+    BLX__ASSERT(flipped);
   }
-  if (!n->alive) world_after(w, sim_rng_in(&w->rng, 10, 4000) * 1000, NULL, on_restart, NULL, n->uid - 1, 0);
+  if (!n->alive) world_after(w, blx__sim_rng_in(&w->sim.rng, 10, 4000) * 1000, on_restart, n->uid - 1, 0);
 }
 
 /* ---- changes of members, and of the leader */
@@ -143,7 +152,7 @@ static void add_member(struct world *w, struct sim_node *leader) {
   if (!n && w->nodes_count == SIM_NODES_MAX) return;
   if (!n) {
     n = world_add_node(w);
-    n->disk_max_us = leader->disk_max_us;
+    n->disk.max_us = leader->disk.max_us;
     node_start(n);
   }
   struct sim_change *change = change_new(w, BLX__SOMETIMES_MEMBER_ADDED, n->uid);
@@ -155,7 +164,7 @@ static void remove_member(struct world *w, struct sim_node *leader) {
   struct blx__consensus_status s;
   blx__consensus_status(leader->c, &s);
   if (s.members_count < 2) return;
-  uint64_t uid = s.members[sim_rng_in(&w->rng, 0, s.members_count - 1)].uid;
+  uint64_t uid = s.members[blx__sim_rng_in(&w->sim.rng, 0, s.members_count - 1)].uid;
   struct sim_change *change = uid == leader->uid ? NULL : change_new(w, BLX__SOMETIMES_MEMBER_REMOVED, uid);
   if (!change) return;
   w->nodes[uid - 1].was_voter = true; /* a uid that was a member is not used again */
@@ -170,7 +179,7 @@ static void hand_over(struct world *w, struct sim_node *leader) {
 
 static void change_members(struct world *w, struct sim_node *leader) {
   if (!leader) return;
-  switch (sim_rng_in(&w->rng, 0, 2)) {
+  switch (blx__sim_rng_in(&w->sim.rng, 0, 2)) {
   case 0: add_member(w, leader); break;
   case 1: remove_member(w, leader); break;
   default: hand_over(w, leader); break;
@@ -178,10 +187,10 @@ static void change_members(struct world *w, struct sim_node *leader) {
 }
 
 static void one_fault(struct world *w) {
-  struct sim_node *leader = world_leader(w), *n = &w->nodes[sim_rng_in(&w->rng, 0, w->nodes_count - 1)];
-  if (leader && sim_rng_chance(&w->rng, 40)) n = leader;
-  uint64_t for_us = sim_rng_in(&w->rng, 50, 5000) * 1000;
-  switch (sim_rng_in(&w->rng, 0, FAULTS - 1)) {
+  struct sim_node *leader = world_leader(w), *n = &w->nodes[blx__sim_rng_in(&w->sim.rng, 0, w->nodes_count - 1)];
+  if (leader && blx__sim_rng_chance(&w->sim.rng, 40)) n = leader;
+  uint64_t for_us = blx__sim_rng_in(&w->sim.rng, 50, 5000) * 1000;
+  switch (blx__sim_rng_in(&w->sim.rng, 0, FAULTS - 1)) {
   case 0:
   case 1:
   case 2:

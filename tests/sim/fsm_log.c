@@ -85,9 +85,9 @@ static void log_bind(void *self, struct blx__fsm *out) {
                            .restore = log_restore};
 }
 
-static bool log_make_op(struct sim_rng *r, uint64_t id, struct blx__buf *out) {
+static bool log_make_op(struct blx__sim_rng *r, uint64_t id, struct blx__buf *out) {
   static const uint8_t filler[200] = {1};
-  return blx__buf_add(out, &id, sizeof id) && blx__buf_add(out, filler, (size_t)sim_rng_in(r, 0, sizeof filler));
+  return blx__buf_add(out, &id, sizeof id) && blx__buf_add(out, filler, (size_t)blx__sim_rng_in(r, 0, sizeof filler));
 }
 
 static bool log_has(void *self, uint64_t id) {

@@ -165,8 +165,8 @@ struct draft {
   char name[16], request_id[32];
 };
 
-static void draft_join(struct sim_rng *r, struct draft *d) {
-  (void)blx__str_format(d->name, sizeof d->name, "n%u", (unsigned)sim_rng_in(r, 1, NODES));
+static void draft_join(struct blx__sim_rng *r, struct draft *d) {
+  (void)blx__str_format(d->name, sizeof d->name, "n%u", (unsigned)blx__sim_rng_in(r, 1, NODES));
   d->capacity = (struct blx_resources){.struct_size = sizeof d->capacity, .vcpus = 8, .memory_mib = 1024};
   d->node = (struct blx_node_info){.struct_size = sizeof d->node, .name = d->name, .capacity = &d->capacity};
   d->node.hypervisors = d->hypervisors;
@@ -175,55 +175,55 @@ static void draft_join(struct sim_rng *r, struct draft *d) {
   d->op.node_join = &d->join;
 }
 
-static void draft_create(struct sim_rng *r, struct draft *d) {
+static void draft_create(struct blx__sim_rng *r, struct draft *d) {
   d->spec = (struct blx_vm_spec){.struct_size = sizeof d->spec, .name = d->name, .flake = "path:/x#y", .vcpus = 1};
-  d->spec.memory_mib = (uint32_t)sim_rng_in(r, 64, 512);
+  d->spec.memory_mib = (uint32_t)blx__sim_rng_in(r, 64, 512);
   d->spec.has_replicas = 1;
-  d->spec.replicas = (uint32_t)sim_rng_in(r, 0, 3);
+  d->spec.replicas = (uint32_t)blx__sim_rng_in(r, 0, 3);
   d->spec.stop_timeout_ms = 30000;
-  d->spec.restart_policy = (int32_t)sim_rng_in(r, 0, 2);
+  d->spec.restart_policy = (int32_t)blx__sim_rng_in(r, 0, 2);
   d->create = (struct blx_op_vm_create){.struct_size = sizeof d->create, .spec = &d->spec};
   d->op.vm_create = &d->create;
 }
 
-static void draft_assign(struct sim_rng *r, struct draft *d) {
+static void draft_assign(struct blx__sim_rng *r, struct draft *d) {
   d->assign = (struct blx_op_assign){.struct_size = sizeof d->assign};
-  d->assign.instance_uid = sim_rng_in(r, 1, INSTANCES);
-  d->assign.node_uid = sim_rng_in(r, 1, NODES);
-  d->assign.expected_epoch = sim_rng_in(r, 0, 3);
+  d->assign.instance_uid = blx__sim_rng_in(r, 1, INSTANCES);
+  d->assign.node_uid = blx__sim_rng_in(r, 1, NODES);
+  d->assign.expected_epoch = blx__sim_rng_in(r, 0, 3);
   d->op.assign = &d->assign;
 }
 
-static void draft_report(struct sim_rng *r, struct draft *d) {
+static void draft_report(struct blx__sim_rng *r, struct draft *d) {
   d->one = (struct blx_instance_report){.struct_size = sizeof d->one};
-  d->one.instance_uid = sim_rng_in(r, 1, INSTANCES);
-  d->one.epoch = sim_rng_in(r, 1, 4);
-  d->one.seq = sim_rng_in(r, 1, 9);
-  d->one.dead = sim_rng_chance(r, 40);
-  d->one.gone = d->one.dead && sim_rng_chance(r, 40);
-  d->one.phase = d->one.dead ? BLX_PHASE_FAILED : (int32_t)sim_rng_in(r, BLX_PHASE_CREATING, BLX_PHASE_RUNNING);
+  d->one.instance_uid = blx__sim_rng_in(r, 1, INSTANCES);
+  d->one.epoch = blx__sim_rng_in(r, 1, 4);
+  d->one.seq = blx__sim_rng_in(r, 1, 9);
+  d->one.dead = blx__sim_rng_chance(r, 40);
+  d->one.gone = d->one.dead && blx__sim_rng_chance(r, 40);
+  d->one.phase = d->one.dead ? BLX_PHASE_FAILED : (int32_t)blx__sim_rng_in(r, BLX_PHASE_CREATING, BLX_PHASE_RUNNING);
   d->reports[0] = &d->one;
-  d->report = (struct blx_op_report){.struct_size = sizeof d->report, .node_uid = sim_rng_in(r, 1, NODES)};
+  d->report = (struct blx_op_report){.struct_size = sizeof d->report, .node_uid = blx__sim_rng_in(r, 1, NODES)};
   d->report.reports = d->reports;
   d->report.n_reports = 1;
   d->op.report = &d->report;
 }
 
-static void draft_change(struct sim_rng *r, struct draft *d) {
-  if (sim_rng_chance(r, 40)) {
+static void draft_change(struct blx__sim_rng *r, struct draft *d) {
+  if (blx__sim_rng_chance(r, 40)) {
     d->delete = (struct blx_op_vm_delete){.struct_size = sizeof d->delete, .name = d->name};
     d->op.vm_delete = &d->delete;
     return;
   }
   d->desire = (struct blx_op_vm_desire){.struct_size = sizeof d->desire, .name = d->name};
-  d->desire.desired = (int32_t)sim_rng_in(r, 0, 1);
+  d->desire.desired = (int32_t)blx__sim_rng_in(r, 0, 1);
   d->op.vm_desire = &d->desire;
 }
 
-static void draft_any(struct sim_rng *r, uint64_t id, struct draft *d) {
-  (void)blx__str_format(d->name, sizeof d->name, "vm%u", (unsigned)sim_rng_in(r, 1, VMS));
+static void draft_any(struct blx__sim_rng *r, uint64_t id, struct draft *d) {
+  (void)blx__str_format(d->name, sizeof d->name, "vm%u", (unsigned)blx__sim_rng_in(r, 1, VMS));
   (void)blx__str_format(d->request_id, sizeof d->request_id, "r%llu", (unsigned long long)id);
-  unsigned dice = (unsigned)sim_rng_in(r, 1, 100);
+  unsigned dice = (unsigned)blx__sim_rng_in(r, 1, 100);
   if (id == 1) {
     d->init = (struct blx_op_cluster_init){.struct_size = sizeof d->init, .id = "00112233445566778899aabbccddeeff"};
     d->op.cluster_init = &d->init;
@@ -242,7 +242,7 @@ static void draft_any(struct sim_rng *r, uint64_t id, struct draft *d) {
   }
 }
 
-static bool state_make_op(struct sim_rng *r, uint64_t id, struct blx__buf *out) {
+static bool state_make_op(struct blx__sim_rng *r, uint64_t id, struct blx__buf *out) {
   struct draft d = {.op = {.struct_size = sizeof d.op, .tenant = "default"}};
   draft_any(r, id, &d);
   blx_error err;

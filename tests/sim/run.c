@@ -8,6 +8,7 @@ enum {
   CHAOS_MS = 30000,
   LEADER_WITHIN_MS = 10000,
   AGREE_WITHIN_MS = 20000,
+  SETTLE_MS = 200,  /* for failures of the disk that were under way */
   OPS_MAX = 20000,  /* proposals of one run, */
   READS_MAX = 5000, /* and confirmed reads */
 };
@@ -73,7 +74,7 @@ static void propose(struct run *run, struct sim_node *n) {
   run->history[a->id - 1] = (struct history_event){.began = a->began, .ended = UINT64_MAX, .write = true};
   struct blx__buf op;
   blx__buf_init(&op, BLX__CONSENSUS_OP_MAX);
-  bool made = run->fsm->make_op(&run->w.rng, a->id, &op);
+  bool made = run->fsm->make_op(&run->w.sim.rng, a->id, &op);
   BLX__ASSERT(made);
   blx__rc rc = blx__consensus_propose(n->c, (struct blx__slice){op.data, op.len}, on_acked, a, NULL);
   blx__buf_free(&op);
@@ -105,44 +106,51 @@ static void confirm(struct run *run, struct sim_node *n) {
 
 /* ---- load */
 
-static void on_load(struct world *w, struct sim_event *e) {
-  (void)e;
+static void on_load(void *arg, uint64_t a, uint64_t b) {
+  struct world *w = arg;
+  (void)a;
+  (void)b;
   struct run *run = run_of(w);
   if (run->load_ended) return;
   for (unsigned i = 0; i < w->nodes_count; i++) {
     struct sim_node *n = &w->nodes[i];
     if (!n->alive || n->fatal_code || blx__consensus_raft(n->c)->state != RAFT_LEADER) continue;
-    for (uint64_t k = sim_rng_in(&w->rng, 1, 4); k > 0; k--) propose(run, n);
-    if (sim_rng_chance(&w->rng, 30)) confirm(run, n);
+    for (uint64_t k = blx__sim_rng_in(&w->sim.rng, 1, 4); k > 0; k--) propose(run, n);
+    if (blx__sim_rng_chance(&w->sim.rng, 30)) confirm(run, n);
   }
-  world_after(w, sim_rng_in(&w->rng, 1000, 60000), NULL, on_load, NULL, 0, 0);
+  world_after(w, blx__sim_rng_in(&w->sim.rng, 1000, 60000), on_load, 0, 0);
 }
 
-static void on_fault(struct world *w, struct sim_event *e) {
-  (void)e;
+static void on_fault(void *arg, uint64_t a, uint64_t b) {
+  struct world *w = arg;
+  (void)a;
+  (void)b;
   if (run_of(w)->calm) return;
   faults_step(w);
-  world_after(w, sim_rng_in(&w->rng, 50, 3000) * 1000, NULL, on_fault, NULL, 0, 0);
+  world_after(w, blx__sim_rng_in(&w->sim.rng, 50, 3000) * 1000, on_fault, 0, 0);
 }
 
 static void make_peace(struct run *run) {
   struct world *w = &run->w;
   run->calm = true;
   world_log(w, "peace");
-  w->loss_percent = w->double_percent = w->late_percent = 0;
-  memset(w->cut, 0, sizeof w->cut);
+  const struct blx__sim_link *link = &w->sim.links[1][1];
+  world_delay(w, link->delay_min_us, link->delay_max_us);
+  blx__sim_net_mend(&w->sim);
   for (unsigned i = 0; i < w->nodes_count; i++) {
     struct sim_node *n = &w->nodes[i];
-    n->disk_held = n->ticks_held = false;
+    n->ticks_held = false;
+    sim_disk_release(n);
     n->free_bytes = n->size_bytes;
     n->fail_next_append = n->fail_next_vote = n->fail_next_put = 0;
+  }
+  world_run_ms(w, SETTLE_MS);
+  for (unsigned i = 0; i < w->nodes_count; i++) {
+    struct sim_node *n = &w->nodes[i];
     n->lost = n->alive && n->fatal_code == BLX_E_CORRUPT;
     if (n->lost) continue;
     if (n->alive && n->fatal_code) node_crash(n);
-    if (n->alive)
-      sim_disk_release(n);
-    else
-      node_start(n);
+    if (!n->alive) node_start(n);
   }
 }
 
@@ -268,30 +276,34 @@ static void reckon(struct run *run) {
 
 static void set_the_scene(struct run *run, uint64_t seed, unsigned rules_off, bool verbose) {
   struct world *w = &run->w;
-  struct sim_rng r = {.state = blx__mix64(seed)};
+  struct blx__sim_rng r = {.state = blx__mix64(seed)};
   const struct sim_options o = {.seed = seed,
-                                .nodes = (unsigned)sim_rng_in(&r, 1, 5),
+                                .nodes = (unsigned)blx__sim_rng_in(&r, 1, 5),
                                 .fsm = run->fsm,
                                 .rules_off = rules_off,
                                 .heartbeat_ms = 100,
                                 .election_ms = 1000,
-                                .snapshot_entries = (uint32_t)sim_rng_in(&r, 10, 300),
-                                .snapshot_trailing = sim_rng_chance(&r, 50) ? 0 : (uint32_t)sim_rng_in(&r, 1, 100),
+                                .snapshot_entries = (uint32_t)blx__sim_rng_in(&r, 10, 300),
+                                .snapshot_trailing =
+                                    blx__sim_rng_chance(&r, 50) ? 0 : (uint32_t)blx__sim_rng_in(&r, 1, 100),
                                 .verbose = verbose};
   world_init(w, &o);
-  w->delay_max_us = sim_rng_in(&r, 300, 60000);
-  w->loss_percent = (unsigned)sim_rng_in(&r, 0, 10);
-  w->double_percent = (unsigned)sim_rng_in(&r, 0, 10);
-  w->late_percent = (unsigned)sim_rng_in(&r, 0, 10);
+  struct blx__sim_link link = w->sim.links[1][1];
+  link.delay_max_us = blx__sim_rng_in(&r, 300, 60000);
+  link.late_max_us = 50 * link.delay_max_us;
+  link.loss_percent = (unsigned)blx__sim_rng_in(&r, 0, 10);
+  link.double_percent = (unsigned)blx__sim_rng_in(&r, 0, 10);
+  link.late_percent = (unsigned)blx__sim_rng_in(&r, 0, 10);
+  blx__sim_net_set(&w->sim, &link);
   for (unsigned i = 0; i < w->nodes_count; i++) {
-    w->nodes[i].disk_max_us = sim_rng_in(&r, 1000, 60000);
-    w->nodes[i].clock_rate_ppm = sim_rng_in(&r, 900000, 1100000);
+    w->nodes[i].disk.max_us = blx__sim_rng_in(&r, 1000, 60000);
+    blx__sim_clock_rate(&w->sim, i + 1, blx__sim_rng_in(&r, 900000, 1100000));
     w->nodes[i].was_voter = true;
     node_start(&w->nodes[i]);
   }
   if (w->nodes_count == 1) world_sometimes(w, BLX__SOMETIMES_ALONE);
-  world_after(w, 0, NULL, on_load, NULL, 0, 0);
-  world_after(w, 3000000, NULL, on_fault, NULL, 0, 0);
+  world_after(w, 0, on_load, 0, 0);
+  world_after(w, 3000000, on_fault, 0, 0);
 }
 
 bool sim_run(uint64_t seed, const struct sim_fsm *fsm, unsigned rules_off, bool verbose, uint64_t *reached,

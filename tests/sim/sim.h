@@ -8,18 +8,10 @@
 #include "base/map.h"
 #include "consensus/consensus.h"
 #include "consensus/testing.h"
+#include "io/sim.h"
+#include "store.h"
 
-enum { SIM_NODES_MAX = 8, SIM_CHANGES_MAX = 4, SIM_WHY_SIZE = 512, SIM_FIFO_MAX = 4096 };
-
-/* splitmix64 (Steele et al. 2014). */
-struct sim_rng {
-  uint64_t state;
-};
-uint64_t sim_rng_next(struct sim_rng *r);
-/* In [lo, hi]. */
-uint64_t sim_rng_in(struct sim_rng *r, uint64_t lo, uint64_t hi);
-/* True @percent times in a hundred. */
-bool sim_rng_chance(struct sim_rng *r, unsigned percent);
+enum { SIM_NODES_MAX = STORE_MEMBERS_MAX, SIM_CHANGES_MAX = 4, SIM_WHY_SIZE = 512, SIM_FIFO_MAX = 4096 };
 
 /* The state machine under test: a table, so that another can be put in its place. */
 struct sim_fsm {
@@ -28,7 +20,7 @@ struct sim_fsm {
   void (*destroy)(void *self);
   void (*bind)(void *self, struct blx__fsm *out);
   /* Bytes of a random operation that `has` can find again by @id. False: no memory. */
-  bool (*make_op)(struct sim_rng *r, uint64_t id, struct blx__buf *out);
+  bool (*make_op)(struct blx__sim_rng *r, uint64_t id, struct blx__buf *out);
   /* Did the operation of this id take place? */
   bool (*has)(void *self, uint64_t id);
   /* NULL, or the invariant that does not hold. */
@@ -40,54 +32,19 @@ extern const struct sim_fsm sim_fsm_state; /* lib/state */
 struct world;
 struct sim_node;
 
-/* One thing that will happen. @node with @incarnation: dropped when the node has crashed meanwhile. */
-struct sim_event {
-  uint64_t at_us, seq;
-  void (*fn)(struct world *w, struct sim_event *e);
-  struct sim_node *node;
-  uint64_t incarnation;
-  void *arg;
-  uint64_t a, b;
-};
-
-struct sim_entry {
-  uint64_t term;
-  unsigned short type;
-  size_t len;
-  uint8_t *data;
-};
-
-struct sim_snapshot {
-  bool present;
-  uint64_t index, term, conf_index;
-  uint32_t members_count;
-  struct {
-    uint64_t uid;
-    int role;
-  } members[SIM_NODES_MAX];
-  size_t len;
-  uint8_t *data;
-};
-
-/* What a disk holds: it survives a crash. */
-struct sim_image {
-  uint64_t term, vote, start_index;
-  struct sim_snapshot snapshot;
-  struct sim_entry *entries;
-  size_t count, cap;
-};
-
 enum sim_op_kind { SIM_OP_APPEND, SIM_OP_TRUNCATE, SIM_OP_SNAPSHOT };
 
-/* A write on its way to the disk: done in order, lost by a crash except for a random prefix. */
+/* A write on its way to the disk: a few steps with syncs between them. */
 struct sim_op {
   struct blx__list link;
+  struct sim_node *n;
   enum sim_op_kind kind;
-  struct sim_entry *entries;
-  size_t count;
-  uint64_t index; /* truncate from here */
+  unsigned step, syncs;  /* done, under way */
+  int status;            /* of libraft; what failed */
+  struct blx__buf bytes; /* records, or a snapshot's data */
+  uint64_t index, count; /* of the first record, or to truncate from; of records */
   unsigned trailing;
-  struct sim_snapshot snapshot;
+  struct store_snapshot snapshot;
   struct raft_io_append *append;
   raft_io_append_cb append_cb;
   struct raft_io_snapshot_put *put;
@@ -96,7 +53,7 @@ struct sim_op {
 
 struct sim_node {
   struct world *w;
-  uint64_t uid, incarnation;
+  uint64_t uid; /* its number in the twin, too */
   bool alive;
   struct raft_io io;
   struct blx__consensus_seam seam;
@@ -106,26 +63,23 @@ struct sim_node {
   struct blx__log log;
   uint64_t applying_index, applying_hash, applied_index;
 
-  struct sim_image disk;
-  struct blx__list fifo; /* struct sim_op; at most SIM_FIFO_MAX */
-  struct blx__list gets; /* snapshots being read */
+  struct blx__sim_disk disk; /* a script may set min_us, max_us and held: see io/sim.h */
+  struct store store;        /* what is on it */
+  struct blx__list fifo;     /* struct sim_op, the first one under way; at most SIM_FIFO_MAX */
+  struct blx__list gets;     /* snapshots being read */
   unsigned fifo_count, appends_max_seen;
-  bool stepping;
+  bool writing;
+  uint64_t next_index;         /* of the next entry that libraft appends */
   int broken;                  /* after a failed write nothing is written until the next start, as in raft_uv */
   struct sim_op *own_snapshot; /* not in the fifo: it does not hold up the log */
   uint64_t tick_ms;
   raft_io_tick_cb tick;
 
   /* What a script or the chaos sets. */
-  bool disk_held, ticks_held;
+  bool ticks_held;
   bool votes_muted;     /* it may stand for election, but nobody hears of it */
   int fail_next_append; /* RAFT_* status, once */
-  int fail_next_vote;
-  uint64_t disk_min_us, disk_max_us;
-  uint64_t clock_behind_ms;
-  uint64_t clock_rate_ppm; /* of its monotonic clock; 0: a million */
-  uint64_t clock_jumped_us;
-  int fail_next_load, fail_next_put;
+  int fail_next_vote, fail_next_load, fail_next_put;
   int fatal_code;
   bool snapshots_fail;
   bool lost;                       /* it must join anew */
@@ -153,16 +107,9 @@ struct sim_change {
 
 struct world {
   struct sim_options o;
-  struct sim_rng rng;
-  uint64_t now_us, seq;
-  struct sim_event *heap;
-  size_t heap_count, heap_cap;
+  struct blx__sim sim; /* randomness, events, clocks, network */
   struct sim_node nodes[SIM_NODES_MAX];
   unsigned nodes_count;
-
-  bool cut[SIM_NODES_MAX][SIM_NODES_MAX]; /* from, to */
-  uint64_t delay_min_us, delay_max_us;
-  unsigned loss_percent, double_percent, late_percent;
 
   struct sim_change changes[SIM_CHANGES_MAX];
   struct blx__map leaders; /* term -> uid + 1 */
@@ -182,9 +129,9 @@ void world_free(struct world *w);
 void world_fail(struct world *w, const char *fmt, ...) BLX__PRINTF(2, 3);
 void world_log(struct world *w, const char *fmt, ...) BLX__PRINTF(2, 3);
 
-/* Schedule; @node NULL: whatever happens to the nodes. */
-void world_after(struct world *w, uint64_t after_us, struct sim_node *node,
-                 void (*fn)(struct world *w, struct sim_event *e), void *arg, uint64_t a, uint64_t b);
+/* Schedule @fn(the world, @a, @b), whatever happens to the nodes; or @fn(@arg), unless the node crashes meanwhile. */
+void world_after(struct world *w, uint64_t after_us, blx__sim_fn *fn, uint64_t a, uint64_t b);
+void node_after(struct sim_node *n, uint64_t after_us, blx__sim_fn *fn, void *arg);
 
 /* Run the next event. False: none left, or an invariant broke. */
 bool world_step(struct world *w);
@@ -196,6 +143,8 @@ void world_run_ms(struct world *w, uint64_t ms);
 struct sim_node *world_leader(struct world *w);
 void world_cut(struct world *w, unsigned from, unsigned to, bool cut); /* one way; numbers from 0 */
 void world_isolate(struct world *w, unsigned node, bool cut);
+/* Between all; a late message takes up to 50 times @max_us more. Nothing is lost, doubled or late unless it is set. */
+void world_delay(struct world *w, uint64_t min_us, uint64_t max_us);
 
 /* The code of open; @err is filled. */
 int node_try_start(struct sim_node *n, blx_error *err);
@@ -207,15 +156,15 @@ void world_set_rules_off(struct world *w, unsigned rules_off); /* from the next 
 void node_check(struct sim_node *n);
 
 void world_sometimes(struct world *w, enum blx__sometimes point);
-uint64_t node_clock_us(const struct sim_node *n); /* its monotonic clock */
 /* The index that operation @id was applied at, 0: nowhere. */
 uint64_t world_place(const struct world *w, uint64_t id);
 
 /* disk.c */
 void sim_disk_init(struct sim_node *n);
 void sim_disk_bootstrap(struct sim_node *n, unsigned members);
-void sim_disk_crash(struct sim_node *n);   /* decide what of the writes under way is there */
-void sim_disk_release(struct sim_node *n); /* after disk_held was cleared */
+void sim_disk_crash(struct sim_node *n);                    /* what is not synced meets its fate */
+void sim_disk_release(struct sim_node *n);                  /* no longer held */
+uint64_t sim_disk_snapshot_index(const struct sim_node *n); /* 0: it has none */
 void sim_disk_free(struct sim_node *n);
 
 #endif

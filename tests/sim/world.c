@@ -5,24 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EPOCH_MS = 1700000000 };
-
-/* ---- randomness */
-
-uint64_t sim_rng_next(struct sim_rng *r) {
-  r->state += UINT64_C(0x9e3779b97f4a7c15);
-  return blx__mix64(r->state);
-}
-
-uint64_t sim_rng_in(struct sim_rng *r, uint64_t lo, uint64_t hi) {
-  BLX__ASSERT(lo <= hi);
-  uint64_t span = hi - lo + 1;
-  return span == 0 ? sim_rng_next(r) : lo + sim_rng_next(r) % span;
-}
-
-bool sim_rng_chance(struct sim_rng *r, unsigned percent) {
-  return sim_rng_in(r, 0, 99) < percent;
-}
+enum { EPOCH_MS = 1700000000, DELAY_MIN_US = 200, DELAY_MAX_US = 3000 };
 
 /* ---- words */
 
@@ -30,7 +13,7 @@ void world_log(struct world *w, const char *fmt, ...) {
   if (!w->o.verbose) return;
   va_list ap;
   va_start(ap, fmt);
-  (void)printf("%10.3f ", (double)w->now_us / 1000.0);
+  (void)printf("%10.3f ", (double)w->sim.now_us / 1000.0);
   (void)vprintf(fmt, ap);
   (void)printf("\n");
   va_end(ap);
@@ -50,77 +33,32 @@ void world_sometimes(struct world *w, enum blx__sometimes point) {
   w->reached |= UINT64_C(1) << point;
 }
 
-uint64_t node_clock_us(const struct sim_node *n) {
-  uint64_t rate = n->clock_rate_ppm ? n->clock_rate_ppm : 1000000;
-  return n->w->now_us * rate / 1000000 + n->clock_jumped_us;
-}
-
 uint64_t world_place(const struct world *w, uint64_t id) {
   return (uint64_t)(uintptr_t)blx__map_get_u64(&w->places, id);
 }
 
-/* ---- events: a binary heap by (time, order of scheduling) */
+/* ---- events */
 
-static bool before(const struct sim_event *a, const struct sim_event *b) {
-  return a->at_us < b->at_us || (a->at_us == b->at_us && a->seq < b->seq);
+void world_after(struct world *w, uint64_t after_us, blx__sim_fn *fn, uint64_t a, uint64_t b) {
+  blx__sim_after(&w->sim, 0, after_us, (struct blx__sim_call){.fn = fn, .arg = w, .a = a, .b = b});
 }
 
-static void heap_push(struct world *w, const struct sim_event *e) {
-  if (w->heap_count == w->heap_cap) {
-    w->heap_cap = w->heap_cap ? w->heap_cap * 2 : 1024;
-    w->heap = realloc(w->heap, w->heap_cap * sizeof *w->heap);
-    BLX__ASSERT(w->heap != NULL);
-  }
-  size_t i = w->heap_count++;
-  for (; i > 0 && before(e, &w->heap[(i - 1) / 2]); i = (i - 1) / 2) w->heap[i] = w->heap[(i - 1) / 2];
-  w->heap[i] = *e;
-}
-
-static struct sim_event heap_pop(struct world *w) {
-  struct sim_event top = w->heap[0], last = w->heap[--w->heap_count];
-  size_t i = 0;
-  for (;;) {
-    size_t child = 2 * i + 1;
-    if (child >= w->heap_count) break;
-    if (child + 1 < w->heap_count && before(&w->heap[child + 1], &w->heap[child])) child++;
-    if (!before(&w->heap[child], &last)) break;
-    w->heap[i] = w->heap[child];
-    i = child;
-  }
-  if (w->heap_count) w->heap[i] = last;
-  return top;
-}
-
-void world_after(struct world *w, uint64_t after_us, struct sim_node *node,
-                 void (*fn)(struct world *w, struct sim_event *e), void *arg, uint64_t a, uint64_t b) {
-  const struct sim_event e = {.at_us = w->now_us + after_us,
-                              .seq = w->seq++,
-                              .fn = fn,
-                              .node = node,
-                              .incarnation = node ? node->incarnation : 0,
-                              .arg = arg,
-                              .a = a,
-                              .b = b};
-  heap_push(w, &e);
+void node_after(struct sim_node *n, uint64_t after_us, blx__sim_fn *fn, void *arg) {
+  blx__sim_after(&n->w->sim, (unsigned)n->uid, after_us, (struct blx__sim_call){.fn = fn, .arg = arg});
 }
 
 bool world_step(struct world *w) {
-  if (w->failed || w->heap_count == 0) return false;
-  struct sim_event e = heap_pop(w);
-  w->now_us = e.at_us;
-  bool stale = e.node && (!e.node->alive || e.incarnation != e.node->incarnation);
-  if (!stale) {
-    e.fn(w, &e);
-    if (e.node) node_check(e.node);
-  }
+  unsigned node = 0;
+  if (w->failed || !blx__sim_step(&w->sim, &node)) return false;
+  if (node != 0) node_check(&w->nodes[node - 1]);
   return !w->failed;
 }
 
 bool world_until(struct world *w, bool (*done)(struct world *w, void *arg), void *arg, uint64_t max_ms) {
-  uint64_t end_us = w->now_us + max_ms * 1000;
+  uint64_t end_us = w->sim.now_us + max_ms * 1000;
   while (!done(w, arg)) {
-    if (w->failed || w->heap_count == 0 || w->heap[0].at_us > end_us) {
-      if (w->now_us < end_us && !w->failed) w->now_us = end_us;
+    if (w->failed || blx__sim_due_us(&w->sim) > end_us) {
+      if (w->sim.now_us < end_us && !w->failed) w->sim.now_us = end_us;
       return done(w, arg);
     }
     (void)world_step(w);
@@ -140,56 +78,36 @@ void world_run_ms(struct world *w, uint64_t ms) {
 
 /* ---- the network */
 
-struct packet {
-  uint64_t from;
-  size_t len;
-  uint8_t bytes[];
-};
-
-static void on_packet(struct world *w, struct sim_event *e) {
-  struct packet *p = e->arg;
-  struct sim_node *to = &w->nodes[e->a];
-  if (to->alive && !w->cut[p->from - 1][e->a]) {
-    blx__consensus_deliver(to->c, p->from, (struct blx__slice){.data = p->bytes, .len = p->len});
-    node_check(to);
-  }
-  free(p);
-}
-
-static void throw_packet(struct world *w, uint64_t from, unsigned to, struct blx__slice message) {
-  struct packet *p = malloc(sizeof *p + message.len);
-  BLX__ASSERT(p != NULL);
-  p->from = from;
-  p->len = message.len;
-  memcpy(p->bytes, message.data, message.len);
-  uint64_t delay_us = sim_rng_in(&w->rng, w->delay_min_us, w->delay_max_us);
-  if (sim_rng_chance(&w->rng, w->late_percent)) delay_us += sim_rng_in(&w->rng, 0, 50 * w->delay_max_us);
-  world_after(w, delay_us, NULL, on_packet, p, to, 0);
+static void on_deliver(void *user, unsigned from, unsigned to, struct blx__slice message) {
+  struct world *w = user;
+  struct sim_node *n = &w->nodes[to - 1];
+  blx__consensus_deliver(n->c, from, message);
+  node_check(n);
 }
 
 static bool on_send(void *user, uint64_t to_uid, struct blx__slice message) {
   struct sim_node *n = user;
   struct world *w = n->w;
   BLX__ASSERT(to_uid >= 1 && to_uid <= SIM_NODES_MAX);
-  unsigned to = (unsigned)(to_uid - 1);
-  if (to >= w->nodes_count || w->cut[n->uid - 1][to]) return true; /* nobody tells a sender that a link is cut */
+  unsigned from = (unsigned)n->uid, to = (unsigned)to_uid;
+  if (to > w->nodes_count || w->sim.links[from][to].cut) return true; /* nobody tells a sender that a link is cut */
   if (message.data[1] == RAFT_IO_INSTALL_SNAPSHOT) w->installs_sent++;
   if (n->votes_muted && message.data[1] == RAFT_IO_REQUEST_VOTE) return true;
-  if (sim_rng_chance(&w->rng, w->loss_percent)) return true;
-  throw_packet(w, n->uid, to, message);
-  if (sim_rng_chance(&w->rng, w->double_percent)) throw_packet(w, n->uid, to, message);
+  blx__sim_send(&w->sim, from, to, message);
   return true;
 }
 
 void world_cut(struct world *w, unsigned from, unsigned to, bool cut) {
-  w->cut[from][to] = cut;
+  w->sim.links[from + 1][to + 1].cut = cut;
 }
 
 void world_isolate(struct world *w, unsigned node, bool cut) {
-  for (unsigned i = 0; i < w->nodes_count; i++) {
-    if (i == node) continue;
-    w->cut[node][i] = w->cut[i][node] = cut;
-  }
+  blx__sim_net_isolate(&w->sim, node + 1, cut);
+}
+
+void world_delay(struct world *w, uint64_t min_us, uint64_t max_us) {
+  const struct blx__sim_link link = {.delay_min_us = min_us, .delay_max_us = max_us, .late_max_us = 50 * max_us};
+  blx__sim_net_set(&w->sim, &link);
 }
 
 /* ---- what every run must keep: same operations at same indexes, equal chains, one leader per term */
@@ -278,19 +196,20 @@ void node_check(struct sim_node *n) {
 
 /* ---- members */
 
-static void on_turn(struct world *w, struct sim_event *e) {
-  (void)w;
-  blx__consensus_turn(e->node->c);
+static void on_turn(void *arg, uint64_t a, uint64_t b) {
+  (void)a;
+  (void)b;
+  blx__consensus_turn(((struct sim_node *)arg)->c);
 }
 
 static void on_wake(void *user) {
   struct sim_node *n = user;
-  world_after(n->w, 0, n, on_turn, NULL, 0, 0);
+  node_after(n, 0, on_turn, n);
 }
 
 static uint64_t on_now(void *user) {
   const struct sim_node *n = user;
-  return EPOCH_MS + n->w->now_us / 1000 - n->clock_behind_ms;
+  return (uint64_t)(EPOCH_MS + blx__sim_wall_ms(&n->w->sim, (unsigned)n->uid));
 }
 
 static void on_log(void *user, int level, const char *component, const char *message) {
@@ -324,7 +243,7 @@ int node_try_start(struct sim_node *n, blx_error *err) {
   struct world *w = n->w;
   sim_disk_init(n);
   n->alive = true;
-  n->incarnation++;
+  blx__sim_node_start(&w->sim, (unsigned)n->uid);
   n->applied_index = 0;
   n->fatal_code = 0;
   n->fsm = w->o.fsm->create();
@@ -356,7 +275,7 @@ int node_try_start(struct sim_node *n, blx_error *err) {
   int code = blx__consensus_open(&o, &n->c, err).code;
   if (code != 0) {
     n->alive = false;
-    n->incarnation++;
+    blx__sim_node_stop(&w->sim, (unsigned)n->uid);
     w->o.fsm->destroy(n->fsm);
     n->fsm = NULL;
     return code;
@@ -380,7 +299,7 @@ void node_crash(struct sim_node *n) {
   blx__consensus_turn(n->c);
   n->c = NULL;
   n->alive = false;
-  n->incarnation++;
+  blx__sim_node_stop(&n->w->sim, (unsigned)n->uid);
   n->w->o.fsm->destroy(n->fsm);
   n->fsm = NULL;
 }
@@ -406,11 +325,12 @@ struct sim_node *world_add_node(struct world *w) {
   struct sim_node *n = &w->nodes[w->nodes_count++];
   n->w = w;
   n->uid = w->nodes_count;
-  n->disk_min_us = 500;
-  n->disk_max_us = 5000;
   blx__list_init(&n->fifo);
   blx__list_init(&n->gets);
-  n->disk.start_index = 1;
+  blx__sim_disk_init(&n->disk, &w->sim, w->nodes_count);
+  n->disk.min_us = 500;
+  n->disk.max_us = 5000;
+  store_init(&n->store, &n->disk);
   return n;
 }
 
@@ -420,9 +340,10 @@ void world_set_rules_off(struct world *w, unsigned rules_off) {
 
 void world_init(struct world *w, const struct sim_options *options) {
   w->o = *options;
-  w->rng.state = blx__mix64(options->seed + 1);
-  w->delay_min_us = 200;
-  w->delay_max_us = 3000;
+  blx__sim_init(&w->sim, options->seed);
+  w->sim.deliver = on_deliver;
+  w->sim.user = w;
+  world_delay(w, DELAY_MIN_US, DELAY_MAX_US);
   for (unsigned i = 0; i < options->nodes; i++) sim_disk_bootstrap(world_add_node(w), options->nodes);
 }
 
@@ -431,9 +352,7 @@ void world_free(struct world *w) {
     node_crash(&w->nodes[i]);
     sim_disk_free(&w->nodes[i]);
   }
-  for (size_t i = 0; i < w->heap_count; i++)
-    if (w->heap[i].fn == on_packet) free(w->heap[i].arg);
-  free(w->heap);
+  blx__sim_free(&w->sim);
   blx__map_clear(&w->leaders);
   blx__map_clear(&w->hashes);
   blx__map_clear(&w->chains);

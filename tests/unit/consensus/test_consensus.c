@@ -197,7 +197,7 @@ static void fill_until_snapshot(struct world *w) {
     ck_assert(world_until(w, script_fired, &x, 2000));
   }
   world_run_ms(w, 500);
-  for (unsigned i = 0; i < 3; i++) ck_assert(w->nodes[i].disk.snapshot.present);
+  for (unsigned i = 0; i < 3; i++) ck_assert_uint_ne(sim_disk_snapshot_index(&w->nodes[i]), 0);
 }
 
 START_TEST(a_snapshot_with_a_changed_byte__is_refused_at_start_and_nothing_is_empty) {
@@ -207,20 +207,27 @@ START_TEST(a_snapshot_with_a_changed_byte__is_refused_at_start_and_nothing_is_em
   fill_until_snapshot(w);
   struct sim_node *n = &w->nodes[2];
   node_crash(n);
-  size_t len = n->disk.snapshot.len;
+  struct blx__slice file;
+  ck_assert_int_eq(blx__sim_disk_read(&n->disk, "snapshot", &file).code, 0);
+  size_t len = file.len;
   for (size_t i = 0; i < len; i += 1 + len / 64) {
-    n->disk.snapshot.data[i] ^= 0x10;
+    ck_assert(blx__sim_disk_flip(&n->disk, "snapshot", i, 4));
     node_start(n);
     ck_assert(!n->alive);
     ck_assert_msg(w->failed && strstr(w->why, "snapshot") != NULL, "%s", w->why);
     w->failed = false;
-    n->disk.snapshot.data[i] ^= 0x10;
+    ck_assert(blx__sim_disk_flip(&n->disk, "snapshot", i, 4));
   }
   node_start(n);
   ck_assert(n->alive && script_has(w, 2, 1));
   script_free(w);
 }
 END_TEST
+
+static void make_unreadable(void *arg, struct store_record *r) {
+  (void)arg;
+  if (r->type == RAFT_COMMAND) r->data[0] = 99;
+}
 
 START_TEST(an_entry_that_cannot_be_read__poisons_and_is_not_skipped) {
   struct world *w = script_new(NULL);
@@ -231,8 +238,7 @@ START_TEST(an_entry_that_cannot_be_read__poisons_and_is_not_skipped) {
   world_run_ms(w, 500);
   struct sim_node *n = &w->nodes[2];
   node_crash(n);
-  for (size_t i = 0; i < n->disk.count; i++)
-    if (n->disk.entries[i].type == RAFT_COMMAND) n->disk.entries[i].data[0] = 99;
+  store_edit(&n->disk, make_unreadable, NULL);
   node_start(n);
   world_run_ms(w, 1000);
   ck_assert_int_eq(n->fatal_code, BLX_E_CORRUPT);
@@ -250,7 +256,7 @@ START_TEST(cluster_time__never_goes_back_when_the_clock_does) {
   ck_assert(world_until(w, script_fired, &x, 2000));
   blx__consensus_status(w->nodes[0].c, &before);
   ck_assert_uint_gt(before.time_ms, 0);
-  w->nodes[1].clock_behind_ms = 1000000;
+  blx__sim_wall_set(&w->sim, 2, -1000000);
   node_crash(&w->nodes[0]);
   script_elect(w, 1);
   ck_assert_int_eq(script_propose(w, 1, 2, &x), 0);
@@ -264,14 +270,14 @@ END_TEST
 START_TEST(bytes_of_anyone__do_no_harm) {
   struct world *w = script_new(NULL);
   script_elect(w, 0);
-  struct sim_rng r = {.state = 42};
+  struct blx__sim_rng r = {.state = 42};
   uint8_t bytes[200];
   for (unsigned i = 0; i < 20000; i++) {
-    size_t n = (size_t)sim_rng_in(&r, 0, sizeof bytes);
-    for (size_t k = 0; k < n; k++) bytes[k] = (uint8_t)sim_rng_next(&r);
-    if (n > 1) bytes[0] = 1, bytes[1] = (uint8_t)sim_rng_in(&r, 0, 18);
+    size_t n = (size_t)blx__sim_rng_in(&r, 0, sizeof bytes);
+    for (size_t k = 0; k < n; k++) bytes[k] = (uint8_t)blx__sim_rng_next(&r);
+    if (n > 1) bytes[0] = 1, bytes[1] = (uint8_t)blx__sim_rng_in(&r, 0, 18);
     if (n > 9) memset(bytes + 2, 0, 8); /* a term of 0: it must not move the group's */
-    blx__consensus_deliver(w->nodes[1].c, sim_rng_in(&r, 0, 9), (struct blx__slice){bytes, n});
+    blx__consensus_deliver(w->nodes[1].c, blx__sim_rng_in(&r, 0, 9), (struct blx__slice){bytes, n});
   }
   world_run_ms(w, 500);
   struct outcome x;

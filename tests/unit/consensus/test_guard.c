@@ -31,7 +31,7 @@ static bool lonely_tail_is_counted(unsigned mask) {
   world_cut(w, 2, 1, true);
   world_cut(w, 0, 1, false);
   world_cut(w, 1, 0, false);
-  w->delay_min_us = w->delay_max_us = 20000;
+  world_delay(w, 20000, 20000);
   uint64_t term = script_raft(w, 1)->current_term;
   ck_assert(world_until(w, follows_in_term, &term, 2000));
   ck_assert_int_eq(script_propose(w, 1, 222, &y), 0);
@@ -64,7 +64,7 @@ static bool old_entry_is_committed_by_counting(unsigned mask) {
   node_start(&w->nodes[0]);
   bool still_there = raft_last_index((struct raft *)(uintptr_t)script_raft(w, 0)) == index;
   ck_assert(still_there);
-  w->nodes[0].disk_held = true;
+  w->nodes[0].disk.held = true;
   w->nodes[1].votes_muted = w->nodes[2].votes_muted = true;
   world_run_ms(w, 8000);
   ck_assert_int_eq(script_raft(w, 0)->state, RAFT_LEADER);
@@ -135,7 +135,7 @@ static int fate_after_silence(unsigned mask) {
   struct world *w = script_new(&o);
   script_elect(w, 0);
   world_run_ms(w, 300);
-  w->nodes[0].disk_held = true;
+  w->nodes[0].disk.held = true;
   struct outcome x;
   ck_assert_int_eq(script_propose(w, 0, 111, &x), 0);
   world_run_ms(w, 50000);
@@ -157,7 +157,7 @@ static bool campaigns_with_a_write_in_flight(unsigned mask) {
   struct world *w = script_new(&o);
   script_elect(w, 0);
   world_run_ms(w, 300);
-  w->nodes[1].disk_held = w->nodes[1].votes_muted = w->nodes[2].votes_muted = true;
+  w->nodes[1].disk.held = w->nodes[1].votes_muted = w->nodes[2].votes_muted = true;
   struct outcome x;
   ck_assert_int_eq(script_propose(w, 0, 111, &x), 0);
   world_run_ms(w, 200);
@@ -166,7 +166,7 @@ static bool campaigns_with_a_write_in_flight(unsigned mask) {
   world_run_ms(w, 5000);
   bool campaigns = script_raft(w, 1)->state != RAFT_FOLLOWER;
   if (!campaigns) { /* and once it is on disk, it does */
-    w->nodes[1].disk_held = false;
+    w->nodes[1].disk.held = false;
     sim_disk_release(&w->nodes[1]);
     script_elect(w, 1);
   }
@@ -200,7 +200,7 @@ static bool campaigns_during_an_install(unsigned mask) {
     ck_assert(world_until(w, script_fired, &x, 1000));
   }
   node_start(&w->nodes[2]);
-  w->nodes[2].disk_held = true;
+  w->nodes[2].disk.held = true;
   ck_assert(world_until(w, installs, NULL, 5000));
   node_crash(&w->nodes[0]);
   node_crash(&w->nodes[1]);
@@ -223,8 +223,8 @@ static uint64_t committed_under_load(unsigned mask, unsigned *appends_max) {
   struct world *w = script_new(&o);
   script_elect(w, 0);
   world_run_ms(w, 500);
-  w->delay_min_us = w->delay_max_us = 20000;
-  w->nodes[0].disk_min_us = w->nodes[0].disk_max_us = 1000;
+  world_delay(w, 20000, 20000);
+  w->nodes[0].disk.min_us = w->nodes[0].disk.max_us = 1000;
   w->nodes[0].appends_max_seen = 0;
   uint64_t before = script_raft(w, 0)->commit_index;
   struct outcome x[150];
@@ -286,17 +286,17 @@ static bool two_entries_look_alike(unsigned mask) {
   script_commit(w, 0, 1, 3);
   struct outcome add = {0}, lost;
   node_start(world_add_node(w));
-  w->nodes[1].disk_held = true; /* so that it stays what it is: it does not catch up */
+  w->nodes[1].disk.held = true; /* so that it stays what it is: it does not catch up */
   ck_assert_int_eq(blx__consensus_add_member(w->nodes[0].c, 2, outcome_cb, &add, NULL).code, 0);
   world_run_ms(w, 1500);
-  w->nodes[0].disk_held = true;
+  w->nodes[0].disk.held = true;
   ck_assert_int_eq(script_propose(w, 0, 111, &lost), 0);
-  w->nodes[1].disk_held = false;
+  w->nodes[1].disk.held = false;
   sim_disk_release(&w->nodes[1]);
   world_run_ms(w, 1000);
-  w->nodes[0].broken = RAFT_IOERR; /* nothing of what is under way reaches the disk */
+  w->nodes[0].disk.reach_percent = 0; /* nothing of what is under way reaches the disk */
   node_crash(&w->nodes[0]);
-  w->nodes[0].disk_held = false;
+  w->nodes[0].disk.held = false;
   node_start(&w->nodes[0]);
   script_elect(w, 0);
   script_commit(w, 0, 222, 222);
@@ -322,7 +322,7 @@ START_TEST(r17__a_close_with_two_writes_under_way_is_survived) {
   script_elect(w, 0);
   world_run_ms(w, 500);
   struct outcome x, add = {0};
-  w->nodes[0].disk_held = true;
+  w->nodes[0].disk.held = true;
   ck_assert_int_eq(script_propose(w, 0, 1, &x), 0);
   world_run_ms(w, 20);
   ck_assert_int_eq(blx__consensus_add_member(w->nodes[0].c, 4, outcome_cb, &add, NULL).code, 0);
@@ -330,7 +330,7 @@ START_TEST(r17__a_close_with_two_writes_under_way_is_survived) {
   ck_assert_uint_eq(w->nodes[0].fifo_count, 2);
   node_crash(&w->nodes[0]);
   ck_assert_uint_eq(x.fired + add.fired, 2);
-  w->nodes[0].disk_held = false;
+  w->nodes[0].disk.held = false;
   node_start(&w->nodes[0]);
   script_elect(w, 1);
   script_free(w);

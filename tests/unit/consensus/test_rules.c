@@ -28,11 +28,16 @@ static struct world *lonely_change(const struct sim_options *o, uint64_t entries
   return w;
 }
 
+static void note_type(void *arg, struct store_record *r) {
+  *(uint64_t *)arg = r->type;
+}
+
 START_TEST(r7__a_loaded_change_of_members_can_still_be_taken_back) {
   struct world *w = lonely_change(NULL, 3);
   node_crash(&w->nodes[0]);
-  bool there = w->nodes[0].disk.entries[w->nodes[0].disk.count - 1].type == RAFT_CHANGE;
-  ck_assert(there);
+  uint64_t last_type = 0;
+  store_edit(&w->nodes[0].disk, note_type, &last_type);
+  ck_assert_uint_eq(last_type, RAFT_CHANGE); /* it is there */
   node_start(&w->nodes[0]);
   struct blx__consensus_status s;
   blx__consensus_status(w->nodes[0].c, &s);
@@ -52,7 +57,7 @@ static int fate_of_a_compacted_configuration(unsigned mask) {
   o.snapshot_entries = 5;
   o.snapshot_trailing = 1;
   struct world *w = lonely_change(&o, 40);
-  ck_assert(w->nodes[0].disk.snapshot.present);
+  ck_assert_uint_ne(sim_disk_snapshot_index(&w->nodes[0]), 0);
   world_isolate(w, 0, false);
   world_run_ms(w, 3000);
   int fatal = w->nodes[0].fatal_code;
@@ -95,7 +100,7 @@ static unsigned taken_without_snapshots(unsigned mask) {
   for (unsigned i = 0; i < 3; i++) w->nodes[i].snapshots_fail = false;
   world_run_ms(w, 5000); /* it frees itself, though nothing is let in meanwhile */
   script_commit(w, 0, 1000, 1005);
-  ck_assert(w->nodes[0].disk.snapshot.present);
+  ck_assert_uint_ne(sim_disk_snapshot_index(&w->nodes[0]), 0);
   script_free(w);
   return taken;
 }
@@ -115,12 +120,12 @@ static uint64_t installs_after_a_short_absence(unsigned mask) {
   struct world *w = script_new(&o);
   script_elect(w, 0);
   uint64_t id = 0;
-  while (w->nodes[0].disk.snapshot.index < 60) script_commit(w, 0, id + 1, id + 1), id++;
+  while (sim_disk_snapshot_index(&w->nodes[0]) < 60) script_commit(w, 0, id + 1, id + 1), id++;
   script_commit(w, 0, id + 1, id + 15);
   id += 15;
   node_crash(&w->nodes[2]);
-  uint64_t before = w->nodes[0].disk.snapshot.index;
-  while (w->nodes[0].disk.snapshot.index == before) script_commit(w, 0, id + 1, id + 1), id++;
+  uint64_t before = sim_disk_snapshot_index(&w->nodes[0]);
+  while (sim_disk_snapshot_index(&w->nodes[0]) == before) script_commit(w, 0, id + 1, id + 1), id++;
   node_start(&w->nodes[2]);
   world_run_ms(w, 3000);
   ck_assert(script_has(w, 2, id));
@@ -144,8 +149,8 @@ static bool snapshots_come_together(unsigned mask) {
   world_run_ms(w, 1000);
   uint64_t at[3];
   for (unsigned i = 0; i < 3; i++) {
-    ck_assert(w->nodes[i].disk.snapshot.present);
-    at[i] = w->nodes[i].disk.snapshot.index;
+    at[i] = sim_disk_snapshot_index(&w->nodes[i]);
+    ck_assert_uint_ne(at[i], 0);
   }
   script_free(w);
   return at[0] == at[1] && at[1] == at[2];
