@@ -2,6 +2,7 @@
 #include "consensus/consensus_int.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct append {
   struct blx__list link;
@@ -435,6 +436,28 @@ static void receive_vote_request(struct blx__consensus *c, struct raft_message *
   if (self) self->role = role; /* a request for a vote changes no configuration */
 }
 
+/* R20: libraft takes an entry that it has compacted for one that it does not have, and appends it behind its log. What
+ * it compacted was committed, so the leader's log holds the same: the message begins behind that instead. */
+static void skip_compacted(struct blx__consensus *c, struct raft_append_entries *a) {
+  const struct raft_log *log = &c->raft.log;
+  uint64_t known = log->snapshot.last_index;
+  if (a->prev_log_index >= log->offset || !consensus_rule(c, BLX__RULE_R20_COMPACTED_ENTRIES)) return;
+  if (c->guard.put_install) return; /* libraft ignores entries meanwhile, and nothing up to `known` is here yet */
+  uint64_t skip = known - a->prev_log_index;
+  unsigned n = skip < a->n_entries ? (unsigned)skip : a->n_entries;
+  if (n == a->n_entries && n > 0) {
+    raft_free(a->entries[0].batch);
+    raft_free(a->entries);
+    a->entries = NULL;
+  } else if (n > 0) {
+    memmove(a->entries, a->entries + n, (a->n_entries - n) * sizeof *a->entries);
+  }
+  a->n_entries -= n;
+  a->prev_log_index = known;
+  a->prev_log_term = log->snapshot.last_term;
+  BLX_SOMETIMES(c, COMPACTED_SKIPPED);
+}
+
 void guard_receive(struct blx__consensus *c, struct raft_message *m) {
   if (consensus_stopped(c) || !c->guard.recv || drops(c, m)) {
     message_free(m);
@@ -447,6 +470,7 @@ void guard_receive(struct blx__consensus *c, struct raft_message *m) {
       message_free(m);
       return;
     }
+    skip_compacted(c, a);
     uint64_t hi = a->prev_log_index + a->n_entries;
     if (consensus_rule(c, BLX__RULE_R16_COMMIT) && a->leader_commit > hi) a->leader_commit = hi;
     g->receiving = true;

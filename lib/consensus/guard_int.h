@@ -27,7 +27,9 @@
  *       after a crash it writes other entries under
  *       the same index and term
  * R19   who does not know that it is a voter gives no votes anyway: the candidate knows whose votes count
- *       vote, and two members wait for ever */
+ *       vote, and two members wait for ever
+ * R20   takes entries that it has compacted for new    a message begins behind what was compacted
+ *       ones and appends them again */
 #ifndef BLX__CONSENSUS_GUARD_INT_H
 #define BLX__CONSENSUS_GUARD_INT_H
 

@@ -22,6 +22,7 @@ enum {
   BLX__RULE_R16_COMMIT = 1 << 16,
   BLX__RULE_R18_OWN_TERM = 1 << 18,
   BLX__RULE_R19_VOTE = 1 << 19,
+  BLX__RULE_R20_COMPACTED_ENTRIES = 1 << 20,
 };
 
 /* Points that a campaign of simulations must have come by, or it has not tried what it claims to. */
@@ -32,6 +33,7 @@ enum {
   X(DISK_FAILED, "a failed write stopped a member")                              \
   X(CONFIGURATION_BUSY, "a snapshot waited for a configuration")                 \
   X(CONFIGURATION_DOUBTED, "a loaded configuration was not taken for committed") \
+  X(COMPACTED_SKIPPED, "entries came that had been compacted away")              \
   X(SNAPSHOT_TAKEN, "a snapshot was taken")                                      \
   X(SNAPSHOT_INSTALLED, "a snapshot of the leader was installed")                \
   X(NOSPACE, "a proposal was refused for want of space")                         \

@@ -5,6 +5,7 @@
 #include "support.h"
 
 #include <string.h>
+#include <unistd.h>
 
 static struct sim_options rules_off(unsigned mask) {
   return (struct sim_options){.seed = 11, .rules_off = mask};
@@ -199,6 +200,61 @@ START_TEST(r19__a_voter_that_does_not_know_it_votes) {
 }
 END_TEST
 
+/* ---- R20 */
+
+/* A message that was under way for long: the whole log of @from, which has not been compacted. */
+static void deliver_whole_log(struct world *w, unsigned from, unsigned to) {
+  enum { ENTRIES_MAX = 64 };
+  const struct raft *r = script_raft(w, from);
+  struct raft_entry entries[ENTRIES_MAX];
+  struct raft_message m = {.type = RAFT_IO_APPEND_ENTRIES};
+  m.append_entries = (struct raft_append_entries){.term = r->current_term, .entries = entries};
+  for (const struct raft_entry *e; (e = guard_entry(r, m.append_entries.n_entries + 1)) != NULL;) {
+    ck_assert_uint_lt(m.append_entries.n_entries, ENTRIES_MAX);
+    entries[m.append_entries.n_entries++] = *e;
+  }
+  struct blx__buf bytes;
+  blx__buf_init(&bytes, 1 << 20);
+  ck_assert(message_encode(&bytes, &m));
+  blx__consensus_deliver(w->nodes[to].c, w->nodes[from].uid, (struct blx__slice){bytes.data, bytes.len});
+  blx__buf_free(&bytes);
+}
+
+/* n1 has compacted its log, n3, which leads, has not. By how much n1's log is then longer than n3's. */
+static int surplus_after_old_entries(unsigned mask) {
+  struct sim_options o = rules_off(mask);
+  o.snapshot_entries = 40;
+  o.snapshot_trailing = 1;
+  struct world *w = script_new(&o);
+  script_elect(w, 2);
+  script_commit(w, 2, 1, 47);
+  world_run_ms(w, 500);
+  ck_assert_uint_gt(script_raft(w, 0)->log.offset, 0);
+  ck_assert_uint_eq(script_raft(w, 2)->log.offset, 0);
+  struct blx__consensus_status here, there;
+  deliver_whole_log(w, 2, 0);
+  blx__consensus_status(w->nodes[0].c, &here);
+  blx__consensus_status(w->nodes[2].c, &there);
+  int surplus = (int)here.last_index - (int)there.last_index;
+  if (mask == 0) {
+    script_commit(w, 2, 48, 60);
+    world_run_ms(w, 500);
+    ck_assert(script_has(w, 0, 60));
+  }
+  script_free(w);
+  return surplus;
+}
+
+static int fate_after_old_entries(unsigned mask) {
+  _exit(surplus_after_old_entries(mask) == 0 ? 0 : 1);
+}
+
+START_TEST(r20__entries_that_were_compacted_are_not_appended_again) {
+  ck_assert_int_eq(surplus_after_old_entries(0), 0);
+  ck_assert(script_ends_badly(fate_after_old_entries, BLX__RULE_R20_COMPACTED_ENTRIES));
+}
+END_TEST
+
 /* ---- R12 */
 
 static int propose_on_a_full_disk(unsigned mask) {
@@ -236,4 +292,5 @@ BLX_TEST_MAIN("consensus/rules", r19__a_voter_that_does_not_know_it_votes,
               r8__a_member_that_was_away_shortly_needs_no_snapshot,
               r8__members_do_not_all_write_their_snapshot_in_one_moment,
               r9__a_member_that_lost_its_configuration_stops_and_does_not_crash,
+              r20__entries_that_were_compacted_are_not_appended_again,
               r12__a_nearly_full_disk_refuses_proposals_and_serves_reads)
