@@ -120,8 +120,10 @@ static void on_load(struct world *w, struct sim_event *e) {
 
 static void on_fault(struct world *w, struct sim_event *e) {
   (void)e;
-  if (run_of(w)->calm) return;
-  faults_step(w);
+  if (run_of(w)->calm)
+    faults_supervise(w); /* what was broken before the peace may show only now */
+  else
+    faults_step(w);
   world_after(w, sim_rng_in(&w->rng, 50, 3000) * 1000, NULL, on_fault, NULL, 0, 0);
 }
 
@@ -277,6 +279,7 @@ static void set_the_scene(struct run *run, uint64_t seed, unsigned rules_off, bo
                                 .election_ms = 1000,
                                 .snapshot_entries = (uint32_t)sim_rng_in(&r, 10, 300),
                                 .snapshot_trailing = sim_rng_chance(&r, 50) ? 0 : (uint32_t)sim_rng_in(&r, 1, 100),
+                                .chunk_bytes = sim_rng_chance(&r, 50) ? 0 : (uint32_t)sim_rng_in(&r, 2000, 20000),
                                 .verbose = verbose};
   world_init(w, &o);
   w->delay_max_us = sim_rng_in(&r, 300, 60000);
