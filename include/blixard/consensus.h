@@ -22,10 +22,10 @@ extern "C" {
 #endif
 
 enum {
-  BLX_CONSENSUS_OP_MAX = 64 << 10,       /* bytes of one operation */
-  BLX_CONSENSUS_ANSWER_MAX = 1 << 20,    /* bytes the state machine may answer to one operation */
-  BLX_CONSENSUS_SNAPSHOT_MAX = 63 << 20, /* bytes of a snapshot */
-  BLX_CONSENSUS_WAITING_MAX = 4096,      /* calls of one member that are not completed yet; one more is BUSY */
+  BLX_CONSENSUS_OP_MAX = 64 << 10,      /* bytes of one operation */
+  BLX_CONSENSUS_ANSWER_MAX = 1 << 20,   /* bytes the state machine may answer to one operation */
+  BLX_CONSENSUS_SNAPSHOT_MAX = 1 << 30, /* bytes of a snapshot */
+  BLX_CONSENSUS_WAITING_MAX = 4096,     /* calls of one member that are not completed yet; one more is BUSY */
   BLX_CONSENSUS_MEMBERS_MAX = 64,
   BLX_CONSENSUS_PATH_MAX = 1000, /* bytes of a path; the last part of a socket's at most 80 */
 };
@@ -56,7 +56,7 @@ typedef struct blx_output blx_output;
  * @out. Since 0.1. */
 BLX_API int blx_output_add(blx_output *out, const void *bytes, size_t len);
 
-/* The replicated state machine. Every function runs on the member's thread, one at a time, and may call
+/* The replicated state machine. Every function but `write` runs on the member's thread, one at a time, and may call
  * blx_output_add() and nothing else of this header. They must be deterministic (no clock, no randomness, no I/O) and
  * must not block. */
 struct blx_consensus_fsm {
@@ -70,10 +70,19 @@ struct blx_consensus_fsm {
   int (*apply)(void *user, const void *op, size_t op_len, blx_output *answer);
   /* The entry ends: a good place to tell others what changed. NULL allowed. */
   void (*end)(void *user);
-  /* Write everything. A BLX_E_* code: not now, it is tried again later. */
+  /* Write everything, at once: no operation is applied meanwhile. A BLX_E_* code: not now, it is tried again later.
+   * NULL allowed when the three at the end are there. */
   int (*snapshot)(void *user, blx_output *out);
-  /* Replace everything by what `snapshot` wrote. A BLX_E_* code stops this member, or makes the open fail. */
+  /* Replace everything by what `snapshot` or `write` wrote; never between `freeze` and `thaw`. A BLX_E_* code stops
+   * this member, or makes the open fail. */
   int (*restore)(void *user, const void *snapshot, size_t snapshot_len);
+  /* For a state that takes longer to write than an operation may wait (a few milliseconds): all three or none.
+   * freeze: everything as it is now, to be written later. *@out is yours, not NULL. A BLX_E_* code: not now. */
+  int (*freeze)(void *user, void **out);
+  /* Write what was frozen. On another thread, while operations are applied: it must look at nothing else. */
+  int (*write)(void *frozen, blx_output *out);
+  /* @frozen is no longer needed; also after a `write` that failed, or that was never called. */
+  void (*thaw)(void *user, void *frozen);
 };
 #define BLX_CONSENSUS_FSM_INIT BLX_INIT_(struct blx_consensus_fsm)
 

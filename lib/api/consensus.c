@@ -11,6 +11,7 @@
 _Static_assert((int)BLX_CONSENSUS_OP_MAX == (int)BLX__CONSENSUS_OP_MAX, "as the header says");
 _Static_assert((int)BLX_CONSENSUS_ANSWER_MAX == (int)BLX__CONSENSUS_RESULT_MAX, "as the header says");
 _Static_assert((int)BLX_CONSENSUS_WAITING_MAX == (int)BLX__CONSENSUS_WAITING_MAX, "as the header says");
+_Static_assert((int)BLX_CONSENSUS_SNAPSHOT_MAX == (int)BLX__CONSENSUS_SNAPSHOT_MAX, "as the header says");
 _Static_assert((int)BLX_CONSENSUS_MEMBERS_MAX == (int)BLX__CONSENSUS_MEMBERS_MAX, "as the header says");
 _Static_assert(sizeof(((struct blx_consensus_options *)0)->cluster_id) == BLX__CONSENSUS_CLUSTER_ID_BYTES, "one id");
 
@@ -62,12 +63,48 @@ static void fsm_end(void *user) {
   if (c->fsm.end) c->fsm.end(c->fsm.user);
 }
 
-static blx__rc fsm_snapshot(void *user, struct blx__buf *out, blx_error *err) {
-  struct blx_consensus *c = user;
-  int rc = c->fsm.snapshot(c->fsm.user, output(out));
-  if (rc == 0) return BLX__OK;
+/* What an embedder has frozen, or, where it cannot, what it has written already. */
+struct frozen {
+  int (*write)(void *frozen, blx_output *out);
+  void *theirs;
+  struct blx__buf written;
+};
+
+static blx__rc not_written(blx_error *err, int rc) {
   return blx__fail(err, code_of(rc), "consensus", "the state machine could not write its snapshot (%s)",
                    blx_error_name(rc));
+}
+
+static void *fsm_freeze(void *user, blx_error *err) {
+  struct blx_consensus *c = user;
+  struct frozen *z = calloc(1, sizeof *z);
+  int rc = BLX_E_NOMEM;
+  if (z) {
+    blx__buf_init(&z->written, BLX__CONSENSUS_SNAPSHOT_MAX);
+    z->write = c->fsm.write;
+    rc = c->fsm.freeze ? c->fsm.freeze(c->fsm.user, &z->theirs) : c->fsm.snapshot(c->fsm.user, output(&z->written));
+  }
+  if (rc == 0) return z;
+  (void)not_written(err, rc);
+  if (z) blx__buf_free(&z->written);
+  free(z);
+  return NULL;
+}
+
+static blx__rc fsm_write(void *frozen, struct blx__buf *out, blx_error *err) {
+  const struct frozen *z = frozen;
+  int rc = z->write                                             ? z->write(z->theirs, output(out))
+           : blx__buf_add(out, z->written.data, z->written.len) ? 0
+                                                                : BLX_E_NOMEM;
+  return rc == 0 ? BLX__OK : not_written(err, rc);
+}
+
+static void fsm_thaw(void *user, void *frozen) {
+  struct blx_consensus *c = user;
+  struct frozen *z = frozen;
+  if (c->fsm.thaw) c->fsm.thaw(c->fsm.user, z->theirs);
+  blx__buf_free(&z->written);
+  free(z);
 }
 
 static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *err) {
@@ -171,8 +208,10 @@ static blx__rc take_options(struct blx_consensus *c, struct blx_consensus_option
   if (!o->fsm || (o->n_addresses > 0 && !o->addresses))
     return blx__fail(err, BLX_E_MISUSE, "consensus", "the state machine's table, or the addresses, are NULL");
   BLX__TRY(take_struct(&c->fsm, sizeof c->fsm, o->fsm, err));
-  if (!c->fsm.apply || !c->fsm.snapshot || !c->fsm.restore)
-    return blx__fail(err, BLX_E_MISUSE, "consensus", "the state machine needs apply, snapshot and restore");
+  bool freezes = c->fsm.freeze && c->fsm.write && c->fsm.thaw, none = !c->fsm.freeze && !c->fsm.write && !c->fsm.thaw;
+  if (!c->fsm.apply || !c->fsm.restore || !(freezes || (none && c->fsm.snapshot)))
+    return blx__fail(err, BLX_E_MISUSE, "consensus",
+                     "the state machine needs apply, restore, and either snapshot or all of freeze, write and thaw");
   c->dir = strdup(o->dir);
   if (!c->dir) return blx__fail(err, BLX_E_NOMEM, "consensus", "no memory for a member");
   c->uid = o->uid;
@@ -248,7 +287,9 @@ static blx__rc open_core(struct blx_consensus *c, const struct blx_consensus_opt
               .begin = fsm_begin,
               .apply = fsm_apply,
               .end = fsm_end,
-              .snapshot = fsm_snapshot,
+              .freeze = fsm_freeze,
+              .write = fsm_write,
+              .thaw = fsm_thaw,
               .restore = fsm_restore},
       .log = &c->log,
       .user = c,

@@ -13,6 +13,36 @@ void blx__sha256(const struct blx__slice *parts, size_t n, uint8_t out[BLX__SHA2
   BLX__ASSERT(ok && len == BLX__SHA256_BYTES);
 }
 
+/* The handle is libcrypto's own. */
+static EVP_MD_CTX *ctx_of(struct blx__sha256 *d) {
+  return (EVP_MD_CTX *)(void *)d;
+}
+
+struct blx__sha256 *blx__sha256_new(void) {
+  EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+  if (ctx && !EVP_DigestInit_ex(ctx, EVP_sha256(), NULL)) {
+    EVP_MD_CTX_free(ctx);
+    ctx = NULL;
+  }
+  return (struct blx__sha256 *)(void *)ctx;
+}
+
+void blx__sha256_add(struct blx__sha256 *d, struct blx__slice part) {
+  int ok = EVP_DigestUpdate(ctx_of(d), part.data, part.len);
+  BLX__ASSERT(ok);
+}
+
+void blx__sha256_end(struct blx__sha256 *d, uint8_t out[BLX__SHA256_BYTES]) {
+  unsigned len = 0;
+  int ok = EVP_DigestFinal_ex(ctx_of(d), out, &len);
+  BLX__ASSERT(ok && len == BLX__SHA256_BYTES);
+  blx__sha256_free(d);
+}
+
+void blx__sha256_free(struct blx__sha256 *d) {
+  EVP_MD_CTX_free(ctx_of(d));
+}
+
 void blx__sha256_hex(const uint8_t digest[BLX__SHA256_BYTES], char out[BLX__SHA256_HEX]) {
   static const char hex[] = "0123456789abcdef";
   for (size_t i = 0; i < BLX__SHA256_BYTES; i++) {

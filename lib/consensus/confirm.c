@@ -110,6 +110,4 @@ void confirm_receive(struct blx__consensus *c, uint64_t from, bool reply, uint64
               c->raft.current_term == term;
   if (!ours || !member_is_voter(c, from) || answered(f, from) || f->acks_count == BLX__CONSENSUS_MEMBERS_MAX) return;
   f->acks[f->acks_count++] = from;
-  consensus_enter(c);
-  consensus_leave(c); /* finishes what this made possible */
 }

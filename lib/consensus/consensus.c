@@ -1,6 +1,7 @@
 #include "consensus/consensus_int.h"
 
 #include "io/loop.h"
+#include "io/work.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@ enum {
   LOG_BYTES_MAX = 256 << 20,
   SNAPSHOT_ASK_ENTRIES = 64, /* how often libraft asks for a snapshot; fsm.c says when one is due */
   CATCH_UP_ROUND_MS = 10000,
+  FREE_HERE_MAX = 1 << 20, /* bytes; giving back more takes a while */
 };
 
 static const char cancelled_text[] = "this member was closed: the outcome of what it had proposed is unknown";
@@ -34,6 +36,26 @@ void consensus_wake(struct blx__consensus *c) {
   if (c->woken || c->close_begun) return;
   c->woken = true;
   c->seam.wake(c->seam.user);
+}
+
+bool consensus_work(struct blx__consensus *c, void (*fn)(void *arg), void (*done)(void *arg), void *arg) {
+  if (c->seam.io) {
+    c->seam.work(c->seam.user, fn, done, arg);
+    return true;
+  }
+  blx_error err;
+  if (blx__work(c->o.loop, fn, done, arg, &err).code == 0) return true;
+  blx__log(c->o.log, BLX_LOG_WARNING, "consensus", "%s", err.message);
+  return false;
+}
+
+static void free_done(void *arg) {
+  (void)arg;
+}
+
+void consensus_free_large(struct blx__consensus *c, void *p, size_t size) {
+  if (size < FREE_HERE_MAX || c->seam.io || consensus_stopped(c) || !consensus_work(c, free, free_done, p))
+    raft_free(p);
 }
 
 /* ---- what changed */
@@ -144,6 +166,7 @@ static void settle(struct blx__consensus *c) {
     propose_flush(c);
     confirm_advance(c);
     member_advance(c);
+    transfer_advance(c);
   } while (!blx__list_empty(&c->guard.sends));
   tell(c);
   c->settling = false;
@@ -170,24 +193,28 @@ void blx__consensus_poison(struct blx__consensus *c, int code, const char *text)
 
 void blx__consensus_deliver(struct blx__consensus *c, uint64_t from_uid, struct blx__slice message) {
   if (consensus_stopped(c) || from_uid == 0 || from_uid == c->o.uid) return;
-  enum message_kind kind = MESSAGE_RAFT;
-  struct raft_message m;
-  struct message_confirm confirm = {0};
-  const char *why = message_decode(message, &kind, &m, &confirm);
+  struct message m;
+  const char *why = message_decode(message, &m);
   if (why) {
     blx__log(c->o.log, BLX_LOG_WARNING, "consensus", "dropped %zu bytes of member %llu: %s", message.len,
              (unsigned long long)from_uid, why);
     return;
   }
-  if (kind != MESSAGE_RAFT) {
-    confirm_receive(c, from_uid, kind == MESSAGE_CONFIRM_REPLY, confirm.term, confirm.seq);
-    return;
-  }
   char address[ADDRESS_SIZE];
   address_of(from_uid, address);
-  m.server_id = from_uid;
-  m.server_address = address;
-  guard_receive(c, &m);
+  m.raft.server_id = from_uid;
+  m.raft.server_address = address;
+  consensus_enter(c); /* the leave finishes what this made possible */
+  switch (m.kind) {
+  case MESSAGE_RAFT: guard_receive(c, &m.raft); break;
+  case MESSAGE_CONFIRM:
+  case MESSAGE_CONFIRM_REPLY:
+    confirm_receive(c, from_uid, m.kind == MESSAGE_CONFIRM_REPLY, m.confirm.term, m.confirm.seq);
+    break;
+  case MESSAGE_CHUNK: transfer_received(c, from_uid, &m.chunk); break;
+  case MESSAGE_CHUNK_ACK: transfer_acked(c, from_uid, m.ack.serial, m.ack.term, m.ack.have); break;
+  }
+  consensus_leave(c);
 }
 
 /* ---- open and close */
@@ -197,7 +224,7 @@ static blx__rc check_options(const struct blx__consensus_options *o, blx_error *
   if (o->uid == 0 || !o->now_ms || !o->send || (!simulated && (!o->loop || !o->dir)))
     return blx__fail(err, BLX_E_INVALID, "consensus", "uid, now_ms, send, loop and directory must be given");
   const struct blx__fsm *f = &o->fsm;
-  if (!f->begin || !f->apply || !f->end || !f->snapshot || !f->restore)
+  if (!f->begin || !f->apply || !f->end || !f->freeze || !f->write || !f->thaw || !f->restore)
     return blx__fail(err, BLX_E_INVALID, "consensus", "the state machine's table is not complete");
   if (o->heartbeat_ms && o->election_ms && o->election_ms < 3 * o->heartbeat_ms)
     return blx__fail(err, BLX_E_INVALID, "consensus", "election_ms is %u, and must be at least three heartbeats of %u",
@@ -236,7 +263,10 @@ static struct blx__consensus *allocate(const struct blx__consensus_options *opti
   blx__list_init(&c->waiting);
   blx__list_init(&c->batches);
   blx__list_init(&c->done);
+  c->chunk_bytes = c->seam.chunk_bytes ? c->seam.chunk_bytes : CHUNK_BYTES_MAX;
+  if (!consensus_rule(c, BLX__RULE_R11_PARTS)) c->chunk_bytes = SNAPSHOT_BYTES_MAX;
   confirm_init(c);
+  transfer_init(c);
   fsm_init(c);
   return c;
 }
@@ -305,9 +335,10 @@ blx__rc blx__consensus_open(const struct blx__consensus_options *options, struct
 
 void consensus_finalize(struct blx__consensus *c) {
   BLX__ASSERT(blx__list_empty(&c->batches) && blx__list_empty(&c->done) && blx__list_empty(&c->waiting));
-  BLX__ASSERT(c->guard.appends_count == 0);
+  BLX__ASSERT(c->guard.appends_count == 0 && !c->snapshot_job);
   void (*done)(void *) = c->close_done;
   void *user = c->close_user;
+  guard_free(c);
   free(c);
   if (done) done(user);
 }
@@ -326,6 +357,7 @@ static void begin_close(struct blx__consensus *c) {
   c->depth--;
   calls_finish_all(c, BLX_E_CANCELLED, cancelled_text);
   calls_run_done(c);
+  if (c->seam.io) snapshot_job_abandon(c);
   if (c->disk)
     disk_close(c);
   else if (c->raft_closed)

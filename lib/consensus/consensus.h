@@ -12,10 +12,10 @@ enum {
   BLX__CONSENSUS_OP_MAX = 64 << 10,   /* bytes of one operation */
   BLX__CONSENSUS_BATCH_OPS_MAX = 256, /* operations in one log entry */
   BLX__CONSENSUS_BATCH_BYTES_MAX = 256 << 10,
-  BLX__CONSENSUS_WAITING_MAX = 4096,      /* proposals, and as many confirmed reads, not yet answered */
-  BLX__CONSENSUS_RESULT_MAX = 1 << 20,    /* bytes the table may answer to one operation */
-  BLX__CONSENSUS_SNAPSHOT_MAX = 63 << 20, /* bytes the table may write into a snapshot */
-  BLX__CONSENSUS_MESSAGE_MAX = 8 << 20,   /* bytes of a message between members that carries no snapshot */
+  BLX__CONSENSUS_WAITING_MAX = 4096,     /* proposals, and as many confirmed reads, not yet answered */
+  BLX__CONSENSUS_RESULT_MAX = 1 << 20,   /* bytes the table may answer to one operation */
+  BLX__CONSENSUS_SNAPSHOT_MAX = 1 << 30, /* bytes the table may write into a snapshot */
+  BLX__CONSENSUS_MESSAGE_MAX = 8 << 20,  /* bytes of a message between members */
   BLX__CONSENSUS_MEMBERS_MAX = 64,
   BLX__CONSENSUS_CLUSTER_ID_BYTES = 16,
 };
@@ -33,9 +33,14 @@ struct blx__fsm {
   /* One operation of the entry. @result: NULL where nobody waits, else an empty buffer for the proposer's answer. */
   void (*apply)(void *user, struct blx__slice op, struct blx__buf *result);
   void (*end)(void *user);
-  /* Append everything to @out. A failure is retried after later entries. */
-  blx__rc (*snapshot)(void *user, struct blx__buf *out, blx_error *err);
-  /* Replace everything by what `snapshot` wrote. A failure poisons this member. */
+  /* A snapshot in three steps. `freeze`, between two entries, makes a handle on everything as it is now, at once:
+   * entries go on while it is written. NULL: it cannot; it is asked again after later entries. */
+  void *(*freeze)(void *user, blx_error *err);
+  /* Append what was frozen to @out. On a worker's thread; it may look at nothing but @frozen. */
+  blx__rc (*write)(void *frozen, struct blx__buf *out, blx_error *err);
+  /* The handle is no longer needed. */
+  void (*thaw)(void *user, void *frozen);
+  /* Replace everything by what `write` wrote; never between `freeze` and `thaw`. A failure poisons this member. */
   blx__rc (*restore)(void *user, struct blx__slice snapshot, blx_error *err);
 };
 

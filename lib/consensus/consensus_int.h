@@ -3,7 +3,6 @@
 #define BLX__CONSENSUS_CONSENSUS_INT_H
 
 #include "base/list.h"
-#include "consensus/consensus.h"
 #include "consensus/guard_int.h"
 #include "consensus/testing.h"
 
@@ -47,6 +46,29 @@ struct confirm {
   uint32_t acks_count;
   uint64_t acks[BLX__CONSENSUS_MEMBERS_MAX]; /* uids that answered this round */
 };
+
+/* A snapshot that is coming in, in parts. */
+struct incoming {
+  uint64_t from; /* 0: none */
+  struct message_chunk head;
+  uint8_t conf[4 + 9 * BLX__CONSENSUS_MEMBERS_MAX];
+  uint8_t *bytes; /* of raft_malloc; NULL once it was handed on */
+  struct blx__sha256 *digest;
+  uint64_t have;
+  bool whole, refused;
+  uint64_t heard_ms, fed_ms;
+};
+
+/* transfer.c: snapshots between members. */
+struct transfer {
+  struct blx__list out; /* at most one for each member */
+  struct loaded *fetched;
+  uint64_t serial;
+  struct incoming in;
+};
+
+/* fsm.c: our own snapshot from the freeze until it is on the disk. */
+struct snapshot_job;
 
 enum member_step { MEMBER_IDLE, MEMBER_ADD, MEMBER_REMOVE, MEMBER_TRANSFER };
 
@@ -98,11 +120,15 @@ struct blx__consensus {
   uint64_t serial;
   struct confirm confirm;
   struct member member;
+  struct transfer transfer;
+  struct snapshot_job *snapshot_job; /* NULL: none under way */
+  uint32_t chunk_bytes;
 
   uint8_t chain[BLX__SHA256_BYTES];
   uint64_t time_ms;
   uint64_t bytes_since_snapshot;
-  uint64_t snapshot_len; /* bytes of the last snapshot */
+  uint64_t snapshot_len;      /* bytes of the last snapshot */
+  uint64_t snapshot_retry_at; /* index; the last one failed */
   struct raft_barrier nudge;
   bool nudging;
   uint64_t nudged_at_ms;
@@ -123,7 +149,11 @@ void consensus_leave(struct blx__consensus *c);
 void consensus_wake(struct blx__consensus *c);
 bool consensus_rule(const struct blx__consensus *c, unsigned rule);
 bool consensus_stopped(const struct blx__consensus *c); /* poisoned or closing */
-void consensus_finalize(struct blx__consensus *c);      /* the disk is quiet: last callback, free */
+/* On a worker where there is one. False: no. */
+bool consensus_work(struct blx__consensus *c, void (*fn)(void *arg), void (*done)(void *arg), void *arg);
+/* Free, off the loop where that takes long. */
+void consensus_free_large(struct blx__consensus *c, void *p, size_t size);
+void consensus_finalize(struct blx__consensus *c); /* the disk is quiet: last callback, free */
 
 /* Tell the seam that this point was reached. */
 #define BLX_SOMETIMES(c, name)                                                           \
@@ -144,7 +174,7 @@ void propose_flush(struct blx__consensus *c);
 void propose_nudge(struct blx__consensus *c); /* once a tick */
 struct batch *propose_find(struct blx__consensus *c, uint64_t index, uint64_t proposer, uint64_t serial);
 
-/* entry.c: the bytes of one log entry. All integers little-endian; the length a multiple of 8, the rest zero. */
+/* codec.c: the bytes of one log entry. All integers little-endian; the length a multiple of 8, the rest zero. */
 struct entry_head {
   uint64_t time_ms, proposer, serial;
   uint32_t ops_count;
@@ -161,8 +191,17 @@ struct entry_reader {
 bool entry_open(struct entry_reader *r, struct entry_head *head, const void *bytes, size_t size);
 bool entry_next(struct entry_reader *r, struct blx__slice *op);
 
-/* fsm.c: libraft's table over ours, and the snapshot's container. */
+/* fsm.c: libraft's table over ours, our own snapshots, and their container. */
 void fsm_init(struct blx__consensus *c);
+/* Write what fsm_snapshot froze, on a worker; guard_snapshot_written follows. Not 0: nothing will. */
+int snapshot_write(struct blx__consensus *c, unsigned trailing, const struct raft_snapshot *s);
+void snapshot_job_end(struct blx__consensus *c);     /* it is on the disk, or given up */
+void snapshot_job_abandon(struct blx__consensus *c); /* with a seam, at the close: no worker has it */
+/* The digest in a snapshot's head is that of all other bytes. @from..@to of @snapshot, whose head is there. */
+void snapshot_digest_part(struct blx__sha256 *d, const uint8_t *snapshot, uint64_t from, uint64_t to);
+/* NULL, or why these bytes, of which @digest is the digest, are no good snapshot of that index and term. */
+const char *snapshot_check_head(struct blx__slice bytes, const uint8_t digest[BLX__SHA256_BYTES], uint64_t index,
+                                uint64_t term);
 struct snapshot_head {
   uint64_t index, term, time_ms, payload_len;
   uint8_t chain[BLX__SHA256_BYTES];
@@ -170,6 +209,18 @@ struct snapshot_head {
 enum { SNAPSHOT_HEAD_BYTES = 112 };
 /* NULL and @head, @payload filled, or the static reason why these bytes are no good snapshot. */
 const char *snapshot_check(struct blx__slice bytes, struct snapshot_head *head, struct blx__slice *payload);
+
+/* transfer.c */
+void transfer_init(struct blx__consensus *c);
+/* A snapshot was read for libraft, which gets a stand-in for its bytes; _end when libraft has seen it. */
+int transfer_fetched(struct blx__consensus *c, struct raft_snapshot *s);
+void transfer_fetched_end(struct blx__consensus *c);
+int transfer_send(struct blx__consensus *c, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb);
+void transfer_received(struct blx__consensus *c, uint64_t from, const struct message_chunk *chunk);
+void transfer_acked(struct blx__consensus *c, uint64_t from, uint64_t serial, uint64_t term, uint64_t have);
+void transfer_advance(struct blx__consensus *c);
+void transfer_tick(struct blx__consensus *c);
+void transfer_end(struct blx__consensus *c);
 
 /* confirm.c */
 void confirm_init(struct blx__consensus *c);
@@ -182,6 +233,7 @@ void confirm_receive(struct blx__consensus *c, uint64_t from, bool reply, uint64
 void member_advance(struct blx__consensus *c);
 uint32_t member_voters(const struct blx__consensus *c);
 bool member_is_voter(const struct blx__consensus *c, uint64_t uid);
+bool member_is_known(const struct blx__consensus *c, uint64_t uid);
 
 /* disk.c */
 blx__rc disk_open(struct blx__consensus *c, blx_error *err);

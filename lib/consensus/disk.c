@@ -300,7 +300,8 @@ static int disk_load(struct raft_io *io, raft_term *term, raft_id *voted_for, st
   if (rv != 0) return rv;
   uint64_t last = *snapshot ? (*snapshot)->index : 0;
   if (*n_entries > 0 && *start_index + *n_entries - 1 > last) last = *start_index + *n_entries - 1;
-  d->fits = mark_fits(&d->mark, d->c->o.dir, *term, *voted_for, last, text, sizeof text);
+  d->fits = !consensus_rule(d->c, BLX__RULE_R13_MARK) ||
+            mark_fits(&d->mark, d->c->o.dir, *term, *voted_for, last, text, sizeof text);
   if (d->fits)
     blx__timer_start(d->mark_timer, MARK_MS, MARK_MS);
   else
@@ -423,11 +424,11 @@ static void look_for_writer(uv_handle_t *h, void *arg) {
 static void wait_until_quiet(void *arg) {
   struct disk *d = arg;
   struct blx__consensus *c = d->c;
-  bool busy = !c->raft_closed || d->mark.job;
+  bool busy = !c->raft_closed || d->mark.job || c->snapshot_job;
   uv_walk(blx__loop_uv(c->o.loop), look_for_writer, &busy);
   d->turns++;
   if ((busy && d->turns < QUIET_TURNS_MAX) || d->turns < QUIET_TURNS_MIN) {
-    if (!c->raft_closed || d->mark.job) d->turns = 0;
+    if (!c->raft_closed || d->mark.job || c->snapshot_job) d->turns = 0;
     blx__loop_defer(c->o.loop, &d->defer);
     return;
   }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 static const uint8_t magic[8] = {'B', 'L', 'X', 'S', 'N', 'A', 'P', '\n'};
-enum { STAGGER = 4 };
+enum { STAGGER = 4, RETRY_ENTRIES = 64 };
 enum { AT_VERSION = 8, AT_INDEX = 16, AT_TERM = 24, AT_TIME = 32, AT_LEN = 40, AT_CHAIN = 48, AT_DIGEST = 80 };
 
 static void chain_advance(struct blx__consensus *c, uint64_t index, const void *bytes, size_t size) {
@@ -75,13 +75,26 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
   return 0;
 }
 
-static void digest_of(const uint8_t *bytes, size_t size, uint8_t out[BLX__SHA256_BYTES]) {
-  const struct blx__slice parts[] = {{bytes, AT_DIGEST}, {bytes + SNAPSHOT_HEAD_BYTES, size - SNAPSHOT_HEAD_BYTES}};
-  blx__sha256(parts, BLX__COUNT(parts), out);
+void snapshot_digest_part(struct blx__sha256 *d, const uint8_t *snapshot, uint64_t from, uint64_t to) {
+  if (from < AT_DIGEST) {
+    uint64_t end = to < AT_DIGEST ? to : AT_DIGEST;
+    blx__sha256_add(d, (struct blx__slice){snapshot + from, end - from});
+  }
+  if (from < SNAPSHOT_HEAD_BYTES) from = SNAPSHOT_HEAD_BYTES;
+  if (from < to) blx__sha256_add(d, (struct blx__slice){snapshot + from, to - from});
+}
+
+static bool digest_of(const uint8_t *bytes, size_t size, uint8_t out[BLX__SHA256_BYTES]) {
+  struct blx__sha256 *d = blx__sha256_new();
+  if (!d) return false;
+  snapshot_digest_part(d, bytes, 0, size);
+  blx__sha256_end(d, out);
+  return true;
 }
 
 /* R8. A larger state is written more rarely; and not by all members in the same moment. */
 static bool snapshot_is_due(struct blx__consensus *c) {
+  if (c->snapshot_job || c->raft.last_applied < c->snapshot_retry_at) return false;
   uint64_t entries = c->raft.last_applied - c->raft.log.snapshot.last_index;
   uint64_t entries_max = c->o.snapshot_entries, bytes_max = c->o.snapshot_bytes;
   if (consensus_rule(c, BLX__RULE_R8_LOG_BYTES)) {
@@ -108,25 +121,50 @@ static unsigned trailing_of(struct blx__consensus *c, uint64_t index) {
   return n > 0 ? (unsigned)n : 1;
 }
 
-/* Head and payload in one run of libraft's memory. */
-static int wrap_payload(struct blx__consensus *c, const struct blx__buf *payload, struct raft_buffer *out) {
-  size_t size = (SNAPSHOT_HEAD_BYTES + payload->len + 7) & ~(size_t)7;
-  uint8_t *p = raft_calloc(1, size);
-  if (!p) return RAFT_NOMEM;
-  memcpy(p, magic, sizeof magic);
-  put_u32(p + AT_VERSION, SNAPSHOT_VERSION);
-  put_u64(p + AT_INDEX, c->raft.snapshot.pending.index);
-  put_u64(p + AT_TERM, c->raft.snapshot.pending.term);
-  put_u64(p + AT_TIME, c->time_ms);
-  put_u64(p + AT_LEN, payload->len);
-  memcpy(p + AT_CHAIN, c->chain, sizeof c->chain);
-  if (payload->len) memcpy(p + SNAPSHOT_HEAD_BYTES, payload->data, payload->len);
-  digest_of(p, size, p + AT_DIGEST);
-  *out = (struct raft_buffer){.base = p, .len = size};
-  return 0;
+/* ---- our own snapshots: frozen on the loop, written into memory on a worker, then put on the disk by raft_uv */
+
+struct snapshot_job {
+  struct blx__consensus *c;
+  void *frozen;  /* NULL once thawed */
+  bool given_up; /* while the worker has it */
+  unsigned trailing;
+  struct raft_snapshot snapshot; /* libraft's, with our bytes */
+  struct raft_buffer buf;
+  uint64_t time_ms, log_bytes; /* at the freeze */
+  uint8_t chain[BLX__SHA256_BYTES];
+  struct blx__buf out;
+  int code;
+  blx_error err;
+};
+
+static void job_thaw(struct snapshot_job *job) {
+  struct blx__consensus *c = job->c;
+  if (job->frozen) c->o.fsm.thaw(c->o.fsm.user, job->frozen);
+  job->frozen = NULL;
 }
 
-/* RAFT_BUSY means "not now": libraft asks again after the next entry. */
+static void job_free(struct snapshot_job *job) {
+  struct blx__consensus *c = job->c;
+  job_thaw(job);
+  c->snapshot_job = NULL;
+  consensus_free_large(c, job->out.data, job->out.len);
+  free(job);
+}
+
+void snapshot_job_end(struct blx__consensus *c) {
+  struct snapshot_job *job = c->snapshot_job;
+  if (!job) return;
+  if (job->frozen)
+    job->given_up = true;
+  else
+    job_free(job);
+}
+
+void snapshot_job_abandon(struct blx__consensus *c) {
+  if (c->snapshot_job) job_free(c->snapshot_job);
+}
+
+/* RAFT_BUSY means "not now": libraft asks again after the next entry. It gets a stand-in for the bytes. */
 static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs) {
   struct blx__consensus *c = fsm->data;
   if (c->fatal_code || !snapshot_is_due(c)) return RAFT_BUSY;
@@ -134,44 +172,133 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
     BLX_SOMETIMES(c, CONFIGURATION_BUSY);
     return RAFT_BUSY;
   }
-  struct blx__buf payload;
-  blx__buf_init(&payload, BLX__CONSENSUS_SNAPSHOT_MAX);
+  struct snapshot_job *job = calloc(1, sizeof *job);
   struct raft_buffer *one = raft_calloc(1, sizeof *one);
+  void *stand_in = raft_calloc(1, sizeof(uint64_t));
   blx_error err = {.message = "no memory"};
-  bool ok = one && c->o.fsm.snapshot(c->o.fsm.user, &payload, &err).code == 0 && wrap_payload(c, &payload, one) == 0;
-  blx__buf_free(&payload);
-  if (!ok) {
+  if (job && one && stand_in) job->frozen = c->o.fsm.freeze(c->o.fsm.user, &err);
+  if (!job || !job->frozen) {
+    free(job);
     raft_free(one);
+    raft_free(stand_in);
     blx__log(c->o.log, BLX_LOG_ERROR, "consensus", "no snapshot could be taken at index %llu, the log grows: %s",
              (unsigned long long)c->raft.last_applied, err.message);
     return RAFT_BUSY;
   }
+  job->c = c;
+  job->time_ms = c->time_ms;
+  job->log_bytes = c->bytes_since_snapshot;
+  memcpy(job->chain, c->chain, sizeof job->chain);
+  c->snapshot_job = job;
+  *one = (struct raft_buffer){.base = stand_in, .len = sizeof(uint64_t)};
   *bufs = one;
   *n_bufs = 1;
-  c->bytes_since_snapshot = 0;
-  c->snapshot_len = one->len;
-  BLX_SOMETIMES(c, SNAPSHOT_TAKEN);
   raft_set_snapshot_trailing(&c->raft, trailing_of(c, c->raft.snapshot.pending.index));
-  blx__log(c->o.log, BLX_LOG_DEBUG, "consensus", "snapshot of %zu bytes at index %llu", one->len,
-           (unsigned long long)c->raft.last_applied);
   return 0;
+}
+
+static bool write_head(struct snapshot_job *job) {
+  struct blx__buf *out = &job->out;
+  static const uint8_t zeros[8];
+  size_t payload = out->len - SNAPSHOT_HEAD_BYTES;
+  if (!blx__buf_add(out, zeros, (8 - out->len % 8) % 8)) return false;
+  uint8_t *p = out->data;
+  memcpy(p, magic, sizeof magic);
+  put_u32(p + AT_VERSION, SNAPSHOT_VERSION);
+  put_u64(p + AT_INDEX, job->snapshot.index);
+  put_u64(p + AT_TERM, job->snapshot.term);
+  put_u64(p + AT_TIME, job->time_ms);
+  put_u64(p + AT_LEN, payload);
+  memcpy(p + AT_CHAIN, job->chain, sizeof job->chain);
+  return digest_of(p, out->len, p + AT_DIGEST);
+}
+
+/* On a worker. */
+static void job_write(void *arg) {
+  struct snapshot_job *job = arg;
+  static const uint8_t head[SNAPSHOT_HEAD_BYTES];
+  blx__buf_init(&job->out, SNAPSHOT_BYTES_MAX);
+  (void)blx__str_copy(job->err.message, sizeof job->err.message, "no memory");
+  job->code = BLX_E_NOMEM;
+  if (!blx__buf_add(&job->out, head, sizeof head)) return;
+  blx__rc rc = job->c->o.fsm.write(job->frozen, &job->out, &job->err);
+  if (rc.code == 0 && !write_head(job)) return;
+  job->code = rc.code;
+  job->buf = (struct raft_buffer){.base = job->out.data, .len = job->out.len};
+}
+
+static void job_written(void *arg) {
+  struct snapshot_job *job = arg;
+  struct blx__consensus *c = job->c;
+  job_thaw(job);
+  if (job->given_up) {
+    job_free(job);
+    return;
+  }
+  consensus_enter(c);
+  if (job->code != 0) {
+    c->snapshot_retry_at = c->raft.last_applied + RETRY_ENTRIES;
+    blx__log(c->o.log, BLX_LOG_ERROR, "consensus", "no snapshot could be written at index %llu, the log grows: %s",
+             (unsigned long long)job->snapshot.index, job->err.message);
+  } else {
+    c->bytes_since_snapshot -= job->log_bytes;
+    c->snapshot_len = job->out.len;
+    BLX_SOMETIMES(c, SNAPSHOT_TAKEN);
+    blx__log(c->o.log, BLX_LOG_DEBUG, "consensus", "snapshot of %zu bytes at index %llu", job->out.len,
+             (unsigned long long)job->snapshot.index);
+  }
+  guard_snapshot_written(c, job->code == 0 ? 0 : RAFT_BUSY, job->trailing, &job->snapshot);
+  consensus_leave(c);
+}
+
+int snapshot_write(struct blx__consensus *c, unsigned trailing, const struct raft_snapshot *s) {
+  struct snapshot_job *job = c->snapshot_job;
+  BLX__ASSERT(job && job->frozen);
+  job->trailing = trailing;
+  job->snapshot = *s;
+  job->snapshot.bufs = &job->buf;
+  job->snapshot.n_bufs = 1;
+  if (consensus_work(c, job_write, job_written, job)) return 0;
+  job_free(job);
+  return RAFT_BUSY;
+}
+
+/* ---- the container */
+
+static const char *check_shape(struct blx__slice bytes) {
+  if (bytes.len < SNAPSHOT_HEAD_BYTES || bytes.len % 8 != 0) return "the snapshot is cut short";
+  if (memcmp(bytes.data, magic, sizeof magic) != 0) return "this is no snapshot of Blixard";
+  if (get_u32(bytes.data + AT_VERSION) != SNAPSHOT_VERSION) return "the snapshot is of another format version";
+  size_t room = bytes.len - SNAPSHOT_HEAD_BYTES;
+  uint64_t len = get_u64(bytes.data + AT_LEN);
+  if (len > room || room - len >= 8) return "the snapshot's length does not match its head";
+  return NULL;
+}
+
+static const char damaged_text[] = "the snapshot's checksum does not match: it is damaged";
+
+const char *snapshot_check_head(struct blx__slice bytes, const uint8_t digest[BLX__SHA256_BYTES], uint64_t index,
+                                uint64_t term) {
+  const char *why = check_shape(bytes);
+  if (why) return why;
+  if (memcmp(digest, bytes.data + AT_DIGEST, BLX__SHA256_BYTES) != 0) return damaged_text;
+  if (get_u64(bytes.data + AT_INDEX) != index || get_u64(bytes.data + AT_TERM) != term)
+    return "it is a snapshot of another index";
+  return NULL;
 }
 
 const char *snapshot_check(struct blx__slice bytes, struct snapshot_head *head, struct blx__slice *payload) {
   const uint8_t *p = bytes.data;
-  if (bytes.len < SNAPSHOT_HEAD_BYTES || bytes.len % 8 != 0) return "the snapshot is cut short";
-  if (memcmp(p, magic, sizeof magic) != 0) return "this is no snapshot of Blixard";
-  if (get_u32(p + AT_VERSION) != SNAPSHOT_VERSION) return "the snapshot is of another format version";
   uint8_t digest[BLX__SHA256_BYTES];
-  digest_of(p, bytes.len, digest);
-  if (memcmp(digest, p + AT_DIGEST, sizeof digest) != 0) return "the snapshot's checksum does not match: it is damaged";
+  const char *why = check_shape(bytes);
+  if (why) return why;
+  if (!digest_of(p, bytes.len, digest)) return "no memory to check the snapshot";
+  if (memcmp(digest, p + AT_DIGEST, sizeof digest) != 0) return damaged_text;
   *head = (struct snapshot_head){.index = get_u64(p + AT_INDEX),
                                  .term = get_u64(p + AT_TERM),
                                  .time_ms = get_u64(p + AT_TIME),
                                  .payload_len = get_u64(p + AT_LEN)};
   memcpy(head->chain, p + AT_CHAIN, sizeof head->chain);
-  size_t room = bytes.len - SNAPSHOT_HEAD_BYTES;
-  if (head->payload_len > room || room - head->payload_len >= 8) return "the snapshot's length does not match its head";
   *payload = (struct blx__slice){.data = p + SNAPSHOT_HEAD_BYTES, .len = head->payload_len};
   return NULL;
 }

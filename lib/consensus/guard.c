@@ -2,6 +2,7 @@
 #include "consensus/consensus_int.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct append {
   struct blx__list link;
@@ -10,12 +11,6 @@ struct append {
   uint64_t serial;
   raft_io_append_cb cb;
   bool withheld; /* the disk has answered, libraft has not been told */
-};
-
-struct sent {
-  struct blx__list link;
-  struct raft_io_send *req;
-  raft_io_send_cb cb;
 };
 
 struct get {
@@ -67,54 +62,6 @@ uint64_t guard_log_bytes(struct blx__consensus *c) {
   return g->log_bytes;
 }
 
-/* ---- R7, R9: configurations */
-
-void guard_started(struct blx__consensus *c) {
-  struct raft *r = &c->raft;
-  uint64_t index = r->configuration_index;
-  if (index <= r->commit_index || index <= r->log.snapshot.last_index) return;
-  uint64_t before = index - 1;
-  for (const struct raft_entry *e; (e = guard_entry(r, before)) != NULL; before--)
-    if (e->type == RAFT_CHANGE) break;
-  if (!guard_entry(r, before)) before = c->guard.loaded_conf_index;
-  if (before == 0) return;
-  BLX_SOMETIMES(c, CONFIGURATION_DOUBTED);
-  r->configuration_index = before;
-  r->configuration_uncommitted_index = index;
-}
-
-/* Where this message would cut the log, 0: nowhere. */
-static uint64_t cuts_at(const struct raft *r, const struct raft_append_entries *a) {
-  const struct raft_entry *prev = guard_entry(r, a->prev_log_index);
-  bool snapshot = a->prev_log_index == r->log.snapshot.last_index && a->prev_log_term == r->log.snapshot.last_term;
-  if (a->term < r->current_term) return 0;
-  if (a->prev_log_index != 0 && !snapshot && !(prev && prev->term == a->prev_log_term)) return 0;
-  for (unsigned i = 0; i < a->n_entries; i++) {
-    const struct raft_entry *mine = guard_entry(r, a->prev_log_index + 1 + i);
-    if (mine && mine->term != a->entries[i].term) return a->prev_log_index + 1 + i;
-  }
-  return 0;
-}
-
-/* libraft would go back to a configuration that its log no longer holds (a NULL it does not look at), or would keep one
- * that is being cut off. */
-static bool loses_configuration(struct blx__consensus *c, const struct raft_append_entries *a) {
-  const struct raft *r = &c->raft;
-  if (!consensus_rule(c, BLX__RULE_R9_COMPACTED_CONFIGURATION)) return false;
-  uint64_t at = cuts_at(r, a);
-  if (at == 0) return false;
-  uint64_t changed = r->configuration_uncommitted_index;
-  bool lost = changed != 0 ? at <= changed && !guard_entry(r, r->configuration_index) : at <= r->configuration_index;
-  if (!lost) return false;
-  char text[FATAL_TEXT_SIZE];
-  (void)blx__str_format(text, sizeof text,
-                        "the leader takes back a change of members at index %llu, and this member's log no longer "
-                        "holds what was before it: remove it, empty its directory and let it join anew",
-                        (unsigned long long)at);
-  blx__consensus_poison(c, BLX_E_CORRUPT, text);
-  return true;
-}
-
 /* ---- R1: what a follower may acknowledge */
 
 static void match_raise(struct blx__consensus *c, uint64_t index) {
@@ -143,19 +90,30 @@ static void clamp_result(struct blx__consensus *c, struct raft_append_entries_re
   BLX_SOMETIMES(c, CLAMPED);
 }
 
+/* R21: libraft answers a pre-vote with the term that was asked for. A candidate with an older term and a longer log
+ * than all others would never learn why it is refused, and they cannot be elected without it. */
+static void tell_term(struct blx__consensus *c, struct raft_request_vote_result *result) {
+  if (result->vote_granted || result->term >= c->raft.current_term) return;
+  if (!consensus_rule(c, BLX__RULE_R21_TERM)) return;
+  result->term = c->raft.current_term;
+  BLX_SOMETIMES(c, TERM_TOLD);
+}
+
 /* ---- functions that libraft calls */
 
 static int guard_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb) {
   struct blx__consensus *c = of(io);
+  if (m->type == RAFT_IO_INSTALL_SNAPSHOT) return transfer_send(c, req, m, cb);
   /* libraft 0.15.0 frees the entries of a message twice when sending their answer fails: that one is lost instead. */
   bool answer = m->type == RAFT_IO_APPEND_ENTRIES_RESULT;
   if (consensus_stopped(c) && !answer) return RAFT_NOCONNECTION;
   struct raft_message copy = *m;
   if (answer) clamp_result(c, &copy.append_entries_result);
+  if (m->type == RAFT_IO_REQUEST_VOTE_RESULT) tell_term(c, &copy.request_vote_result);
   struct sent *s = calloc(1, sizeof *s);
   if (!s) return answer ? 0 : RAFT_NOMEM; /* the answer's request is left behind */
   struct blx__buf bytes;
-  blx__buf_init(&bytes, BLX__CONSENSUS_SNAPSHOT_MAX + (1 << 20));
+  blx__buf_init(&bytes, BLX__CONSENSUS_MESSAGE_MAX);
   bool sent = !consensus_stopped(c) && message_encode(&bytes, &copy) &&
               c->o.send(c->o.user, m->server_id, (struct blx__slice){.data = bytes.data, .len = bytes.len});
   blx__buf_free(&bytes);
@@ -176,7 +134,7 @@ bool guard_sends_report(struct blx__consensus *c) {
   for (struct blx__list *n; (n = blx__list_first(&c->guard.sends)) != NULL;) {
     struct sent *s = BLX__CONTAINER(n, struct sent, link);
     blx__list_remove(n);
-    if (s->cb) s->cb(s->req, c->closing ? RAFT_CANCELED : 0); /* TimeoutNow is sent without one */
+    if (s->cb) s->cb(s->req, c->closing ? RAFT_CANCELED : s->status); /* TimeoutNow is sent without one */
     free(s);
     any = true;
   }
@@ -290,11 +248,18 @@ static void put_finish(struct blx__consensus *c, int status) {
   /* R1: only now is the leader's snapshot what this member has. */
   if (status == 0 && g->put_install && g->put_term == c->raft.current_term) match_raise(c, g->put_index);
   if (status == 0 && g->put_install) BLX_SOMETIMES(c, SNAPSHOT_INSTALLED);
+  if (status == 0 && g->put_conf.n > 0) {
+    raft_configuration_close(&g->conf);
+    g->conf = g->put_conf;
+    g->conf_index = g->put_conf_index;
+    raft_configuration_init(&g->put_conf);
+  }
   g->put_outer = NULL;
   g->put_install = false;
   consensus_enter(c);
   g->put_cb(outer, status);
   g->log_counted = false;
+  snapshot_job_end(c);
   raft_free(bufs); /* libraft frees what is in it, and forgets the array, when an install does not succeed */
   consensus_leave(c);
 }
@@ -321,9 +286,15 @@ static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft
   g->put_install = trailing == 0;
   g->put_index = snapshot->index;
   g->put_term = c->raft.current_term;
+  (void)guard_conf_copy(&g->put_conf, &snapshot->configuration); /* without it a change cannot be taken back: R9 */
+  g->put_conf_index = snapshot->configuration_index;
   req->cb = cb;
-  int rv = c->fatal_code ? RAFT_IOERR : g->real.snapshot_put(io, trailing, &g->put, snapshot, on_snapshot_put);
-  if (rv != 0 && (c->fatal_code || disk_failed(c, "writing a snapshot", rv))) {
+  int rv = RAFT_IOERR;
+  if (!c->fatal_code)
+    rv = g->put_install ? g->real.snapshot_put(io, trailing, &g->put, snapshot, on_snapshot_put)
+                        : snapshot_write(c, trailing, snapshot);
+  g->put_waiting = rv == 0 && !g->put_install;
+  if (rv != 0 && (c->fatal_code || (g->put_install && disk_failed(c, "writing a snapshot", rv)))) {
     g->put_withheld = true;
     return 0;
   }
@@ -334,11 +305,34 @@ static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft
   return rv;
 }
 
+void guard_snapshot_written(struct blx__consensus *c, int status, unsigned trailing, const struct raft_snapshot *s) {
+  struct guard *g = &c->guard;
+  BLX__ASSERT(g->put_waiting && g->put_outer);
+  g->put_waiting = false;
+  if (status == 0 && !c->fatal_code) {
+    status = g->real.snapshot_put(c->io, trailing, &g->put, s, on_snapshot_put);
+    if (status == 0) return;
+    (void)disk_failed(c, "writing a snapshot", status);
+  }
+  if (c->fatal_code)
+    g->put_withheld = true;
+  else
+    put_finish(c, status);
+}
+
 static void on_snapshot_get(struct raft_io_snapshot_get *inner, struct raft_snapshot *snapshot, int status) {
   struct get *get = inner->data;
   struct blx__consensus *c = get->c;
   consensus_enter(c);
+  if (status == 0 && (status = transfer_fetched(c, snapshot)) != 0) {
+    raft_configuration_close(&snapshot->configuration);
+    raft_free(snapshot->bufs[0].base);
+    raft_free(snapshot->bufs);
+    raft_free(snapshot);
+    snapshot = NULL;
+  }
   get->cb(get->outer, snapshot, status);
+  transfer_fetched_end(c);
   free(get);
   consensus_leave(c);
 }
@@ -374,6 +368,7 @@ static void guard_tick(struct raft_io *io) {
   else
     BLX_SOMETIMES(c, SAT_STILL);
   if (!consensus_stopped(c)) confirm_tick(c);
+  if (!consensus_stopped(c)) transfer_tick(c);
   propose_nudge(c);
   host_tick(c);
   consensus_leave(c);
@@ -398,7 +393,9 @@ static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for, s
   struct blx__consensus *c = of(io);
   int rv = c->guard.real.load(io, term, voted_for, snapshot, start_index, entries, n_entries);
   if (rv != 0) return rv;
-  if (*snapshot) c->guard.loaded_conf_index = (*snapshot)->configuration_index;
+  if (!*snapshot) return 0;
+  c->guard.loaded_conf_index = c->guard.conf_index = (*snapshot)->configuration_index;
+  if (!guard_conf_copy(&c->guard.conf, &(*snapshot)->configuration)) c->guard.conf_index = 0;
   return 0;
 }
 
@@ -435,6 +432,28 @@ static void receive_vote_request(struct blx__consensus *c, struct raft_message *
   if (self) self->role = role; /* a request for a vote changes no configuration */
 }
 
+/* R20: libraft takes an entry that it has compacted for one that it does not have, and appends it behind its log. What
+ * it compacted was committed, so the leader's log holds the same: the message begins behind that instead. */
+static void skip_compacted(struct blx__consensus *c, struct raft_append_entries *a) {
+  const struct raft_log *log = &c->raft.log;
+  uint64_t known = log->snapshot.last_index;
+  if (a->prev_log_index >= log->offset || !consensus_rule(c, BLX__RULE_R20_COMPACTED_ENTRIES)) return;
+  if (c->guard.put_install) return; /* libraft ignores entries meanwhile, and nothing up to `known` is here yet */
+  uint64_t skip = known - a->prev_log_index;
+  unsigned n = skip < a->n_entries ? (unsigned)skip : a->n_entries;
+  if (n == a->n_entries && n > 0) {
+    raft_free(a->entries[0].batch);
+    raft_free(a->entries);
+    a->entries = NULL;
+  } else if (n > 0) {
+    memmove(a->entries, a->entries + n, (a->n_entries - n) * sizeof *a->entries);
+  }
+  a->n_entries -= n;
+  a->prev_log_index = known;
+  a->prev_log_term = log->snapshot.last_term;
+  BLX_SOMETIMES(c, COMPACTED_SKIPPED);
+}
+
 void guard_receive(struct blx__consensus *c, struct raft_message *m) {
   if (consensus_stopped(c) || !c->guard.recv || drops(c, m)) {
     message_free(m);
@@ -443,10 +462,11 @@ void guard_receive(struct blx__consensus *c, struct raft_message *m) {
   struct guard *g = &c->guard;
   if (m->type == RAFT_IO_APPEND_ENTRIES) {
     struct raft_append_entries *a = &m->append_entries;
-    if (loses_configuration(c, a)) {
+    if (guard_loses_configuration(c, a)) {
       message_free(m);
       return;
     }
+    skip_compacted(c, a);
     uint64_t hi = a->prev_log_index + a->n_entries;
     if (consensus_rule(c, BLX__RULE_R16_COMMIT) && a->leader_commit > hi) a->leader_commit = hi;
     g->receiving = true;
@@ -471,18 +491,24 @@ void guard_receive(struct blx__consensus *c, struct raft_message *m) {
 static void on_closed(struct raft_io *io) {
   struct blx__consensus *c = of(io);
   raft_io_close_cb cb = c->guard.close_cb;
-  c->guard.close_cb = NULL;
+  if (consensus_rule(c, BLX__RULE_R17_CLOSED_ONCE)) c->guard.close_cb = NULL;
   if (cb) cb(io);
 }
 
 static void guard_close(struct raft_io *io, raft_io_close_cb cb) {
   struct blx__consensus *c = of(io);
   struct guard *g = &c->guard;
+  transfer_end(c);
   (void)guard_sends_report(c);
   appends_cancel(c);
-  if (g->put_outer && g->put_withheld) put_finish(c, RAFT_CANCELED);
+  if (g->put_outer && (g->put_withheld || g->put_waiting)) put_finish(c, RAFT_CANCELED);
   g->close_cb = cb;
   g->real.close(io, on_closed);
+}
+
+void guard_free(struct blx__consensus *c) {
+  raft_configuration_close(&c->guard.conf);
+  raft_configuration_close(&c->guard.put_conf);
 }
 
 void guard_install(struct blx__consensus *c) {
@@ -491,6 +517,8 @@ void guard_install(struct blx__consensus *c) {
   g->real = *io;
   blx__list_init(&g->appends);
   blx__list_init(&g->sends);
+  raft_configuration_init(&g->conf);
+  raft_configuration_init(&g->put_conf);
   io->load = guard_load;
   io->start = guard_start;
   io->send = guard_send;

@@ -13,8 +13,9 @@
  *       a loaded configuration counts as committed    until its index is, it can be rolled back
  * R8    snapshots by count of entries alone            fsm.c: by bytes and entries, members at different times; the
  *                                                     entries since the last one stay; propose.c: BUSY beyond a limit
- * R9    reads a configuration that was compacted away  seen before it is passed on: the member must join anew
+ * R9    reads a configuration that was compacted away  seen before it is passed on: that of the last snapshot is taken
  * R10   nothing commits while proposals keep coming   propose.c: one entry outstanding
+ * R11   a snapshot is one message                     transfer.c: parts, a few at a time
  * R12   a full disk is found when a write fails        host.c: proposals are refused while there still is room
  * R13   a damaged open segment, term or vote is taken  mark.c: what was there, at most a second old, is compared
  *       for one never written
@@ -27,15 +28,29 @@
  *       after a crash it writes other entries under
  *       the same index and term
  * R19   who does not know that it is a voter gives no votes anyway: the candidate knows whose votes count
- *       vote, and two members wait for ever */
+ *       vote, and two members wait for ever
+ * R20   takes entries that it has compacted for new    a message begins behind what was compacted
+ *       ones and appends them again
+ * R21   hides its term when it refuses a pre-vote: a   the answer carries it
+ *       candidate with the only long log and an old
+ *       term, and the others, wait for ever */
 #ifndef BLX__CONSENSUS_GUARD_INT_H
 #define BLX__CONSENSUS_GUARD_INT_H
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "consensus/consensus.h"
 #include "consensus/libraft_int.h"
 
 struct blx__consensus;
+
+/* A message of libraft's that is finished, to be reported to it when it is off the stack. */
+struct sent {
+  struct blx__list link;
+  struct raft_io_send *req;
+  raft_io_send_cb cb;
+  int status;
+};
 
 struct guard {
   struct raft_io real; /* the table as it was */
@@ -62,14 +77,27 @@ struct guard {
   raft_io_snapshot_put_cb put_cb;
   struct raft_buffer *put_bufs;
   bool put_install, put_withheld;
+  bool put_waiting; /* our own snapshot is still being written into memory (fsm.c) */
   uint64_t put_index, put_term;
+
+  struct raft_configuration conf,
+      put_conf; /* R9: of the last snapshot, and of the one on its way; 0 members: unknown */
+  uint64_t conf_index, put_conf_index;
 };
 
 /* Replace the functions of c->io; between raft_init and raft_start. */
 void guard_install(struct blx__consensus *c);
 
+/* The last thing of all. */
+void guard_free(struct blx__consensus *c);
+
 /* After raft_start: what libraft takes for granted and is not (R7). */
 void guard_started(struct blx__consensus *c);
+
+/* member.c (R9): true, and this member is poisoned, if libraft could not follow @a. */
+bool guard_loses_configuration(struct blx__consensus *c, const struct raft_append_entries *a);
+/* @to is replaced. False: no memory, and @to is empty. */
+bool guard_conf_copy(struct raft_configuration *to, const struct raft_configuration *from);
 
 /* The entry in memory at @index; NULL: compacted, or not there yet. */
 const struct raft_entry *guard_entry(const struct raft *r, uint64_t index);
@@ -83,24 +111,57 @@ uint64_t guard_log_bytes(struct blx__consensus *c);
 /* Hand a decoded message to libraft, or drop it; frees what libraft does not take. */
 void guard_receive(struct blx__consensus *c, struct raft_message *m);
 
+/* fsm.c: our own snapshot is in memory: put it on the disk. Otherwise it has failed with @status. */
+void guard_snapshot_written(struct blx__consensus *c, int status, unsigned trailing, const struct raft_snapshot *s);
+
 /* Report finished sends to libraft. True if there were any. */
 bool guard_sends_report(struct blx__consensus *c);
 
-/* message.c: libraft's messages, and our Confirm frames, as bytes. */
-enum message_kind { MESSAGE_RAFT, MESSAGE_CONFIRM, MESSAGE_CONFIRM_REPLY };
-struct message_confirm {
-  uint64_t term, seq;
+/* codec.c: what members say to each other, as bytes. MESSAGE_RAFT stands for libraft's own, whose kinds are below 16.
+ */
+enum message_kind {
+  MESSAGE_RAFT = 0,
+  MESSAGE_CONFIRM = 16,
+  MESSAGE_CONFIRM_REPLY = 17,
+  MESSAGE_CHUNK = 18,
+  MESSAGE_CHUNK_ACK = 19,
 };
 
-/* Append @m; long AppendEntries are cut to what fits in MESSAGE_MAX, which Raft takes for a shorter message. False: too
- * large, or no memory. */
+#define CHUNK_ANEW UINT64_MAX /* in an acknowledgement: nothing of this transfer is here */
+enum { CHUNK_BYTES_MAX = 128 << 10, SNAPSHOT_BYTES_MAX = BLX__CONSENSUS_SNAPSHOT_MAX + 256 };
+
+/* A part of a snapshot on its way (R11); transfer.c. */
+struct message_chunk {
+  uint64_t serial, term;                 /* of the transfer, which the leader of @term numbers */
+  uint64_t index, last_term, conf_index; /* of the snapshot */
+  uint64_t total, offset;                /* bytes of the whole, and where these begin */
+  struct blx__slice conf;                /* encoded by message_encode_conf */
+  struct blx__slice bytes;               /* 1..CHUNK_BYTES_MAX */
+};
+
+struct message {
+  enum message_kind kind;
+  struct raft_message raft; /* owns memory of raft_malloc */
+  struct {
+    uint64_t term, seq;
+  } confirm;
+  struct message_chunk chunk; /* points into the bytes that were decoded */
+  struct {
+    uint64_t serial, term, have;
+  } ack;
+};
+
+/* Append @m, which is no InstallSnapshot; long AppendEntries are cut to what fits in MESSAGE_MAX, which Raft takes for
+ * a shorter message. False: too large, or no memory. */
 bool message_encode(struct blx__buf *out, const struct raft_message *m);
+bool message_encode_conf(struct blx__buf *out, const struct raft_configuration *conf);
+bool message_encode_chunk(struct blx__buf *out, const struct message_chunk *chunk);
+void message_encode_chunk_ack(uint8_t out[26], uint64_t serial, uint64_t term, uint64_t have);
 void message_encode_confirm(uint8_t out[18], bool reply, uint64_t term, uint64_t seq);
 
-/* Take a message apart; every length is checked before it is believed. On success with MESSAGE_RAFT, @m owns memory of
- * raft_malloc. NULL, or the static reason why not. */
-const char *message_decode(struct blx__slice bytes, enum message_kind *kind, struct raft_message *m,
-                           struct message_confirm *confirm);
+/* Take a message apart; every length is checked before it is believed. NULL, or the static reason why not. */
+const char *message_decode(struct blx__slice bytes, struct message *out);
+const char *message_decode_conf(struct blx__slice bytes, struct raft_configuration *conf);
 void message_free(struct raft_message *m);
 
 #endif

@@ -15,11 +15,11 @@ enum {
   HELLO_BYTES = 44,
   HELLO_VERSION = 1,
   FRAME_HEAD = 4,
-  KIND_AT = FRAME_HEAD + 1,         /* where message.c puts the kind */
-  QUEUE_MAX = 80 << 20,             /* bytes that wait for one member: a snapshot, and what goes beside it */
-  QUEUE_FULL_FOR_ENTRIES = 8 << 20, /* no more entries behind this much: Raft sends them again */
-  SMALL = 64 << 10,                 /* votes, results, heartbeats: always queued */
-  QUEUE_FULL_FOR_SNAPSHOT = 1 << 20,
+  QUEUE_MAX = 24 << 20,              /* bytes that wait for one member */
+  QUEUE_FULL_FOR_ENTRIES = 8 << 20,  /* no more entries behind this much: Raft sends them again */
+  SMALL = 64 << 10,                  /* votes, results, heartbeats: always queued */
+  QUEUE_FULL_FOR_SNAPSHOT = 1 << 20, /* its parts wait for what goes beside them */
+  BUF_KEPT_MAX = 1 << 20,
   SWEEPS = 4, /* looks for late hellos, in the time that one may take */
 };
 
@@ -129,10 +129,9 @@ static bool take_hello(struct incoming *in) {
 
 /* Bytes of the frame at @b of @n bytes, 0: not all there yet, SIZE_MAX: not allowed. */
 static size_t frame_at(const uint8_t *b, size_t n) {
-  if (n <= KIND_AT) return 0;
+  if (n < FRAME_HEAD) return 0;
   size_t len = get_u32(b);
-  size_t max = b[KIND_AT] == RAFT_IO_INSTALL_SNAPSHOT ? BLX__PEERS_FRAME_MAX : BLX__CONSENSUS_MESSAGE_MAX;
-  if (len < 2 || len > max) return SIZE_MAX;
+  if (len < 2 || len > BLX__CONSENSUS_MESSAGE_MAX) return SIZE_MAX;
   return n - FRAME_HEAD < len ? 0 : FRAME_HEAD + len;
 }
 
@@ -151,7 +150,7 @@ static void take_frames(struct incoming *in) {
     at += n;
   }
   if (!in->closing) blx__buf_consume(&in->buf, at);
-  if (in->buf.len == 0 && in->buf.cap > QUEUE_FULL_FOR_SNAPSHOT) blx__buf_free(&in->buf);
+  if (in->buf.len == 0 && in->buf.cap > BUF_KEPT_MAX) blx__buf_free(&in->buf);
 }
 
 static void on_bytes(void *user, const uint8_t *bytes, size_t size) {
@@ -193,7 +192,7 @@ static void on_accept(void *user, struct blx__stream *s) {
   in->p = p;
   in->stream = s;
   in->since_ms = blx__loop_now_ms(p->o.loop);
-  blx__buf_init(&in->buf, BLX__PEERS_FRAME_MAX + FRAME_HEAD + (1 << 20));
+  blx__buf_init(&in->buf, BLX__CONSENSUS_MESSAGE_MAX + FRAME_HEAD + (1 << 20));
   blx__list_push(&p->incoming, &in->link);
   p->incoming_count++;
   p->streams_open++;
@@ -287,12 +286,12 @@ static bool connect_to(struct peer *peer) {
 }
 
 bool blx__peers_send(struct blx__peers *p, uint64_t to_uid, struct blx__slice message) {
-  BLX__ASSERT(message.len >= 2 && message.len <= BLX__PEERS_FRAME_MAX);
+  BLX__ASSERT(message.len >= 2 && message.len <= BLX__CONSENSUS_MESSAGE_MAX);
   struct peer *peer = find(p, to_uid);
   if (p->closing || !peer || (!peer->stream && !connect_to(peer))) return false;
-  size_t full = message.data[1] == RAFT_IO_INSTALL_SNAPSHOT ? QUEUE_FULL_FOR_SNAPSHOT
-                : message.len > SMALL                       ? QUEUE_FULL_FOR_ENTRIES
-                                                            : QUEUE_MAX;
+  size_t full = message.data[1] == MESSAGE_CHUNK ? QUEUE_FULL_FOR_SNAPSHOT
+                : message.len > SMALL            ? QUEUE_FULL_FOR_ENTRIES
+                                                 : QUEUE_MAX;
   if (blx__stream_queued(peer->stream) >= full) return false;
   uint8_t head[FRAME_HEAD];
   put_u32(head, (uint32_t)message.len);

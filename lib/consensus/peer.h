@@ -8,9 +8,8 @@
 
 enum {
   BLX__PEERS_MAX = BLX__CONSENSUS_MEMBERS_MAX,
-  BLX__PEERS_INCOMING_MAX = 256,   /* connections at a time, those without a hello included */
-  BLX__PEERS_HELLO_MS = 5000,      /* a connection that has not said hello by then is cut */
-  BLX__PEERS_FRAME_MAX = 64 << 20, /* a snapshot; anything else BLX__CONSENSUS_MESSAGE_MAX */
+  BLX__PEERS_INCOMING_MAX = 256, /* connections at a time, those without a hello included */
+  BLX__PEERS_HELLO_MS = 5000,    /* a connection that has not said hello by then is cut */
   BLX__PEERS_BACKOFF_MIN_MS = 50,
   BLX__PEERS_BACKOFF_MAX_MS = 2000,
 };

@@ -124,9 +124,18 @@ static void follow_fn(void *arg) {
   if (!n->closing && n->fatal_code == 0) follow_state(n);
 }
 
-static blx__rc fsm_snapshot(void *user, struct blx__buf *out, blx_error *err) {
+static void *fsm_freeze(void *user, blx_error *err) {
   struct blx__node *n = user;
-  return blx__state_snapshot(n->state, out, err);
+  return blx__state_freeze(n->state, err);
+}
+
+static blx__rc fsm_write(void *frozen, struct blx__buf *out, blx_error *err) {
+  return blx__state_write(frozen, out, err);
+}
+
+static void fsm_thaw(void *user, void *frozen) {
+  struct blx__node *n = user;
+  blx__state_thaw(n->state, frozen);
 }
 
 static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *err) {
@@ -217,7 +226,7 @@ static blx__rc open_consensus(struct blx__node *n, const uint8_t *id, blx_error 
       .loop = n->loop,
       .dir = dir,
       .uid = n->uid,
-      .fsm = {n, fsm_begin, fsm_apply, fsm_end, fsm_snapshot, fsm_restore},
+      .fsm = {n, fsm_begin, fsm_apply, fsm_end, fsm_freeze, fsm_write, fsm_thaw, fsm_restore},
       .log = &n->log,
       .user = n,
       .now_ms = now_ms,

@@ -21,7 +21,7 @@ static void drop(struct blx__state *st, struct blx_idempotency *r) {
   uint8_t key[AGE_KEY_MAX];
   blx__map_remove(&st->data.keys_by_age, key, age_key(key, r));
   BLX__ASSERT(blx__map_remove_str(&st->data.keys, r->key) == r);
-  blx__msg_free_owned(r);
+  blx__state_release(st, r);
 }
 
 static uint64_t age_ms(const struct blx__state *st, const struct blx_idempotency *r) {

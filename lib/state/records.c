@@ -153,7 +153,7 @@ void blx__state_put_node(struct blx__state *st, const struct blx_node_info *draf
     e->share_revision = ++st->share_counter;
   } else {
     BLX__ASSERT(blx__str_eq(e->rec->name, rec->name));
-    blx__msg_free_owned(e->rec);
+    blx__state_release(st, e->rec);
   }
   e->rec = rec;
   blx__state_event_node(st, fresh ? BLX_EVENT_TYPE_CREATED : BLX_EVENT_TYPE_CHANGED, rec);
@@ -168,7 +168,7 @@ static void use_config(struct blx__state *st, const struct blx_vm *vm, bool used
   c->vms -= used ? 0 : 1;
   if (c->vms > 0) return;
   blx__map_remove_str(&st->data.configs, sha256);
-  blx__msg_free_owned(c->rec);
+  blx__state_release(st, c->rec);
   free(c);
 }
 
@@ -204,7 +204,7 @@ void blx__state_put_vm(struct blx__state *st, const struct blx_vm *draft) {
       touch_share(st, i->rec->node_uid);
     }
   }
-  blx__msg_free_owned(old);
+  blx__state_release(st, old);
   blx__state_event_vm(st, BLX_EVENT_TYPE_CHANGED, rec);
 }
 
@@ -240,7 +240,7 @@ void blx__state_put_instance(struct blx__state *st, const struct blx_instance *d
       touch_share(st, old->node_uid);
       touch_share(st, rec->node_uid);
     }
-    blx__msg_free_owned(old);
+    blx__state_release(st, old);
   }
   link_instance(st, e);
   set_uid(&st->data.unsettled, e->vm->rec->uid, e->vm);
@@ -248,11 +248,10 @@ void blx__state_put_instance(struct blx__state *st, const struct blx_instance *d
 }
 
 void blx__state_put_instance_seq(struct blx__state *st, struct state_instance *e, uint64_t seq) {
-  (void)st;
   struct blx_instance copy = *e->rec;
   copy.report_seq = seq;
   struct blx_instance *rec = owned(blx__desc_instance(), &copy);
-  blx__msg_free_owned(e->rec);
+  blx__state_release(st, e->rec);
   e->rec = rec;
 }
 
@@ -277,7 +276,7 @@ void blx__state_drop_instance(struct blx__state *st, struct state_instance *e) {
   remove_named(&st->data.instance_names, vm->rec->tenant, e->rec->name, e);
   blx__map_remove_u64(&vm->instances, e->rec->ordinal);
   set_uid(&st->data.unsettled, vm->rec->uid, vm);
-  blx__msg_free_owned(e->rec);
+  blx__state_release(st, e->rec);
   free(e);
 }
 
@@ -288,7 +287,7 @@ void blx__state_drop_vm(struct blx__state *st, struct state_vm *e) {
   blx__map_remove_u64(&st->data.unsettled, e->rec->uid);
   remove_named(&st->data.vm_names, e->rec->tenant, e->rec->spec->name, e);
   use_config(st, e->rec, false);
-  blx__msg_free_owned(e->rec);
+  blx__state_release(st, e->rec);
   free(e);
 }
 
@@ -300,7 +299,7 @@ bool blx__state_drop_unused_config(struct blx__state *st) {
   }
   if (!oldest) return false;
   blx__map_remove_str(&st->data.configs, oldest->rec->sha256);
-  blx__msg_free_owned(oldest->rec);
+  blx__state_release(st, oldest->rec);
   free(oldest);
   return true;
 }

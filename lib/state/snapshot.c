@@ -4,6 +4,7 @@
 #include "state/state_int.h"
 #include "schema/validate.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -36,59 +37,122 @@ static blx__rc add_record(struct blx__buf *out, const struct blx_snapshot_record
   return BLX__OK;
 }
 
-static blx__rc write_head(const struct state_data *d, struct blx__buf *out, blx_error *err) {
-  struct blx_snapshot_head head = BLX_SNAPSHOT_HEAD_INIT;
-  struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
-  head.format = FORMAT;
-  head.cluster_id = d->cluster_id;
-  head.cluster_name = d->cluster_name;
-  head.index = d->index;
-  head.time_ms = d->time_ms;
-  head.next_uid = d->next_uid;
-  head.next_node_uid = d->next_node_uid;
-  r.head = &head;
-  return add_record(out, &r, err);
+enum kind { NODES, CONFIGS, VMS, INSTANCES, KEYS, KINDS };
+
+struct blx__state_frozen {
+  char cluster_id[33], cluster_name[57];
+  struct blx_snapshot_head head;
+  size_t counts[KINDS];
+  void *recs[]; /* in the order of the kinds, each in the order of its map; borrowed from the state */
+};
+
+void blx__state_release(struct blx__state *st, void *rec) {
+  if (st->frozen == 0) {
+    blx__msg_free_owned(rec);
+    return;
+  }
+  if (st->released_count == st->released_room) {
+    st->released_room = st->released_room ? 2 * st->released_room : 256;
+    st->released = realloc(st->released, st->released_room * sizeof *st->released);
+    STATE_MUST(st->released != NULL);
+  }
+  st->released[st->released_count++] = rec;
 }
 
-static blx__rc write_all(const struct state_data *d, struct blx__buf *out, blx_error *err) {
-  BLX__TRY(write_head(d, out, err));
-  BLX__MAP_FOREACH(pos, &d->nodes) {
-    struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
-    r.node = ((struct state_node *)blx__map_value(pos))->rec;
-    BLX__TRY(add_record(out, &r, err));
+/* What @kind's map has as values holds the record, but for the keys, which are records. */
+static void *record_of(enum kind kind, void *value) {
+  switch (kind) {
+  case NODES: return ((struct state_node *)value)->rec;
+  case CONFIGS: return ((struct state_config *)value)->rec;
+  case VMS: return ((struct state_vm *)value)->rec;
+  case INSTANCES: return ((struct state_instance *)value)->rec;
+  case KEYS:
+  case KINDS: break;
   }
-  BLX__MAP_FOREACH(pos, &d->configs) {
-    struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
-    r.config = ((struct state_config *)blx__map_value(pos))->rec;
-    BLX__TRY(add_record(out, &r, err));
+  return value;
+}
+
+struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *err) {
+  const struct state_data *d = &st->data;
+  const struct blx__map *maps[KINDS] = {&d->nodes, &d->configs, &d->vms, &d->instances, &d->keys};
+  size_t total = 0, at = 0;
+  if (st->fatal[0]) {
+    (void)blx__fail(err, BLX_E_FATAL, "state", "%s", st->fatal);
+    return NULL;
   }
-  BLX__MAP_FOREACH(pos, &d->vms) {
-    struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
-    r.vm = ((struct state_vm *)blx__map_value(pos))->rec;
-    BLX__TRY(add_record(out, &r, err));
+  for (int k = 0; k < KINDS; k++) total += maps[k]->count;
+  struct blx__state_frozen *z = malloc(sizeof *z + total * sizeof z->recs[0]);
+  if (!z) {
+    (void)blx__fail(err, BLX_E_NOMEM, "state", "no memory for a list of %zu records", total);
+    return NULL;
   }
-  BLX__MAP_FOREACH(pos, &d->instances) {
-    struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
-    r.instance = ((struct state_instance *)blx__map_value(pos))->rec;
-    BLX__TRY(add_record(out, &r, err));
+  memcpy(z->cluster_id, d->cluster_id, sizeof z->cluster_id);
+  memcpy(z->cluster_name, d->cluster_name, sizeof z->cluster_name);
+  z->head = (struct blx_snapshot_head)BLX_SNAPSHOT_HEAD_INIT;
+  z->head.format = FORMAT;
+  z->head.cluster_id = z->cluster_id;
+  z->head.cluster_name = z->cluster_name;
+  z->head.index = d->index;
+  z->head.time_ms = d->time_ms;
+  z->head.next_uid = d->next_uid;
+  z->head.next_node_uid = d->next_node_uid;
+  for (int k = 0; k < KINDS; k++) {
+    z->counts[k] = maps[k]->count;
+    BLX__MAP_FOREACH(pos, maps[k]) z->recs[at++] = record_of((enum kind)k, blx__map_value(pos));
   }
-  BLX__MAP_FOREACH(pos, &d->keys) {
-    struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
-    r.idempotency = blx__map_value(pos);
-    BLX__TRY(add_record(out, &r, err));
+  BLX__ASSERT(at == total);
+  st->frozen++;
+  return z;
+}
+
+void blx__state_thaw(struct blx__state *st, struct blx__state_frozen *frozen) {
+  BLX__ASSERT(st->frozen > 0);
+  free(frozen);
+  if (--st->frozen > 0) return;
+  for (size_t i = 0; i < st->released_count; i++) blx__msg_free_owned(st->released[i]);
+  st->released_count = 0;
+}
+
+static blx__rc write_all(const struct blx__state_frozen *z, struct blx__buf *out, blx_error *err) {
+  struct blx_snapshot_head head = z->head;
+  struct blx_snapshot_record first = BLX_SNAPSHOT_RECORD_INIT;
+  first.head = &head;
+  BLX__TRY(add_record(out, &first, err));
+  void *const *rec = z->recs;
+  for (int k = 0; k < KINDS; k++) {
+    for (size_t i = 0; i < z->counts[k]; i++, rec++) {
+      struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
+      switch ((enum kind)k) {
+      case NODES: r.node = *rec; break;
+      case CONFIGS: r.config = *rec; break;
+      case VMS: r.vm = *rec; break;
+      case INSTANCES: r.instance = *rec; break;
+      case KEYS: r.idempotency = *rec; break;
+      case KINDS: break;
+      }
+      BLX__TRY(add_record(out, &r, err));
+    }
   }
   return add_length(out, 0) ? BLX__OK : no_room(out, err);
 }
 
-blx__rc blx__state_snapshot(const struct blx__state *st, struct blx__buf *out, blx_error *err) {
-  if (st->fatal[0]) return blx__fail(err, BLX_E_FATAL, "state", "%s", st->fatal);
+blx__rc blx__state_write(const struct blx__state_frozen *frozen, struct blx__buf *out, blx_error *err) {
   size_t before = out->len;
-  blx__rc rc = write_all(&st->data, out, err);
+  blx__rc rc = write_all(frozen, out, err);
   if (rc.code != 0) out->len = before;
   return rc;
 }
 
-blx__rc blx__state_digest(const struct blx__state *st, uint8_t out[BLX__SHA256_BYTES], blx_error *err) {
+blx__rc blx__state_snapshot(struct blx__state *st, struct blx__buf *out, blx_error *err) {
+  blx_error why = {0};
+  struct blx__state_frozen *z = blx__state_freeze(st, &why);
+  if (!z) return blx__fail_as(err, &why);
+  blx__rc rc = blx__state_write(z, out, err);
+  blx__state_thaw(st, z);
+  return rc;
+}
+
+blx__rc blx__state_digest(struct blx__state *st, uint8_t out[BLX__SHA256_BYTES], blx_error *err) {
   struct blx__buf b;
   blx__buf_init(&b, DIGEST_BYTES_MAX);
   blx__rc rc = blx__state_snapshot(st, &b, err);
@@ -218,6 +282,7 @@ static blx__rc read_all(struct blx__state *st, struct blx__slice in, blx_error *
 }
 
 blx__rc blx__state_restore(struct blx__state *st, struct blx__slice snapshot, blx_error *err) {
+  BLX__ASSERT(st->frozen == 0);
   struct state_data before = st->data;
   st->data = (struct state_data){0};
   st->quiet = true;

@@ -18,6 +18,8 @@ struct blx__state *blx__state_new(const struct blx__state_options *options) {
 
 void blx__state_free(struct blx__state *st) {
   if (!st) return;
+  BLX__ASSERT(st->frozen == 0);
+  free(st->released);
   blx__state_events_free(&st->events);
   blx__state_data_free(&st->data);
   blx__arena_free(&st->scratch);

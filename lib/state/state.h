@@ -57,16 +57,26 @@ void blx__state_end(struct blx__state *st);
 /* NULL, or why this member must be poisoned: nothing was applied since. Ask after each blx__state_end. */
 const char *blx__state_fatal(const struct blx__state *st);
 
-/* Append everything to @out: records with a length before each, in one order. @out is unchanged on failure.
- * Errors: BUSY (it does not fit @out->max), FATAL, INTERNAL. */
-blx__rc blx__state_snapshot(const struct blx__state *st, struct blx__buf *out, blx_error *err) BLX__MUST;
+/* A handle on all records as they are now, in time that grows with their number and not their size; they may change
+ * while it exists. blx__state_write may run on any thread, also while entries are applied; the rest on the state's.
+ * Every handle is thawed before the next blx__state_restore, and before blx__state_free. */
+struct blx__state_frozen;
+/* NULL: FATAL or NOMEM. */
+struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *err);
+/* As blx__state_snapshot. */
+blx__rc blx__state_write(const struct blx__state_frozen *frozen, struct blx__buf *out, blx_error *err) BLX__MUST;
+void blx__state_thaw(struct blx__state *st, struct blx__state_frozen *frozen);
+
+/* The three in one. Append everything to @out: records with a length before each, in one order. @out is unchanged on
+ * failure. Errors: BUSY (it does not fit @out->max), FATAL, INTERNAL. */
+blx__rc blx__state_snapshot(struct blx__state *st, struct blx__buf *out, blx_error *err) BLX__MUST;
 
 /* Replace everything by a snapshot; events before it are forgotten. Errors: CORRUPT, UNSUPPORTED (written by a newer
  * version); the state is then untouched. */
 blx__rc blx__state_restore(struct blx__state *st, struct blx__slice snapshot, blx_error *err) BLX__MUST;
 
 /* SHA-256 over the snapshot's bytes: equal on members that applied the same. Errors: as snapshot. */
-blx__rc blx__state_digest(const struct blx__state *st, uint8_t out[BLX__SHA256_BYTES], blx_error *err) BLX__MUST;
+blx__rc blx__state_digest(struct blx__state *st, uint8_t out[BLX__SHA256_BYTES], blx_error *err) BLX__MUST;
 
 /* ---- queries */
 

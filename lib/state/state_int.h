@@ -70,6 +70,9 @@ struct blx__state {
   struct blx__arena scratch;
   bool quiet; /* restoring: no events */
   uint64_t share_counter;
+  unsigned frozen; /* handles of blx__state_freeze that are not thawed; while there are any, */
+  void **released; /* records that were replaced stay, for the handles point to them */
+  size_t released_count, released_room;
   char fatal[256];
 };
 
@@ -100,6 +103,9 @@ void blx__state_drop_instance(struct blx__state *st, struct state_instance *e);
 void blx__state_drop_vm(struct blx__state *st, struct state_vm *e);
 bool blx__state_drop_unused_config(struct blx__state *st); /* the oldest one; false: none */
 void blx__state_data_free(struct state_data *d);
+
+/* A record is no longer part of the state: free it, now or when nothing is frozen. */
+void blx__state_release(struct blx__state *st, void *rec);
 
 /* True if the scheduler shall find a node for it, now or when it is due. */
 bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm);

@@ -1,26 +1,43 @@
-/* What a member hears on the peer channel: libraft's messages and Confirm frames. What is taken is written again to
- * the same bytes. */
-#include "consensus/bytes_int.h"
+/* What a member hears on the peer channel: libraft's messages, Confirm frames and parts of snapshots. What is taken is
+ * written again to the same bytes. */
 #include "consensus/consensus_int.h"
 #include "fuzz.h"
 
+/* A part of a snapshot and its members. */
+static void again_chunk(const struct message_chunk *chunk, struct blx__buf *again) {
+  struct raft_configuration conf;
+  FUZZ_SHALL(message_encode_chunk(again, chunk));
+  if (message_decode_conf(chunk->conf, &conf)) return;
+  struct blx__buf members;
+  blx__buf_init(&members, 4096);
+  FUZZ_SHALL(message_encode_conf(&members, &conf));
+  FUZZ_SHALL(members.len == chunk->conf.len && memcmp(members.data, chunk->conf.data, members.len) == 0);
+  blx__buf_free(&members);
+  raft_configuration_close(&conf);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  enum message_kind kind;
-  struct raft_message m;
-  struct message_confirm confirm;
-  if (message_decode((struct blx__slice){data, size}, &kind, &m, &confirm)) return 0;
-  if (kind != MESSAGE_RAFT) {
-    uint8_t again[18];
-    message_encode_confirm(again, kind == MESSAGE_CONFIRM_REPLY, confirm.term, confirm.seq);
-    FUZZ_SHALL(size == sizeof again && memcmp(again, data, size) == 0);
-    return 0;
-  }
+  struct message m;
+  uint8_t fixed[26];
+  if (message_decode((struct blx__slice){data, size}, &m)) return 0;
   struct blx__buf again;
   blx__buf_init(&again, 16 << 20);
-  FUZZ_SHALL(message_encode(&again, &m));
+  switch (m.kind) {
+  case MESSAGE_RAFT: FUZZ_SHALL(message_encode(&again, &m.raft)); break;
+  case MESSAGE_CONFIRM:
+  case MESSAGE_CONFIRM_REPLY:
+    message_encode_confirm(fixed, m.kind == MESSAGE_CONFIRM_REPLY, m.confirm.term, m.confirm.seq);
+    FUZZ_SHALL(blx__buf_add(&again, fixed, 18));
+    break;
+  case MESSAGE_CHUNK: again_chunk(&m.chunk, &again); break;
+  case MESSAGE_CHUNK_ACK:
+    message_encode_chunk_ack(fixed, m.ack.serial, m.ack.term, m.ack.have);
+    FUZZ_SHALL(blx__buf_add(&again, fixed, 26));
+    break;
+  }
   FUZZ_SHALL(again.len == size && memcmp(again.data, data, size) == 0);
   blx__buf_free(&again);
-  message_free(&m);
+  message_free(&m.raft);
   return 0;
 }
 
@@ -48,21 +65,28 @@ static void seed_entries(void) {
   seed(&m);
 }
 
-static void seed_snapshot(void) {
-  uint8_t bytes[SNAPSHOT_HEAD_BYTES + 16] = {'B', 'L', 'X', 'S', 'N', 'A', 'P', '\n', SNAPSHOT_VERSION};
-  put_u64(bytes + 16, 9);
-  put_u64(bytes + 24, 4);
-  put_u64(bytes + 40, 12);
-  const struct blx__slice parts[] = {{bytes, 80}, {bytes + SNAPSHOT_HEAD_BYTES, 16}};
-  blx__sha256(parts, BLX__COUNT(parts), bytes + 80);
-  struct raft_message m = {.type = RAFT_IO_INSTALL_SNAPSHOT};
-  m.install_snapshot = (struct raft_install_snapshot){.term = 4, .last_index = 9, .last_term = 4, .conf_index = 2};
-  m.install_snapshot.data = (struct raft_buffer){.base = bytes, .len = sizeof bytes};
-  raft_configuration_init(&m.install_snapshot.conf);
-  FUZZ_SHALL(raft_configuration_add(&m.install_snapshot.conf, 1, "n1", RAFT_VOTER) == 0);
-  FUZZ_SHALL(raft_configuration_add(&m.install_snapshot.conf, 2, "n2", RAFT_STANDBY) == 0);
-  seed(&m);
-  raft_configuration_close(&m.install_snapshot.conf);
+static void seed_parts(void) {
+  static const uint8_t bytes[64] = {'B', 'L', 'X'};
+  struct raft_configuration conf;
+  struct blx__buf members, b;
+  uint8_t ack[26];
+  blx__buf_init(&members, 4096);
+  blx__buf_init(&b, 1 << 20);
+  raft_configuration_init(&conf);
+  FUZZ_SHALL(raft_configuration_add(&conf, 1, "n1", RAFT_VOTER) == 0);
+  FUZZ_SHALL(raft_configuration_add(&conf, 2, "n2", RAFT_STANDBY) == 0);
+  FUZZ_SHALL(message_encode_conf(&members, &conf));
+  struct message_chunk chunk = {
+      .serial = 1, .term = 4, .index = 9, .last_term = 4, .conf_index = 2, .total = 128, .offset = 64};
+  chunk.conf = (struct blx__slice){members.data, members.len};
+  chunk.bytes = (struct blx__slice){bytes, sizeof bytes};
+  FUZZ_SHALL(message_encode_chunk(&b, &chunk));
+  fuzz_seed(b.data, b.len);
+  message_encode_chunk_ack(ack, 1, 4, 64);
+  fuzz_seed(ack, sizeof ack);
+  raft_configuration_close(&conf);
+  blx__buf_free(&members);
+  blx__buf_free(&b);
 }
 
 void fuzz_seeds(void) {
@@ -72,7 +96,7 @@ void fuzz_seeds(void) {
     fuzz_seed(confirm, sizeof confirm);
   }
   seed_entries();
-  seed_snapshot();
+  seed_parts();
   struct raft_message m = {.type = RAFT_IO_APPEND_ENTRIES_RESULT};
   m.append_entries_result = (struct raft_append_entries_result){.term = 4, .rejected = 2, .last_log_index = 8};
   seed(&m);

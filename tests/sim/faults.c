@@ -212,9 +212,13 @@ static void one_fault(struct world *w) {
   }
 }
 
-void faults_step(struct world *w) {
-  for (unsigned i = 0; i < w->nodes_count; i++) /* as a supervisor would */
+void faults_supervise(struct world *w) {
+  for (unsigned i = 0; i < w->nodes_count; i++)
     if (w->nodes[i].alive && w->nodes[i].fatal_code && w->nodes[i].fatal_code != BLX_E_CORRUPT)
       crash_for_a_while(w, &w->nodes[i]);
+}
+
+void faults_step(struct world *w) {
+  faults_supervise(w);
   one_fault(w);
 }

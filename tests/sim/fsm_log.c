@@ -55,10 +55,30 @@ static void log_end(void *user) {
   (void)user;
 }
 
-static blx__rc log_snapshot(void *user, struct blx__buf *out, blx_error *err) {
+struct log_frozen {
+  size_t count;
+  uint64_t ids[];
+};
+
+static void *log_freeze(void *user, blx_error *err) {
   struct log_fsm *f = user;
-  if (blx__buf_add(out, f->ids, f->count * sizeof *f->ids)) return BLX__OK;
-  return blx__fail(err, BLX_E_NOMEM, "sim", "no memory for a snapshot of %zu ids", f->count);
+  (void)err;
+  struct log_frozen *z = malloc(sizeof *z + f->count * sizeof *f->ids);
+  BLX__ASSERT(z != NULL);
+  z->count = f->count;
+  if (f->count) memcpy(z->ids, f->ids, f->count * sizeof *f->ids);
+  return z;
+}
+
+static blx__rc log_write(void *frozen, struct blx__buf *out, blx_error *err) {
+  const struct log_frozen *z = frozen;
+  if (blx__buf_add(out, z->ids, z->count * sizeof *z->ids)) return BLX__OK;
+  return blx__fail(err, BLX_E_NOMEM, "sim", "no memory for a snapshot of %zu ids", z->count);
+}
+
+static void log_thaw(void *user, void *frozen) {
+  (void)user;
+  free(frozen);
 }
 
 static blx__rc log_restore(void *user, struct blx__slice snapshot, blx_error *err) {
@@ -81,7 +101,9 @@ static void log_bind(void *self, struct blx__fsm *out) {
                            .begin = log_begin,
                            .apply = log_apply,
                            .end = log_end,
-                           .snapshot = log_snapshot,
+                           .freeze = log_freeze,
+                           .write = log_write,
+                           .thaw = log_thaw,
                            .restore = log_restore};
 }
 

@@ -108,17 +108,41 @@ static void state_end(void *user) {
 }
 
 /* The ids in front of state's own snapshot. */
-static blx__rc state_snapshot(void *user, struct blx__buf *out, blx_error *err) {
+struct state_frozen {
+  struct blx__buf ids;
+  struct blx__state_frozen *state;
+};
+
+static void *state_freeze(void *user, blx_error *err) {
   struct state_fsm *f = user;
+  struct state_frozen *z = calloc(1, sizeof *z);
   uint64_t count = f->ids.count;
-  bool ok = blx__buf_add(out, &count, sizeof count);
+  BLX__ASSERT(z != NULL);
+  blx__buf_init(&z->ids, 64 << 20);
+  bool ok = blx__buf_add(&z->ids, &count, sizeof count);
   BLX__MAP_FOREACH(pos, &f->ids) {
     size_t n = 0;
     const void *key = blx__map_key(pos, &n);
-    ok = ok && blx__buf_add(out, key, n);
+    ok = ok && blx__buf_add(&z->ids, key, n);
   }
-  if (!ok) return blx__fail(err, BLX_E_NOMEM, "sim", "no memory for a snapshot");
-  return blx__state_snapshot(f->state, out, err);
+  z->state = blx__state_freeze(f->state, err);
+  BLX__ASSERT(ok && z->state);
+  return z;
+}
+
+static blx__rc state_write(void *frozen, struct blx__buf *out, blx_error *err) {
+  struct state_frozen *z = frozen;
+  if (!blx__buf_add(out, z->ids.data, z->ids.len))
+    return blx__fail(err, BLX_E_NOMEM, "sim", "no memory for a snapshot");
+  return blx__state_write(z->state, out, err);
+}
+
+static void state_thaw(void *user, void *frozen) {
+  struct state_fsm *f = user;
+  struct state_frozen *z = frozen;
+  blx__state_thaw(f->state, z->state);
+  blx__buf_free(&z->ids);
+  free(z);
 }
 
 static blx__rc state_restore(void *user, struct blx__slice snapshot, blx_error *err) {
@@ -141,7 +165,9 @@ static void state_bind(void *self, struct blx__fsm *out) {
                            .begin = state_begin,
                            .apply = state_apply,
                            .end = state_end,
-                           .snapshot = state_snapshot,
+                           .freeze = state_freeze,
+                           .write = state_write,
+                           .thaw = state_thaw,
                            .restore = state_restore};
 }
 

@@ -125,8 +125,10 @@ static void on_fault(void *arg, uint64_t a, uint64_t b) {
   struct world *w = arg;
   (void)a;
   (void)b;
-  if (run_of(w)->calm) return;
-  faults_step(w);
+  if (run_of(w)->calm)
+    faults_supervise(w); /* what was broken before the peace may show only now */
+  else
+    faults_step(w);
   world_after(w, blx__sim_rng_in(&w->sim.rng, 50, 3000) * 1000, on_fault, 0, 0);
 }
 
@@ -277,16 +279,17 @@ static void reckon(struct run *run) {
 static void set_the_scene(struct run *run, uint64_t seed, unsigned rules_off, bool verbose) {
   struct world *w = &run->w;
   struct blx__sim_rng r = {.state = blx__mix64(seed)};
-  const struct sim_options o = {.seed = seed,
-                                .nodes = (unsigned)blx__sim_rng_in(&r, 1, 5),
-                                .fsm = run->fsm,
-                                .rules_off = rules_off,
-                                .heartbeat_ms = 100,
-                                .election_ms = 1000,
-                                .snapshot_entries = (uint32_t)blx__sim_rng_in(&r, 10, 300),
-                                .snapshot_trailing =
-                                    blx__sim_rng_chance(&r, 50) ? 0 : (uint32_t)blx__sim_rng_in(&r, 1, 100),
-                                .verbose = verbose};
+  const struct sim_options o = {
+      .seed = seed,
+      .nodes = (unsigned)blx__sim_rng_in(&r, 1, 5),
+      .fsm = run->fsm,
+      .rules_off = rules_off,
+      .heartbeat_ms = 100,
+      .election_ms = 1000,
+      .snapshot_entries = (uint32_t)blx__sim_rng_in(&r, 10, 300),
+      .snapshot_trailing = blx__sim_rng_chance(&r, 50) ? 0 : (uint32_t)blx__sim_rng_in(&r, 1, 100),
+      .chunk_bytes = blx__sim_rng_chance(&r, 50) ? 0 : (uint32_t)blx__sim_rng_in(&r, 2000, 20000),
+      .verbose = verbose};
   world_init(w, &o);
   struct blx__sim_link link = w->sim.links[1][1];
   link.delay_max_us = blx__sim_rng_in(&r, 300, 60000);

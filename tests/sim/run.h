@@ -10,5 +10,7 @@ bool sim_run(uint64_t seed, const struct sim_fsm *fsm, unsigned rules_off, bool 
 
 /* faults.c: one thing goes wrong, or a change of members is asked for. */
 void faults_step(struct world *w);
+/* Start again who has stopped itself, as the daemon's supervisor does. */
+void faults_supervise(struct world *w);
 
 #endif

@@ -51,8 +51,16 @@ struct sim_op {
   raft_io_snapshot_put_cb put_cb;
 };
 
+/* What a worker was asked to do; one thing at a time. */
+struct sim_work {
+  void (*fn)(void *arg);
+  void (*done)(void *arg);
+  void *arg;
+};
+
 struct sim_node {
   struct world *w;
+  struct sim_work work;
   uint64_t uid; /* its number in the twin, too */
   bool alive;
   struct raft_io io;
@@ -94,6 +102,7 @@ struct sim_options {
   unsigned rules_off;
   uint32_t heartbeat_ms, election_ms, snapshot_entries, snapshot_trailing;
   uint64_t log_bytes_max;
+  uint32_t chunk_bytes; /* of a snapshot in one message; 0: as usual */
   bool verbose;
 };
 
@@ -115,7 +124,7 @@ struct world {
   struct blx__map leaders; /* term -> uid + 1 */
   struct blx__map hashes;  /* index -> hash of what was applied there */
   struct blx__map chains;  /* index -> chain */
-  uint64_t installs_sent;  /* snapshots sent by leaders */
+  uint64_t installs_sent;  /* parts of snapshots sent by leaders */
   struct blx__map places;  /* id of an operation -> the index it was applied at */
   uint64_t reached;        /* bits of enum blx__sometimes */
   bool failed;

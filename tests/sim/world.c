@@ -1,5 +1,7 @@
 #include "sim.h"
 
+#include "consensus/guard_int.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,7 +93,7 @@ static bool on_send(void *user, uint64_t to_uid, struct blx__slice message) {
   BLX__ASSERT(to_uid >= 1 && to_uid <= SIM_NODES_MAX);
   unsigned from = (unsigned)n->uid, to = (unsigned)to_uid;
   if (to > w->nodes_count || w->sim.links[from][to].cut) return true; /* nobody tells a sender that a link is cut */
-  if (message.data[1] == RAFT_IO_INSTALL_SNAPSHOT) w->installs_sent++;
+  if (message.data[1] == MESSAGE_CHUNK) w->installs_sent++;
   if (n->votes_muted && message.data[1] == RAFT_IO_REQUEST_VOTE) return true;
   blx__sim_send(&w->sim, from, to, message);
   return true;
@@ -148,10 +150,16 @@ static void on_end(void *user) {
   BLX__ASSERT(kept);
 }
 
-static blx__rc on_snapshot(void *user, struct blx__buf *out, blx_error *err) {
+static void *on_freeze(void *user, blx_error *err) {
   struct sim_node *n = user;
-  if (n->snapshots_fail) return blx__fail(err, BLX_E_NOMEM, "sim", "the script says so");
-  return n->inner.snapshot(n->inner.user, out, err);
+  if (!n->snapshots_fail) return n->inner.freeze(n->inner.user, err);
+  (void)blx__fail(err, BLX_E_NOMEM, "sim", "the script says so");
+  return NULL;
+}
+
+static void on_thaw(void *user, void *frozen) {
+  struct sim_node *n = user;
+  n->inner.thaw(n->inner.user, frozen);
 }
 
 static blx__rc on_restore(void *user, struct blx__slice snapshot, blx_error *err) {
@@ -229,12 +237,32 @@ static void on_sometimes(void *user, enum blx__sometimes point) {
   world_sometimes(((struct sim_node *)user)->w, point);
 }
 
+/* A worker's work takes a while, and sees what was frozen as it was at the beginning. */
+static void on_work(void *arg, uint64_t a, uint64_t b) {
+  struct sim_node *n = arg;
+  (void)a;
+  (void)b;
+  struct sim_work work = n->work;
+  n->work = (struct sim_work){0};
+  work.fn(work.arg);
+  work.done(work.arg);
+}
+
+static void on_work_asked(void *user, void (*fn)(void *arg), void (*done)(void *arg), void *arg) {
+  struct sim_node *n = user;
+  BLX__ASSERT(!n->work.fn); /* a member writes one snapshot at a time */
+  n->work = (struct sim_work){fn, done, arg};
+  node_after(n, 10 * blx__sim_rng_in(&n->w->sim.rng, n->disk.min_us, n->disk.max_us), on_work, n);
+}
+
 static void bind_seam(struct sim_node *n) {
   n->seam = (struct blx__consensus_seam){.io = &n->io,
                                          .wake = on_wake,
                                          .user = n,
                                          .rules_off = n->w->o.rules_off,
                                          .space = on_space,
+                                         .work = on_work_asked,
+                                         .chunk_bytes = n->w->o.chunk_bytes,
                                          .sometimes = on_sometimes};
 }
 
@@ -243,6 +271,7 @@ int node_try_start(struct sim_node *n, blx_error *err) {
   struct world *w = n->w;
   sim_disk_init(n);
   n->alive = true;
+  n->work = (struct sim_work){0};
   blx__sim_node_start(&w->sim, (unsigned)n->uid);
   n->applied_index = 0;
   n->fatal_code = 0;
@@ -258,7 +287,9 @@ int node_try_start(struct sim_node *n, blx_error *err) {
                                              .begin = on_begin,
                                              .apply = on_apply,
                                              .end = on_end,
-                                             .snapshot = on_snapshot,
+                                             .freeze = on_freeze,
+                                             .write = n->inner.write,
+                                             .thaw = on_thaw,
                                              .restore = on_restore},
                                      .log = &n->log,
                                      .user = n,

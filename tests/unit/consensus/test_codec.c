@@ -4,13 +4,11 @@
 #include <string.h>
 
 static struct raft_message decode_ok(const struct blx__buf *b) {
-  enum message_kind kind = MESSAGE_CONFIRM;
-  struct raft_message m;
-  struct message_confirm confirm;
-  const char *why = message_decode((struct blx__slice){b->data, b->len}, &kind, &m, &confirm);
+  struct message m;
+  const char *why = message_decode((struct blx__slice){b->data, b->len}, &m);
   ck_assert_msg(why == NULL, "%s", why);
-  ck_assert_int_eq(kind, MESSAGE_RAFT);
-  return m;
+  ck_assert_int_eq(m.kind, MESSAGE_RAFT);
+  return m.raft;
 }
 
 /* Every shorter run of the same bytes must be refused without reading past it, which the sanitizer watches. */
@@ -18,10 +16,8 @@ static void refuse_all_prefixes(const struct blx__buf *b) {
   for (size_t n = 0; n < b->len; n++) {
     uint8_t *exact = malloc(n ? n : 1);
     if (n) memcpy(exact, b->data, n);
-    enum message_kind kind;
-    struct raft_message m;
-    struct message_confirm confirm;
-    ck_assert_ptr_nonnull(message_decode((struct blx__slice){exact, n}, &kind, &m, &confirm));
+    struct message m;
+    ck_assert_ptr_nonnull(message_decode((struct blx__slice){exact, n}, &m));
     free(exact);
   }
 }
@@ -31,11 +27,9 @@ static void survive_flips(struct blx__buf *b) {
   for (size_t i = 0; i < b->len; i++) {
     for (unsigned bit = 0; bit < 8; bit++) {
       b->data[i] ^= (uint8_t)(1U << bit);
-      enum message_kind kind = MESSAGE_CONFIRM;
-      struct raft_message m;
-      struct message_confirm confirm;
-      const char *why = message_decode((struct blx__slice){b->data, b->len}, &kind, &m, &confirm);
-      if (!why && kind == MESSAGE_RAFT) message_free(&m);
+      struct message m;
+      const char *why = message_decode((struct blx__slice){b->data, b->len}, &m);
+      if (!why && m.kind == MESSAGE_RAFT) message_free(&m.raft);
       b->data[i] ^= (uint8_t)(1U << bit);
     }
   }
@@ -109,37 +103,110 @@ START_TEST(votes_and_results__come_back_as_they_were) {
 }
 END_TEST
 
-START_TEST(an_install_with_a_bad_snapshot__is_refused) {
-  static uint8_t junk[SNAPSHOT_HEAD_BYTES + 8];
-  struct raft_message m = {.type = RAFT_IO_INSTALL_SNAPSHOT,
-                           .install_snapshot = {.term = 1, .last_index = 2, .last_term = 1, .conf_index = 1}};
-  raft_configuration_init(&m.install_snapshot.conf);
-  ck_assert_int_eq(raft_configuration_add(&m.install_snapshot.conf, 1, "n1", RAFT_VOTER), 0);
-  m.install_snapshot.data = (struct raft_buffer){.base = junk, .len = sizeof junk};
+/* A part of 16 bytes at @offset of a snapshot of 128. */
+static void make_chunk(struct blx__buf *out, uint64_t total, uint64_t offset, size_t len) {
+  static const uint8_t payload[CHUNK_BYTES_MAX + 1] = {7};
+  struct raft_configuration conf;
+  struct blx__buf members;
+  blx__buf_init(&members, 4096);
+  raft_configuration_init(&conf);
+  ck_assert_int_eq(raft_configuration_add(&conf, 1, "n1", RAFT_VOTER), 0);
+  ck_assert_int_eq(raft_configuration_add(&conf, 2, "n2", RAFT_STANDBY), 0);
+  ck_assert(message_encode_conf(&members, &conf));
+  struct message_chunk chunk = {
+      .serial = 1, .term = 2, .index = 3, .last_term = 2, .conf_index = 1, .total = total, .offset = offset};
+  chunk.conf = (struct blx__slice){members.data, members.len};
+  chunk.bytes = (struct blx__slice){payload, len};
+  blx__buf_init(out, 1 << 20);
+  ck_assert(message_encode_chunk(out, &chunk));
+  raft_configuration_close(&conf);
+  blx__buf_free(&members);
+}
+
+START_TEST(parts_of_snapshots__come_back_as_they_were) {
   struct blx__buf b;
-  blx__buf_init(&b, 4096);
-  ck_assert(message_encode(&b, &m));
-  raft_configuration_close(&m.install_snapshot.conf);
-  enum message_kind kind;
-  struct raft_message back;
-  struct message_confirm confirm;
-  ck_assert_ptr_nonnull(message_decode((struct blx__slice){b.data, b.len}, &kind, &back, &confirm));
-  refuse_all_prefixes(&b);
+  make_chunk(&b, 128, 112, 16);
+  struct message m;
+  ck_assert_ptr_null(message_decode((struct blx__slice){b.data, b.len}, &m));
+  ck_assert_int_eq(m.kind, MESSAGE_CHUNK);
+  ck_assert_uint_eq(m.chunk.serial, 1);
+  ck_assert_uint_eq(m.chunk.term, 2);
+  ck_assert_uint_eq(m.chunk.index, 3);
+  ck_assert_uint_eq(m.chunk.total, 128);
+  ck_assert_uint_eq(m.chunk.offset, 112);
+  ck_assert_uint_eq(m.chunk.bytes.len, 16);
+  ck_assert_uint_eq(m.chunk.bytes.data[0], 7);
+  struct raft_configuration conf;
+  ck_assert_ptr_null(message_decode_conf(m.chunk.conf, &conf));
+  ck_assert_uint_eq(conf.n, 2);
+  ck_assert_int_eq(conf.servers[1].role, RAFT_STANDBY);
+  raft_configuration_close(&conf);
+  for (size_t n = 0; n < b.len - 16; n++) {
+    uint8_t *exact = malloc(n ? n : 1);
+    if (n) memcpy(exact, b.data, n);
+    ck_assert_ptr_nonnull(message_decode((struct blx__slice){exact, n}, &m));
+    free(exact);
+  }
+  survive_flips(&b);
   blx__buf_free(&b);
 }
 END_TEST
 
-START_TEST(confirms__come_back_as_they_were) {
-  uint8_t bytes[18];
+START_TEST(parts_that_a_snapshot_cannot_have__are_refused) {
+  static const struct {
+    uint64_t total, offset;
+    size_t len;
+  } bad[] = {
+      {104, 0, 16},                                 /* shorter than its head */
+      {SNAPSHOT_BYTES_MAX + UINT64_C(8), 0, 16},    /* too large */
+      {UINT64_MAX - 7, 0, 16},                      /* absurdly large */
+      {129, 0, 16},                                 /* no multiple of 8 */
+      {128, 120, 16},                               /* past its end */
+      {128, UINT64_MAX - 8, 16},                    /* past its end, and round again */
+      {128, 0, 0},                                  /* nothing */
+      {CHUNK_BYTES_MAX * 2, 0, CHUNK_BYTES_MAX + 1} /* too much */
+  };
+  for (size_t i = 0; i < BLX__COUNT(bad); i++) {
+    struct blx__buf b;
+    struct message m;
+    make_chunk(&b, bad[i].total, bad[i].offset, bad[i].len);
+    ck_assert_msg(message_decode((struct blx__slice){b.data, b.len}, &m) != NULL, "row %zu", i);
+    blx__buf_free(&b);
+  }
+}
+END_TEST
+
+START_TEST(strange_members_of_a_snapshot__are_refused) {
+  static const uint8_t none[4], zero[13] = {1}, role[13] = {1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9};
+  uint8_t twice[22] = {2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0, 0, 0, 0, 0, 0, 0, 1};
+  struct raft_configuration conf;
+  ck_assert_ptr_nonnull(message_decode_conf((struct blx__slice){none, sizeof none}, &conf));
+  ck_assert_ptr_nonnull(message_decode_conf((struct blx__slice){zero, sizeof zero}, &conf));
+  ck_assert_ptr_nonnull(message_decode_conf((struct blx__slice){role, sizeof role}, &conf));
+  ck_assert_ptr_nonnull(message_decode_conf((struct blx__slice){twice, sizeof twice}, &conf));
+  ck_assert_ptr_nonnull(message_decode_conf((struct blx__slice){twice, sizeof twice - 1}, &conf));
+  twice[13] = 6;
+  ck_assert_ptr_null(message_decode_conf((struct blx__slice){twice, sizeof twice}, &conf));
+  raft_configuration_close(&conf);
+}
+END_TEST
+
+START_TEST(confirms_and_acknowledgements__come_back_as_they_were) {
+  uint8_t bytes[18], ack[26];
+  struct message m;
   message_encode_confirm(bytes, true, 7, UINT64_C(1) << 40);
-  enum message_kind kind = MESSAGE_RAFT;
-  struct raft_message m;
-  struct message_confirm confirm;
-  ck_assert_ptr_null(message_decode((struct blx__slice){bytes, sizeof bytes}, &kind, &m, &confirm));
-  ck_assert_int_eq(kind, MESSAGE_CONFIRM_REPLY);
-  ck_assert_uint_eq(confirm.term, 7);
-  ck_assert_uint_eq(confirm.seq, UINT64_C(1) << 40);
-  ck_assert_ptr_nonnull(message_decode((struct blx__slice){bytes, 17}, &kind, &m, &confirm));
+  ck_assert_ptr_null(message_decode((struct blx__slice){bytes, sizeof bytes}, &m));
+  ck_assert_int_eq(m.kind, MESSAGE_CONFIRM_REPLY);
+  ck_assert_uint_eq(m.confirm.term, 7);
+  ck_assert_uint_eq(m.confirm.seq, UINT64_C(1) << 40);
+  ck_assert_ptr_nonnull(message_decode((struct blx__slice){bytes, 17}, &m));
+  message_encode_chunk_ack(ack, 5, 6, UINT64_C(1) << 33);
+  ck_assert_ptr_null(message_decode((struct blx__slice){ack, sizeof ack}, &m));
+  ck_assert_int_eq(m.kind, MESSAGE_CHUNK_ACK);
+  ck_assert_uint_eq(m.ack.serial, 5);
+  ck_assert_uint_eq(m.ack.term, 6);
+  ck_assert_uint_eq(m.ack.have, UINT64_C(1) << 33);
+  ck_assert_ptr_nonnull(message_decode((struct blx__slice){ack, 25}, &m));
 }
 END_TEST
 
@@ -185,6 +252,7 @@ START_TEST(entries__with_a_changed_length_count_or_padding_are_refused) {
 END_TEST
 
 BLX_TEST_MAIN("consensus/codec", append_entries__come_back_as_they_were, long_append_entries__are_cut_and_stay_whole,
-              votes_and_results__come_back_as_they_were, an_install_with_a_bad_snapshot__is_refused,
-              confirms__come_back_as_they_were, entries__are_read_back_and_are_a_multiple_of_8,
+              votes_and_results__come_back_as_they_were, parts_of_snapshots__come_back_as_they_were,
+              parts_that_a_snapshot_cannot_have__are_refused, strange_members_of_a_snapshot__are_refused,
+              confirms_and_acknowledgements__come_back_as_they_were, entries__are_read_back_and_are_a_multiple_of_8,
               entries__with_a_changed_length_count_or_padding_are_refused)

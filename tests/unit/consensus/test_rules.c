@@ -1,76 +1,16 @@
-/* More of the guard's rules: members, limits, room, and what was lost. As in test_guard.c, each runs with and without.
+/* More of the guard's rules: limits, room, votes, and what was compacted. As in test_guard.c, each runs with and
+ * without.
  */
 #include "../harness.h"
 #include "consensus/guard_int.h"
 #include "support.h"
 
 #include <string.h>
+#include <unistd.h>
 
 static struct sim_options rules_off(unsigned mask) {
   return (struct sim_options){.seed = 11, .rules_off = mask};
 }
-
-/* ---- R7, second half, and R9: a change of members that is taken back */
-
-/* n1, cut off, writes a change of members that nobody else has; then n2 leads. The world is ready to be joined. */
-static struct world *lonely_change(const struct sim_options *o, uint64_t entries) {
-  struct world *w = script_new(o);
-  script_elect(w, 0);
-  script_commit(w, 0, 1, entries);
-  world_run_ms(w, 500);
-  world_isolate(w, 0, true);
-  static struct outcome add;
-  add = (struct outcome){0};
-  ck_assert_int_eq(blx__consensus_add_member(w->nodes[0].c, 4, outcome_cb, &add, NULL).code, 0);
-  world_run_ms(w, 100);
-  ck_assert_uint_ne(script_raft(w, 0)->configuration_uncommitted_index, 0);
-  script_elect(w, 1);
-  return w;
-}
-
-static void note_type(void *arg, struct store_record *r) {
-  *(uint64_t *)arg = r->type;
-}
-
-START_TEST(r7__a_loaded_change_of_members_can_still_be_taken_back) {
-  struct world *w = lonely_change(NULL, 3);
-  node_crash(&w->nodes[0]);
-  uint64_t last_type = 0;
-  store_edit(&w->nodes[0].disk, note_type, &last_type);
-  ck_assert_uint_eq(last_type, RAFT_CHANGE); /* it is there */
-  node_start(&w->nodes[0]);
-  struct blx__consensus_status s;
-  blx__consensus_status(w->nodes[0].c, &s);
-  ck_assert_uint_eq(s.members_count, 4);
-  world_isolate(w, 0, false);
-  world_run_ms(w, 3000);
-  blx__consensus_status(w->nodes[0].c, &s);
-  ck_assert_int_eq(w->nodes[0].fatal_code, 0);
-  ck_assert_uint_eq(s.members_count, 3);
-  script_free(w);
-}
-END_TEST
-
-/* The change of before is compacted away when n1 must go back to it. */
-static int fate_of_a_compacted_configuration(unsigned mask) {
-  struct sim_options o = rules_off(mask);
-  o.snapshot_entries = 5;
-  o.snapshot_trailing = 1;
-  struct world *w = lonely_change(&o, 40);
-  ck_assert_uint_ne(sim_disk_snapshot_index(&w->nodes[0]), 0);
-  world_isolate(w, 0, false);
-  world_run_ms(w, 3000);
-  int fatal = w->nodes[0].fatal_code;
-  w->failed = false;
-  script_free(w);
-  return fatal;
-}
-
-START_TEST(r9__a_member_that_lost_its_configuration_stops_and_does_not_crash) {
-  ck_assert_int_eq(fate_of_a_compacted_configuration(0), BLX_E_CORRUPT);
-  ck_assert(script_ends_badly(fate_of_a_compacted_configuration, BLX__RULE_R9_COMPACTED_CONFIGURATION));
-}
-END_TEST
 
 /* ---- R8 */
 
@@ -100,6 +40,7 @@ static unsigned taken_without_snapshots(unsigned mask) {
   for (unsigned i = 0; i < 3; i++) w->nodes[i].snapshots_fail = false;
   world_run_ms(w, 5000); /* it frees itself, though nothing is let in meanwhile */
   script_commit(w, 0, 1000, 1005);
+  world_run_ms(w, 2000);
   ck_assert_uint_ne(sim_disk_snapshot_index(&w->nodes[0]), 0);
   script_free(w);
   return taken;
@@ -204,6 +145,90 @@ START_TEST(r19__a_voter_that_does_not_know_it_votes) {
 }
 END_TEST
 
+/* ---- R20 */
+
+/* A message that was under way for long: the whole log of @from, which has not been compacted. */
+static void deliver_whole_log(struct world *w, unsigned from, unsigned to) {
+  enum { ENTRIES_MAX = 64 };
+  const struct raft *r = script_raft(w, from);
+  struct raft_entry entries[ENTRIES_MAX];
+  struct raft_message m = {.type = RAFT_IO_APPEND_ENTRIES};
+  m.append_entries = (struct raft_append_entries){.term = r->current_term, .entries = entries};
+  for (const struct raft_entry *e; (e = guard_entry(r, m.append_entries.n_entries + 1)) != NULL;) {
+    ck_assert_uint_lt(m.append_entries.n_entries, ENTRIES_MAX);
+    entries[m.append_entries.n_entries++] = *e;
+  }
+  struct blx__buf bytes;
+  blx__buf_init(&bytes, 1 << 20);
+  ck_assert(message_encode(&bytes, &m));
+  blx__consensus_deliver(w->nodes[to].c, w->nodes[from].uid, (struct blx__slice){bytes.data, bytes.len});
+  blx__buf_free(&bytes);
+}
+
+/* n1 has compacted its log, n3, which leads, has not. By how much n1's log is then longer than n3's. */
+static int surplus_after_old_entries(unsigned mask) {
+  struct sim_options o = rules_off(mask);
+  o.snapshot_entries = 40;
+  o.snapshot_trailing = 1;
+  struct world *w = script_new(&o);
+  script_elect(w, 2);
+  script_commit(w, 2, 1, 47);
+  world_run_ms(w, 500);
+  ck_assert_uint_gt(script_raft(w, 0)->log.offset, 0);
+  ck_assert_uint_eq(script_raft(w, 2)->log.offset, 0);
+  struct blx__consensus_status here, there;
+  deliver_whole_log(w, 2, 0);
+  blx__consensus_status(w->nodes[0].c, &here);
+  blx__consensus_status(w->nodes[2].c, &there);
+  int surplus = (int)here.last_index - (int)there.last_index;
+  if (mask == 0) {
+    script_commit(w, 2, 48, 60);
+    world_run_ms(w, 500);
+    ck_assert(script_has(w, 0, 60));
+  }
+  script_free(w);
+  return surplus;
+}
+
+static int fate_after_old_entries(unsigned mask) {
+  _exit(surplus_after_old_entries(mask) == 0 ? 0 : 1);
+}
+
+START_TEST(r20__entries_that_were_compacted_are_not_appended_again) {
+  ck_assert_int_eq(surplus_after_old_entries(0), 0);
+  ck_assert(script_ends_badly(fate_after_old_entries, BLX__RULE_R20_COMPACTED_ENTRIES));
+}
+END_TEST
+
+/* ---- R21 */
+
+/* n2 has more of the log, n1 a term that n2 has not heard of. Is there ever a leader? */
+static bool leads_from_an_older_term(unsigned mask) {
+  struct sim_options o = rules_off(mask);
+  o.nodes = 2;
+  struct world *w = script_new(&o);
+  script_elect(w, 1);
+  script_commit(w, 1, 1, 3);
+  world_isolate(w, 0, true);
+  struct outcome more;
+  ck_assert_int_eq(script_propose(w, 1, 4, &more), 0);
+  world_run_ms(w, 3000);
+  struct raft *r = (struct raft *)(uintptr_t)script_raft(w, 0);
+  ck_assert_int_eq(r->io->set_term(r->io, r->current_term + 3), 0);
+  r->current_term += 3;
+  r->voted_for = 0;
+  world_isolate(w, 0, false);
+  bool led = world_until(w, serves, NULL, 20000);
+  script_free(w);
+  return led;
+}
+
+START_TEST(r21__a_candidate_that_is_refused_learns_of_a_newer_term) {
+  ck_assert(leads_from_an_older_term(0));
+  ck_assert(!leads_from_an_older_term(BLX__RULE_R21_TERM));
+}
+END_TEST
+
 /* ---- R12 */
 
 static int propose_on_a_full_disk(unsigned mask) {
@@ -236,9 +261,9 @@ START_TEST(r12__a_nearly_full_disk_refuses_proposals_and_serves_reads) {
 END_TEST
 
 BLX_TEST_MAIN("consensus/rules", r19__a_voter_that_does_not_know_it_votes,
-              r7__a_loaded_change_of_members_can_still_be_taken_back,
               r8__a_log_that_cannot_be_compacted_is_bounded_and_recovers,
               r8__a_member_that_was_away_shortly_needs_no_snapshot,
               r8__members_do_not_all_write_their_snapshot_in_one_moment,
-              r9__a_member_that_lost_its_configuration_stops_and_does_not_crash,
+              r20__entries_that_were_compacted_are_not_appended_again,
+              r21__a_candidate_that_is_refused_learns_of_a_newer_term,
               r12__a_nearly_full_disk_refuses_proposals_and_serves_reads)

@@ -50,6 +50,34 @@ START_TEST(a_restored_state__is_the_same_and_goes_on_the_same) {
 }
 END_TEST
 
+/* All that can be replaced or dropped is, while it is frozen. */
+START_TEST(what_is_frozen__is_written_as_it_was_whatever_comes_after) {
+  struct t t;
+  fill(&t);
+  struct blx__buf then, later, after;
+  take(&t, &then);
+  struct blx__state_frozen *z = blx__state_freeze(t.st, NULL), *second = blx__state_freeze(t.st, NULL);
+  ck_assert(z && second);
+  t.time_ms += 5000;
+  ck_assert_int_eq(t_assign(&t, "web-2", 1), 0);
+  ck_assert_int_eq(t_report(&t, "web-2", (struct t_seen){.phase = BLX_PHASE_RUNNING}), 0);
+  ck_assert_int_eq(t_desire(&t, "web", BLX_DESIRED_STOPPED), 0);
+  ck_assert_int_eq(t_delete(&t, "web"), 0);
+  blx__state_thaw(t.st, second);
+  blx__buf_init(&later, 1 << 20);
+  ck_assert_int_eq(blx__state_write(z, &later, NULL).code, 0);
+  ck_assert_uint_eq(later.len, then.len);
+  ck_assert_mem_eq(later.data, then.data, then.len);
+  blx__state_thaw(t.st, z);
+  take(&t, &after);
+  ck_assert(after.len != then.len || memcmp(after.data, then.data, then.len) != 0);
+  blx__buf_free(&then);
+  blx__buf_free(&later);
+  blx__buf_free(&after);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(a_damaged_snapshot__is_corrupt_or_refused_and_leaves_the_state_alone) {
   struct t t, u;
   fill(&t);
@@ -122,7 +150,8 @@ START_TEST(an_empty_state__can_be_snapshot_and_restored) {
 }
 END_TEST
 
-BLX_TEST_MAIN("state/snapshot", a_restored_state__is_the_same_and_goes_on_the_same,
+BLX_TEST_MAIN("state/snapshot", what_is_frozen__is_written_as_it_was_whatever_comes_after,
+              a_restored_state__is_the_same_and_goes_on_the_same,
               a_damaged_snapshot__is_corrupt_or_refused_and_leaves_the_state_alone,
               a_flipped_bit__never_crashes_a_restore, a_snapshot_that_does_not_fit__is_busy_and_adds_nothing,
               an_empty_state__can_be_snapshot_and_restored)

@@ -1,17 +1,18 @@
-/* What members say to each other: a version byte, a kind, fixed little-endian fields, then the variable part. The bytes
- * may come from anyone who reached the channel, so the decoder believes no length before it is checked. */
+/* What members say to each other: a version byte, a kind, fixed little-endian fields, then the variable part; and at
+ * the end of the file one log entry. The bytes may come from anyone who reached the channel, or from a damaged disk, so
+ * the decoders believe no length before it is checked. All integers are little-endian. */
 #include "consensus/bytes_int.h"
 #include "consensus/consensus_int.h"
 
 enum {
   VERSION = 1,
-  KIND_CONFIRM = 16,
-  KIND_CONFIRM_REPLY = 17,
   CONFIRM_BYTES = 18,
   ENTRIES_BYTES_CUT = 4 << 20, /* AppendEntries are cut behind the entry that reaches this */
   ENTRIES_MAX = 65536,
   ENTRY_BYTES_MAX = 1 << 20,
   ENTRY_HEAD = 13,
+  CONF_MEMBER_BYTES = 9, /* uid, role */
+  CHUNK_ACK_BYTES = 26,
   FLAG_DISRUPT = 1,
   FLAG_PRE_VOTE = 2,
 };
@@ -97,20 +98,6 @@ static void encode_append_entries(struct writer *w, const struct raft_append_ent
   for (unsigned i = 0; i < n; i++) wbytes(w, a->entries[i].buf.base, a->entries[i].buf.len);
 }
 
-static void encode_install_snapshot(struct writer *w, const struct raft_install_snapshot *s) {
-  w64(w, s->term);
-  w64(w, s->last_index);
-  w64(w, s->last_term);
-  w64(w, s->conf_index);
-  w32(w, s->conf.n);
-  for (unsigned i = 0; i < s->conf.n; i++) {
-    w64(w, s->conf.servers[i].id);
-    w8(w, (uint8_t)s->conf.servers[i].role);
-  }
-  w64(w, s->data.len);
-  wbytes(w, s->data.base, s->data.len);
-}
-
 bool message_encode(struct blx__buf *out, const struct raft_message *m) {
   struct writer w = {.out = out, .ok = true};
   w8(&w, VERSION);
@@ -135,22 +122,55 @@ bool message_encode(struct blx__buf *out, const struct raft_message *m) {
     w8(&w, m->request_vote_result.vote_granted);
     w8(&w, (uint8_t)m->request_vote_result.pre_vote);
     break;
-  case RAFT_IO_INSTALL_SNAPSHOT: encode_install_snapshot(&w, &m->install_snapshot); break;
   case RAFT_IO_TIMEOUT_NOW:
     w64(&w, m->timeout_now.term);
     w64(&w, m->timeout_now.last_log_index);
     w64(&w, m->timeout_now.last_log_term);
     break;
-  default: return false;
+  default: return false; /* InstallSnapshot goes in chunks */
   }
   return w.ok;
 }
 
 void message_encode_confirm(uint8_t out[18], bool reply, uint64_t term, uint64_t seq) {
   out[0] = VERSION;
-  out[1] = reply ? KIND_CONFIRM_REPLY : KIND_CONFIRM;
+  out[1] = reply ? MESSAGE_CONFIRM_REPLY : MESSAGE_CONFIRM;
   put_u64(out + 2, term);
   put_u64(out + 10, seq);
+}
+
+bool message_encode_conf(struct blx__buf *out, const struct raft_configuration *conf) {
+  struct writer w = {.out = out, .ok = conf->n <= BLX__CONSENSUS_MEMBERS_MAX};
+  w32(&w, conf->n);
+  for (unsigned i = 0; w.ok && i < conf->n; i++) {
+    w64(&w, conf->servers[i].id);
+    w8(&w, (uint8_t)conf->servers[i].role);
+  }
+  return w.ok;
+}
+
+bool message_encode_chunk(struct blx__buf *out, const struct message_chunk *chunk) {
+  struct writer w = {.out = out, .ok = true};
+  w8(&w, VERSION);
+  w8(&w, MESSAGE_CHUNK);
+  w64(&w, chunk->serial);
+  w64(&w, chunk->term);
+  w64(&w, chunk->index);
+  w64(&w, chunk->last_term);
+  w64(&w, chunk->conf_index);
+  w64(&w, chunk->total);
+  w64(&w, chunk->offset);
+  wbytes(&w, chunk->conf.data, chunk->conf.len);
+  wbytes(&w, chunk->bytes.data, chunk->bytes.len);
+  return w.ok;
+}
+
+void message_encode_chunk_ack(uint8_t out[26], uint64_t serial, uint64_t term, uint64_t have) {
+  out[0] = VERSION;
+  out[1] = MESSAGE_CHUNK_ACK;
+  put_u64(out + 2, serial);
+  put_u64(out + 10, term);
+  put_u64(out + 18, have);
 }
 
 /* The heads were read to `heads`; the payloads follow at @r. One allocation carries all payloads: libraft frees it with
@@ -198,42 +218,41 @@ static const char *decode_append_entries(struct reader *r, struct raft_append_en
   return n == 0 ? NULL : decode_payloads(r, heads, n, a);
 }
 
-static const char *decode_configuration(struct reader *r, struct raft_configuration *conf) {
-  uint32_t n = r32(r);
-  if (!r->ok || n == 0 || n > BLX__CONSENSUS_MEMBERS_MAX) return "a snapshot with a strange number of members";
-  for (uint32_t i = 0; i < n; i++) {
+const char *message_decode_conf(struct blx__slice bytes, struct raft_configuration *conf) {
+  struct reader r = {.at = bytes.data, .left = bytes.len, .ok = true};
+  uint32_t n = r32(&r);
+  raft_configuration_init(conf);
+  const char *why = r.ok && n > 0 && r.left == (size_t)n * CONF_MEMBER_BYTES ? NULL : "a strange number of members";
+  for (uint32_t i = 0; !why && i < n; i++) {
     char address[ADDRESS_SIZE];
-    uint64_t id = r64(r);
-    uint8_t role = r8(r);
-    if (!r->ok || id == 0 || role > RAFT_SPARE) return "a snapshot with a strange member";
+    uint64_t id = r64(&r);
+    uint8_t role = r8(&r);
+    if (id == 0 || role > RAFT_SPARE) why = "a strange member";
     address_of(id, address);
-    if (raft_configuration_add(conf, id, address, role) != 0) return "a snapshot with a member twice";
+    if (!why && raft_configuration_add(conf, id, address, role) != 0) why = "a member twice";
   }
-  return NULL;
+  if (why) raft_configuration_close(conf);
+  return why;
 }
 
-static const char *decode_install_snapshot(struct reader *r, struct raft_install_snapshot *s) {
-  s->term = r64(r);
-  s->last_index = r64(r);
-  s->last_term = r64(r);
-  s->conf_index = r64(r);
-  raft_configuration_init(&s->conf);
-  const char *why = decode_configuration(r, &s->conf);
-  uint64_t len = why ? 0 : r64(r);
-  if (!why && (!r->ok || len == 0 || len != r->left || len % 8 != 0)) why = "a snapshot cut short";
-  if (!why) {
-    struct snapshot_head head;
-    struct blx__slice payload;
-    why = snapshot_check((struct blx__slice){.data = r->at, .len = r->left}, &head, &payload);
-    if (!why && (head.index != s->last_index || head.term != s->last_term)) why = "a snapshot of another index";
-  }
-  if (!why && !(s->data.base = raft_malloc(len))) why = "no memory for a snapshot";
-  if (why) {
-    raft_configuration_close(&s->conf);
-    return why;
-  }
-  memcpy(s->data.base, take(r, len), len);
-  s->data.len = len;
+static const char *decode_chunk(struct reader *r, struct message_chunk *chunk) {
+  chunk->serial = r64(r);
+  chunk->term = r64(r);
+  chunk->index = r64(r);
+  chunk->last_term = r64(r);
+  chunk->conf_index = r64(r);
+  chunk->total = r64(r);
+  chunk->offset = r64(r);
+  chunk->conf.data = r->at;
+  uint32_t n = r32(r);
+  if (!r->ok || n == 0 || n > BLX__CONSENSUS_MEMBERS_MAX) return "a snapshot with a strange number of members";
+  if (!take(r, (size_t)n * CONF_MEMBER_BYTES)) return "a part of a snapshot cut short";
+  chunk->conf.len = (size_t)(r->at - chunk->conf.data);
+  chunk->bytes = (struct blx__slice){.data = r->at, .len = r->left};
+  if (chunk->total < SNAPSHOT_HEAD_BYTES || chunk->total > SNAPSHOT_BYTES_MAX || chunk->total % 8 != 0)
+    return "a snapshot of a size that is not allowed";
+  bool fits = chunk->offset < chunk->total && chunk->bytes.len <= chunk->total - chunk->offset;
+  if (!fits || chunk->bytes.len == 0 || chunk->bytes.len > CHUNK_BYTES_MAX) return "a part that a snapshot cannot have";
   return NULL;
 }
 
@@ -269,7 +288,6 @@ static const char *decode_raft(struct reader *r, struct raft_message *m) {
     break;
   case RAFT_IO_REQUEST_VOTE:
   case RAFT_IO_REQUEST_VOTE_RESULT: why = decode_vote(r, m); break;
-  case RAFT_IO_INSTALL_SNAPSHOT: why = decode_install_snapshot(r, &m->install_snapshot); break;
   case RAFT_IO_TIMEOUT_NOW:
     m->timeout_now.term = r64(r);
     m->timeout_now.last_log_index = r64(r);
@@ -285,23 +303,37 @@ static const char *decode_raft(struct reader *r, struct raft_message *m) {
   return NULL;
 }
 
-const char *message_decode(struct blx__slice bytes, enum message_kind *kind, struct raft_message *m,
-                           struct message_confirm *confirm) {
-  memset(m, 0, sizeof *m);
+static const char *decode_pair(struct reader *r, size_t size, size_t expected, uint64_t *a, uint64_t *b) {
+  if (size != expected) return "a message of the wrong length";
+  *a = r64(r);
+  *b = r64(r);
+  return NULL;
+}
+
+const char *message_decode(struct blx__slice bytes, struct message *out) {
+  memset(out, 0, sizeof *out);
   if (bytes.len < 2) return "an empty message";
   if (bytes.data[0] != VERSION) return "a message of another version";
-  uint8_t type = bytes.data[1];
+  uint8_t kind = bytes.data[1];
   struct reader r = {.at = bytes.data + 2, .left = bytes.len - 2, .ok = true};
-  if (type == KIND_CONFIRM || type == KIND_CONFIRM_REPLY) {
-    if (bytes.len != CONFIRM_BYTES) return "a Confirm of the wrong length";
-    *kind = type == KIND_CONFIRM ? MESSAGE_CONFIRM : MESSAGE_CONFIRM_REPLY;
-    confirm->term = r64(&r);
-    confirm->seq = r64(&r);
-    return NULL;
+  const char *why = NULL;
+  switch (kind) {
+  case MESSAGE_CONFIRM:
+  case MESSAGE_CONFIRM_REPLY:
+    why = decode_pair(&r, bytes.len, CONFIRM_BYTES, &out->confirm.term, &out->confirm.seq);
+    break;
+  case MESSAGE_CHUNK: why = decode_chunk(&r, &out->chunk); break;
+  case MESSAGE_CHUNK_ACK:
+    why = decode_pair(&r, bytes.len, CHUNK_ACK_BYTES, &out->ack.serial, &out->ack.term);
+    out->ack.have = r64(&r);
+    break;
+  default:
+    out->kind = MESSAGE_RAFT;
+    out->raft.type = kind;
+    return decode_raft(&r, &out->raft);
   }
-  *kind = MESSAGE_RAFT;
-  m->type = type;
-  return decode_raft(&r, m);
+  out->kind = (enum message_kind)kind;
+  return why;
 }
 
 void message_free(struct raft_message *m) {
@@ -315,4 +347,69 @@ void message_free(struct raft_message *m) {
     raft_free(m->install_snapshot.data.base);
     m->install_snapshot.data.base = NULL;
   }
+}
+
+/* ---- one log entry: a head, then operations as length and bytes, zeros to a multiple of 8 (libraft 0.15 corrupts its
+ * log with any other length).
+ *   0 version u8, 3 zeros | 4 operations u32 | 8 time_ms u64 | 16 proposer u64 | 24 serial u64 | 32 bytes u32, 4 zeros
+ */
+size_t entry_size(size_t ops_count, size_t ops_bytes) {
+  size_t n = ENTRY_HEAD_BYTES + ops_count * ENTRY_OP_HEAD_BYTES + ops_bytes;
+  return (n + 7) & ~(size_t)7;
+}
+
+void entry_begin(uint8_t *at, size_t size, const struct entry_head *head) {
+  BLX__ASSERT(size % 8 == 0 && size >= ENTRY_HEAD_BYTES);
+  memset(at, 0, size);
+  at[0] = ENTRY_VERSION;
+  put_u32(at + 4, head->ops_count);
+  put_u64(at + 8, head->time_ms);
+  put_u64(at + 16, head->proposer);
+  put_u64(at + 24, head->serial);
+  put_u32(at + 32, (uint32_t)(size - ENTRY_HEAD_BYTES));
+}
+
+uint8_t *entry_put_op(uint8_t *at, const uint8_t *op, size_t size) {
+  put_u32(at, (uint32_t)size);
+  memcpy(at + ENTRY_OP_HEAD_BYTES, op, size);
+  return at + ENTRY_OP_HEAD_BYTES + size;
+}
+
+/* Walk the operations once, so that taking them later cannot fail half-way through an entry. */
+static bool ops_are_sound(const uint8_t *at, const uint8_t *end, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    if (end - at < ENTRY_OP_HEAD_BYTES) return false;
+    uint32_t n = get_u32(at);
+    at += ENTRY_OP_HEAD_BYTES;
+    if (n == 0 || n > BLX__CONSENSUS_OP_MAX || n > (size_t)(end - at)) return false;
+    at += n;
+  }
+  if (end - at >= 8) return false;
+  for (; at < end; at++)
+    if (*at) return false;
+  return true;
+}
+
+bool entry_open(struct entry_reader *r, struct entry_head *head, const void *bytes, size_t size) {
+  const uint8_t *p = bytes;
+  if (size < ENTRY_HEAD_BYTES || size % 8 != 0 ||
+      size > entry_size(BLX__CONSENSUS_BATCH_OPS_MAX, BLX__CONSENSUS_BATCH_BYTES_MAX))
+    return false;
+  if (p[0] != ENTRY_VERSION || p[1] || p[2] || p[3] || get_u32(p + 36) != 0) return false;
+  if (get_u32(p + 32) != size - ENTRY_HEAD_BYTES) return false;
+  *head = (struct entry_head){
+      .time_ms = get_u64(p + 8), .proposer = get_u64(p + 16), .serial = get_u64(p + 24), .ops_count = get_u32(p + 4)};
+  if (head->ops_count == 0 || head->ops_count > BLX__CONSENSUS_BATCH_OPS_MAX) return false;
+  *r = (struct entry_reader){.at = p + ENTRY_HEAD_BYTES, .end = p + size, .left = head->ops_count};
+  return ops_are_sound(r->at, r->end, head->ops_count);
+}
+
+bool entry_next(struct entry_reader *r, struct blx__slice *op) {
+  if (r->left == 0) return false;
+  uint32_t n = get_u32(r->at);
+  BLX__ASSERT(n <= (size_t)(r->end - r->at) - ENTRY_OP_HEAD_BYTES);
+  *op = (struct blx__slice){.data = r->at + ENTRY_OP_HEAD_BYTES, .len = n};
+  r->at += ENTRY_OP_HEAD_BYTES + n;
+  r->left--;
+  return true;
 }
