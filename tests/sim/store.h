@@ -15,7 +15,7 @@
 
 #include "io/sim.h"
 
-enum { STORE_MEMBERS_MAX = 8, STORE_SEGMENT_BYTES = 8192 };
+enum { STORE_MEMBERS_MAX = 8, STORE_SEGMENT_BYTES = 2048 };
 
 struct store_segment {
   uint64_t first, next; /* indexes: of its first record, and behind its last */

@@ -145,14 +145,14 @@ START_TEST(a_flipped_bit__in_what_was_acknowledged_is_refused) {
   ck_assert_int_eq(store_set_meta(&b->st, 5, 2).code, 0);
   append_some(b, 1, 100, 1);
   take_snapshot(b, 100, false, 50);
-  ck_assert_uint_eq(b->st.segments_count, 2);
+  ck_assert_uint_gt(b->st.segments_count, 1);
   unsigned segments = 0;
   for (char name[BLX__SIM_NAME_MAX + 1] = ""; blx__sim_disk_next(&b->d, name);) {
     if (strncmp(name, "log-", 4) != 0) continue;
     refuse_each_flip(b, name, size_of(b, name), 1);
     segments++;
   }
-  ck_assert_uint_eq(segments, 2);
+  ck_assert_uint_eq(segments, b->st.segments_count);
   refuse_each_flip(b, "snapshot", size_of(b, "snapshot") - 1000, 1); /* the data are for who reads them */
   refuse_each_flip(b, "meta-2", size_of(b, "meta-2"), 1);
   box_free(b);
