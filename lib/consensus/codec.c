@@ -360,7 +360,8 @@ size_t entry_size(size_t ops_count, size_t ops_bytes) {
 
 void entry_begin(uint8_t *at, size_t size, const struct entry_head *head) {
   BLX__ASSERT(size % 8 == 0 && size >= ENTRY_HEAD_BYTES);
-  memset(at, 0, size);
+  memset(at, 0, ENTRY_HEAD_BYTES);
+  memset(at + size - 8, 0, 8); /* what the operations leave of it stays */
   at[0] = ENTRY_VERSION;
   put_u32(at + 4, head->ops_count);
   put_u64(at + 8, head->time_ms);

@@ -170,14 +170,20 @@ static void settle(struct blx__consensus *c) {
   } while (!blx__list_empty(&c->guard.sends));
   tell(c);
   c->settling = false;
+  if (!c->woken) fsm_chain_settle(c); /* else the next batch is about to go */
+}
+
+void consensus_enter_apply(struct blx__consensus *c) {
+  c->depth++;
 }
 
 void consensus_enter(struct blx__consensus *c) {
-  c->depth++;
+  if (c->depth++ == 0) fsm_chain_settle(c);
 }
 
 void consensus_leave(struct blx__consensus *c) {
   BLX__ASSERT(c->depth > 0);
+  if (c->depth == 1) guard_appends_submit(c);
   if (--c->depth == 0 && c->opened) settle(c);
 }
 
@@ -406,7 +412,7 @@ void blx__consensus_status(const struct blx__consensus *c, struct blx__consensus
       .waiting = c->proposals_count,
       .fatal_code = c->fatal_code,
   };
-  memcpy(out->chain, c->chain, sizeof out->chain);
+  fsm_chain(c, out->chain);
   if (c->close_begun) return;
   for (unsigned i = 0; i < r->configuration.n && i < BLX__CONSENSUS_MEMBERS_MAX; i++) {
     const struct raft_server *s = &r->configuration.servers[i];

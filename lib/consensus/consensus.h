@@ -76,6 +76,7 @@ struct blx__consensus_options {
   uint32_t snapshot_trailing;             /* entries that stay behind a snapshot; 0: those since the one before */
   uint64_t log_bytes_max;                 /* 0: 256 MiB; more entries in memory are refused with BUSY */
   uint64_t reserve_bytes;                 /* 0: 10 % of the file system, 24 to 512 MiB; less free refuses proposals */
+  uint32_t segment_bytes;                 /* of the log, made with all its room; 0: 16 MiB */
   bool unsafe_fs;                         /* allow others than ext4, XFS and tmpfs */
   const struct blx__consensus_seam *seam; /* NULL outside of tests and the simulator */
 };

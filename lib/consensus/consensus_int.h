@@ -11,6 +11,7 @@ enum {
   SNAPSHOT_VERSION = 1,
   FATAL_TEXT_SIZE = 400,
   ADDRESS_SIZE = 24, /* "n" and a u64 */
+  RESULT_SMALL = 32, /* bytes of an answer that need no memory of their own */
 };
 
 /* One call that owes its caller a completion. */
@@ -22,8 +23,9 @@ struct call {
   int code;          /* 0 or BLX_E_* */
   const char *why;   /* static, or fatal_text; set when code is */
   uint64_t index;
-  uint8_t *result; /* owned */
+  uint8_t *result; /* owned, or `small` */
   size_t result_len;
+  uint8_t small[RESULT_SMALL];
   size_t op_len;
   uint8_t op[];
 };
@@ -83,7 +85,7 @@ struct member {
   struct raft_transfer transfer;
 };
 
-struct disk; /* disk.c: raft_uv, its directory and lock */
+struct disk; /* disk.c: the log, its directory and lock */
 struct host; /* host.c */
 
 struct blx__consensus {
@@ -125,6 +127,8 @@ struct blx__consensus {
   uint32_t chunk_bytes;
 
   uint8_t chain[BLX__SHA256_BYTES];
+  struct blx__slice unchained; /* the last applied entry, libraft's, while `chain` is one behind; else empty */
+  uint64_t unchained_index;
   uint64_t time_ms;
   uint64_t bytes_since_snapshot;
   uint64_t snapshot_len;      /* bytes of the last snapshot */
@@ -138,13 +142,15 @@ struct blx__consensus {
   uint64_t host_at_ms;
   bool space_low; /* R12 */
   uint64_t space_free, space_limit;
-  uint64_t stuck_append; /* the write that the last look found to be the oldest, 0: none */
+  uint32_t segment_bytes; /* of raft_uv's log files */
+  uint64_t stuck_append;  /* the write that the last look found to be the oldest, 0: none */
   unsigned stuck_looks;
   uint64_t space_taken; /* bytes appended since the last look */
 };
 
 /* consensus.c: every way into libraft is enclosed by these; the last leave looks at what changed and tells everyone. */
 void consensus_enter(struct blx__consensus *c);
+void consensus_enter_apply(struct blx__consensus *c); /* for raft_apply, which frees no entry */
 void consensus_leave(struct blx__consensus *c);
 void consensus_wake(struct blx__consensus *c);
 bool consensus_rule(const struct blx__consensus *c, unsigned rule);
@@ -161,7 +167,7 @@ void consensus_finalize(struct blx__consensus *c); /* the disk is quiet: last ca
     if ((c)->seam.sometimes) (c)->seam.sometimes((c)->seam.user, BLX__SOMETIMES_##name); \
   } while (0)
 
-/* propose.c: calls */
+/* calls.c */
 blx__rc call_new(struct blx__slice op, blx__consensus_cb cb, void *user, struct call **out, blx_error *err);
 void call_finish(struct blx__consensus *c, struct call *call, int code, const char *why);
 void calls_finish(struct blx__consensus *c, struct blx__list *calls, int code, const char *why);
@@ -169,7 +175,6 @@ void calls_finish_all(struct blx__consensus *c, int code, const char *why);
 void calls_run_done(struct blx__consensus *c);
 blx__rc calls_refuse(const struct blx__consensus *c, blx_error *err); /* OK when this member serves */
 
-/* propose.c */
 void propose_flush(struct blx__consensus *c);
 void propose_nudge(struct blx__consensus *c); /* once a tick */
 struct batch *propose_find(struct blx__consensus *c, uint64_t index, uint64_t proposer, uint64_t serial);
@@ -193,6 +198,10 @@ bool entry_next(struct entry_reader *r, struct blx__slice *op);
 
 /* fsm.c: libraft's table over ours, our own snapshots, and their container. */
 void fsm_init(struct blx__consensus *c);
+/* The chain as it is, and make it so: after the answers and the next entry are on their way, and before libraft does
+ * anything that could free the entry. */
+void fsm_chain(const struct blx__consensus *c, uint8_t out[BLX__SHA256_BYTES]);
+void fsm_chain_settle(struct blx__consensus *c);
 /* Write what fsm_snapshot froze, on a worker; guard_snapshot_written follows. Not 0: nothing will. */
 int snapshot_write(struct blx__consensus *c, unsigned trailing, const struct raft_snapshot *s);
 void snapshot_job_end(struct blx__consensus *c);     /* it is on the disk, or given up */
@@ -222,7 +231,6 @@ void transfer_advance(struct blx__consensus *c);
 void transfer_tick(struct blx__consensus *c);
 void transfer_end(struct blx__consensus *c);
 
-/* confirm.c */
 void confirm_init(struct blx__consensus *c);
 void confirm_advance(struct blx__consensus *c); /* begin a round, finish what is applied */
 void confirm_tick(struct blx__consensus *c);    /* ask again those who have not answered */
@@ -242,8 +250,6 @@ void disk_abandon(struct blx__consensus *c); /* raft_init failed: nothing runs *
 
 /* host.c: the file system (R15), the room on it (R12), writes without an answer (R3). */
 blx__rc host_check_fs(const struct blx__consensus *c, int dir_fd, blx_error *err) BLX__MUST;
-blx__rc host_probe_aio(const struct blx__consensus *c, int dir_fd,
-                       blx_error *err) BLX__MUST; /* leaves nothing behind */
 blx__rc host_open(struct blx__consensus *c, blx_error *err) BLX__MUST;
 void host_close(struct blx__consensus *c, void (*closed)(void *arg), void *arg); /* @closed once no worker writes */
 void host_tick(struct blx__consensus *c);

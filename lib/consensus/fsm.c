@@ -10,17 +10,27 @@ static const uint8_t magic[8] = {'B', 'L', 'X', 'S', 'N', 'A', 'P', '\n'};
 enum { STAGGER = 4, RETRY_ENTRIES = 64 };
 enum { AT_VERSION = 8, AT_INDEX = 16, AT_TERM = 24, AT_TIME = 32, AT_LEN = 40, AT_CHAIN = 48, AT_DIGEST = 80 };
 
-static void chain_advance(struct blx__consensus *c, uint64_t index, const void *bytes, size_t size) {
+void fsm_chain(const struct blx__consensus *c, uint8_t out[BLX__SHA256_BYTES]) {
   uint8_t at[8];
-  put_u64(at, index);
-  const struct blx__slice parts[] = {{c->chain, sizeof c->chain}, {at, sizeof at}, {bytes, size}};
-  blx__sha256(parts, BLX__COUNT(parts), c->chain);
+  if (c->unchained.len == 0) {
+    memcpy(out, c->chain, sizeof c->chain);
+    return;
+  }
+  put_u64(at, c->unchained_index);
+  const struct blx__slice parts[] = {{c->chain, sizeof c->chain}, {at, sizeof at}, c->unchained};
+  blx__sha256(parts, BLX__COUNT(parts), out);
+}
+
+void fsm_chain_settle(struct blx__consensus *c) {
+  if (c->unchained.len == 0) return;
+  fsm_chain(c, c->chain);
+  c->unchained = (struct blx__slice){0};
 }
 
 /* Keep the answer for its caller. What cannot be kept is said: the operation itself is done. */
 static void keep_result(struct call *call, const struct blx__buf *result) {
   if (result->len == 0) return;
-  call->result = malloc(result->len);
+  call->result = result->len <= sizeof call->small ? call->small : malloc(result->len);
   if (!call->result) {
     call->code = BLX_E_NOMEM;
     call->why = "the operation is done, but no memory was left for its answer";
@@ -53,6 +63,7 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
   struct blx__consensus *c = fsm->data;
   *result = NULL;
   if (c->fatal_code) return 0;
+  fsm_chain_settle(c);
   uint64_t index = c->raft.last_applied + 1; /* libraft 0.15 counts after the call */
   struct entry_reader r;
   struct entry_head head;
@@ -70,7 +81,8 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
   c->o.fsm.begin(c->o.fsm.user, index, c->time_ms);
   apply_ops(c, &r, mine, index);
   c->o.fsm.end(c->o.fsm.user);
-  chain_advance(c, index, buf->base, buf->len);
+  c->unchained = (struct blx__slice){.data = buf->base, .len = buf->len};
+  c->unchained_index = index;
   c->bytes_since_snapshot += buf->len;
   return 0;
 }
@@ -121,7 +133,7 @@ static unsigned trailing_of(struct blx__consensus *c, uint64_t index) {
   return n > 0 ? (unsigned)n : 1;
 }
 
-/* ---- our own snapshots: frozen on the loop, written into memory on a worker, then put on the disk by raft_uv */
+/* ---- our own snapshots: frozen on the loop, written into memory on a worker, then put on the disk */
 
 struct snapshot_job {
   struct blx__consensus *c;
@@ -188,7 +200,7 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
   job->c = c;
   job->time_ms = c->time_ms;
   job->log_bytes = c->bytes_since_snapshot;
-  memcpy(job->chain, c->chain, sizeof job->chain);
+  fsm_chain(c, job->chain);
   c->snapshot_job = job;
   *one = (struct raft_buffer){.base = stand_in, .len = sizeof(uint64_t)};
   *bufs = one;
@@ -320,6 +332,7 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf) {
     blx__consensus_poison(c, BLX_E_CORRUPT, text);
     return RAFT_CORRUPT;
   }
+  c->unchained = (struct blx__slice){0};
   memcpy(c->chain, head.chain, sizeof c->chain);
   c->time_ms = head.time_ms;
   c->bytes_since_snapshot = 0;

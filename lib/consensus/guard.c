@@ -4,12 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { APPENDS_MAX = 64, ENCODED_KEEP = 1 << 20 }; /* bytes: messages with one entry fit */
+
 struct append {
   struct blx__list link;
   struct blx__consensus *c;
   struct raft_io_append inner, *outer;
   uint64_t serial;
   raft_io_append_cb cb;
+  const struct raft_entry *entries; /* libraft's until it is told */
+  unsigned n;
+  bool held;     /* the disk has not been asked yet */
   bool withheld; /* the disk has answered, libraft has not been told */
 };
 
@@ -112,11 +117,12 @@ static int guard_send(struct raft_io *io, struct raft_io_send *req, const struct
   if (m->type == RAFT_IO_REQUEST_VOTE_RESULT) tell_term(c, &copy.request_vote_result);
   struct sent *s = calloc(1, sizeof *s);
   if (!s) return answer ? 0 : RAFT_NOMEM; /* the answer's request is left behind */
-  struct blx__buf bytes;
-  blx__buf_init(&bytes, BLX__CONSENSUS_MESSAGE_MAX);
-  bool sent = !consensus_stopped(c) && message_encode(&bytes, &copy) &&
-              c->o.send(c->o.user, m->server_id, (struct blx__slice){.data = bytes.data, .len = bytes.len});
-  blx__buf_free(&bytes);
+  struct blx__buf *bytes = &c->guard.encoded;
+  blx__buf_clear(bytes);
+  /* With R19 a leader may be unknown whose write is answered now: member 0. */
+  bool sent = !consensus_stopped(c) && m->server_id != 0 && message_encode(bytes, &copy) &&
+              c->o.send(c->o.user, m->server_id, (struct blx__slice){.data = bytes->data, .len = bytes->len});
+  if (bytes->cap > ENCODED_KEEP) blx__buf_free(bytes);
   if (!sent && !answer) {
     free(s);
     return RAFT_NOCONNECTION;
@@ -185,6 +191,30 @@ uint64_t guard_oldest_append(const struct blx__consensus *c) {
   return first ? BLX__CONTAINER(first, const struct append, link)->serial : 0;
 }
 
+/* 0, or an error of which the caller has to tell libraft. */
+static int append_submit(struct append *a) {
+  struct blx__consensus *c = a->c;
+  int rv = c->fatal_code ? RAFT_IOERR : c->guard.real.append(c->io, &a->inner, a->entries, a->n, on_appended);
+  a->held = false;
+  if (rv == 0 || !(c->fatal_code || disk_failed(c, "writing the log", rv))) return rv;
+  a->withheld = true;
+  return 0;
+}
+
+void guard_appends_submit(struct blx__consensus *c) {
+  while (c->guard.appends_held > 0) {
+    struct append *a = NULL;
+    BLX__LIST_FOREACH (it, &c->guard.appends) {
+      a = BLX__CONTAINER(it, struct append, link);
+      if (a->held) break;
+    }
+    BLX__ASSERT(a && a->held);
+    c->guard.appends_held--;
+    int rv = append_submit(a);
+    if (rv != 0) append_tell(a, rv);
+  }
+}
+
 static int guard_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[], unsigned n,
                         raft_io_append_cb cb) {
   struct blx__consensus *c = of(io);
@@ -197,6 +227,8 @@ static int guard_append(struct raft_io *io, struct raft_io_append *req, const st
   a->outer = req;
   a->cb = cb;
   a->inner.data = a;
+  a->entries = entries;
+  a->n = n;
   req->cb = cb;
   blx__list_init(&a->link);
   blx__list_push(&c->guard.appends, &a->link);
@@ -206,11 +238,13 @@ static int guard_append(struct raft_io *io, struct raft_io_append *req, const st
     c->guard.log_bytes += sizeof entries[i] + entries[i].buf.len;
     c->space_taken += entries[i].buf.len;
   }
-  int rv = c->fatal_code ? RAFT_IOERR : c->guard.real.append(io, &a->inner, entries, n, on_appended);
-  if (rv != 0 && (c->fatal_code || disk_failed(c, "writing the log", rv))) {
-    a->withheld = true;
+  /* A leader first sends, then encodes for its own disk, which is one of several. */
+  if (c->raft.state == RAFT_LEADER && c->opened) {
+    a->held = true;
+    c->guard.appends_held++;
     return 0;
   }
+  int rv = append_submit(a);
   if (rv != 0) {
     append_free(a);
     return rv;
@@ -221,6 +255,7 @@ static int guard_append(struct raft_io *io, struct raft_io_append *req, const st
 
 static int guard_truncate(struct raft_io *io, raft_index index) {
   struct blx__consensus *c = of(io);
+  guard_appends_submit(c);
   if (c->fatal_code) return 0;
   c->guard.log_counted = false;
   int rv = c->guard.real.truncate(io, index);
@@ -229,6 +264,7 @@ static int guard_truncate(struct raft_io *io, raft_index index) {
 
 static int guard_set_term(struct raft_io *io, raft_term term) {
   struct blx__consensus *c = of(io);
+  guard_appends_submit(c);
   if (c->fatal_code) return 0;
   int rv = c->guard.real.set_term(io, term);
   return disk_failed(c, "writing the term", rv) ? 0 : rv;
@@ -236,6 +272,7 @@ static int guard_set_term(struct raft_io *io, raft_term term) {
 
 static int guard_set_vote(struct raft_io *io, raft_id id) {
   struct blx__consensus *c = of(io);
+  guard_appends_submit(c);
   if (c->fatal_code) return 0;
   int rv = c->guard.real.set_vote(io, id);
   return disk_failed(c, "writing the vote", rv) ? 0 : rv;
@@ -277,6 +314,7 @@ static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft
                               const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb) {
   struct blx__consensus *c = of(io);
   struct guard *g = &c->guard;
+  guard_appends_submit(c);
   BLX__ASSERT(g->put_outer == NULL);
   g->put = (struct raft_io_snapshot_put){.data = c};
   g->put_outer = req;
@@ -407,6 +445,8 @@ static bool may_count(const struct blx__consensus *c) {
 
 static bool drops(const struct blx__consensus *c, const struct raft_message *m) {
   switch (m->type) {
+  /* A disk that is slower than the leader's: it sends them again, and more of them at a time. */
+  case RAFT_IO_APPEND_ENTRIES: return m->append_entries.n_entries > 0 && c->guard.appends_count >= APPENDS_MAX;
   case RAFT_IO_TIMEOUT_NOW: return must_sit_still(c);
   case RAFT_IO_REQUEST_VOTE:
     if (m->request_vote.candidate_id != m->server_id) return true; /* the channel says who speaks */
@@ -454,6 +494,14 @@ static void skip_compacted(struct blx__consensus *c, struct raft_append_entries 
   BLX_SOMETIMES(c, COMPACTED_SKIPPED);
 }
 
+/* R1: a leader's snapshot that libraft answers with success, for it has all of it already, is compared thereby. Else
+ * the answer would be cut to nothing new, and the leader would send it again for ever. */
+static void match_known_snapshot(struct blx__consensus *c, const struct raft_install_snapshot *s) {
+  const struct raft_entry *mine = guard_entry(&c->raft, s->last_index);
+  bool known = c->raft.log.snapshot.last_index >= s->last_index || (mine && mine->term == s->last_term);
+  if (known && s->term == c->raft.current_term && !c->guard.put_install) match_raise(c, s->last_index);
+}
+
 void guard_receive(struct blx__consensus *c, struct raft_message *m) {
   if (consensus_stopped(c) || !c->guard.recv || drops(c, m)) {
     message_free(m);
@@ -472,6 +520,8 @@ void guard_receive(struct blx__consensus *c, struct raft_message *m) {
     g->receiving = true;
     g->receiving_hi = hi;
     g->receiving_term = a->term;
+  } else if (m->type == RAFT_IO_INSTALL_SNAPSHOT) {
+    match_known_snapshot(c, &m->install_snapshot);
   } else if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT && c->raft.state == RAFT_LEADER && !may_count(c) &&
              m->append_entries_result.rejected == 0) {
     m->append_entries_result.last_log_index = 0;
@@ -498,6 +548,7 @@ static void on_closed(struct raft_io *io) {
 static void guard_close(struct raft_io *io, raft_io_close_cb cb) {
   struct blx__consensus *c = of(io);
   struct guard *g = &c->guard;
+  guard_appends_submit(c);
   transfer_end(c);
   (void)guard_sends_report(c);
   appends_cancel(c);
@@ -509,12 +560,14 @@ static void guard_close(struct raft_io *io, raft_io_close_cb cb) {
 void guard_free(struct blx__consensus *c) {
   raft_configuration_close(&c->guard.conf);
   raft_configuration_close(&c->guard.put_conf);
+  blx__buf_free(&c->guard.encoded);
 }
 
 void guard_install(struct blx__consensus *c) {
   struct guard *g = &c->guard;
   struct raft_io *io = c->io;
   g->real = *io;
+  blx__buf_init(&g->encoded, BLX__CONSENSUS_MESSAGE_MAX);
   blx__list_init(&g->appends);
   blx__list_init(&g->sends);
   raft_configuration_init(&g->conf);

@@ -12,16 +12,17 @@
  * R7    changes of members overlap                    member.c: own barrier first, one at a time
  *       a loaded configuration counts as committed    until its index is, it can be rolled back
  * R8    snapshots by count of entries alone            fsm.c: by bytes and entries, members at different times; the
- *                                                     entries since the last one stay; propose.c: BUSY beyond a limit
+ *                                                     entries since the last one stay; calls.c: BUSY beyond a limit
  * R9    reads a configuration that was compacted away  seen before it is passed on: that of the last snapshot is taken
- * R10   nothing commits while proposals keep coming   propose.c: one entry outstanding
+ * R10   nothing commits while proposals keep coming   calls.c: one entry outstanding
  * R11   a snapshot is one message                     transfer.c: parts, a few at a time
  * R12   a full disk is found when a write fails        host.c: proposals are refused while there still is room
- * R13   a damaged open segment, term or vote is taken  mark.c: what was there, at most a second old, is compared
- *       for one never written
- * R15   writes that never reach some file systems      host.c: the file system's type, and a write of the same kind
+ * R13   a damaged end of the log, term or vote is       store.c: checksums, what was written after it, and a mark that
+ *       taken for one never written                   is at most a second old
+ * R15   writes that never reach some file systems      host.c: the file system's type
  * R16   commit runs past what matched                 leader_commit is clamped to prev + n
- * R17   raft_uv calls its close callback twice        passed on once; disk.c frees when its handles are gone
+ * R17   raft_uv calls its close callback twice        libraft's own disk is not used (logio.c is), and it is passed on
+ *                                                     once whatever the disk below does
  *       several writes cancelled: looks for an entry   cancelled newest first
  *       that the first one's end has cut off
  * R18   an only voter leads without a term of its own: takes the next term before anything is written
@@ -60,8 +61,10 @@ struct guard {
 
   struct blx__list appends; /* struct append, in flight or withheld; as many as libraft submits, a handful */
   unsigned appends_count;
+  unsigned appends_held; /* of them, those that are still to go to the disk */
   uint64_t appends_serial;
-  struct blx__list sends; /* struct sent: to be reported to libraft when it is off the stack */
+  struct blx__list sends;  /* struct sent: to be reported to libraft when it is off the stack */
+  struct blx__buf encoded; /* the message being sent; kept, for fresh memory costs more than to fill it */
 
   uint64_t log_bytes; /* of the entries in libraft's memory, */
   bool log_counted;   /* unless this is false */
@@ -101,6 +104,10 @@ bool guard_conf_copy(struct raft_configuration *to, const struct raft_configurat
 
 /* The entry in memory at @index; NULL: compacted, or not there yet. */
 const struct raft_entry *guard_entry(const struct raft *r, uint64_t index);
+
+/* Hand to the disk what a leader held back until its messages were sent: when libraft is off the stack, and before any
+ * other change on disk. */
+void guard_appends_submit(struct blx__consensus *c);
 
 /* Number of the oldest write of entries that the disk has not answered; 0: none. */
 uint64_t guard_oldest_append(const struct blx__consensus *c);

@@ -1,29 +1,25 @@
-/* What a member asks of the machine besides raft_uv: a file system that keeps its word (R15), and room on it (R12),
- * looked at once a second on a worker, never on the loop. */
+/* What a member asks of the machine besides its log's files: a file system that keeps its word (R15), and room on it
+ * (R12), looked at once a second on a worker, never on the loop. */
 #include "consensus/consensus_int.h"
+#include "consensus/store_int.h"
 
 #include "io/work.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/aio_abi.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 enum {
   DIR_SIZE = 1024,
   EVERY_MS = 1000,
-  BLOCK = 4096,
-  SEGMENT = 8 << 20,         /* raft_uv's unit: it makes the next ones before they are needed, */
-  RESERVE_MIN = 3 * SEGMENT, /* and below this may not get them */
-  RESERVE_MAX = 512 << 20,   /* bytes that must stay free, when a tenth of the file system is more */
-  STUCK_LOOKS = 60,          /* looks, one a second, that a write may take */
-  STUCK_LOOKS_FULL = 5,      /* with a full disk raft_uv 0.15 never answers */
+  RESERVE_MIN = 2 * STORE_SEGMENT_BYTES, /* room for the next segment of the log, and a snapshot beside */
+  RESERVE_MAX = 512 << 20,               /* bytes that must stay free, when a tenth of the file system is more */
+  STUCK_LOOKS = 60,                      /* looks, one a second, that a write may take */
   XFS_MAGIC = 0x58465342,
 };
 
@@ -62,48 +58,6 @@ blx__rc host_check_fs(const struct blx__consensus *c, int dir_fd, blx_error *err
                    "'%s' is on a file system (%s, type 0x%lx) on which a log is not known to survive a crash: use a "
                    "directory on ext4, XFS or tmpfs, or allow it (unsafe_fs, `blixardd --unsafe-fs`)",
                    c->o.dir, file_system_name(type), (unsigned long)type);
-}
-
-/* One block through the kernel's AIO, as raft_uv will write. 0 or an errno. */
-static int write_by_aio(int fd, void *block) {
-  aio_context_t ctx = 0;
-  if (syscall(SYS_io_setup, 1, &ctx) != 0) return errno;
-  struct iocb cb = {.aio_lio_opcode = IOCB_CMD_PWRITE,
-                    .aio_fildes = (uint32_t)fd,
-                    .aio_buf = (uint64_t)(uintptr_t)block,
-                    .aio_nbytes = BLOCK};
-  struct iocb *list[] = {&cb};
-  struct io_event event = {0};
-  int e = 0;
-  if (syscall(SYS_io_submit, ctx, 1, list) != 1 || syscall(SYS_io_getevents, ctx, 1, 1, &event, NULL) != 1)
-    e = errno ? errno : EIO;
-  else if (event.res != BLOCK)
-    e = event.res < 0 ? (int)-event.res : EIO;
-  (void)syscall(SYS_io_destroy, ctx);
-  return e;
-}
-
-blx__rc host_probe_aio(const struct blx__consensus *c, int dir_fd, blx_error *err) {
-  struct statfs fs;
-  if (fstatfs(dir_fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC) return BLX__OK; /* raft_uv writes there without O_DIRECT */
-  if (c->o.unsafe_fs || !consensus_rule(c, BLX__RULE_R15_FILE_SYSTEM)) return BLX__OK;
-  static const char name[] = "probe.tmp";
-  void *block = NULL;
-  if (posix_memalign(&block, BLOCK, BLOCK) != 0) return blx__fail(err, BLX_E_NOMEM, "consensus", "no memory to probe");
-  memset(block, 0x5a, BLOCK);
-  int fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_DSYNC | O_CLOEXEC, 0600), e = 0;
-  if (fd < 0)
-    e = errno;
-  else
-    e = write_by_aio(fd, block);
-  if (fd >= 0) {
-    (void)close(fd);
-    (void)unlinkat(dir_fd, name, 0);
-  }
-  free(block);
-  if (e == 0) return BLX__OK;
-  const char *hint = e == EAGAIN ? ": the kernel's limit is reached, raise fs.aio-max-nr" : "";
-  return blx__fail_errno(err, e, "consensus", "'%s' cannot be written directly and asynchronously%s", c->o.dir, hint);
 }
 
 /* ---- R12 */
@@ -151,14 +105,13 @@ static void watch_writes(struct blx__consensus *c) {
   uint64_t oldest = guard_oldest_append(c);
   c->stuck_looks = oldest != 0 && oldest == c->stuck_append ? c->stuck_looks + 1 : 0;
   c->stuck_append = oldest;
-  bool full = c->space_limit != 0 && c->space_free < SEGMENT;
-  if (c->stuck_looks < (full ? STUCK_LOOKS_FULL : STUCK_LOOKS) || !consensus_rule(c, BLX__RULE_R3_FAIL_STOP)) return;
+  if (c->stuck_looks < STUCK_LOOKS || !consensus_rule(c, BLX__RULE_R3_FAIL_STOP)) return;
   char text[FATAL_TEXT_SIZE];
   (void)blx__str_format(text, sizeof text,
                         "writing the log has not been answered for %u seconds, with %llu bytes free on its disk: this "
-                        "member stopped itself; %s, then start it again",
-                        c->stuck_looks, (unsigned long long)c->space_free, full ? "make room" : "see to the disk");
-  blx__consensus_poison(c, full ? BLX_E_NOSPACE : BLX_E_IO, text);
+                        "member stopped itself; see to the disk, then start it again",
+                        c->stuck_looks, (unsigned long long)c->space_free);
+  blx__consensus_poison(c, BLX_E_IO, text);
 }
 
 /* ---- once a second */
@@ -187,6 +140,7 @@ void host_tick(struct blx__consensus *c) {
   if (consensus_stopped(c) || (c->host_ticked && now >= c->host_at_ms && now - c->host_at_ms < EVERY_MS)) return;
   watch_writes(c);
   if (consensus_stopped(c)) return;
+  if (c->seam.mark) c->seam.mark(c->seam.user);
   struct host *h = c->host;
   if (!h) {
     uint64_t free_bytes = 0, size_bytes = 0;

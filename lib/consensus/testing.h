@@ -76,6 +76,8 @@ struct blx__consensus_seam {
   /* Run @fn and then @done, both with @arg, later and on this thread; never once close was begun. */
   void (*work)(void *user, void (*fn)(void *arg), void (*done)(void *arg), void *arg);
   uint32_t chunk_bytes; /* of a snapshot in one message; 0: as usual */
+  /* Once a second: note how far the log reaches. NULL: there is nothing to note. */
+  void (*mark)(void *user);
 };
 
 /* What wake asked for. After the turn in which `done` of close ran, @c is gone. */

@@ -22,6 +22,7 @@ struct job {
   void (*fn)(void *arg);
   void (*done)(void *arg);
   void *arg;
+  bool embedded; /* in something of its owner's, who frees it */
 };
 
 struct workers {
@@ -53,6 +54,10 @@ void workers_init(struct blx__loop *loop);
 /* Finish everything queued and join; their done functions are then in work.done. */
 void workers_stop(struct blx__loop *loop);
 void workers_free(struct blx__loop *loop);
+/* Queue @j, whatever the limit: its giver has a few at a time. False: no thread could be started. */
+bool workers_give(struct blx__loop *loop, struct job *j);
+/* @j is finished: its done function runs on the loop. Thread: any. */
+void workers_finish(struct blx__loop *loop, struct job *j);
 /* Run what is finished. */
 void workers_deliver(struct blx__loop *loop);
 

@@ -54,7 +54,7 @@ void blx__loop_defer(struct blx__loop *loop, struct blx__defer *d);
 /* Take it back; harmless when it is not scheduled. */
 void blx__loop_undefer(struct blx__defer *d);
 
-/* The uv_loop_t inside, for lib/consensus (raft_uv) and blixard/uv.h only. */
+/* The uv_loop_t inside, for what knows libuv only: libraft's own disk in the benchmark. */
 void *blx__loop_uv(struct blx__loop *loop);
 
 #endif

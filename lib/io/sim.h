@@ -10,13 +10,14 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/map.h"
+#include "io/disk.h"
 
 enum {
   BLX__SIM_NODES_MAX = 16,
   BLX__SIM_EVENTS_MAX = 1 << 20, /* waiting to happen; more traps */
   BLX__SIM_MESSAGE_MAX = 64 << 20,
   BLX__SIM_SECTOR_BYTES = 512,
-  BLX__SIM_NAME_MAX = 47, /* bytes of a file's name */
+  BLX__SIM_NAME_MAX = BLX__DISK_NAME_MAX,
   BLX__SIM_FILES_MAX = 4096,
   BLX__SIM_FILE_BYTES_MAX = 256 << 20,
 };
@@ -225,6 +226,9 @@ void blx__sim_disk_forget(struct blx__sim_disk *d);
 /* The power fails: what is unsynced meets its fate, and nothing can be written until blx__sim_disk_start. */
 void blx__sim_disk_crash(struct blx__sim_disk *d);
 void blx__sim_disk_start(struct blx__sim_disk *d);
+
+/* It as a table of files. A file that is fetched takes as long as a sync. */
+struct blx__disk blx__sim_disk_table(struct blx__sim_disk *d);
 
 /* Damage: turn over bit @bit (0..7) of the byte at @offset. False: there is no such byte. */
 bool blx__sim_disk_flip(struct blx__sim_disk *d, const char *name, size_t offset, unsigned bit);

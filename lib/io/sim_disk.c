@@ -42,6 +42,14 @@ struct sync {
   bool due; /* its time came while the disk was held */
   void (*done)(void *arg, blx__rc rc);
   void *arg;
+  struct fetch *fetch; /* nothing is synced: it is read */
+};
+
+struct fetch {
+  struct blx__sim_disk *d;
+  char name[BLX__SIM_NAME_MAX + 1];
+  blx__disk_bytes_fn *done;
+  void *arg;
 };
 
 static void *must(void *p) {
@@ -309,7 +317,18 @@ static void settle(struct blx__sim_disk *d, struct inode *i, uint64_t seq, int c
 static void sync_free(struct sync *y) {
   blx__list_remove(&y->link);
   unref(y->inode);
+  free(y->fetch);
   free(y);
+}
+
+static void fetched(struct sync *y) {
+  struct fetch f = *y->fetch;
+  struct blx__slice file = {0};
+  blx__rc rc = blx__sim_disk_read(f.d, f.name, &file);
+  uint8_t *copy = rc.code == 0 ? must(malloc(file.len ? file.len : 1)) : NULL;
+  if (file.len) memcpy(copy, file.data, file.len);
+  sync_free(y);
+  f.done(f.arg, rc, copy, file.len);
 }
 
 static void on_sync(void *arg, uint64_t id, uint64_t unused) {
@@ -323,6 +342,10 @@ static void on_sync(void *arg, uint64_t id, uint64_t unused) {
     void (*done)(void *, blx__rc) = y->done;
     void *done_arg = y->arg;
     int code = y->code;
+    if (y->fetch) {
+      fetched(y);
+      return;
+    }
     if (code != BLX_E_NOT_FOUND) settle(d, y->inode, y->seq, code);
     sync_free(y);
     done(done_arg, fails(code));
@@ -426,4 +449,99 @@ void blx__sim_disk_free(struct blx__sim_disk *d) {
     rename_free(BLX__CONTAINER(it, struct rename, link));
   names_clear(&d->now);
   names_clear(&d->kept);
+}
+
+/* ---- as a table */
+
+static blx__rc table_write(void *self, const char *name, uint64_t offset, struct blx__slice bytes) {
+  return blx__sim_disk_write(self, name, (size_t)offset, bytes);
+}
+
+static blx__rc table_reserve(void *self, const char *name, uint64_t size) {
+  struct blx__slice file = {0};
+  blx__rc rc = blx__sim_disk_read(self, name, &file);
+  if (rc.code == BLX_E_NOT_FOUND) rc = blx__sim_disk_write(self, name, 0, file);
+  return rc.code == 0 && file.len < size ? blx__sim_disk_truncate(self, name, (size_t)size) : rc;
+}
+
+static blx__rc table_truncate(void *self, const char *name, uint64_t size) {
+  return blx__sim_disk_truncate(self, name, (size_t)size);
+}
+
+static blx__rc table_rename(void *self, const char *from, const char *to) {
+  return blx__sim_disk_rename(self, from, to);
+}
+
+static blx__rc table_remove(void *self, const char *name) {
+  return blx__sim_disk_remove(self, name);
+}
+
+static blx__rc table_read(void *self, const char *name, struct blx__buf *out) {
+  struct blx__slice file = {0};
+  BLX__TRY(blx__sim_disk_read(self, name, &file));
+  return blx__buf_add(out, file.data, file.len) ? BLX__OK : fails(BLX_E_NOMEM);
+}
+
+static blx__rc table_next(void *self, char name[BLX__DISK_NAME_MAX + 1]) {
+  return blx__sim_disk_next(self, name) ? BLX__OK : fails(BLX_E_NOT_FOUND);
+}
+
+static void table_sync(void *self, const char *name, blx__disk_fn *done, void *arg) {
+  blx__sim_disk_sync(self, name, done, arg);
+}
+
+static blx__rc table_sync_now(void *self, const char *name) {
+  return blx__sim_disk_sync_now(self, name);
+}
+
+static void table_put(void *self, const char *name, const struct blx__slice *parts, size_t n, blx__disk_fn *done,
+                      void *arg) {
+  struct blx__sim_disk *d = self;
+  size_t at = 0;
+  blx__rc rc = find(d, name) ? blx__sim_disk_remove(d, name) : BLX__OK;
+  for (size_t i = 0; rc.code == 0 && i < n; i++) {
+    rc = blx__sim_disk_write(d, name, at, parts[i]);
+    at += parts[i].len;
+  }
+  if (rc.code != 0) blx__sim_disk_fail(d, BLX__SIM_DISK_SYNC, rc.code); /* told when it would have been done */
+  blx__sim_disk_sync(d, rc.code == 0 ? name : NULL, done, arg);
+}
+
+static void table_fetch(void *self, const char *name, blx__disk_bytes_fn *done, void *arg) {
+  struct blx__sim_disk *d = self;
+  struct sync *y = must(calloc(1, sizeof *y));
+  y->fetch = must(calloc(1, sizeof *y->fetch));
+  *y->fetch = (struct fetch){.d = d, .done = done, .arg = arg};
+  (void)blx__str_copy(y->fetch->name, sizeof y->fetch->name, name);
+  y->id = y->seq = ++d->seq;
+  blx__list_push(&d->syncs, &y->link);
+  sync_later(d, y);
+}
+
+static void table_quit(void *self) {
+  blx__sim_disk_forget(self);
+}
+
+static bool table_busy(void *self) {
+  (void)self;
+  return false;
+}
+
+struct blx__disk blx__sim_disk_table(struct blx__sim_disk *d) {
+  static const struct blx__disk_ops ops = {
+      .write = table_write,
+      .reserve = table_reserve,
+      .truncate = table_truncate,
+      .rename = table_rename,
+      .remove = table_remove,
+      .read = table_read,
+      .next = table_next,
+      .sync = table_sync,
+      .sync_now = table_sync_now,
+      .put = table_put,
+      .fetch = table_fetch,
+      .quit = table_quit,
+      .busy = table_busy,
+  };
+  return (struct blx__disk){.ops = &ops, .self = d};
 }

@@ -48,11 +48,32 @@ static void poll_update(struct blx__stream *s) {
   BLX__ASSERT(e == 0);
 }
 
+static size_t size_of(const struct blx__slice *parts, size_t n) {
+  size_t size = 0;
+  for (size_t i = 0; i < n; i++) size += parts[i].len;
+  return size;
+}
+
+/* The parts without their first @skip bytes. How many are left. */
+static size_t rest_of(const struct blx__slice *parts, size_t n, size_t skip, struct iovec out[BLX__STREAM_PARTS_MAX]) {
+  size_t left = 0;
+  for (size_t i = 0; i < n; i++) {
+    size_t gone = skip < parts[i].len ? skip : parts[i].len;
+    skip -= gone;
+    if (gone == parts[i].len) continue;
+    /* sendmsg does not write to it */
+    out[left++] = (struct iovec){(void *)(uintptr_t)(parts[i].data + gone), parts[i].len - gone};
+  }
+  return left;
+}
+
 /* True when it took everything or the kernel takes no more; false when the stream broke. */
-static bool send_some(struct blx__stream *s, const uint8_t *p, size_t n, size_t *sent) {
+static bool send_some(struct blx__stream *s, const struct blx__slice *parts, size_t n, size_t *sent) {
+  struct iovec iov[BLX__STREAM_PARTS_MAX];
   *sent = 0;
-  while (*sent < n) {
-    ssize_t w = send(s->fd, p + *sent, n - *sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+  for (size_t left; (left = rest_of(parts, n, *sent, iov)) > 0;) {
+    const struct msghdr m = {.msg_iov = iov, .msg_iovlen = left};
+    ssize_t w = sendmsg(s->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (w < 0 && errno == EINTR) continue;
     if (w < 0 && errno == EAGAIN) return true;
     if (w < 0) {
@@ -72,7 +93,8 @@ static void queue_drop(struct blx__stream *s) {
 
 static void flush(struct blx__stream *s) {
   size_t sent = 0;
-  if (!send_some(s, s->queue + s->queue_at, s->queue_len, &sent)) return;
+  const struct blx__slice all = {s->queue + s->queue_at, s->queue_len};
+  if (!send_some(s, &all, 1, &sent)) return;
   s->queue_at += sent;
   s->queue_len -= sent;
   if (s->queue_len == 0) {
@@ -209,21 +231,36 @@ static bool queue_add(struct blx__stream *s, const uint8_t *p, size_t n) {
   return true;
 }
 
-bool blx__stream_write(struct blx__stream *s, const void *bytes, size_t size) {
+static bool queue_rest(struct blx__stream *s, const struct blx__slice *parts, size_t n, size_t sent) {
+  struct iovec iov[BLX__STREAM_PARTS_MAX];
+  size_t left = rest_of(parts, n, sent, iov);
+  for (size_t i = 0; i < left; i++)
+    if (!queue_add(s, iov[i].iov_base, iov[i].iov_len)) return false;
+  return true;
+}
+
+bool blx__stream_write_parts(struct blx__stream *s, const struct blx__slice *parts, size_t n) {
+  BLX__ASSERT(n <= BLX__STREAM_PARTS_MAX);
+  size_t size = size_of(parts, n);
   if (s->closing || s->finishing || size == 0) return true;
   if (size > s->queue_max || s->queue_len > s->queue_max - size) {
     s->above = true;
     return false;
   }
   size_t sent = 0;
-  if (s->queue_len == 0 && !send_some(s, bytes, size, &sent)) return true;
-  if (sent < size && !queue_add(s, (const uint8_t *)bytes + sent, size - sent)) {
+  if (s->queue_len == 0 && !send_some(s, parts, n, &sent)) return true;
+  if (!queue_rest(s, parts, n, sent)) {
     fail(s, ENOMEM, "no memory to queue what is to be sent");
     return true;
   }
   if (s->queue_len >= (s->queue_max + 1) / 2) s->above = true;
   poll_update(s);
   return true;
+}
+
+bool blx__stream_write(struct blx__stream *s, const void *bytes, size_t size) {
+  const struct blx__slice all = {bytes, size};
+  return blx__stream_write_parts(s, &all, 1);
 }
 
 size_t blx__stream_queued(const struct blx__stream *s) {

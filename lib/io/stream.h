@@ -3,12 +3,14 @@
 #ifndef BLX__IO_STREAM_H
 #define BLX__IO_STREAM_H
 
+#include "base/buf.h"
 #include "io/loop.h"
 
 enum {
   BLX__STREAM_QUEUE_MAX_BYTES = 8 << 20, /* default maximum of what waits to be sent */
   BLX__STREAM_FINISH_MS = 1000,          /* how long blx__stream_finish lets the other side read on */
   BLX__STREAM_PATH_MAX = 1023,           /* bytes of a path */
+  BLX__STREAM_PARTS_MAX = 4,             /* of one write */
 };
 
 struct blx__stream;
@@ -52,6 +54,9 @@ blx__rc blx__stream_connect(struct blx__loop *loop, const char *path, const stru
 /* Copy @size bytes to the queue and send what the kernel takes. False: the queue would pass its maximum and nothing was
  * taken (on_writable follows once there is room). On a stream that broke or is closing: true, the bytes are dropped. */
 bool blx__stream_write(struct blx__stream *s, const void *bytes, size_t size);
+
+/* The same for @n parts, at most BLX__STREAM_PARTS_MAX, as one write: all of them are taken or none is. */
+bool blx__stream_write_parts(struct blx__stream *s, const struct blx__slice *parts, size_t n);
 size_t blx__stream_queued(const struct blx__stream *s);
 
 /* @max_bytes >= 1; what is already queued stays. */

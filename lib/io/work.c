@@ -53,6 +53,13 @@ void workers_free(struct blx__loop *loop) {
   pthread_cond_destroy(&loop->work.wake);
 }
 
+void workers_finish(struct blx__loop *loop, struct job *j) {
+  pthread_mutex_lock(&loop->work.lock);
+  blx__list_push(&loop->work.done, &j->link);
+  pthread_mutex_unlock(&loop->work.lock);
+  (void)uv_async_send(&loop->async);
+}
+
 void workers_deliver(struct blx__loop *loop) {
   struct workers *w = &loop->work;
   for (;;) {
@@ -62,8 +69,9 @@ void workers_deliver(struct blx__loop *loop) {
     pthread_mutex_unlock(&w->lock);
     if (!n) return;
     struct job *j = BLX__CONTAINER(n, struct job, link);
+    bool embedded = j->embedded; /* @j may be gone after this */
     j->done(j->arg);
-    free(j);
+    if (!embedded) free(j);
   }
 }
 
@@ -80,6 +88,22 @@ static bool threads_start(struct blx__loop *loop) {
   return w->started > 0;
 }
 
+static void push(struct workers *w, struct job *j) {
+  blx__list_push(&w->todo, &j->link);
+  w->waiting++;
+  pthread_cond_signal(&w->wake);
+}
+
+bool workers_give(struct blx__loop *loop, struct job *j) {
+  struct workers *w = &loop->work;
+  pthread_mutex_lock(&w->lock);
+  BLX__ASSERT(!w->stopping);
+  bool ok = w->started > 0 || threads_start(loop);
+  if (ok) push(w, j);
+  pthread_mutex_unlock(&w->lock);
+  return ok;
+}
+
 blx__rc blx__work(struct blx__loop *loop, void (*fn)(void *arg), void (*done)(void *arg), void *arg, blx_error *err) {
   struct workers *w = &loop->work;
   struct job *j = malloc(sizeof *j);
@@ -92,11 +116,7 @@ blx__rc blx__work(struct blx__loop *loop, void (*fn)(void *arg), void (*done)(vo
     rc = blx__fail(err, BLX_E_BUSY, "io", "%d pieces of work wait already: try again later", BLX__WORK_QUEUE_MAX);
   else if (w->started == 0 && !threads_start(loop))
     rc = blx__fail(err, BLX_E_IO, "io", "cannot start a worker thread: check the limit on threads (ulimit -u)");
-  if (rc.code == 0) {
-    blx__list_push(&w->todo, &j->link);
-    w->waiting++;
-    pthread_cond_signal(&w->wake);
-  }
+  if (rc.code == 0) push(w, j);
   pthread_mutex_unlock(&w->lock);
   if (rc.code != 0) free(j);
   return rc;

@@ -1,4 +1,4 @@
-/* Blocking work off the loop, on BLX__WORK_THREADS threads of our own: libuv's pool stays raft_uv's. */
+/* Blocking work off the loop, on BLX__WORK_THREADS threads of our own; libuv's pool is not used. */
 #ifndef BLX__IO_WORK_H
 #define BLX__IO_WORK_H
 

@@ -173,9 +173,11 @@ static pid_t fork_child(void) {
 
 /* ---- processes: one for each member and its twin of the floor; the first is told what to do */
 
+enum target { FLOOR, RAW, BLIXARD, TARGETS };
+
 struct command {
   enum what what;
-  bool floor;
+  enum target target;
   unsigned outstanding, ms;
 };
 
@@ -193,7 +195,10 @@ static void join_others(blx_consensus *c, unsigned members) {
 static void serve(const char *dir, uint64_t uid, unsigned members, int fd) {
   static struct load load = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
   struct floor_member *floor = floor_open(dir, uid, members);
+  struct raw_member *raw = raw_open(dir, uid, members);
   blx_consensus *c = member_open(dir, uid, members);
+  void *const targets[TARGETS] = {floor, raw, c};
+  bool (*const submits[TARGETS])(void *, enum what, struct slot *) = {floor_submit, raw_submit, member_submit};
   struct command command;
   struct result r = {0};
   load.samples_us = malloc(SAMPLES_MAX * sizeof load.samples_us[0]);
@@ -201,17 +206,18 @@ static void serve(const char *dir, uint64_t uid, unsigned members, int fd) {
   if (uid == 1) {
     while (blx_consensus_read(c, NULL, NULL, NULL) != 0) sleep_ms(10);
     join_others(c, members);
+    while (!raw_leads(raw)) sleep_ms(10);
     need(write(fd, &r, sizeof r) == sizeof r, "the parent is gone");
   }
   while (read(fd, &command, sizeof command) == sizeof command) {
     load.what = command.what;
-    load.submit = command.floor ? floor_submit : member_submit;
-    load.target = command.floor ? (void *)floor : (void *)c;
+    load.submit = submits[command.target];
+    load.target = targets[command.target];
     r = load_run(&load, command.outstanding, command.ms);
     need(write(fd, &r, sizeof r) == sizeof r, "the parent is gone");
   }
   blx_consensus_close(c);
-  _exit(0); /* the floor's thread ends with it */
+  _exit(0); /* the other two's threads end with it */
 }
 
 struct group {
@@ -251,28 +257,32 @@ static int by_rate(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static void turn(struct group *g, struct result *r, bool floor, enum what what, unsigned n) {
-  struct command command = {.what = what, .floor = floor, .outstanding = n, .ms = TURN_MS};
+static void turn(struct group *g, struct result *r, enum target target, enum what what, unsigned n) {
+  struct command command = {.what = what, .target = target, .outstanding = n, .ms = TURN_MS};
   need(write(g->fds[0], &command, sizeof command) == sizeof command, "the first member is gone");
   need(read(g->fds[0], r, sizeof *r) == sizeof *r, "the first member is gone");
   need(!r->failed, "operations failed: was leadership lost?");
 }
 
-/* The floor, the writes and the reads in turns, so that whatever else the machine does meets all three. */
+/* In turns, so that whatever else the machine does meets all of them. */
 static void measure(struct group *g, unsigned n) {
-  struct result floor[TURNS], writes[TURNS], reads[TURNS];
+  struct result floor[TURNS], raw[TURNS], writes[TURNS], reads[TURNS];
   for (unsigned i = 0; i < TURNS; i++) {
-    turn(g, &floor[i], true, WRITE, n);
-    turn(g, &writes[i], false, WRITE, n);
-    turn(g, &reads[i], false, READ, n);
+    turn(g, &floor[i], FLOOR, WRITE, n);
+    turn(g, &raw[i], RAW, WRITE, n);
+    turn(g, &writes[i], BLIXARD, WRITE, n);
+    turn(g, &reads[i], BLIXARD, READ, n);
   }
   qsort(floor, TURNS, sizeof floor[0], by_rate);
+  qsort(raw, TURNS, sizeof raw[0], by_rate);
   qsort(writes, TURNS, sizeof writes[0], by_rate);
   qsort(reads, TURNS, sizeof reads[0], by_rate);
-  const struct result *f = &floor[TURNS / 2], *w = &writes[TURNS / 2], *r = &reads[TURNS / 2];
-  printf("%7u %11u %9.0f %7u %7u %9.0f %7u %7u %6.0f %% %6.2f %9.0f %6.1f\n", g->members, n, f->per_second, f->p50_us,
-         f->p99_us, w->per_second, w->p50_us, w->p99_us, 100 * w->per_second / f->per_second,
-         (double)w->p50_us / f->p50_us, r->per_second, r->per_second / w->per_second);
+  const struct result *f = &floor[TURNS / 2], *l = &raw[TURNS / 2], *w = &writes[TURNS / 2], *r = &reads[TURNS / 2];
+  printf("%7u %11u %9.0f %7u %7u %9.0f %7u %7u %9.0f %7u %7u %6.0f %% %6.2f %6.0f %% %6.2f %9.0f %6.1f\n", g->members,
+         n, f->per_second, f->p50_us, f->p99_us, l->per_second, l->p50_us, l->p99_us, w->per_second, w->p50_us,
+         w->p99_us, 100 * w->per_second / f->per_second, (double)w->p50_us / f->p50_us,
+         100 * w->per_second / l->per_second, (double)w->p50_us / l->p50_us, r->per_second,
+         r->per_second / w->per_second);
   (void)fflush(stdout);
 }
 
@@ -351,13 +361,13 @@ static void print_load(void) {
 
 static void print_head(void) {
   printf("operations of %d bytes; times in us; the median of %d turns of %d ms\n", OP_BYTES, TURNS, TURN_MS);
-  printf("%7s %11s %25s %25s %8s %6s %9s %6s\n", "", "", "floor ---------------", "writes --------------", "of the",
-         "p50 /", "reads", "reads/");
-  printf("%7s %11s %9s %7s %7s %9s %7s %7s %8s %6s %9s %6s\n", "members", "outstanding", "/s", "p50", "p99", "/s",
-         "p50", "p99", "floor", "floor", "/s", "writes");
+  printf("%7s %11s %25s %25s %25s %8s %6s %8s %6s %9s %6s\n", "", "", "floor ---------------", "raw libraft ---------",
+         "writes --------------", "of the", "p50 /", "of", "p50 /", "reads", "reads/");
+  printf("%7s %11s %9s %7s %7s %9s %7s %7s %9s %7s %7s %8s %6s %8s %6s %9s %6s\n", "members", "outstanding", "/s",
+         "p50", "p99", "/s", "p50", "p99", "/s", "p50", "p99", "floor", "floor", "raw", "raw", "/s", "writes");
 }
 
-/* @only: one number of outstanding operations, three members, for a profiler; 0: all, and the losses. */
+/* @only: one number of outstanding operations, for a profiler; 0: all, and the losses. */
 static void run(const char *base, unsigned members, unsigned only) {
   char dir[PATH_BYTES];
   (void)blx__str_format(dir, sizeof dir, "%s/%u", base, members);
@@ -370,17 +380,18 @@ static void run(const char *base, unsigned members, unsigned only) {
 }
 
 int main(int argc, char **argv) {
-  uint64_t only = 0;
-  bool ok = (argc == 2 || (argc == 3 && blx__parse_u64(argv[2], 1, OUTSTANDING_MAX, &only)));
+  uint64_t only = 0, members = MEMBERS;
+  bool ok = argc >= 2 && argc <= 4 && (argc < 3 || blx__parse_u64(argv[2], 1, OUTSTANDING_MAX, &only)) &&
+            (argc < 4 || blx__parse_u64(argv[3], 1, MEMBERS, &members));
   if (!ok || strlen(argv[1]) >= PATH_BYTES - 16) {
-    fprintf(stderr, "usage: consensus EMPTY_DIR [1|16|256|1024]\n");
+    fprintf(stderr, "usage: consensus EMPTY_DIR [1|16|256|1024 [1|3]]\n");
     return 2;
   }
   signal(SIGPIPE, SIG_IGN);
   print_load();
   print_head();
   if (only == 0) run(argv[1], 1, 0);
-  run(argv[1], MEMBERS, (unsigned)only);
+  run(argv[1], (unsigned)members, (unsigned)only);
   print_load();
   return 0;
 }

@@ -57,4 +57,10 @@ struct floor_member;
 struct floor_member *floor_open(const char *dir, uint64_t uid, unsigned members);
 bool floor_submit(void *floor, enum what what, struct slot *slot);
 
+/* libraft by itself over the same sockets: the same batches as entries, one outstanding. */
+struct raw_member;
+struct raw_member *raw_open(const char *dir, uint64_t uid, unsigned members);
+bool raw_submit(void *raw, enum what what, struct slot *slot);
+bool raw_leads(struct raw_member *raw); /* a guess from another thread, good enough to wait for */
+
 #endif

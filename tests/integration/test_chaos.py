@@ -116,12 +116,12 @@ def killed():
         one.close()
 
 
-def flip(name, at):
+def flip(pattern, at):
     def act(directory):
-        path = directory / name
-        content = bytearray(path.read_bytes())
-        content[at] ^= 0x10
-        path.write_bytes(content)
+        for path in directory.glob(pattern):
+            content = bytearray(path.read_bytes())
+            content[at] ^= 0x10
+            path.write_bytes(content)
     return act
 
 
@@ -134,10 +134,10 @@ def remove(*patterns):
 
 @pytest.mark.parametrize("damage, named", [
     (flip("identity", 40), "identity"), (flip("raft/member", 25), "raft/member"),
-    (flip("raft/metadata1", 16), "raft/metadata1"),
-    (flip("raft/open-1", 9), "raft"), (flip("raft/open-1", 600), "raft"), (remove("raft/open-1"), "raft"),
-    (remove("raft"), "raft"), (remove("raft/*"), "raft"), (remove("raft/open-*", "raft/metadata*"), "raft"),
-    (remove("raft/metadata*"), "raft/metadata1"), (remove("raft/member"), "raft"), (remove("raft/mark"), "raft/mark"),
+    (flip("raft/meta-*", 30), "raft"), (flip("raft/log-*", 9), "raft"), (flip("raft/log-*", 600), "raft"),
+    (remove("raft/log-*"), "raft"), (remove("raft"), "raft"), (remove("raft/*"), "raft"),
+    (remove("raft/log-*", "raft/meta-*"), "raft"), (remove("raft/meta-*"), "raft"), (remove("raft/member"), "raft"),
+    (remove("raft/mark"), "raft"),
     (remove("identity"), "identity"),
 ])
 def test_a_damaged_or_missing_file_is_refused_by_name_and_never_taken_for_an_empty_node(killed, damage, named):

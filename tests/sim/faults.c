@@ -107,9 +107,9 @@ static void refuse_damaged(struct world *w, struct sim_node *n) {
 static void damage(struct world *w, struct sim_node *n) {
   if (!n->alive) return;
   node_crash(n);
-  char name[BLX__SIM_NAME_MAX + 1];
+  char name[BLX__DISK_NAME_MAX + 1];
   size_t offset = 0;
-  if (store_spot(&n->disk, &w->sim.rng, name, &offset)) {
+  if (sim_disk_spot(&n->disk, &w->sim.rng, name, &offset)) {
     unsigned bit = (unsigned)blx__sim_rng_in(&w->sim.rng, 0, 7);
     world_log(w, "n%llu: bit %u of byte %zu of '%s' turns over", (unsigned long long)n->uid, bit, offset, name);
     bool flipped = blx__sim_disk_flip(&n->disk, name, offset, bit);

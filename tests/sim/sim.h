@@ -9,9 +9,9 @@
 #include "consensus/consensus.h"
 #include "consensus/testing.h"
 #include "io/sim.h"
-#include "store.h"
+#include "consensus/logio_int.h"
 
-enum { SIM_NODES_MAX = STORE_MEMBERS_MAX, SIM_CHANGES_MAX = 4, SIM_WHY_SIZE = 512, SIM_FIFO_MAX = 4096 };
+enum { SIM_NODES_MAX = 8, SIM_CHANGES_MAX = 4, SIM_WHY_SIZE = 512 };
 
 /* The state machine under test: a table, so that another can be put in its place. */
 struct sim_fsm {
@@ -31,25 +31,6 @@ extern const struct sim_fsm sim_fsm_state; /* lib/state */
 
 struct world;
 struct sim_node;
-
-enum sim_op_kind { SIM_OP_APPEND, SIM_OP_TRUNCATE, SIM_OP_SNAPSHOT };
-
-/* A write on its way to the disk: a few steps with syncs between them. */
-struct sim_op {
-  struct blx__list link;
-  struct sim_node *n;
-  enum sim_op_kind kind;
-  unsigned step, syncs;  /* done, under way */
-  int status;            /* of libraft; what failed */
-  struct blx__buf bytes; /* records, or a snapshot's data */
-  uint64_t index, count; /* of the first record, or to truncate from; of records */
-  unsigned trailing;
-  struct store_snapshot snapshot;
-  struct raft_io_append *append;
-  raft_io_append_cb append_cb;
-  struct raft_io_snapshot_put *put;
-  raft_io_snapshot_put_cb put_cb;
-};
 
 /* What a worker was asked to do; one thing at a time. */
 struct sim_work {
@@ -72,14 +53,9 @@ struct sim_node {
   uint64_t applying_index, applying_hash, applied_index;
 
   struct blx__sim_disk disk; /* a script may set min_us, max_us and held: see io/sim.h */
-  struct store store;        /* what is on it */
-  struct blx__list fifo;     /* struct sim_op, the first one under way; at most SIM_FIFO_MAX */
-  struct blx__list gets;     /* snapshots being read */
-  unsigned fifo_count, appends_max_seen;
-  bool writing;
-  uint64_t next_index;         /* of the next entry that libraft appends */
-  int broken;                  /* after a failed write nothing is written until the next start, as in raft_uv */
-  struct sim_op *own_snapshot; /* not in the fifo: it does not hold up the log */
+  struct logio logio;        /* what is on it */
+  struct raft_io real;       /* its functions, where a script stands before them */
+  raft_io_close_cb close_cb;
   uint64_t tick_ms;
   raft_io_tick_cb tick;
 
@@ -175,5 +151,14 @@ void sim_disk_crash(struct sim_node *n);                    /* what is not synce
 void sim_disk_release(struct sim_node *n);                  /* no longer held */
 uint64_t sim_disk_snapshot_index(const struct sim_node *n); /* 0: it has none */
 void sim_disk_free(struct sim_node *n);
+
+/* From outside, while the member is down. False: there is none that is whole. */
+bool sim_disk_snapshot(const struct blx__sim_disk *d, struct store_snapshot *out, size_t *len);
+/* Each record of the log in order; @data, as long as it is, may be changed: the record is then sealed again, synced. */
+typedef void sim_edit_fn(void *arg, const struct store_record *r, uint8_t *data);
+void sim_disk_edit(struct blx__sim_disk *d, sim_edit_fn *edit, void *arg);
+/* A place whose damage must be refused: in the meta that counts, the snapshot, or a record below the mark. False: there
+ * is none. */
+bool sim_disk_spot(struct blx__sim_disk *d, struct blx__sim_rng *r, char name[BLX__DISK_NAME_MAX + 1], size_t *offset);
 
 #endif

@@ -257,6 +257,11 @@ static void on_work_asked(void *user, void (*fn)(void *arg), void (*done)(void *
   node_after(n, 10 * blx__sim_rng_in(&n->w->sim.rng, n->disk.min_us, n->disk.max_us), on_work, n);
 }
 
+static void on_mark(void *user) {
+  struct sim_node *n = user;
+  logio_mark(&n->logio);
+}
+
 static void bind_seam(struct sim_node *n) {
   n->seam = (struct blx__consensus_seam){.io = &n->io,
                                          .wake = on_wake,
@@ -265,6 +270,7 @@ static void bind_seam(struct sim_node *n) {
                                          .space = on_space,
                                          .work = on_work_asked,
                                          .chunk_bytes = n->w->o.chunk_bytes,
+                                         .mark = on_mark,
                                          .sometimes = on_sometimes};
 }
 
@@ -358,12 +364,9 @@ struct sim_node *world_add_node(struct world *w) {
   struct sim_node *n = &w->nodes[w->nodes_count++];
   n->w = w;
   n->uid = w->nodes_count;
-  blx__list_init(&n->fifo);
-  blx__list_init(&n->gets);
   blx__sim_disk_init(&n->disk, &w->sim, w->nodes_count);
   n->disk.min_us = 500;
   n->disk.max_us = 5000;
-  store_init(&n->store, &n->disk);
   return n;
 }
 

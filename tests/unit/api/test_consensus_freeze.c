@@ -17,7 +17,7 @@ struct machine {
   uint64_t count, restored;
   atomic_uint freezes, thaws, writes;
   atomic_bool refuse, fail, hold; /* freeze is refused, write fails, write does not end */
-  pthread_t apply_thread;
+  _Atomic pthread_t apply_thread;
 };
 
 static struct machine m;

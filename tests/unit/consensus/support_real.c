@@ -83,6 +83,7 @@ int real_open(struct real *r, unsigned i, blx_error *err) {
                                      .snapshot_trailing = 5,
                                      .snapshot_bytes = r->snapshot_bytes,
                                      .reserve_bytes = r->reserve_bytes,
+                                     .segment_bytes = r->segment_bytes,
                                      .unsafe_fs = r->unsafe_fs,
                                      .seam = &seam};
   memcpy(o.cluster_id, cluster_id, sizeof cluster_id);

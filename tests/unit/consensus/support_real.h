@@ -26,6 +26,7 @@ struct real {
   char root[REAL_PATH];
   uint32_t snapshot_entries;
   uint64_t snapshot_bytes, reserve_bytes;
+  uint32_t segment_bytes;
   unsigned rules_off;
   bool unsafe_fs;
   struct real_member m[REAL_MAX]; /* uid i + 1 */

@@ -224,9 +224,9 @@ START_TEST(a_snapshot_with_a_changed_byte__is_refused_at_start_and_nothing_is_em
 }
 END_TEST
 
-static void make_unreadable(void *arg, struct store_record *r) {
+static void make_unreadable(void *arg, const struct store_record *r, uint8_t *data) {
   (void)arg;
-  if (r->type == RAFT_COMMAND) r->data[0] = 99;
+  if (r->type == RAFT_COMMAND) data[0] = 99;
 }
 
 START_TEST(an_entry_that_cannot_be_read__poisons_and_is_not_skipped) {
@@ -238,7 +238,7 @@ START_TEST(an_entry_that_cannot_be_read__poisons_and_is_not_skipped) {
   world_run_ms(w, 500);
   struct sim_node *n = &w->nodes[2];
   node_crash(n);
-  store_edit(&n->disk, make_unreadable, NULL);
+  sim_disk_edit(&n->disk, make_unreadable, NULL);
   node_start(n);
   world_run_ms(w, 1000);
   ck_assert_int_eq(n->fatal_code, BLX_E_CORRUPT);

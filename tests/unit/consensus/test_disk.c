@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const uint8_t cluster_id[BLX__CONSENSUS_CLUSTER_ID_BYTES] = "a test cluster";
+
 static const uint8_t other_cluster[BLX__CONSENSUS_CLUSTER_ID_BYTES] = "another one";
 
 START_TEST(bootstrap__of_a_used_directory_is_refused) {
@@ -91,18 +93,18 @@ START_TEST(a_damaged_log_or_snapshot__is_refused_and_changes_nothing) {
   for (uint64_t id = 1; id <= 30; id++) real_commit(&r, id);
   real_close(&r, 0);
   blx_error err = {0};
-  damage(r.m[0].dir, "snapshot-", 130);
+  damage(r.m[0].dir, "snapshot", 130);
   ck_assert_int_eq(real_open(&r, 0, &err), BLX_E_CORRUPT);
   ck_assert_ptr_nonnull(strstr(err.message, "checksum"));
   ck_assert_int_eq(real_open(&r, 0, &err), BLX_E_BUSY); /* the first attempt still tidies up on the loop */
   blx__loop_free(r.loop);
   ck_assert_int_eq(blx__loop_new(&r.loop, NULL).code, 0);
-  damage(r.m[0].dir, "snapshot-", 130);
-  damage(r.m[0].dir, "00000", 40);
+  damage(r.m[0].dir, "snapshot", 130);
+  damage(r.m[0].dir, "log-", 40);
   ck_assert_int_ne(real_open(&r, 0, &err), 0);
   blx__loop_free(r.loop);
   ck_assert_int_eq(blx__loop_new(&r.loop, NULL).code, 0);
-  damage(r.m[0].dir, "00000", 40);
+  damage(r.m[0].dir, "log-", 40);
   ck_assert_int_eq(real_open(&r, 0, &err), 0);
   real_commit(&r, 31);
   ck_assert(sim_fsm_log.has(r.m[0].fsm, 1) && sim_fsm_log.has(r.m[0].fsm, 30));
@@ -132,17 +134,17 @@ static void used_member(struct real *r) {
   }
 }
 
-/* raft_uv's file has no checksum: with another vote in it the member could vote twice in a term. */
+/* With another vote the member could vote twice in a term. */
 START_TEST(a_changed_term_or_vote__is_refused) {
   struct real r;
   used_member(&r);
-  for (long at = 16; at < 32; at += 8) { /* the term, the vote */
+  for (long at = 24; at < 40; at += 8) { /* the term, the vote */
     for (unsigned i = 0; i < 2; i++) {   /* there and back; which of the two files is the newer does not matter */
       char second[REAL_PATH + 300];
-      path_in(&r, "metadata2", second);
-      damage(r.m[0].dir, "metadata1", at);
-      if (access(second, F_OK) == 0) damage(r.m[0].dir, "metadata2", at);
-      if (i == 0) refused(&r, "metadata");
+      path_in(&r, "meta-2", second);
+      damage(r.m[0].dir, "meta-1", at);
+      if (access(second, F_OK) == 0) damage(r.m[0].dir, "meta-2", at);
+      if (i == 0) refused(&r, "term and vote");
     }
   }
   ck_assert_int_eq(real_open(&r, 0, NULL), 0);
@@ -157,13 +159,13 @@ START_TEST(r13__a_log_whose_end_is_gone_is_refused) {
   DIR *d = opendir(r.m[0].dir);
   ck_assert_ptr_nonnull(d);
   for (struct dirent *e; (e = readdir(d)) != NULL;)
-    if (e->d_name[0] == '0' && strverscmp(e->d_name, newest) > 0)
+    if (strncmp(e->d_name, "log-", 4) == 0 && strverscmp(e->d_name, newest) > 0)
       ck_assert(blx__str_copy(newest, sizeof newest, e->d_name));
   ck_assert_int_eq(closedir(d), 0);
   path_in(&r, newest, path);
   path_in(&r, "../away", away);
   ck_assert_int_eq(rename(path, away), 0);
-  refused(&r, "had it up to");
+  refused(&r, "had more of it");
   ck_assert_int_eq(rename(away, path), 0);
   ck_assert_int_eq(real_open(&r, 0, NULL), 0);
   ck_assert(sim_fsm_log.has(r.m[0].fsm, 10));
@@ -207,6 +209,24 @@ START_TEST(bootstrap__after_one_that_was_cut_begins_anew) {
   real_make(&r, 0, true);
   ck_assert_msg(real_open(&r, 0, &err) == 0, "%s", err.message);
   real_commit(&r, 1);
+  real_close(&r, 0);
+  ck_assert_int_eq(unlink(path), 0); /* now there is more than a bootstrap leaves */
+  ck_assert_int_eq(blx__consensus_bootstrap(r.m[0].dir, cluster_id, 1, &err).code, BLX_E_CORRUPT);
+  real_free(&r);
+}
+END_TEST
+
+START_TEST(bootstrap__removes_no_file_that_is_not_its_own) {
+  struct real r;
+  char path[REAL_PATH + 300];
+  blx_error err = {0};
+  real_init(&r);
+  real_make(&r, 0, false);
+  path_in(&r, "thesis.txt", path);
+  ck_assert_int_eq(blx__file_write_atomic(path, "x", 1, 0600, NULL).code, 0);
+  ck_assert_int_eq(blx__consensus_bootstrap(r.m[0].dir, cluster_id, 1, &err).code, BLX_E_CONFLICT);
+  ck_assert_msg(strstr(err.message, "thesis.txt") != NULL, "%s", err.message);
+  ck_assert_int_eq(access(path, F_OK), 0);
   real_free(&r);
 }
 END_TEST
@@ -253,5 +273,5 @@ BLX_TEST_MAIN("consensus/disk", bootstrap__of_a_used_directory_is_refused,
               open__of_a_directory_in_use_or_of_another_member_is_refused, open__without_the_member_file_is_refused,
               a_damaged_log_or_snapshot__is_refused_and_changes_nothing, a_changed_term_or_vote__is_refused,
               r13__a_log_whose_end_is_gone_is_refused, a_missing_mark_and_a_damaged_member_file__are_refused_by_name,
-              bootstrap__after_one_that_was_cut_begins_anew,
+              bootstrap__after_one_that_was_cut_begins_anew, bootstrap__removes_no_file_that_is_not_its_own,
               a_member_alone__opens_and_closes_many_times_with_writes_under_way)

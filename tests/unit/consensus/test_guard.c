@@ -1,6 +1,6 @@
 /* Each rule has a scenario that goes wrong without it: every test runs it twice, with the rule and without. */
 #include "../harness.h"
-#include "consensus/guard_int.h"
+#include "consensus/consensus_int.h"
 #include "support.h"
 
 #include <string.h>
@@ -183,8 +183,7 @@ END_TEST
 
 static bool installs(struct world *w, void *arg) {
   (void)arg;
-  const struct blx__list *first = blx__list_first(&w->nodes[2].fifo);
-  return first && BLX__CONTAINER(first, struct sim_op, link)->kind == SIM_OP_SNAPSHOT;
+  return w->nodes[2].c->guard.put_install;
 }
 
 static bool campaigns_during_an_install(unsigned mask) {
@@ -225,7 +224,7 @@ static uint64_t committed_under_load(unsigned mask, unsigned *appends_max) {
   world_run_ms(w, 500);
   world_delay(w, 20000, 20000);
   w->nodes[0].disk.min_us = w->nodes[0].disk.max_us = 1000;
-  w->nodes[0].appends_max_seen = 0;
+  w->nodes[0].logio.appends_max_seen = 0;
   uint64_t before = script_raft(w, 0)->commit_index;
   struct outcome x[150];
   for (unsigned i = 0; i < 150; i++) {
@@ -233,7 +232,7 @@ static uint64_t committed_under_load(unsigned mask, unsigned *appends_max) {
     world_run_ms(w, 12);
   }
   uint64_t after = script_raft(w, 0)->commit_index;
-  *appends_max = w->nodes[0].appends_max_seen;
+  *appends_max = w->nodes[0].logio.appends_max_seen;
   world_run_ms(w, 1000);
   for (unsigned i = 0; i < 150; i++) ck_assert_uint_eq(x[i].fired, 1);
   script_free(w);
@@ -273,6 +272,29 @@ static bool commits_what_it_never_compared(unsigned mask) {
 START_TEST(r16__commit_does_not_run_past_what_was_compared) {
   ck_assert(!commits_what_it_never_compared(0));
   ck_assert(commits_what_it_never_compared(BLX__RULE_R16_COMMIT));
+}
+END_TEST
+
+/* Operations come faster than n3's disk syncs, for longer than any queue is. */
+START_TEST(a_slow_disk__slows_its_member_down_and_does_not_stop_it) {
+  struct world *w = script_new(NULL);
+  script_elect(w, 0);
+  world_run_ms(w, 300);
+  world_delay(w, 50, 100);
+  for (unsigned i = 0; i < 3; i++) w->nodes[i].disk.min_us = w->nodes[i].disk.max_us = i == 2 ? 8000 : 200;
+  enum { OPS = 5000 };
+  struct outcome *x = calloc(OPS, sizeof *x);
+  ck_assert_ptr_nonnull(x);
+  for (uint64_t id = 1; id <= OPS; id++) {
+    ck_assert_int_eq(script_propose(w, 0, id, &x[id - 1]), 0);
+    world_run_ms(w, 1);
+  }
+  world_run_ms(w, 3000);
+  ck_assert_int_eq(w->nodes[2].fatal_code, 0);
+  ck_assert_uint_le(w->nodes[2].logio.appends_max_seen, 64);
+  ck_assert(script_has(w, 2, OPS));
+  script_free(w);
+  free(x);
 }
 END_TEST
 
@@ -327,7 +349,7 @@ START_TEST(r17__a_close_with_two_writes_under_way_is_survived) {
   world_run_ms(w, 20);
   ck_assert_int_eq(blx__consensus_add_member(w->nodes[0].c, 4, outcome_cb, &add, NULL).code, 0);
   world_run_ms(w, 20);
-  ck_assert_uint_eq(w->nodes[0].fifo_count, 2);
+  ck_assert_uint_eq(w->nodes[0].logio.queue_count, 2);
   node_crash(&w->nodes[0]);
   ck_assert_uint_eq(x.fired + add.fired, 2);
   w->nodes[0].disk.held = false;
@@ -363,4 +385,5 @@ BLX_TEST_MAIN("consensus/guard", r1__a_tail_that_was_never_compared_is_not_ackno
               r3__a_disk_that_never_answers_stops_the_member, r4__what_is_not_on_disk_is_not_advertised,
               r5__no_candidate_while_a_snapshot_is_installed, r10__entries_commit_while_proposals_keep_coming,
               r16__commit_does_not_run_past_what_was_compared, r17__a_close_with_two_writes_under_way_is_survived,
-              r18__an_only_voter_writes_in_a_term_of_its_own, r17__a_close_told_twice_is_passed_on_once)
+              a_slow_disk__slows_its_member_down_and_does_not_stop_it, r18__an_only_voter_writes_in_a_term_of_its_own,
+              r17__a_close_told_twice_is_passed_on_once)

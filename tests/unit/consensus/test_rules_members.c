@@ -56,7 +56,8 @@ static uint32_t members_in_the_snapshot(unsigned mask) {
   world_run_ms(w, 900);
   ck_assert_uint_gt(script_raft(w, 1)->last_applied, after);
   struct store_snapshot s;
-  uint32_t members = store_snapshot_read(&w->nodes[1].store, &s) ? (uint32_t)s.members_count : 0;
+  size_t len = 0;
+  uint32_t members = sim_disk_snapshot(&w->nodes[1].disk, &s, &len) ? (uint32_t)s.members_count : 0;
   w->failed = false;
   script_free(w);
   return members;
@@ -152,7 +153,8 @@ static struct world *lonely_change(const struct sim_options *o, uint64_t entries
   return w;
 }
 
-static void note_type(void *arg, struct store_record *r) {
+static void note_type(void *arg, const struct store_record *r, uint8_t *data) {
+  (void)data;
   *(uint64_t *)arg = r->type;
 }
 
@@ -162,7 +164,7 @@ static uint32_t members_after_a_loaded_change(unsigned mask) {
   struct world *w = lonely_change(&o, 3);
   node_crash(&w->nodes[0]);
   uint64_t last_type = 0;
-  store_edit(&w->nodes[0].disk, note_type, &last_type);
+  sim_disk_edit(&w->nodes[0].disk, note_type, &last_type);
   ck_assert_uint_eq(last_type, RAFT_CHANGE); /* it is there */
   node_start(&w->nodes[0]);
   struct blx__consensus_status s;

@@ -1,12 +1,15 @@
-/* The simulator's own files: if they forgave what a disk must not lose, its runs would prove nothing. */
+/* What a member keeps on its disk, on the simulated one: crashes at every step, torn writes, flipped bits. */
 #include "../harness.h"
 #include "support.h"
 
 #include <string.h>
 
+enum { SEGMENT_BYTES = 8192, SNAPSHOT_BYTES = 1000 };
+
 struct box {
   struct blx__sim s;
   struct blx__sim_disk d;
+  struct blx__disk table;
   struct store st;
 };
 
@@ -15,8 +18,9 @@ static struct box *box_new(uint64_t seed) {
   ck_assert_ptr_nonnull(b);
   blx__sim_init(&b->s, seed);
   blx__sim_disk_init(&b->d, &b->s, 0);
-  store_init(&b->st, &b->d);
-  ck_assert_ptr_null(store_load(&b->st));
+  b->table = blx__sim_disk_table(&b->d);
+  store_init(&b->st, &b->table, SEGMENT_BYTES);
+  ck_assert_ptr_null(store_load(&b->st, NULL, NULL));
   return b;
 }
 
@@ -30,7 +34,7 @@ static void box_free(struct box *b) {
 static const char *crash(struct box *b) {
   blx__sim_disk_crash(&b->d);
   blx__sim_disk_start(&b->d);
-  return store_load(&b->st);
+  return store_load(&b->st, NULL, NULL);
 }
 
 static void sync_now(struct box *b, const char *name) {
@@ -38,13 +42,15 @@ static void sync_now(struct box *b, const char *name) {
 }
 
 /* Records of term @term, their data full of their index; not synced. */
-static void write_some(struct box *b, uint64_t first, uint64_t count, uint64_t term, char name[BLX__SIM_NAME_MAX + 1]) {
+static void write_some(struct box *b, uint64_t first, uint64_t count, uint64_t term,
+                       char name[BLX__DISK_NAME_MAX + 1]) {
   struct blx__buf bytes;
   blx__buf_init(&bytes, 1 << 20);
   for (uint64_t i = first; i < first + count; i++) {
     uint8_t data[150];
     memset(data, (int)i, sizeof data);
-    store_encode(&bytes, &(struct store_record){.index = i, .term = term, .type = 1, .len = 150, .data = data});
+    const struct store_record r = {.index = i, .term = term, .type = 1, .batch = first, .len = 150, .data = data};
+    ck_assert(store_encode(&bytes, &r));
   }
   bool made = false;
   const struct blx__slice slice = {.data = bytes.data, .len = bytes.len};
@@ -55,7 +61,7 @@ static void write_some(struct box *b, uint64_t first, uint64_t count, uint64_t t
 /* As many calls as there are records, so that segments come to their end. */
 static void append_some(struct box *b, uint64_t first, uint64_t count, uint64_t term) {
   for (uint64_t i = first; i < first + count; i++) {
-    char name[BLX__SIM_NAME_MAX + 1];
+    char name[BLX__DISK_NAME_MAX + 1];
     write_some(b, i, 1, term, name);
     sync_now(b, name);
   }
@@ -64,11 +70,14 @@ static void append_some(struct box *b, uint64_t first, uint64_t count, uint64_t 
 }
 
 static void begin_snapshot(struct box *b, struct store_snapshot *s, bool replaces) {
-  static const uint8_t data[1000] = {7};
+  static const uint8_t data[SNAPSHOT_BYTES] = {7};
+  struct store_snapshot_head head;
   s->members_count = 1;
   s->members[0].uid = s->members[0].role = 1;
-  s->data = (struct blx__slice){.data = data, .len = sizeof data};
-  ck_assert_int_eq(store_snapshot_write(&b->st, s, replaces).code, 0);
+  store_snapshot_make(&b->st, s, sizeof data, replaces, &head);
+  const struct blx__slice parts[] = {{data, sizeof data}, {(const uint8_t *)&head, sizeof head}};
+  for (size_t i = 0, at = 0; i < 2; at += parts[i].len, i++)
+    ck_assert_int_eq(blx__sim_disk_write(&b->d, store_snapshot_new, at, parts[i]).code, 0);
 }
 
 static void take_snapshot(struct box *b, uint64_t index, bool replaces, uint64_t trailing) {
@@ -77,11 +86,16 @@ static void take_snapshot(struct box *b, uint64_t index, bool replaces, uint64_t
   sync_now(b, store_snapshot_new);
   ck_assert_int_eq(store_snapshot_rename(&b->st).code, 0);
   sync_now(b, NULL);
-  ck_assert_int_eq(store_snapshot_done(&b->st, &s, replaces, trailing).code, 0);
+  bool spared = false;
+  ck_assert_int_eq(store_snapshot_done(&b->st, &s, replaces, trailing, &spared).code, 0);
+  if (spared) sync_now(b, NULL);
+  if (spared) b->st.spare = STORE_SPARE_READY;
 }
 
-static void check_record(void *arg, struct store_record *r) {
-  ck_assert_uint_eq(r->index, ++*(uint64_t *)arg);
+static void check_record(void *arg, const struct store_record *r) {
+  uint64_t *last = arg;
+  ck_assert(*last == 0 || r->index == *last + 1);
+  *last = r->index;
   ck_assert_uint_eq(r->len, 150);
   bool whole = true;
   for (size_t i = 0; i < r->len; i++) whole = whole && r->data[i] == (uint8_t)r->index;
@@ -90,9 +104,9 @@ static void check_record(void *arg, struct store_record *r) {
 
 /* The log is whole from its start to the last index, which is returned. */
 static uint64_t check_log(struct box *b) {
-  uint64_t index = b->st.start - 1;
-  store_each(&b->st, check_record, &index);
-  return index;
+  uint64_t index = 0;
+  ck_assert_ptr_null(store_load(&b->st, check_record, &index));
+  return b->st.segments_count ? index : b->st.snapshot_index;
 }
 
 START_TEST(a_store__is_found_again_as_it_was) {
@@ -109,9 +123,10 @@ START_TEST(a_store__is_found_again_as_it_was) {
   ck_assert_uint_gt(b->st.segments_count, 1);
   ck_assert_uint_eq(check_log(b), 200);
   struct store_snapshot s;
-  ck_assert(store_snapshot_read(&b->st, &s));
+  size_t len = 0;
+  ck_assert(sim_disk_snapshot(&b->d, &s, &len));
   ck_assert_uint_eq(s.index, 150);
-  ck_assert_uint_eq(s.data.len, 1000);
+  ck_assert_uint_eq(len, SNAPSHOT_BYTES);
   append_some(b, 201, 3, 6);
   ck_assert_ptr_null(crash(b));
   ck_assert_uint_eq(check_log(b), 203);
@@ -119,18 +134,22 @@ START_TEST(a_store__is_found_again_as_it_was) {
 }
 END_TEST
 
-/* Of a file's first @len bytes, every @step-th is damaged: the store is refused, and untouched. */
-static void refuse_each_flip(struct box *b, const char *name, size_t len, size_t step) {
+/* Of a file's bytes @from..@to, every @step-th is damaged: the store is refused, and untouched. */
+static void refuse_each_flip(struct box *b, const char *name, size_t from, size_t to, size_t step) {
   struct store st;
-  store_init(&st, &b->d);
-  ck_assert_uint_gt(len, 0);
-  for (size_t i = 0; i < len; i += step) {
+  store_init(&st, &b->table, SEGMENT_BYTES);
+  ck_assert_uint_gt(to, from);
+  for (size_t i = from; i < to; i += step) {
     bool flipped = blx__sim_disk_flip(&b->d, name, i, i % 8);
-    bool refused = store_load(&st) != NULL;
+    store_free(&st);
+    store_init(&st, &b->table, SEGMENT_BYTES);
+    bool refused = store_look(&st) != NULL;
     flipped = flipped && blx__sim_disk_flip(&b->d, name, i, i % 8);
     if (!flipped || !refused) ck_abort_msg("byte %zu of '%s' does not matter", i, name); /* an assertion costs more */
   }
-  ck_assert_ptr_null(store_load(&st));
+  store_free(&st);
+  store_init(&st, &b->table, SEGMENT_BYTES);
+  ck_assert_ptr_null(store_look(&st));
   store_free(&st);
 }
 
@@ -147,14 +166,14 @@ START_TEST(a_flipped_bit__in_what_was_acknowledged_is_refused) {
   take_snapshot(b, 100, false, 50);
   ck_assert_uint_gt(b->st.segments_count, 1);
   unsigned segments = 0;
-  for (char name[BLX__SIM_NAME_MAX + 1] = ""; blx__sim_disk_next(&b->d, name);) {
+  for (char name[BLX__DISK_NAME_MAX + 1] = ""; blx__sim_disk_next(&b->d, name);) {
     if (strncmp(name, "log-", 4) != 0) continue;
-    refuse_each_flip(b, name, size_of(b, name), 1);
+    refuse_each_flip(b, name, 0, (size_t)b->st.segments[segments].bytes, 1);
     segments++;
   }
   ck_assert_uint_eq(segments, b->st.segments_count);
-  refuse_each_flip(b, "snapshot", size_of(b, "snapshot") - 1000, 1); /* the data are for who reads them */
-  refuse_each_flip(b, "meta-2", size_of(b, "meta-2"), 1);
+  refuse_each_flip(b, "snapshot", SNAPSHOT_BYTES, size_of(b, "snapshot"), 1); /* the data are for who reads them */
+  refuse_each_flip(b, "meta-2", 0, size_of(b, "meta-2"), 1);
   box_free(b);
 }
 END_TEST
@@ -163,7 +182,7 @@ START_TEST(a_torn_tail__is_cut_and_never_comes_back) {
   unsigned cut = 0, whole = 0;
   for (uint64_t seed = 0; seed < 100; seed++) {
     struct box *b = box_new(seed);
-    char name[BLX__SIM_NAME_MAX + 1];
+    char name[BLX__DISK_NAME_MAX + 1];
     append_some(b, 1, 10, 1);
     write_some(b, 11, 10, 2, name);
     ck_assert_ptr_null(crash(b));
@@ -183,15 +202,117 @@ START_TEST(a_torn_tail__is_cut_and_never_comes_back) {
 }
 END_TEST
 
+/* Nothing was marked: but a batch that was written after it proves that this one was synced. */
+START_TEST(a_damaged_batch_before_another__is_refused_without_the_mark) {
+  struct box *b = box_new(1);
+  char name[BLX__DISK_NAME_MAX + 1];
+  append_some(b, 1, 1, 1);
+  for (uint64_t i = 2; i < 12; i += 5) {
+    write_some(b, i, 5, 1, name);
+    sync_now(b, name);
+  }
+  ck_assert_uint_eq(b->st.marked_index, 1);
+  refuse_each_flip(b, name, 0, b->st.segments[0].ends[5], 3);                     /* the first two */
+  ck_assert(blx__sim_disk_flip(&b->d, name, b->st.segments[0].ends[6] + 100, 1)); /* the last one may be torn */
+  ck_assert_ptr_null(crash(b));
+  ck_assert_uint_eq(check_log(b), 7);
+  box_free(b);
+}
+END_TEST
+
+/* Segments are used again: what stands in them from before never counts, whatever a crash leaves. */
+START_TEST(a_segment_that_is_used_again__shows_nothing_of_before) {
+  unsigned used = 0;
+  for (uint64_t seed = 0; seed < 40; seed++) {
+    struct box *b = box_new(seed);
+    uint64_t last = 0;
+    for (unsigned round = 0; round < 8; round++) {
+      bool had = b->st.spare == STORE_SPARE_READY;
+      append_some(b, last + 1, 60, 1 + round);
+      last += 60;
+      used += had && b->st.spare != STORE_SPARE_READY;
+      take_snapshot(b, last - 10, false, 5);
+      if (round % 3 == 2) {
+        char name[BLX__DISK_NAME_MAX + 1];
+        write_some(b, last + 1, 3, 1 + round, name);
+        ck_assert_ptr_null(crash(b));
+        uint64_t found = check_log(b);
+        ck_assert(found >= last && found <= last + 3);
+        last = found;
+      }
+    }
+    ck_assert_uint_eq(check_log(b), last);
+    box_free(b);
+  }
+  ck_assert_uint_gt(used, 0);
+}
+END_TEST
+
+/* Power is cut in the first start of a member that is about to join. */
+START_TEST(a_first_mark_that_was_cut__is_nothing_yet) {
+  for (uint64_t seed = 0; seed < 50; seed++) {
+    struct box *b = box_new(seed);
+    blx__sim_disk_free(&b->d);
+    blx__sim_disk_init(&b->d, &b->s, 0);
+    store_init(&b->st, &b->table, SEGMENT_BYTES);
+    ck_assert_int_eq(store_mark_write(&b->st, 0).code, 0);
+    ck_assert_ptr_null(crash(b));
+    ck_assert_uint_eq(store_last(&b->st), 0);
+    box_free(b);
+  }
+}
+END_TEST
+
+/* A process that was killed leaves its vote in the cache only. Who starts from it must not be without it later. */
+START_TEST(a_vote_that_was_loaded__is_on_the_platter) {
+  struct box *b = box_new(1), *other = box_new(2);
+  struct blx__slice file = {0};
+  b->d.reach_percent = 0;
+  ck_assert_int_eq(store_set_meta(&b->st, 5, 1).code, 0);
+  ck_assert_int_eq(store_set_meta(&other->st, 5, 1).code, 0);
+  ck_assert_int_eq(store_set_meta(&other->st, 6, 2).code, 0);
+  ck_assert_int_eq(blx__sim_disk_read(&other->d, "meta-1", &file).code, 0);
+  ck_assert_int_eq(blx__sim_disk_write(&b->d, "meta-1", 0, file).code, 0);
+  ck_assert_ptr_null(store_load(&b->st, NULL, NULL));
+  ck_assert_uint_eq(b->st.term, 6);
+  ck_assert_ptr_null(crash(b));
+  ck_assert_uint_eq(b->st.term, 6);
+  ck_assert_uint_eq(b->st.vote, 2);
+  box_free(b);
+  box_free(other);
+}
+END_TEST
+
+static blx__rc next_fails(void *self, char name[BLX__DISK_NAME_MAX + 1]) {
+  (void)self;
+  (void)name;
+  return (blx__rc){BLX_E_IO};
+}
+
+START_TEST(a_directory_that_cannot_be_listed__is_not_an_empty_one) {
+  struct box *b = box_new(1);
+  ck_assert_int_eq(store_set_meta(&b->st, 5, 2).code, 0);
+  append_some(b, 1, 10, 1);
+  const struct blx__disk_ops *whole = b->table.ops;
+  struct blx__disk_ops blind = *whole;
+  blind.next = next_fails;
+  b->table.ops = &blind;
+  ck_assert_ptr_nonnull(store_load(&b->st, NULL, NULL));
+  b->table.ops = whole;
+  ck_assert_uint_eq(check_log(b), 10);
+  box_free(b);
+}
+END_TEST
+
 START_TEST(what_was_loaded__counts_as_acknowledged) {
   struct box *b = box_new(1);
-  char name[BLX__SIM_NAME_MAX + 1];
+  char name[BLX__DISK_NAME_MAX + 1];
   append_some(b, 1, 10, 1);
   b->d.reach_percent = 100;
   write_some(b, 11, 10, 2, name);
   ck_assert_ptr_null(crash(b));
   ck_assert_uint_eq(check_log(b), 20);
-  refuse_each_flip(b, name, size_of(b, name), 7);
+  refuse_each_flip(b, name, 0, (size_t)b->st.segments[0].bytes, 7);
   box_free(b);
 }
 END_TEST
@@ -200,7 +321,7 @@ START_TEST(a_log_that_is_cut__has_no_gap_wherever_it_crashes) {
   unsigned seen[3] = {0};
   for (uint64_t seed = 0; seed < 90; seed++) {
     struct box *b = box_new(seed);
-    char name[BLX__SIM_NAME_MAX + 1];
+    char name[BLX__DISK_NAME_MAX + 1];
     bool any = false;
     append_some(b, 1, 200, 1);
     ck_assert_int_eq(store_mark(&b->st, 9).code, 0);
@@ -238,7 +359,9 @@ START_TEST(a_snapshot_that_replaces_the_log__does_so_in_one_step) {
     }
     if (seed % 3 > 1) {
       sync_now(b, NULL);
-      ck_assert_int_eq(store_snapshot_done(&b->st, &s, true, 0).code, 0);
+      bool spared = false;
+      ck_assert_int_eq(store_snapshot_done(&b->st, &s, true, 0, &spared).code, 0);
+      ck_assert(!spared);
     }
     ck_assert_ptr_null(crash(b));
     bool done = b->st.snapshot_index == 40;
@@ -260,22 +383,21 @@ START_TEST(a_spot_for_damage__is_one_that_is_refused) {
   unsigned found = 0;
   for (uint64_t seed = 0; seed < 300; seed++) {
     struct box *b = box_new(seed);
-    char name[BLX__SIM_NAME_MAX + 1];
+    char name[BLX__DISK_NAME_MAX + 1];
     ck_assert_int_eq(store_set_meta(&b->st, 5, 2).code, 0);
     append_some(b, 1, 10 + seed % 90, 1);
     if (seed % 2) take_snapshot(b, 5 + seed % 90, false, 3);
     write_some(b, 11 + seed % 90, 5, 1, name);
     blx__sim_disk_crash(&b->d);
-    size_t offset = 0, head = 0;
-    if (store_spot(&b->d, &b->s.rng, name, &offset)) {
+    size_t offset = 0;
+    if (sim_disk_spot(&b->d, &b->s.rng, name, &offset)) {
       found++;
       bool is_snapshot = strcmp(name, "snapshot") == 0;
-      if (is_snapshot) head = size_of(b, name) - 1000;
       ck_assert(blx__sim_disk_flip(&b->d, name, offset, seed % 8));
       blx__sim_disk_start(&b->d);
-      if (!is_snapshot || offset < head) ck_assert_ptr_nonnull(store_load(&b->st));
+      if (!is_snapshot || offset >= SNAPSHOT_BYTES) ck_assert_ptr_nonnull(store_load(&b->st, NULL, NULL));
       ck_assert(blx__sim_disk_flip(&b->d, name, offset, seed % 8));
-      ck_assert_ptr_null(store_load(&b->st));
+      ck_assert_ptr_null(store_load(&b->st, NULL, NULL));
     }
     box_free(b);
   }
@@ -284,6 +406,8 @@ START_TEST(a_spot_for_damage__is_one_that_is_refused) {
 END_TEST
 
 BLX_TEST_MAIN("consensus/store", a_store__is_found_again_as_it_was, a_flipped_bit__in_what_was_acknowledged_is_refused,
-              a_torn_tail__is_cut_and_never_comes_back, what_was_loaded__counts_as_acknowledged,
-              a_log_that_is_cut__has_no_gap_wherever_it_crashes, a_snapshot_that_replaces_the_log__does_so_in_one_step,
-              a_spot_for_damage__is_one_that_is_refused)
+              a_torn_tail__is_cut_and_never_comes_back, a_damaged_batch_before_another__is_refused_without_the_mark,
+              a_segment_that_is_used_again__shows_nothing_of_before, a_first_mark_that_was_cut__is_nothing_yet,
+              a_vote_that_was_loaded__is_on_the_platter, a_directory_that_cannot_be_listed__is_not_an_empty_one,
+              what_was_loaded__counts_as_acknowledged, a_log_that_is_cut__has_no_gap_wherever_it_crashes,
+              a_snapshot_that_replaces_the_log__does_so_in_one_step, a_spot_for_damage__is_one_that_is_refused)

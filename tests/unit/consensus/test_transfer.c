@@ -29,10 +29,12 @@ static struct blx__consensus_status status_of(struct world *w, unsigned i) {
   return s;
 }
 
-static struct store_snapshot snapshot_of(struct world *w, unsigned i) {
+/* Bytes of its data. */
+static size_t snapshot_len(struct world *w, unsigned i) {
   struct store_snapshot s;
-  ck_assert(store_snapshot_read(&w->nodes[i].store, &s));
-  return s;
+  size_t len = 0;
+  ck_assert(sim_disk_snapshot(&w->nodes[i].disk, &s, &len));
+  return len;
 }
 
 /* n3 is down while n1, which leads, commits IDS operations and compacts its log. */
@@ -44,7 +46,7 @@ static struct world *behind(unsigned mask, uint32_t chunk_bytes) {
   node_crash(&w->nodes[2]);
   commit_many(w, 0, 1, IDS);
   world_run_ms(w, 1000);
-  ck_assert_uint_gt(snapshot_of(w, 0).data.len, CHUNK_BYTES_MAX);
+  ck_assert_uint_gt(snapshot_len(w, 0), CHUNK_BYTES_MAX);
   ck_assert_uint_gt(script_raft(w, 0)->log.offset, 10);
   w->installs_sent = 0;
   return w;
@@ -104,7 +106,7 @@ START_TEST(parts_that_are_lost_doubled_and_late__are_sent_again) {
   blx__sim_net_set(&w->sim, &link);
   node_start(&w->nodes[2]);
   n3_gets_all(w);
-  ck_assert_uint_gt(w->installs_sent, snapshot_of(w, 0).data.len / 8000);
+  ck_assert_uint_gt(w->installs_sent, snapshot_len(w, 0) / 8000);
   script_free(w);
 }
 END_TEST
@@ -138,15 +140,12 @@ END_TEST
 /* Nothing of it reaches the state machine or the disk. */
 START_TEST(a_damaged_copy__is_dropped_by_who_gets_it) {
   struct world *w = behind(0, 10000);
-  const struct store_snapshot s = snapshot_of(w, 0);
-  struct blx__slice file;
-  ck_assert_int_eq(blx__sim_disk_read(&w->nodes[0].disk, "snapshot", &file).code, 0);
-  size_t at = file.len - s.data.len / 2;
+  const size_t len = snapshot_len(w, 0), at = len / 2;
   ck_assert(blx__sim_disk_flip(&w->nodes[0].disk, "snapshot", at, 2));
   node_start(&w->nodes[2]);
   world_run_ms(w, 8000);
-  ck_assert_uint_gt(w->installs_sent, 2 * s.data.len / 10000); /* it was tried again */
-  ck_assert_uint_lt(status_of(w, 2).snapshot_index, s.index);
+  ck_assert_uint_gt(w->installs_sent, 2 * len / 10000); /* it was tried again */
+  ck_assert_uint_lt(status_of(w, 2).snapshot_index, sim_disk_snapshot_index(&w->nodes[0]));
   ck_assert_int_eq(w->nodes[2].fatal_code, 0);
   ck_assert(blx__sim_disk_flip(&w->nodes[0].disk, "snapshot", at, 2));
   n3_gets_all(w);

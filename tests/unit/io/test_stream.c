@@ -139,6 +139,39 @@ START_TEST(write__over_the_maximum_takes_nothing_and_says_when_there_is_room) {
 }
 END_TEST
 
+/* The kernel's buffer fills in the middle of a part, now of one, now of the other. */
+START_TEST(parts__arrive_in_order_and_are_taken_all_or_not_at_all) {
+  struct pair p;
+  pair_open(&p);
+  enum { BODY = 70001, MAX = 400000 };
+  static uint8_t body[BODY], want[64 * (BODY + 3)];
+  for (size_t i = 0; i < BODY; i++) body[i] = (uint8_t)(i * 7 >> 2);
+  blx__stream_queue_max(p.client.stream, MAX);
+  blx__stream_pause(p.server.stream, true);
+  size_t taken = 0;
+  for (uint8_t i = 0; i < 64; i++) {
+    const uint8_t head[] = {i, 1, 2};
+    const struct blx__slice parts[] = {{head, sizeof head}, {NULL, 0}, {body, BODY}};
+    size_t queued = blx__stream_queued(p.client.stream);
+    if (!blx__stream_write_parts(p.client.stream, parts, 3)) {
+      ck_assert_uint_gt(queued + BODY + sizeof head, MAX);
+      ck_assert_uint_eq(blx__stream_queued(p.client.stream), queued);
+      break;
+    }
+    memcpy(want + taken, head, sizeof head);
+    memcpy(want + taken + sizeof head, body, BODY);
+    taken += BODY + sizeof head;
+  }
+  ck_assert_uint_gt(blx__stream_queued(p.client.stream), BODY);
+  p.server.want = taken;
+  blx__stream_pause(p.server.stream, false);
+  blx__loop_run(p.loop);
+  ck_assert_uint_eq(p.server.got.len, taken);
+  ck_assert_int_eq(memcmp(p.server.got.data, want, taken), 0);
+  pair_close(&p);
+}
+END_TEST
+
 START_TEST(close__reaches_the_other_side_after_its_bytes) {
   struct pair p;
   pair_open(&p);
@@ -263,7 +296,7 @@ END_TEST
 
 BLX_TEST_MAIN("io/stream", bytes__of_8_mib_arrive_whole_in_both_directions,
               write__over_the_maximum_takes_nothing_and_says_when_there_is_room,
-              close__reaches_the_other_side_after_its_bytes,
+              parts__arrive_in_order_and_are_taken_all_or_not_at_all, close__reaches_the_other_side_after_its_bytes,
               break_off__with_our_bytes_unread_delivers_theirs_and_then_the_reason,
               write__to_a_closed_peer_raises_no_signal, finish__sends_what_is_queued_before_it_closes,
               peer__is_known_by_its_credentials,
