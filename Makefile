@@ -265,7 +265,11 @@ $(B)/tests/bench/consensus: $(call prog_objs,tests/bench/consensus*.c) $(LIB_OBJ
 bench-consensus: $(B)/tests/bench/consensus
 	@dir=$$(mktemp -d "$${BLX_BENCH_DIR:-/var/tmp}/blixard-bench-XXXXXX") && trap 'rm -rf "$$dir"' EXIT && $< "$$dir"
 
-bench: all $(B)/tests/bench/create $(B)/tests/bench/schema bench-consensus ## print figures of consensus, creates a second, time to serve, memory, size
+.PHONY: bench-snapshot
+bench-snapshot: $(B)/tests/bench/snapshot
+	@dir=$$(mktemp -d "$${BLX_BENCH_DIR:-/var/tmp}/blixard-bench-XXXXXX") && trap 'rm -rf "$$dir"' EXIT && $< "$$dir"
+
+bench: all $(B)/tests/bench/create $(B)/tests/bench/schema bench-consensus bench-snapshot ## print figures of consensus, creates a second, time to serve, memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
 	@$(B)/tests/bench/schema
 
