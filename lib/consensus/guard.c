@@ -397,6 +397,17 @@ static bool must_sit_still(const struct blx__consensus *c) {
   return consensus_rule(c, BLX__RULE_R5_INSTALL) && c->guard.put_install;
 }
 
+/* Leadership may come before the last entries are on disk: it waits for them, as long as the leader waits for it. */
+static void take_over(struct blx__consensus *c) {
+  struct guard *g = &c->guard;
+  if (g->handed.type == 0 || must_sit_still(c)) return;
+  struct raft_message m = g->handed;
+  g->handed.type = 0;
+  if (c->io->time(c->io) - g->handed_ms >= c->raft.election_timeout) return;
+  BLX_SOMETIMES(c, TOOK_OVER_LATE);
+  g->recv(c->io, &m);
+}
+
 static void guard_tick(struct raft_io *io) {
   struct blx__consensus *c = of(io);
   if (consensus_stopped(c)) return;
@@ -405,6 +416,7 @@ static void guard_tick(struct raft_io *io) {
     c->guard.tick(io);
   else
     BLX_SOMETIMES(c, SAT_STILL);
+  if (!consensus_stopped(c)) take_over(c);
   if (!consensus_stopped(c)) confirm_tick(c);
   if (!consensus_stopped(c)) transfer_tick(c);
   propose_nudge(c);
@@ -443,11 +455,12 @@ static bool may_count(const struct blx__consensus *c) {
   return c->led_term == c->raft.current_term && c->barrier_accepted && c->raft.last_stored >= c->barrier.index;
 }
 
-static bool drops(const struct blx__consensus *c, const struct raft_message *m) {
+static bool drops(struct blx__consensus *c, const struct raft_message *m) {
   switch (m->type) {
   /* A disk that is slower than the leader's: it sends them again, and more of them at a time. */
-  case RAFT_IO_APPEND_ENTRIES: return m->append_entries.n_entries > 0 && c->guard.appends_count >= APPENDS_MAX;
-  case RAFT_IO_TIMEOUT_NOW: return must_sit_still(c);
+  case RAFT_IO_APPEND_ENTRIES:
+    if (m->append_entries.n_entries > 0 && c->guard.appends_count >= APPENDS_MAX) return true;
+    return guard_loses_configuration(c, &m->append_entries);
   case RAFT_IO_REQUEST_VOTE:
     if (m->request_vote.candidate_id != m->server_id) return true; /* the channel says who speaks */
     return consensus_rule(c, BLX__RULE_R5_INSTALL) && c->guard.put_install;
@@ -508,12 +521,14 @@ void guard_receive(struct blx__consensus *c, struct raft_message *m) {
     return;
   }
   struct guard *g = &c->guard;
+  if (m->type == RAFT_IO_TIMEOUT_NOW && must_sit_still(c)) {
+    g->handed = *m;
+    g->handed.server_address = ""; /* not looked at, and the caller's */
+    g->handed_ms = c->io->time(c->io);
+    return;
+  }
   if (m->type == RAFT_IO_APPEND_ENTRIES) {
     struct raft_append_entries *a = &m->append_entries;
-    if (guard_loses_configuration(c, a)) {
-      message_free(m);
-      return;
-    }
     skip_compacted(c, a);
     uint64_t hi = a->prev_log_index + a->n_entries;
     if (consensus_rule(c, BLX__RULE_R16_COMMIT) && a->leader_commit > hi) a->leader_commit = hi;

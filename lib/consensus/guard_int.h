@@ -71,7 +71,9 @@ struct guard {
 
   uint64_t loaded_conf_index; /* of the snapshot that was loaded; 0: none */
 
-  uint64_t match_term, match_index;      /* R1 */
+  uint64_t match_term, match_index; /* R1 */
+  struct raft_message handed;       /* R4: leadership that came while the log was being written; type 0: none */
+  uint64_t handed_ms;
   bool receiving;                        /* an AppendEntries is being handled, */
   uint64_t receiving_hi, receiving_term; /* of this term, which reaches to this index */
 

@@ -1,18 +1,19 @@
 #include "consensus/store_int.h"
 
-#include "base/digest.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define XXH_INLINE_ALL /* the header alone: no library to link */
+#include <xxhash.h>
 
 const char store_snapshot_new[] = "snapshot.new", store_snapshot_name[] = "snapshot", store_mark_name[] = "mark";
 const char store_spare_name[] = "log.spare";
 static const char *const meta_names[] = {"meta-1", "meta-2"};
 #define MAGIC UINT64_C(0x3130474f4c584c42) /* "BLXLOG01", little-endian: what it is, and its format */
 
-/* All heads are words, the first one a checksum of the others. */
+/* All heads are words, the first one a checksum (XXH3, 64 bits) of the others. */
 struct meta {
   uint64_t sum, magic, version, term, vote;
 };
@@ -29,26 +30,10 @@ struct record_head {
 
 _Static_assert(sizeof(struct record_head) == STORE_RECORD_HEAD_BYTES, "as the header says");
 
-enum { MARK_SLOTS = 2, DATA_MAX = 1 << 20, READ_MAX = 1 << 30, LOOKED_AT_MAX = 1 << 30, LANES = 4 };
-
-/* Each step is one to one in both arguments, so a change in one word cannot be lost. Four lanes, for they do not wait
- * for each other. */
-static uint64_t sum_of(uint64_t sum, const void *bytes, size_t len) {
-  const uint8_t *p = bytes;
-  uint64_t lanes[LANES] = {sum, 1, 2, 3};
-  BLX__ASSERT(len % sizeof(uint64_t) == 0);
-  for (size_t words = len / sizeof(uint64_t), i = 0; i < words; i++) {
-    uint64_t word = 0, *lane = &lanes[i % LANES];
-    memcpy(&word, p + i * sizeof word, sizeof word);
-    *lane = (*lane ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-    *lane ^= *lane >> 32;
-  }
-  for (unsigned i = 0; i < LANES; i++) sum = blx__mix64(sum ^ lanes[i]);
-  return sum;
-}
+enum { MARK_SLOTS = 2, DATA_MAX = 1 << 20, READ_MAX = 1 << 30, LOOKED_AT_MAX = 1 << 30 };
 
 static uint64_t head_sum(const void *head, size_t len) {
-  return sum_of(len, (const uint8_t *)head + sizeof(uint64_t), len - sizeof(uint64_t));
+  return XXH3_64bits_withSeed((const uint8_t *)head + sizeof(uint64_t), len - sizeof(uint64_t), len);
 }
 
 static size_t padded(uint64_t len) {
@@ -156,21 +141,26 @@ blx__rc store_set_meta(struct store *st, uint64_t term, uint64_t vote) {
 
 /* ---- records */
 
-void store_segment_name(const struct store *st, uint64_t first, char name[BLX__DISK_NAME_MAX + 1]) {
-  bool fits = blx__str_format(name, BLX__DISK_NAME_MAX + 1, "log-%010" PRIu64 "-%020" PRIu64, st->generation, first);
+static void segment_name(uint64_t generation, uint64_t first, char name[BLX__DISK_NAME_MAX + 1]) {
+  bool fits = blx__str_format(name, BLX__DISK_NAME_MAX + 1, "log-%010" PRIu64 "-%020" PRIu64, generation, first);
   BLX__ASSERT(fits);
+}
+
+void store_segment_name(const struct store *st, uint64_t first, char name[BLX__DISK_NAME_MAX + 1]) {
+  segment_name(st->generation, first, name);
 }
 
 /* Of what the head says; the data's sum goes on from it. */
 static uint64_t record_head_sum(const struct record_head *h) {
-  return sum_of(sizeof *h, &h->index, offsetof(struct record_head, data_sum) - offsetof(struct record_head, index));
+  const size_t len = offsetof(struct record_head, data_sum) - offsetof(struct record_head, index);
+  return XXH3_64bits_withSeed(&h->index, len, sizeof *h);
 }
 
 void store_seal(uint8_t *record) {
   struct record_head h;
   memcpy(&h, record, sizeof h);
   h.sum = record_head_sum(&h);
-  h.data_sum = sum_of(h.sum, record + sizeof h, padded(h.len));
+  h.data_sum = XXH3_64bits_withSeed(record + sizeof h, padded(h.len), h.sum);
   memcpy(record, &h, sizeof h);
 }
 
@@ -195,7 +185,7 @@ bool store_record_at(struct blx__slice file, size_t at, uint64_t index, struct s
   if ((index != 0 && h.index != index) || h.index == 0 || h.batch > h.index || h.len > DATA_MAX) return false;
   if (padded(h.len) > file.len - at - sizeof h || h.sum != record_head_sum(&h)) return false;
   const uint8_t *data = file.data + at + sizeof h;
-  if (h.data_sum != sum_of(h.sum, data, padded(h.len))) return false;
+  if (h.data_sum != XXH3_64bits_withSeed(data, padded(h.len), h.sum)) return false;
   *r = (struct store_record){
       .index = h.index, .term = h.term, .type = h.type, .batch = h.batch, .len = (size_t)h.len, .data = data};
   *end = at + sizeof h + padded(h.len);
@@ -359,6 +349,7 @@ static blx__rc drop_prefix(struct store *st, uint64_t last, bool *spared) {
     *spared = *spared || spare;
     free(st->segments[n].ends);
   }
+  if (n == 0) return rc;
   st->segments_count -= n;
   memmove(st->segments, st->segments + n, st->segments_count * sizeof *st->segments);
   if (st->segments_count) st->start = st->segments[0].first;
@@ -473,7 +464,10 @@ static const char *find_segment(struct store *st, const char *name, uint64_t fir
 }
 
 static bool is_segment(const char *name, uint64_t *generation, uint64_t *first) {
-  return sscanf(name, "log-%" SCNu64 "-%" SCNu64, generation, first) == 2;
+  char ours[BLX__DISK_NAME_MAX + 1];
+  if (sscanf(name, "log-%10" SCNu64 "-%20" SCNu64, generation, first) != 2) return false;
+  segment_name(*generation, *first, ours);
+  return strcmp(name, ours) == 0;
 }
 
 static const char unlisted_text[] = "the directory cannot be listed";
@@ -504,7 +498,12 @@ static blx__rc clean(struct store *st, const struct finding *f) {
   uint64_t generation = 0, first = 0;
   char name[BLX__DISK_NAME_MAX + 1] = "";
   if (f->torn[0] && f->torn_whole) BLX__TRY(d->ops->remove(d->self, f->torn));
-  if (f->torn[0] && !f->torn_whole) BLX__TRY(zero_from(st, f->torn, last_segment(st)->bytes, last_segment(st)->room));
+  /* The tail that is cut may belong to the segment before the one that is removed whole. */
+  if (f->torn[0] && st->segments_count) {
+    store_segment_name(st, last_segment(st)->first, name);
+    BLX__TRY(zero_from(st, name, last_segment(st)->bytes, last_segment(st)->room));
+    name[0] = '\0';
+  }
   blx__rc rc;
   while ((rc = d->ops->next(d->self, name)).code == 0)
     if (strcmp(name, store_snapshot_new) == 0 || strcmp(name, store_spare_name) == 0 ||

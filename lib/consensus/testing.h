@@ -36,6 +36,7 @@ enum {
   X(CLAMPED, "a follower's acknowledgement was cut to what it had compared")     \
   X(WITHHELD, "a new leader did not count a result before its barrier")          \
   X(SAT_STILL, "a follower was kept from standing for election")                 \
+  X(TOOK_OVER_LATE, "leadership was taken over when the log was on disk")        \
   X(DISK_FAILED, "a failed write stopped a member")                              \
   X(CONFIGURATION_BUSY, "a snapshot waited for a configuration")                 \
   X(CHANGE_TAKEN_BACK, "a change of members was taken back to a snapshot's")     \

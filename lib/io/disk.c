@@ -379,6 +379,13 @@ static blx__rc real_read(void *self, const char *name, struct blx__buf *out) {
   return rc_of(e);
 }
 
+/* Not every file system tells with the name. */
+static bool is_directory(const struct real *r, const struct dirent *e) {
+  struct stat st;
+  if (e->d_type != DT_UNKNOWN) return e->d_type == DT_DIR;
+  return fstatat(r->dir_fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
+
 static blx__rc real_next(void *self, char name[BLX__DISK_NAME_MAX + 1]) {
   const struct real *r = real_of(self);
   char best[BLX__DISK_NAME_MAX + 1] = "";
@@ -392,7 +399,7 @@ static blx__rc real_next(void *self, char name[BLX__DISK_NAME_MAX + 1]) {
   }
   const struct dirent *e = NULL;
   while (errno = 0, (e = readdir(d)) != NULL) {
-    bool usable = e->d_type != DT_DIR && strlen(e->d_name) <= BLX__DISK_NAME_MAX;
+    bool usable = strlen(e->d_name) <= BLX__DISK_NAME_MAX && !is_directory(r, e);
     if (!usable || strcmp(e->d_name, name) <= 0 || (best[0] && strcmp(e->d_name, best) >= 0)) continue;
     (void)blx__str_copy(best, sizeof best, e->d_name);
   }

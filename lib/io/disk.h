@@ -39,7 +39,8 @@ struct blx__disk_ops {
   /* The same before it returns. */
   blx__rc (*sync_now)(void *self, const char *name);
   /* Make @name anew with @parts, of any size, and sync it, but not its name. @parts and what they point to stay until
-   * @done, which runs once, later, in no order. */
+   * @done, which runs once, later, in no order. Not for a file that is written in pieces, too: those may go to the old
+   * one. */
   void (*put)(void *self, const char *name, const struct blx__slice *parts, size_t n, blx__disk_fn *done, void *arg);
   /* Read the whole file, of any size. @done runs once, later. */
   void (*fetch)(void *self, const char *name, blx__disk_bytes_fn *done, void *arg);

@@ -8,6 +8,9 @@
 #include "fuzz.h"
 #include "io/sim.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 enum { SEGMENT_BYTES = 1024, LATER_MAX = 200, PIECE_HEAD_BYTES = 7, SEGMENT_HEAD_BYTES = 32, RECORD_LEN_AT = 40 };
 enum flag { SEALED = 1, UNMARKED = 2, CUT = 4, SNAPSHOT = 8, TWICE = 16 };
 enum kind { MARK, META_1, META_2, SNAPSHOT_FILE, SNAPSHOT_NEW, SPARE, SEGMENT, KINDS };
@@ -65,14 +68,7 @@ static void box_free(struct box *b) {
 
 /* As store.c does it; fuzz_seeds looks whether it still does. */
 static void seal_head(uint8_t *head, size_t len) {
-  uint64_t sum = len, lanes[4] = {len, 1, 2, 3};
-  for (size_t i = 1; i < len / sizeof sum; i++) {
-    uint64_t word = 0, *lane = &lanes[(i - 1) % 4];
-    memcpy(&word, head + i * sizeof word, sizeof word);
-    *lane = (*lane ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-    *lane ^= *lane >> 32;
-  }
-  for (unsigned i = 0; i < 4; i++) sum = blx__mix64(sum ^ lanes[i]);
+  uint64_t sum = XXH3_64bits_withSeed(head + sizeof sum, len - sizeof sum, len);
   memcpy(head, &sum, sizeof sum);
 }
 
@@ -141,19 +137,13 @@ static void place_all(struct box *b, const uint8_t *data, size_t size) {
 
 /* ---- what is found */
 
-static uint64_t add(uint64_t sum, const void *bytes, size_t len) {
-  const uint8_t *p = bytes;
-  sum = blx__mix64(sum ^ len);
-  for (size_t i = 0; i < len; i++) sum = (sum ^ p[i]) * UINT64_C(0x100000001b3);
-  return sum;
-}
-
 static void look(void *arg, const struct store_record *r) {
   struct seen *s = arg;
   if (s->count == 0) s->first = r->index;
   FUZZ_SHALL(r->index == s->first + s->count);
   const uint64_t head[] = {r->index, r->term, r->type, r->batch};
-  s->sum = add(add(s->sum, head, sizeof head), r->data, r->len);
+  s->sum = XXH3_64bits_withSeed(head, sizeof head, s->sum);
+  s->sum = XXH3_64bits_withSeed(r->data, r->len, s->sum);
   if (++s->count == s->until) s->sum_until = s->sum;
 }
 
@@ -161,7 +151,8 @@ static uint64_t sum_of_disk(const struct box *b) {
   uint64_t sum = 0;
   for (char name[BLX__DISK_NAME_MAX + 1] = ""; blx__sim_disk_next(&b->d, name);) {
     struct blx__slice file = file_of(b, name);
-    sum = add(add(sum, name, strlen(name)), file.data, file.len);
+    sum = XXH3_64bits_withSeed(name, strlen(name), sum);
+    sum = XXH3_64bits_withSeed(file.data, file.len, sum);
   }
   return sum;
 }

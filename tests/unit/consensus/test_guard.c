@@ -181,6 +181,27 @@ START_TEST(r4__what_is_not_on_disk_is_not_advertised) {
 }
 END_TEST
 
+/* The leader hands over to a member that is still writing its last entry. */
+START_TEST(r4__leadership_that_comes_before_the_log_is_on_disk_is_taken_then) {
+  struct world *w = script_new(NULL);
+  script_elect(w, 0);
+  world_run_ms(w, 300);
+  w->nodes[1].disk.held = true;
+  struct outcome entry = {0}, x = {0};
+  ck_assert_int_eq(script_propose(w, 0, 111, &entry), 0);
+  ck_assert(world_until(w, script_fired, &entry, 5000));
+  ck_assert_int_eq(blx__consensus_transfer(w->nodes[0].c, 2, outcome_cb, &x, NULL).code, 0);
+  world_run_ms(w, 200);
+  ck_assert_uint_eq(x.fired, 0);
+  w->nodes[1].disk.held = false;
+  sim_disk_release(&w->nodes[1]);
+  ck_assert(world_until(w, script_fired, &x, 5000));
+  ck_assert_int_eq(x.code, 0);
+  ck_assert_uint_eq(blx__consensus_leader(w->nodes[0].c), 2);
+  script_free(w);
+}
+END_TEST
+
 static bool installs(struct world *w, void *arg) {
   (void)arg;
   return w->nodes[2].c->guard.put_install;
@@ -383,6 +404,7 @@ BLX_TEST_MAIN("consensus/guard", r1__a_tail_that_was_never_compared_is_not_ackno
               r2__entries_of_older_terms_are_not_committed_by_counting, r3__a_failed_write_stops_the_member,
               r3__a_vote_that_cannot_be_written_stops_the_member_and_does_not_crash,
               r3__a_disk_that_never_answers_stops_the_member, r4__what_is_not_on_disk_is_not_advertised,
+              r4__leadership_that_comes_before_the_log_is_on_disk_is_taken_then,
               r5__no_candidate_while_a_snapshot_is_installed, r10__entries_commit_while_proposals_keep_coming,
               r16__commit_does_not_run_past_what_was_compared, r17__a_close_with_two_writes_under_way_is_survived,
               a_slow_disk__slows_its_member_down_and_does_not_stop_it, r18__an_only_voter_writes_in_a_term_of_its_own,

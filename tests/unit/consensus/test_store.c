@@ -202,6 +202,28 @@ START_TEST(a_torn_tail__is_cut_and_never_comes_back) {
 }
 END_TEST
 
+/* The segment that should have gone on was made, but nothing of it is whole. */
+START_TEST(a_torn_tail__is_cut_though_a_segment_behind_it_is_void) {
+  static const uint8_t void_bytes[512] = {1};
+  char name[BLX__DISK_NAME_MAX + 1];
+  struct box *b = box_new(1);
+  append_some(b, 1, 3, 1);
+  const size_t end = b->st.segments[0].bytes;
+  write_some(b, 4, 2, 1, name);
+  sync_now(b, name);
+  ck_assert(blx__sim_disk_flip(&b->d, name, end + STORE_RECORD_HEAD_BYTES, 0));
+  store_segment_name(&b->st, 4, name);
+  const struct blx__slice bytes = {void_bytes, sizeof void_bytes};
+  ck_assert_int_eq(blx__sim_disk_write(&b->d, name, 0, bytes).code, 0);
+  sync_now(b, name);
+  sync_now(b, NULL);
+  ck_assert_uint_eq(check_log(b), 3);
+  append_some(b, 4, 1, 1);
+  ck_assert_uint_eq(check_log(b), 4);
+  box_free(b);
+}
+END_TEST
+
 /* Nothing was marked: but a batch that was written after it proves that this one was synced. */
 START_TEST(a_damaged_batch_before_another__is_refused_without_the_mark) {
   struct box *b = box_new(1);
@@ -407,6 +429,7 @@ END_TEST
 
 BLX_TEST_MAIN("consensus/store", a_store__is_found_again_as_it_was, a_flipped_bit__in_what_was_acknowledged_is_refused,
               a_torn_tail__is_cut_and_never_comes_back, a_damaged_batch_before_another__is_refused_without_the_mark,
+              a_torn_tail__is_cut_though_a_segment_behind_it_is_void,
               a_segment_that_is_used_again__shows_nothing_of_before, a_first_mark_that_was_cut__is_nothing_yet,
               a_vote_that_was_loaded__is_on_the_platter, a_directory_that_cannot_be_listed__is_not_an_empty_one,
               what_was_loaded__counts_as_acknowledged, a_log_that_is_cut__has_no_gap_wherever_it_crashes,
