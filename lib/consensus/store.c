@@ -25,7 +25,7 @@ struct segment_head {
 };
 struct record_head {
   uint64_t sum, index, term, type, batch, len; /* the sum is of the head */
-  uint64_t data_sum;                           /* of the data, zeros to whole words, begun with the head's */
+  uint64_t data_sum;                           /* of the data, zeros to whole words, xor the head's */
 };
 
 _Static_assert(sizeof(struct record_head) == STORE_RECORD_HEAD_BYTES, "as the header says");
@@ -160,7 +160,7 @@ void store_seal(uint8_t *record) {
   struct record_head h;
   memcpy(&h, record, sizeof h);
   h.sum = record_head_sum(&h);
-  h.data_sum = XXH3_64bits_withSeed(record + sizeof h, padded(h.len), h.sum);
+  h.data_sum = h.sum ^ XXH3_64bits(record + sizeof h, padded(h.len));
   memcpy(record, &h, sizeof h);
 }
 
@@ -185,7 +185,7 @@ bool store_record_at(struct blx__slice file, size_t at, uint64_t index, struct s
   if ((index != 0 && h.index != index) || h.index == 0 || h.batch > h.index || h.len > DATA_MAX) return false;
   if (padded(h.len) > file.len - at - sizeof h || h.sum != record_head_sum(&h)) return false;
   const uint8_t *data = file.data + at + sizeof h;
-  if (h.data_sum != XXH3_64bits_withSeed(data, padded(h.len), h.sum)) return false;
+  if (h.data_sum != (h.sum ^ XXH3_64bits(data, padded(h.len)))) return false;
   *r = (struct store_record){
       .index = h.index, .term = h.term, .type = h.type, .batch = h.batch, .len = (size_t)h.len, .data = data};
   *end = at + sizeof h + padded(h.len);
