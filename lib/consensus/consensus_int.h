@@ -142,8 +142,7 @@ struct blx__consensus {
   uint64_t host_at_ms;
   bool space_low; /* R12 */
   uint64_t space_free, space_limit;
-  uint32_t segment_bytes; /* of raft_uv's log files */
-  uint64_t stuck_append;  /* the write that the last look found to be the oldest, 0: none */
+  uint64_t stuck_append; /* the write that the last look found to be the oldest, 0: none */
   unsigned stuck_looks;
   uint64_t space_taken; /* bytes appended since the last look */
 };

@@ -231,7 +231,7 @@ START_TEST(bootstrap__removes_no_file_that_is_not_its_own) {
 }
 END_TEST
 
-/* The kernel takes some 70 ms a cycle to make and end its AIO contexts, so the full count is the sanitizer's. */
+/* Each cycle syncs its directory many times: the full count is asked for by `make soak` (BLX_CYCLES). */
 #ifdef __SANITIZE_ADDRESS__
 enum { CYCLES = 200 };
 #else
