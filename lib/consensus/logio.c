@@ -20,7 +20,7 @@ struct logio_op {
   struct store_snapshot_head head;
   struct blx__slice *parts; /* of the snapshot, the head last */
   size_t n_parts;
-  bool spared; /* a segment that was dropped */
+  unsigned spared; /* segments that were dropped, see store_spare_keep() */
   struct raft_io_append *append;
   raft_io_append_cb append_cb;
   struct raft_io_snapshot_put *put;
@@ -87,24 +87,24 @@ static void on_spare(void *arg, blx__rc rc) {
   struct logio *l = arg;
   const struct store *st = &l->store;
   if (rc.code != 0 && st->segments_count) l->no_spare_for = st->segments[st->segments_count - 1].first;
-  l->store.spare = rc.code == 0 ? STORE_SPARE_READY : STORE_SPARE_NONE; /* without one a segment takes longer to make */
+  l->store.spares[0] = rc.code == 0 ? STORE_SPARE_READY : STORE_SPARE_NONE; /* without one a segment takes longer */
 }
 
-/* When the segment is half full the next one is begun, so that nobody waits for it. */
+/* When the segment is half full and there is no next one yet, it is begun, so that nobody waits for it. */
 static void spare_begin(struct logio *l) {
   static const uint8_t zeros[SPARE_PART_BYTES];
   struct store *st = &l->store;
   const struct store_segment *s = st->segments_count ? &st->segments[st->segments_count - 1] : NULL;
-  if (st->spare != STORE_SPARE_NONE || l->close_cb || !s || s->first == l->no_spare_for || s->bytes < s->room / 2)
-    return;
+  bool has = store_spare_any(st, STORE_SPARE_READY) || store_spare_any(st, STORE_SPARE_COMING);
+  if (has || l->close_cb || !s || s->first == l->no_spare_for || s->bytes < s->room / 2) return;
   size_t n = 0;
   for (uint32_t left = st->segment_bytes; left > 0 && n < SPARE_PARTS_MAX; n++) {
     size_t len = left < sizeof zeros ? left : sizeof zeros;
     l->spare_parts[n] = (struct blx__slice){.data = zeros, .len = len};
     left -= (uint32_t)len;
   }
-  st->spare = STORE_SPARE_COMING;
-  l->disk.ops->put(l->disk.self, store_spare_name, l->spare_parts, n, on_spare, l);
+  st->spares[0] = STORE_SPARE_COMING;
+  l->disk.ops->put(l->disk.self, store_spare_names[0], l->spare_parts, n, on_spare, l);
 }
 
 /* libraft may ask for more inside of op_tell. */
@@ -194,7 +194,7 @@ static blx__rc step_snapshot(struct logio_op *op, bool *done) {
     break;
   default:
     *done = true;
-    if (op->spared) l->store.spare = STORE_SPARE_READY;
+    store_spares_ready(&l->store, op->spared);
     break;
   }
   return BLX__OK;

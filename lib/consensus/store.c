@@ -9,7 +9,6 @@
 #include <xxhash.h>
 
 const char store_snapshot_new[] = "snapshot.new", store_snapshot_name[] = "snapshot", store_mark_name[] = "mark";
-const char store_spare_name[] = "log.spare";
 static const char *const meta_names[] = {"meta-1", "meta-2"};
 #define MAGIC UINT64_C(0x3130474f4c584c42) /* "BLXLOG01", little-endian: what it is, and its format */
 
@@ -259,11 +258,11 @@ static blx__rc segment_make(struct store *st, uint64_t first, const char *name, 
   if (!s) return (blx__rc){BLX_E_NOMEM};
   h.sum = head_sum(&h, sizeof h);
   s->room = st->segment_bytes > needed + sizeof h ? st->segment_bytes : needed + sizeof h;
-  bool spare = st->spare == STORE_SPARE_READY && s->room == st->segment_bytes;
-  blx__rc rc =
-      spare ? st->d->ops->rename(st->d->self, store_spare_name, name) : st->d->ops->reserve(st->d->self, name, s->room);
-  if (spare) st->spare = STORE_SPARE_NONE;
-  return rc.code != 0 ? rc : disk_write(st->d, name, 0, &h, sizeof h);
+  if (s->room != st->segment_bytes || !store_spare_any(st, STORE_SPARE_READY))
+    BLX__TRY(st->d->ops->reserve(st->d->self, name, s->room));
+  else
+    BLX__TRY(store_spare_take(st, name));
+  return disk_write(st->d, name, 0, &h, sizeof h);
 }
 
 blx__rc store_append(struct store *st, struct blx__slice records, uint64_t first, uint64_t count,
@@ -336,17 +335,15 @@ blx__rc store_snapshot_rename(struct store *st) {
 }
 
 /* The oldest first, so that a crash leaves no gap; never the one that is written to. */
-static blx__rc drop_prefix(struct store *st, uint64_t last, bool *spared) {
+static blx__rc drop_prefix(struct store *st, uint64_t last, unsigned *spared) {
   size_t n = 0;
   blx__rc rc = BLX__OK;
   for (; n + 1 < st->segments_count && st->segments[n].next <= last + 1; n++) {
     char name[BLX__DISK_NAME_MAX + 1];
     store_segment_name(st, st->segments[n].first, name);
-    bool spare = st->spare == STORE_SPARE_NONE && st->segments[n].room == st->segment_bytes;
-    rc = spare ? st->d->ops->rename(st->d->self, name, store_spare_name) : st->d->ops->remove(st->d->self, name);
+    bool keeps = st->segments[n].room == st->segment_bytes && store_spare_any(st, STORE_SPARE_NONE);
+    rc = keeps ? store_spare_keep(st, name, spared) : st->d->ops->remove(st->d->self, name);
     if (rc.code != 0) break;
-    if (spare) st->spare = STORE_SPARE_COMING;
-    *spared = *spared || spare;
     free(st->segments[n].ends);
   }
   if (n == 0) return rc;
@@ -357,8 +354,8 @@ static blx__rc drop_prefix(struct store *st, uint64_t last, bool *spared) {
 }
 
 blx__rc store_snapshot_done(struct store *st, const struct store_snapshot *s, bool replaces, uint64_t trailing,
-                            bool *spared) {
-  *spared = false;
+                            unsigned *spared) {
+  *spared = 0;
   st->snapshot_index = s->index;
   st->snapshot_term = s->term;
   if (!replaces) return s->index > trailing ? drop_prefix(st, s->index - trailing, spared) : BLX__OK;
@@ -506,7 +503,7 @@ static blx__rc clean(struct store *st, const struct finding *f) {
   }
   blx__rc rc;
   while ((rc = d->ops->next(d->self, name)).code == 0)
-    if (strcmp(name, store_snapshot_new) == 0 || strcmp(name, store_spare_name) == 0 ||
+    if (strcmp(name, store_snapshot_new) == 0 || store_spare_is(name) ||
         (is_segment(name, &generation, &first) && generation < st->generation))
       BLX__TRY(d->ops->remove(d->self, name));
   if (rc.code != BLX_E_NOT_FOUND) return rc;

@@ -2,7 +2,7 @@
  *
  *   meta-1, meta-2      term and vote, written in turn and synced at once; the newer one counts
  *   log-GEN-FIRST       a segment: a head, then records, then zeros: its room is taken when it is made
- *   log.spare           what the next segment will be, by a rename: zeros, or one that was dropped. The records in that
+ *   log.spare-N         what a next segment will be, by a rename: zeros, or one that was dropped. The records in that
  *                       are of lower indexes than any that are still to come, and so do not count where it is used
  *                       again
  *   snapshot            made as snapshot.new, synced, renamed. Data, then a head, so that the data begin the file. The
@@ -22,6 +22,7 @@ enum {
   STORE_MEMBERS_MAX = 64,
   STORE_SEGMENT_BYTES = 16 << 20, /* when it is as long, a new one begins; one batch may be longer */
   STORE_SEGMENT_BYTES_MAX = 64 << 20,
+  STORE_SPARES_MAX = 8, /* what is dropped above that is removed */
   STORE_RECORD_HEAD_BYTES = 56,
   STORE_MARK_BYTES = 4096, /* a slot of the mark: it is never half overwritten with the other */
 };
@@ -36,7 +37,7 @@ struct store_segment {
 struct store {
   const struct blx__disk *d;
   uint32_t segment_bytes;
-  enum store_spare { STORE_SPARE_NONE, STORE_SPARE_COMING, STORE_SPARE_READY } spare; /* ready: synced, name and all */
+  enum store_spare { STORE_SPARE_NONE, STORE_SPARE_COMING, STORE_SPARE_READY } spares[STORE_SPARES_MAX];
   bool unmarked; /* R13 is off: the end of the log is believed */
   uint64_t meta_version, term, vote;
   bool has_meta[2], has_mark, has_snapshot, has_log; /* the names are there */
@@ -91,7 +92,7 @@ blx__rc store_set_meta(struct store *st, uint64_t term, uint64_t vote) BLX__MUST
 
 /* The log counts as written up to @index, no further: put down, to be synced as store_mark_name; or on the platter when
  * it returns. */
-extern const char store_mark_name[], store_spare_name[];
+extern const char store_mark_name[];
 blx__rc store_mark_write(struct store *st, uint64_t index) BLX__MUST;
 blx__rc store_mark(struct store *st, uint64_t index) BLX__MUST;
 
@@ -117,7 +118,17 @@ void store_snapshot_make(const struct store *st, const struct store_snapshot *s,
                          struct store_snapshot_head *head);
 blx__rc store_snapshot_rename(struct store *st) BLX__MUST;
 blx__rc store_snapshot_done(struct store *st, const struct store_snapshot *s, bool replaces, uint64_t trailing,
-                            bool *spared) BLX__MUST; /* @spared: a spare is ready when the names are synced */
+                            unsigned *spared) BLX__MUST; /* @spared: these are ready when the names are synced */
+
+/* Spare segments, in spares.c. What is written over needs no new room, and costs neither the zeros of a new file nor the
+ * removal of an old one, which hold up whoever syncs beside them. One is ready when it may be taken: it is synced, and
+ * so is its name if it was another's. */
+extern const char store_spare_names[STORE_SPARES_MAX][BLX__DISK_NAME_MAX + 1];
+bool store_spare_is(const char *name);
+bool store_spare_any(const struct store *st, enum store_spare state);
+blx__rc store_spare_take(struct store *st, const char *to) BLX__MUST; /* one is ready */
+blx__rc store_spare_keep(struct store *st, const char *from, unsigned *spared) BLX__MUST; /* there is room; a bit more */
+void store_spares_ready(struct store *st, unsigned spared);
 
 /* What stands in the file: its data are the first @len bytes. False: it is damaged. */
 bool store_snapshot_parse(struct blx__slice file, struct store_snapshot *out, size_t *len);

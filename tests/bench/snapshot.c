@@ -1,8 +1,10 @@
 /* How long the member's thread is kept from its work while a state machine of 100 MiB is snapshotted under load. The
  * state is blocks that are copied when written while they are frozen; a probe asks the leader's thread for its status
- * every millisecond: it answers between two pieces of work, so what it takes is what anybody waits. */
+ * every millisecond: it answers between two pieces of work, so what it takes is what anybody waits. The system tells how
+ * much of that the thread stood ready and had no processor: there are more busy threads here than processors. */
 #include <blixard/consensus.h>
 
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -25,11 +27,13 @@ enum {
 
 struct block {
   unsigned refs; /* the member's thread only */
+  struct block *next_unused;
   uint8_t bytes[BLOCK_BYTES];
 };
 
 struct machine {
   struct block *blocks[BLOCKS];
+  struct block *unused; /* memory that was written once: the system does not have to find it again */
   atomic_bool freezing, writing;
   atomic_uint snapshots;
   uint64_t freeze_us_max;
@@ -43,6 +47,7 @@ struct frozen {
 static struct machine machines[MEMBERS_MAX];
 static blx_consensus *members[MEMBERS_MAX];
 static atomic_bool stopping;
+static atomic_int leader_tid;
 static atomic_uint active;
 static atomic_ullong answered;
 
@@ -60,8 +65,12 @@ static void need(bool ok, const char *what) {
 
 /* ---- the state machine */
 
-static struct block *block_new(const struct block *from) {
-  struct block *b = malloc(sizeof *b);
+static struct block *block_new(struct machine *m, const struct block *from) {
+  struct block *b = m->unused;
+  if (b)
+    m->unused = b->next_unused;
+  else
+    b = malloc(sizeof *b);
   need(b != NULL, "out of memory");
   if (from)
     memcpy(b->bytes, from->bytes, sizeof b->bytes);
@@ -71,8 +80,18 @@ static struct block *block_new(const struct block *from) {
   return b;
 }
 
-static void block_unref(struct block *b) {
-  if (--b->refs == 0) free(b);
+static void block_unref(struct machine *m, struct block *b) {
+  if (--b->refs > 0) return;
+  b->next_unused = m->unused;
+  m->unused = b;
+}
+
+static void machine_free(struct machine *m) {
+  for (unsigned i = 0; i < BLOCKS; i++) block_unref(m, m->blocks[i]);
+  for (struct block *b; (b = m->unused) != NULL;) {
+    m->unused = b->next_unused;
+    free(b);
+  }
 }
 
 static int apply(void *user, const void *op, size_t op_len, blx_output *answer) {
@@ -82,8 +101,8 @@ static int apply(void *user, const void *op, size_t op_len, blx_output *answer) 
   memcpy(&at, op, sizeof at);
   struct block **b = &m->blocks[at % BLOCKS];
   if ((*b)->refs > 1) {
-    struct block *copy = block_new(*b);
-    block_unref(*b);
+    struct block *copy = block_new(m, *b);
+    block_unref(m, *b);
     *b = copy;
   }
   memcpy((*b)->bytes + at / BLOCKS % (BLOCK_BYTES - OP_BYTES), op, op_len);
@@ -115,7 +134,7 @@ static int write_frozen(void *frozen, blx_output *out) {
 static void thaw(void *user, void *frozen) {
   struct machine *m = user;
   struct frozen *z = frozen;
-  for (unsigned i = 0; i < BLOCKS; i++) block_unref(z->blocks[i]);
+  for (unsigned i = 0; i < BLOCKS; i++) block_unref(m, z->blocks[i]);
   free(z);
   m->writing = false;
   m->snapshots++;
@@ -139,7 +158,7 @@ static void on_done(void *user, const blx_error *err, uint64_t index, const void
   (void)answer;
   (void)answer_len;
   if (err) fprintf(stderr, "bench: %s\n", err->message);
-  answered++;
+  if (answered++ == 0) leader_tid = gettid();
   if (stopping || err)
     active--;
   else
@@ -157,14 +176,34 @@ static void submit(uint64_t seed) {
 
 struct seen {
   const char *when;
-  uint64_t longest_us, over_1ms, over_10ms, probes;
+  uint64_t longest_us, longest_ran_us, over_1ms, over_10ms, probes;
 };
 
-static void note(struct seen *s, uint64_t us) {
+/* @ready_us: of @us the leader's thread or the probe's was ready and had no processor. */
+static void note(struct seen *s, uint64_t us, uint64_t ready_us) {
+  uint64_t ran_us = us > ready_us ? us - ready_us : 0;
   s->probes++;
   s->over_1ms += us > 1000;
   s->over_10ms += us > 10000;
   if (us > s->longest_us) s->longest_us = us;
+  if (ran_us > s->longest_ran_us) s->longest_ran_us = ran_us;
+}
+
+/* How long the thread was ready without a processor, in all. The second number of the file, in nanoseconds. */
+static uint64_t ready_us(int schedstat) {
+  char text[128];
+  unsigned long long ran = 0, ready = 0;
+  ssize_t n = pread(schedstat, text, sizeof text - 1, 0);
+  need(n > 0, "the system does not tell how long a thread waits for a processor");
+  text[n] = '\0';
+  need(sscanf(text, "%llu %llu", &ran, &ready) == 2, "schedstat is not as expected");
+  return ready / 1000;
+}
+
+static int open_schedstat(int tid) {
+  char path[64];
+  (void)snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", tid);
+  return open(path, O_RDONLY | O_CLOEXEC);
 }
 
 static bool any_writes(unsigned n) {
@@ -185,13 +224,17 @@ static uint64_t probe(uint64_t *snapshot_index) {
 
 static void watch(unsigned n, struct seen seen[2]) {
   uint64_t end = now_us() + (uint64_t)RUN_SECONDS * 1000000, index = 0;
+  while (leader_tid == 0) (void)usleep(1000);
+  int leader = open_schedstat(leader_tid), own = open_schedstat(gettid());
   while (now_us() < end || machines[0].snapshots < SNAPSHOTS_MIN) {
     const struct timespec pause = {.tv_nsec = 1000000};
     bool before = any_writes(n);
-    uint64_t took = probe(&index);
-    note(&seen[before || any_writes(n)], took);
+    uint64_t ready = ready_us(leader) + ready_us(own), took = probe(&index);
+    note(&seen[before || any_writes(n)], took, ready_us(leader) + ready_us(own) - ready);
     (void)nanosleep(&pause, NULL);
   }
+  (void)close(leader);
+  (void)close(own);
 }
 
 /* ---- one row */
@@ -210,7 +253,7 @@ static void open_member(const char *dir, unsigned i, unsigned n) {
     all[k] = &addresses[k];
   }
   (void)snprintf(own, sizeof own, "%s/%u", dir, i + 1);
-  for (unsigned b = 0; b < BLOCKS; b++) machines[i].blocks[b] = block_new(NULL);
+  for (unsigned b = 0; b < BLOCKS; b++) machines[i].blocks[b] = block_new(&machines[i], NULL);
   fsm.user = &machines[i];
   fsm.apply = apply;
   fsm.restore = restore;
@@ -238,6 +281,7 @@ static void row(const char *base, unsigned n) {
     while (blx_consensus_add_member(members[0], i + 1, NULL) != 0) (void)usleep(10000);
   stopping = false;
   answered = 0;
+  leader_tid = 0;
   active = OUTSTANDING;
   uint64_t began = now_us();
   for (unsigned i = 0; i < OUTSTANDING; i++) submit(i + 1);
@@ -246,14 +290,14 @@ static void row(const char *base, unsigned n) {
   while (active > 0) (void)usleep(1000);
   double seconds = (double)(now_us() - began) / 1e6;
   for (unsigned i = 0; i < 2; i++)
-    printf("%7u %8u %9.0f  %-21s %8llu %12llu %12llu %10.1f\n", n, machines[0].snapshots, (double)answered / seconds,
-           seen[i].when, (unsigned long long)seen[i].probes, (unsigned long long)seen[i].over_1ms,
-           (unsigned long long)seen[i].over_10ms, (double)seen[i].longest_us / 1000);
+    printf("%7u %9u %9.0f  %-21s %8llu %9llu %10llu %10.1f %10.1f\n", n, machines[0].snapshots,
+           (double)answered / seconds, seen[i].when, (unsigned long long)seen[i].probes,
+           (unsigned long long)seen[i].over_1ms, (unsigned long long)seen[i].over_10ms,
+           (double)seen[i].longest_us / 1000, (double)seen[i].longest_ran_us / 1000);
   printf("%7s the freeze itself took at most %.2f ms\n", "", (double)machines[0].freeze_us_max / 1000);
   (void)fflush(stdout);
   for (unsigned i = 0; i < n; i++) blx_consensus_close(members[i]);
-  for (unsigned i = 0; i < n; i++)
-    for (unsigned b = 0; b < BLOCKS; b++) block_unref(machines[i].blocks[b]);
+  for (unsigned i = 0; i < n; i++) machine_free(&machines[i]);
   memset(machines, 0, sizeof machines);
 }
 
@@ -263,10 +307,10 @@ int main(int argc, char **argv) {
     return 2;
   }
   printf("a state of %d MiB, snapshotted under %d outstanding operations of %d bytes; how long the leader's thread is "
-         "busy at a stretch\n",
+         "busy at a stretch,\nand how long without the time in which it, or who asks it, was ready and had no processor\n",
          BLOCKS * (BLOCK_BYTES >> 10) >> 10, OUTSTANDING, OP_BYTES);
-  printf("%7s %8s %9s  %-21s %8s %12s %12s %10s\n", "members", "snapshots", "ops/s", "", "probes", "over 1 ms",
-         "over 10 ms", "longest ms");
+  printf("%7s %9s %9s  %-21s %8s %9s %10s %10s %10s\n", "members", "snapshots", "ops/s", "", "probes", "over 1 ms",
+         "over 10 ms", "longest ms", "without");
   row(argv[1], 1);
   row(argv[1], MEMBERS_MAX);
   return 0;

@@ -14,7 +14,7 @@
 enum { SEGMENT_BYTES = 1024, LATER_MAX = 200, PIECE_HEAD_BYTES = 7, SEGMENT_HEAD_BYTES = 32, RECORD_LEN_AT = 40 };
 enum flag { SEALED = 1, UNMARKED = 2, CUT = 4, SNAPSHOT = 8, TWICE = 16 };
 enum kind { MARK, META_1, META_2, SNAPSHOT_FILE, SNAPSHOT_NEW, SPARE, SEGMENT, KINDS };
-static const char *const names[KINDS] = {"mark", "meta-1", "meta-2", "snapshot", "snapshot.new", "log.spare", NULL};
+static const char *const names[KINDS] = {"mark", "meta-1", "meta-2", "snapshot", "snapshot.new", "log.spare-1", NULL};
 
 struct piece {
   uint8_t kind, generation, first;
@@ -245,7 +245,7 @@ static void cut(struct box *b, struct seen *s) {
 static void snapshot(struct box *b, struct seen *s) {
   struct store_snapshot_head head;
   char name[BLX__DISK_NAME_MAX + 1];
-  bool spared = false;
+  unsigned spared = 0;
   write_some(b, 1, 0, name);
   must(blx__sim_disk_sync_now(&b->d, name));
   const struct store_snapshot snap = {.index = store_last(&b->st), .term = 9, .members_count = 1};
@@ -257,7 +257,7 @@ static void snapshot(struct box *b, struct seen *s) {
   must(blx__sim_disk_sync_now(&b->d, NULL));
   must(store_snapshot_done(&b->st, &snap, false, 0, &spared));
   must(blx__sim_disk_sync_now(&b->d, NULL));
-  if (spared) b->st.spare = STORE_SPARE_READY;
+  store_spares_ready(&b->st, spared);
   *s = (struct seen){0};
   uint64_t last = store_last(&b->st);
   for (uint64_t i = 0; i < 3; i++) { /* until the spare one is used */
@@ -368,13 +368,13 @@ static void fill(struct box *b, uint64_t count, uint8_t len) {
 
 static void take(struct box *b, uint64_t index, bool replaces, uint64_t trailing) {
   struct store_snapshot_head head;
-  bool spared = false;
+  unsigned spared = 0;
   const struct store_snapshot snap = {.index = index, .term = 9, .members_count = 1, .members = {{1, 1}}};
   store_snapshot_make(&b->st, &snap, 0, replaces, &head);
   must(blx__sim_disk_write(&b->d, store_snapshot_new, 0, (struct blx__slice){(const uint8_t *)&head, sizeof head}));
   must(store_snapshot_rename(&b->st));
   must(store_snapshot_done(&b->st, &snap, replaces, trailing, &spared));
-  if (spared) b->st.spare = STORE_SPARE_READY;
+  store_spares_ready(&b->st, spared);
 }
 
 void fuzz_seeds(void) {

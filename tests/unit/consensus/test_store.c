@@ -86,10 +86,23 @@ static void take_snapshot(struct box *b, uint64_t index, bool replaces, uint64_t
   sync_now(b, store_snapshot_new);
   ck_assert_int_eq(store_snapshot_rename(&b->st).code, 0);
   sync_now(b, NULL);
-  bool spared = false;
+  unsigned spared = 0;
   ck_assert_int_eq(store_snapshot_done(&b->st, &s, replaces, trailing, &spared).code, 0);
   if (spared) sync_now(b, NULL);
-  if (spared) b->st.spare = STORE_SPARE_READY;
+  store_spares_ready(&b->st, spared);
+}
+
+static unsigned spares(const struct box *b) {
+  unsigned n = 0;
+  for (unsigned i = 0; i < STORE_SPARES_MAX; i++) n += b->st.spares[i] == STORE_SPARE_READY;
+  return n;
+}
+
+static unsigned count_files(const struct box *b) {
+  char name[BLX__DISK_NAME_MAX + 1] = "";
+  unsigned n = 0;
+  while (b->table.ops->next(b->table.self, name).code == 0) n++;
+  return n;
 }
 
 static void check_record(void *arg, const struct store_record *r) {
@@ -249,10 +262,10 @@ START_TEST(a_segment_that_is_used_again__shows_nothing_of_before) {
     struct box *b = box_new(seed);
     uint64_t last = 0;
     for (unsigned round = 0; round < 8; round++) {
-      bool had = b->st.spare == STORE_SPARE_READY;
+      unsigned had = spares(b);
       append_some(b, last + 1, 60, 1 + round);
       last += 60;
-      used += had && b->st.spare != STORE_SPARE_READY;
+      used += had - spares(b);
       take_snapshot(b, last - 10, false, 5);
       if (round % 3 == 2) {
         char name[BLX__DISK_NAME_MAX + 1];
@@ -267,6 +280,33 @@ START_TEST(a_segment_that_is_used_again__shows_nothing_of_before) {
     box_free(b);
   }
   ck_assert_uint_gt(used, 0);
+}
+END_TEST
+
+/* So many are kept, and used before anything new is made; what is above that is removed; a start removes all. */
+START_TEST(segments_that_are_dropped__are_kept_up_to_a_number_and_come_back) {
+  enum { DROPPED = STORE_SPARES_MAX + 3 };
+  struct box *b = box_new(1);
+  char name[BLX__DISK_NAME_MAX + 1] = "";
+  uint64_t last = 0;
+  while (b->st.segments_count <= DROPPED) append_some(b, ++last, 1, 1);
+  take_snapshot(b, last, false, 1);
+  ck_assert_uint_eq(b->st.segments_count, 1);
+  ck_assert_uint_eq(spares(b), STORE_SPARES_MAX);
+  ck_assert_uint_eq(count_files(b), STORE_SPARES_MAX + 3); /* with the segment, the snapshot and the mark */
+  unsigned most = count_files(b);
+  while (spares(b) > 0) {
+    append_some(b, ++last, 1, 1);
+    ck_assert_uint_eq(count_files(b), most);
+  }
+  ck_assert_uint_eq(b->st.segments_count, 1 + STORE_SPARES_MAX);
+  take_snapshot(b, last, false, 1);
+  ck_assert_uint_gt(spares(b), 0);
+  ck_assert_ptr_null(crash(b));
+  ck_assert_uint_eq(spares(b), 0);
+  while (b->table.ops->next(b->table.self, name).code == 0) ck_assert(!store_spare_is(name));
+  ck_assert_uint_eq(check_log(b), last);
+  box_free(b);
 }
 END_TEST
 
@@ -381,9 +421,9 @@ START_TEST(a_snapshot_that_replaces_the_log__does_so_in_one_step) {
     }
     if (seed % 3 > 1) {
       sync_now(b, NULL);
-      bool spared = false;
+      unsigned spared = 0;
       ck_assert_int_eq(store_snapshot_done(&b->st, &s, true, 0, &spared).code, 0);
-      ck_assert(!spared);
+      ck_assert_uint_eq(spared, 0);
     }
     ck_assert_ptr_null(crash(b));
     bool done = b->st.snapshot_index == 40;
@@ -430,7 +470,8 @@ END_TEST
 BLX_TEST_MAIN("consensus/store", a_store__is_found_again_as_it_was, a_flipped_bit__in_what_was_acknowledged_is_refused,
               a_torn_tail__is_cut_and_never_comes_back, a_damaged_batch_before_another__is_refused_without_the_mark,
               a_torn_tail__is_cut_though_a_segment_behind_it_is_void,
-              a_segment_that_is_used_again__shows_nothing_of_before, a_first_mark_that_was_cut__is_nothing_yet,
+              a_segment_that_is_used_again__shows_nothing_of_before,
+              segments_that_are_dropped__are_kept_up_to_a_number_and_come_back, a_first_mark_that_was_cut__is_nothing_yet,
               a_vote_that_was_loaded__is_on_the_platter, a_directory_that_cannot_be_listed__is_not_an_empty_one,
               what_was_loaded__counts_as_acknowledged, a_log_that_is_cut__has_no_gap_wherever_it_crashes,
               a_snapshot_that_replaces_the_log__does_so_in_one_step, a_spot_for_damage__is_one_that_is_refused)
