@@ -196,6 +196,7 @@ static int append_submit(struct append *a) {
   struct blx__consensus *c = a->c;
   int rv = c->fatal_code ? RAFT_IOERR : c->guard.real.append(c->io, &a->inner, a->entries, a->n, on_appended);
   a->held = false;
+  fsm_chain_settle(c); /* now: the disk works, and nobody waits for this thread */
   if (rv == 0 || !(c->fatal_code || disk_failed(c, "writing the log", rv))) return rv;
   a->withheld = true;
   return 0;
@@ -223,12 +224,7 @@ static int guard_append(struct raft_io *io, struct raft_io_append *req, const st
     (void)disk_failed(c, "writing the log", RAFT_NOMEM);
     return RAFT_NOMEM;
   }
-  a->c = c;
-  a->outer = req;
-  a->cb = cb;
-  a->inner.data = a;
-  a->entries = entries;
-  a->n = n;
+  *a = (struct append){.c = c, .outer = req, .cb = cb, .inner = {.data = a}, .entries = entries, .n = n};
   req->cb = cb;
   blx__list_init(&a->link);
   blx__list_push(&c->guard.appends, &a->link);

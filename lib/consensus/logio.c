@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOADED_BATCH_BYTES = 1 << 20 };
+enum { LOADED_BATCH_BYTES = 1 << 20, KEPT_BYTES_MAX = 256 << 10 };
 
 struct logio_op {
   struct blx__list link;
@@ -57,12 +57,19 @@ static struct logio_op *op_new(struct logio *l, enum logio_kind kind) {
   op->l = l;
   op->kind = kind;
   blx__list_init(&op->link);
-  blx__buf_init(&op->bytes, LOGIO_BATCH_BYTES_MAX);
+  op->bytes = l->kept;
+  blx__buf_init(&l->kept, LOGIO_BATCH_BYTES_MAX);
   return op;
 }
 
 static void op_free(struct logio_op *op) {
-  blx__buf_free(&op->bytes);
+  struct logio *l = op->l;
+  bool keeps = l->kept.cap == 0 && op->bytes.cap <= KEPT_BYTES_MAX;
+  blx__buf_clear(&op->bytes);
+  if (keeps)
+    l->kept = op->bytes;
+  else
+    blx__buf_free(&op->bytes);
   free(op->parts);
   free(op);
 }
@@ -95,8 +102,8 @@ static void spare_begin(struct logio *l) {
   static const uint8_t zeros[SPARE_PART_BYTES];
   struct store *st = &l->store;
   const struct store_segment *s = st->segments_count ? &st->segments[st->segments_count - 1] : NULL;
-  bool has = store_spare_any(st, STORE_SPARE_READY) || store_spare_any(st, STORE_SPARE_COMING);
-  if (has || l->close_cb || !s || s->first == l->no_spare_for || s->bytes < s->room / 2) return;
+  bool none = store_spare(st, STORE_SPARE_READY) + store_spare(st, STORE_SPARE_COMING) == 2 * STORE_SPARES_MAX;
+  if (!none || l->close_cb || !s || s->first == l->no_spare_for || s->bytes < s->room / 2) return;
   size_t n = 0;
   for (uint32_t left = st->segment_bytes; left > 0 && n < SPARE_PARTS_MAX; n++) {
     size_t len = left < sizeof zeros ? left : sizeof zeros;
@@ -562,6 +569,7 @@ void logio_init(struct logio *l, struct raft_io *io, struct blx__disk disk, uint
   store_init(&l->store, &l->disk, segment_bytes);
   blx__list_init(&l->queue);
   blx__list_init(&l->gets);
+  blx__buf_init(&l->kept, LOGIO_BATCH_BYTES_MAX);
   *io = (struct raft_io){.version = 1,
                          .impl = l,
                          .init = io_init,
@@ -577,5 +585,6 @@ void logio_init(struct logio *l, struct raft_io *io, struct blx__disk disk, uint
 }
 
 void logio_free(struct logio *l) {
+  blx__buf_free(&l->kept);
   store_free(&l->store);
 }

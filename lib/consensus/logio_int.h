@@ -28,6 +28,7 @@ struct logio {
   struct blx__list queue; /* struct logio_op, the first one under way */
   struct blx__list gets;  /* snapshots being read */
   unsigned queue_count, appends_count, appends_max_seen;
+  struct blx__buf kept; /* a write's memory, for the next one: what the system gave once it need not find again */
   bool writing;
   uint64_t next_index;   /* of the next entry that libraft appends */
   uint64_t acked_index;  /* what libraft was told is on the disk */

@@ -9,6 +9,8 @@
 #include <xxhash.h>
 
 const char store_snapshot_new[] = "snapshot.new", store_snapshot_name[] = "snapshot", store_mark_name[] = "mark";
+const char store_spare_names[STORE_SPARES_MAX][16] = {"log.spare-1", "log.spare-2", "log.spare-3", "log.spare-4",
+                                                      "log.spare-5", "log.spare-6", "log.spare-7", "log.spare-8"};
 static const char *const meta_names[] = {"meta-1", "meta-2"};
 #define MAGIC UINT64_C(0x3130474f4c584c42) /* "BLXLOG01", little-endian: what it is, and its format */
 
@@ -258,10 +260,11 @@ static blx__rc segment_make(struct store *st, uint64_t first, const char *name, 
   if (!s) return (blx__rc){BLX_E_NOMEM};
   h.sum = head_sum(&h, sizeof h);
   s->room = st->segment_bytes > needed + sizeof h ? st->segment_bytes : needed + sizeof h;
-  if (s->room != st->segment_bytes || !store_spare_any(st, STORE_SPARE_READY))
-    BLX__TRY(st->d->ops->reserve(st->d->self, name, s->room));
-  else
-    BLX__TRY(store_spare_take(st, name));
+  unsigned i = store_spare(st, STORE_SPARE_READY);
+  bool spare = i < STORE_SPARES_MAX && s->room == st->segment_bytes;
+  if (spare) st->spares[i] = STORE_SPARE_NONE;
+  BLX__TRY(spare ? st->d->ops->rename(st->d->self, store_spare_names[i], name)
+                 : st->d->ops->reserve(st->d->self, name, s->room));
   return disk_write(st->d, name, 0, &h, sizeof h);
 }
 
@@ -341,9 +344,12 @@ static blx__rc drop_prefix(struct store *st, uint64_t last, unsigned *spared) {
   for (; n + 1 < st->segments_count && st->segments[n].next <= last + 1; n++) {
     char name[BLX__DISK_NAME_MAX + 1];
     store_segment_name(st, st->segments[n].first, name);
-    bool keeps = st->segments[n].room == st->segment_bytes && store_spare_any(st, STORE_SPARE_NONE);
-    rc = keeps ? store_spare_keep(st, name, spared) : st->d->ops->remove(st->d->self, name);
+    unsigned i = store_spare(st, STORE_SPARE_NONE);
+    bool keeps = i < STORE_SPARES_MAX && st->segments[n].room == st->segment_bytes;
+    rc = keeps ? st->d->ops->rename(st->d->self, name, store_spare_names[i]) : st->d->ops->remove(st->d->self, name);
     if (rc.code != 0) break;
+    if (keeps) st->spares[i] = STORE_SPARE_COMING;
+    if (keeps) *spared |= 1u << i;
     free(st->segments[n].ends);
   }
   if (n == 0) return rc;
@@ -503,7 +509,7 @@ static blx__rc clean(struct store *st, const struct finding *f) {
   }
   blx__rc rc;
   while ((rc = d->ops->next(d->self, name)).code == 0)
-    if (strcmp(name, store_snapshot_new) == 0 || store_spare_is(name) ||
+    if (strcmp(name, store_snapshot_new) == 0 || strncmp(name, "log.spare", 9) == 0 ||
         (is_segment(name, &generation, &first) && generation < st->generation))
       BLX__TRY(d->ops->remove(d->self, name));
   if (rc.code != BLX_E_NOT_FOUND) return rc;

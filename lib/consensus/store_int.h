@@ -120,15 +120,19 @@ blx__rc store_snapshot_rename(struct store *st) BLX__MUST;
 blx__rc store_snapshot_done(struct store *st, const struct store_snapshot *s, bool replaces, uint64_t trailing,
                             unsigned *spared) BLX__MUST; /* @spared: these are ready when the names are synced */
 
-/* Spare segments, in spares.c. What is written over needs no new room, and costs neither the zeros of a new file nor the
- * removal of an old one, which hold up whoever syncs beside them. One is ready when it may be taken: it is synced, and
- * so is its name if it was another's. */
-extern const char store_spare_names[STORE_SPARES_MAX][BLX__DISK_NAME_MAX + 1];
-bool store_spare_is(const char *name);
-bool store_spare_any(const struct store *st, enum store_spare state);
-blx__rc store_spare_take(struct store *st, const char *to) BLX__MUST; /* one is ready */
-blx__rc store_spare_keep(struct store *st, const char *from, unsigned *spared) BLX__MUST; /* there is room; a bit more */
-void store_spares_ready(struct store *st, unsigned spared);
+/* Spare segments. What is written over needs no new room, and costs neither the zeros of a new file nor the removal of
+ * an old one, which hold up whoever syncs beside them. One is ready when it may be taken: it is synced, and so is its
+ * name if it was another's. The first in such a state; STORE_SPARES_MAX: none. */
+extern const char store_spare_names[STORE_SPARES_MAX][16];
+static inline unsigned store_spare(const struct store *st, enum store_spare state) {
+  unsigned i = 0;
+  while (i < STORE_SPARES_MAX && st->spares[i] != state) i++;
+  return i;
+}
+static inline void store_spares_ready(struct store *st, unsigned spared) {
+  for (unsigned i = 0; i < STORE_SPARES_MAX; i++)
+    if (spared & 1u << i) st->spares[i] = STORE_SPARE_READY;
+}
 
 /* What stands in the file: its data are the first @len bytes. False: it is damaged. */
 bool store_snapshot_parse(struct blx__slice file, struct store_snapshot *out, size_t *len);

@@ -1,7 +1,7 @@
 /* How long the member's thread is kept from its work while a state machine of 100 MiB is snapshotted under load. The
  * state is blocks that are copied when written while they are frozen; a probe asks the leader's thread for its status
- * every millisecond: it answers between two pieces of work, so what it takes is what anybody waits. The system tells how
- * much of that the thread stood ready and had no processor: there are more busy threads here than processors. */
+ * every millisecond: it answers between two pieces of work, so what it takes is what anybody waits. The system tells
+ * how much of that the thread stood ready and had no processor: there are more busy threads here than processors. */
 #include <blixard/consensus.h>
 
 #include <fcntl.h>
@@ -306,9 +306,10 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: snapshot EMPTY_DIR\n");
     return 2;
   }
-  printf("a state of %d MiB, snapshotted under %d outstanding operations of %d bytes; how long the leader's thread is "
-         "busy at a stretch,\nand how long without the time in which it, or who asks it, was ready and had no processor\n",
-         BLOCKS * (BLOCK_BYTES >> 10) >> 10, OUTSTANDING, OP_BYTES);
+  printf(
+      "a state of %d MiB, snapshotted under %d outstanding operations of %d bytes; how long the leader's thread is "
+      "busy at a stretch,\nand how long without the time in which it, or who asks it, was ready and had no processor\n",
+      BLOCKS * (BLOCK_BYTES >> 10) >> 10, OUTSTANDING, OP_BYTES);
   printf("%7s %9s %9s  %-21s %8s %9s %10s %10s %10s\n", "members", "snapshots", "ops/s", "", "probes", "over 1 ms",
          "over 10 ms", "longest ms", "without");
   row(argv[1], 1);

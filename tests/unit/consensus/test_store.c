@@ -304,7 +304,7 @@ START_TEST(segments_that_are_dropped__are_kept_up_to_a_number_and_come_back) {
   ck_assert_uint_gt(spares(b), 0);
   ck_assert_ptr_null(crash(b));
   ck_assert_uint_eq(spares(b), 0);
-  while (b->table.ops->next(b->table.self, name).code == 0) ck_assert(!store_spare_is(name));
+  while (b->table.ops->next(b->table.self, name).code == 0) ck_assert_ptr_null(strstr(name, "spare"));
   ck_assert_uint_eq(check_log(b), last);
   box_free(b);
 }
@@ -471,7 +471,8 @@ BLX_TEST_MAIN("consensus/store", a_store__is_found_again_as_it_was, a_flipped_bi
               a_torn_tail__is_cut_and_never_comes_back, a_damaged_batch_before_another__is_refused_without_the_mark,
               a_torn_tail__is_cut_though_a_segment_behind_it_is_void,
               a_segment_that_is_used_again__shows_nothing_of_before,
-              segments_that_are_dropped__are_kept_up_to_a_number_and_come_back, a_first_mark_that_was_cut__is_nothing_yet,
-              a_vote_that_was_loaded__is_on_the_platter, a_directory_that_cannot_be_listed__is_not_an_empty_one,
-              what_was_loaded__counts_as_acknowledged, a_log_that_is_cut__has_no_gap_wherever_it_crashes,
-              a_snapshot_that_replaces_the_log__does_so_in_one_step, a_spot_for_damage__is_one_that_is_refused)
+              segments_that_are_dropped__are_kept_up_to_a_number_and_come_back,
+              a_first_mark_that_was_cut__is_nothing_yet, a_vote_that_was_loaded__is_on_the_platter,
+              a_directory_that_cannot_be_listed__is_not_an_empty_one, what_was_loaded__counts_as_acknowledged,
+              a_log_that_is_cut__has_no_gap_wherever_it_crashes, a_snapshot_that_replaces_the_log__does_so_in_one_step,
+              a_spot_for_damage__is_one_that_is_refused)
