@@ -101,6 +101,8 @@ struct blx_vm_name_request {
   uint64_t if_revision; /* refuse unless the VM still has this revision; 0: whatever it has */
   const char *tenant; /* tenant; at most 56 bytes, default "default" */
   uint32_t stale; /* for reads: answer from this member's own state */
+  uint32_t before_force_; /* unused; zero */
+  uint32_t force; /* to restart: kill it instead of asking its guest */
 };
 
 /* VmListRequest: the VMs of a tenant. */

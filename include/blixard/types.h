@@ -77,6 +77,14 @@ enum blx_restart_policy {
   BLX_RESTART_POLICY_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
+/* Ending: whether an instance shall end in its epoch, though its VM may be wanted. */
+enum blx_ending {
+  BLX_ENDING_NONE = 0, /* None: it need not */
+  BLX_ENDING_SHUT_DOWN = 1, /* ShutDown: its guest is asked to shut down, and killed at the deadline */
+  BLX_ENDING_KILL = 2, /* Kill: it is killed at once */
+  BLX_ENDING_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
 /* Hypervisor: virtual machine monitors that microvm.nix knows. */
 enum blx_hypervisor {
   BLX_HYPERVISOR_QEMU = 0, /* qemu: QEMU */
@@ -123,6 +131,11 @@ enum blx_reason_code {
   BLX_REASON_CODE_DELETE_REQUESTED = 13, /* DeleteRequested: was deleted; its node has not confirmed yet */
   BLX_REASON_CODE_VMM_PROTOCOL = 14, /* VmmProtocol: the virtual machine monitor answered something it should not */
   BLX_REASON_CODE_NODE_RESTARTED = 15, /* NodeRestarted: its node came back and it was not running there any more */
+  BLX_REASON_CODE_PAUSED = 16, /* Paused: stands still on request, in memory */
+  BLX_REASON_CODE_PAUSE_FAILED = 17, /* PauseFailed: its monitor could not be paused or resumed */
+  BLX_REASON_CODE_RESTART_REQUESTED = 18, /* RestartRequested: ends, to be started again as was asked */
+  BLX_REASON_CODE_WAITS_FOR_START = 19, /* WaitsForStart: a VM that it depends on does not run yet */
+  BLX_REASON_CODE_WAITS_FOR_STOP = 20, /* WaitsForStop: a VM that depends on it stops first */
   BLX_REASON_CODE_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
@@ -173,6 +186,9 @@ struct blx_vm_spec {
   /* how long a guest may take to shut down before it is killed; 1000..600000, default 30000 */
   uint32_t stop_timeout_ms;
   uint32_t ready_none; /* the guest has no agent: running means that its monitor runs */
+  /* VMs that must run before it starts, and that stop after it; 1..56 bytes, at most 16 of them */
+  const char **depends_on;
+  size_t n_depends_on;
 };
 
 /* Instance: one replica of a VM. */
@@ -199,6 +215,8 @@ struct blx_instance {
   uint64_t revision; /* index of its last change */
   uint32_t dead; /* its agent confirmed that it does not run in this epoch */
   uint32_t failures; /* ends in a row without ten minutes of running between; sets the back-off */
+  int32_t ending; /* shall end in this epoch (enum blx_ending) */
+  uint32_t paused; /* its virtual CPUs stand still */
 };
 
 /* Vm: a VM: what is wanted, and how far it is. */
@@ -218,6 +236,7 @@ struct blx_vm {
   uint64_t created_ms; /* cluster time of its creation */
   uint32_t deleting; /* was deleted and waits for its nodes */
   uint32_t running; /* instances that run, filled in when read */
+  uint32_t paused; /* its instances shall stand still as soon as they run */
 };
 
 /* Node: a machine of the cluster. */

@@ -56,14 +56,11 @@ static bool says(const struct blx_reason *r, const struct blx_reason *wanted) {
   return r && r->code == wanted->code && blx__str_eq(r->text, wanted->text) && blx__str_eq(r->unblock, wanted->unblock);
 }
 
-static blx__rc propose_explain(struct pass *p, const struct blx_instance *i, const char *text, blx_error *err) {
-  struct blx_reason reason = BLX_REASON_INIT;
+static blx__rc propose_explain(struct pass *p, const struct blx_instance *i, struct blx_reason *reason,
+                               blx_error *err) {
   struct blx_op_explain o = BLX_OP_EXPLAIN_INIT;
   struct blx_op op = BLX_OP_INIT;
-  reason.code = BLX_REASON_CODE_NO_ROOM;
-  reason.text = text;
-  reason.unblock = "it starts as soon as a node can take it";
-  if (says(i->reason, &reason)) return BLX__OK;
+  if (says(i->reason, reason)) return BLX__OK;
   if (p->explained == BLX__CONTROL_EXPLAIN_MAX) {
     p->cut = true;
     return BLX__OK;
@@ -71,9 +68,32 @@ static blx__rc propose_explain(struct pass *p, const struct blx_instance *i, con
   p->explained++;
   o.instance_uid = i->uid;
   o.expected_epoch = i->epoch;
-  o.reason = &reason;
+  o.reason = reason;
   op.explain = &o;
   return propose(p, &op, err);
+}
+
+static blx__rc propose_no_room(struct pass *p, const struct blx_instance *i, const char *text, blx_error *err) {
+  struct blx_reason reason = BLX_REASON_INIT;
+  reason.code = BLX_REASON_CODE_NO_ROOM;
+  reason.text = text;
+  reason.unblock = "it starts as soon as a node can take it";
+  return propose_explain(p, i, &reason, err);
+}
+
+/* Nothing that changes often stands in the sentence: each change would be an operation. */
+static blx__rc propose_wait(struct pass *p, const struct blx_instance *i, const struct blx_vm *on, blx_error *err) {
+  struct blx_reason reason = BLX_REASON_INIT;
+  char text[160], unblock[160];
+  bool runs = on->desired == BLX_DESIRED_RUNNING;
+  (void)blx__str_format(text, sizeof text, "waits for the VM %s, on which it depends and which %s", on->spec->name,
+                        runs ? "does not run yet" : "is stopped");
+  (void)blx__str_format(unblock, sizeof unblock, runs ? "it starts when all instances of %s run" : "start the VM %s",
+                        on->spec->name);
+  reason.code = BLX_REASON_CODE_WAITS_FOR_START;
+  reason.text = text;
+  reason.unblock = unblock;
+  return propose_explain(p, i, &reason, err);
 }
 
 /* ---- what was found impossible */
@@ -147,7 +167,9 @@ static blx__rc place(struct pass *p, const struct blx_instance *i, const struct 
                                        .seed = blx__mix64(i->uid ^ blx__mix64(i->epoch))};
   blx_error unsupported = {0};
   if (blx__placement_strategy_check(request.strategy, &unsupported).code != 0)
-    return propose_explain(p, i, unsupported.message, err);
+    return propose_no_room(p, i, unsupported.message, err);
+  const struct blx_vm *awaited = blx__state_awaits(p->st, vm);
+  if (awaited) return propose_wait(p, i, awaited, err);
   const struct shape *impossible = known_impossible(p, &request.need);
   if (!impossible) {
     struct blx__place_node *at = NULL;
@@ -163,7 +185,7 @@ static blx__rc place(struct pass *p, const struct blx_instance *i, const struct 
     p->look_again = true;
     return BLX__OK;
   }
-  return propose_explain(p, i, impossible->text, err);
+  return propose_no_room(p, i, impossible->text, err);
 }
 
 /* ---- all of them */

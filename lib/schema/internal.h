@@ -14,6 +14,9 @@ struct blx_op_config_put;
 struct blx_op_vm_create;
 struct blx_op_vm_desire;
 struct blx_op_vm_delete;
+struct blx_op_vm_restart;
+struct blx_op_vm_pause;
+struct blx_op_vm_kill;
 struct blx_op_assign;
 struct blx_op_explain;
 struct blx_instance_report;
@@ -98,6 +101,32 @@ struct blx_op_vm_delete {
   uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
 };
 
+/* OpVmRestart: end the instances of a VM, or one, and start them again at once. */
+struct blx_op_vm_restart {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* VM or instance; at most 63 bytes */
+  uint64_t if_revision; /* refuse unless the VM still has this revision; 0: whatever it has */
+  int32_t ending; /* how they end; None is ShutDown (enum blx_ending) */
+};
+
+/* OpVmPause: want the instances of a VM standing still, or going on. */
+struct blx_op_vm_pause {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* VM; at most 56 bytes */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+  uint32_t paused; /* true: stand still */
+};
+
+/* OpVmKill: want a VM stopped, without asking its guests. */
+struct blx_op_vm_kill {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* VM; at most 56 bytes */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+};
+
 /* OpAssign: give an instance to a node. */
 struct blx_op_assign {
   size_t struct_size;
@@ -129,6 +158,7 @@ struct blx_instance_report {
   uint32_t gone; /* also its directory and everything else on the host is removed */
   int32_t exit_status; /* how its monitor ended: a status, or minus a signal */
   uint32_t has_exit_status;
+  uint32_t paused; /* its virtual CPUs stand still */
 };
 
 /* OpReport: what a node's agent saw; idempotent by (instance, epoch, seq). */
@@ -168,6 +198,9 @@ struct blx_op {
   struct blx_op_explain *explain;
   struct blx_op_report *report;
   struct blx_op_node_cordon *node_cordon;
+  struct blx_op_vm_restart *vm_restart;
+  struct blx_op_vm_pause *vm_pause;
+  struct blx_op_vm_kill *vm_kill;
 };
 
 /* OpResult: what apply says of one operation. */
@@ -238,6 +271,8 @@ struct blx_assignment {
   uint32_t remove; /* stop it and remove everything */
   struct blx_bytes config; /* text of the module that the spec names by digest; at most 49152 bytes */
   uint32_t dead; /* the cluster knows it dead in this epoch: do not start it */
+  int32_t ending; /* end it in this epoch, whatever is desired (enum blx_ending) */
+  uint32_t paused; /* let it stand still once it runs */
 };
 
 /* JournalEntry: what an agent remembers of one instance across its own restarts. */
@@ -335,6 +370,9 @@ struct blx_identity {
 #define BLX_OP_VM_CREATE_INIT BLX_INIT_(struct blx_op_vm_create)
 #define BLX_OP_VM_DESIRE_INIT BLX_INIT_(struct blx_op_vm_desire)
 #define BLX_OP_VM_DELETE_INIT BLX_INIT_(struct blx_op_vm_delete)
+#define BLX_OP_VM_RESTART_INIT BLX_INIT_(struct blx_op_vm_restart)
+#define BLX_OP_VM_PAUSE_INIT BLX_INIT_(struct blx_op_vm_pause)
+#define BLX_OP_VM_KILL_INIT BLX_INIT_(struct blx_op_vm_kill)
 #define BLX_OP_ASSIGN_INIT BLX_INIT_(struct blx_op_assign)
 #define BLX_OP_EXPLAIN_INIT BLX_INIT_(struct blx_op_explain)
 #define BLX_INSTANCE_REPORT_INIT BLX_INIT_(struct blx_instance_report)

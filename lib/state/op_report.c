@@ -92,7 +92,8 @@ static void stay(struct blx__state *st, struct blx_instance *i, const struct blx
 /* It ended and the user wants it running: the restart policy speaks, unless we had asked it to end ourselves. */
 static void ended_while_wanted(struct blx__state *st, const struct state_instance *e, struct blx_instance *i,
                                const struct blx_instance_report *r) {
-  bool asked = (e->rec->phase == BLX_PHASE_STOPPING &&
+  bool asked = e->rec->ending != BLX_ENDING_NONE ||
+               (e->rec->phase == BLX_PHASE_STOPPING &&
                 blx__state_reason_code(e->rec->reason) == BLX_REASON_CODE_STOPPED_BY_USER) ||
                blx__state_reason_code(r->reason) == BLX_REASON_CODE_STOPPED_BY_USER;
   if (asked) {
@@ -122,6 +123,8 @@ static void report_dead(struct blx__state *st, struct state_instance *e, struct 
   const struct blx_vm *vm = e->vm->rec;
   bool first = !i->dead;
   i->dead = 1;
+  i->ending = BLX_ENDING_NONE;
+  i->paused = 0;
   if (vm->deleting && r->gone) {
     blx__state_drop_instance(st, e);
     return;
@@ -159,13 +162,17 @@ static void report_alive(struct blx__state *st, struct state_instance *e, struct
   const struct blx_vm *vm = e->vm->rec;
   /* While it is on its way out, that is what the user wants to see; an agent that has not heard yet does not undo it.
    */
-  bool leaving = vm->deleting || vm->desired == BLX_DESIRED_STOPPED;
-  if (!leaving && phase_of_a_living(r->phase)) {
-    i->phase = r->phase;
-    i->reason = r->reason;
+  bool leaving = vm->deleting || vm->desired == BLX_DESIRED_STOPPED || i->ending != BLX_ENDING_NONE;
+  i->paused = r->paused;
+  /* One that waits for a dependent to stop has not been told. */
+  bool untold = !vm->deleting && blx__state_reason_code(i->reason) == BLX_REASON_CODE_WAITS_FOR_STOP;
+  if (phase_of_a_living(r->phase)) {
+    if (!leaving || untold) i->phase = r->phase;
+    if (!leaving) i->reason = r->reason;
   }
   bool same = i->phase == e->rec->phase && blx__state_reason_eq(i->reason, e->rec->reason) &&
-              i->exit_status == e->rec->exit_status && i->has_exit_status == e->rec->has_exit_status;
+              i->exit_status == e->rec->exit_status && !i->paused == !e->rec->paused &&
+              i->has_exit_status == e->rec->has_exit_status;
   if (same)
     blx__state_put_instance_seq(st, e, r->seq);
   else

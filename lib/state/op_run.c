@@ -29,6 +29,10 @@ static blx__rc may_start(const struct blx__state *st, const struct state_instanc
   if (!blx__state_wants_node(i, vm))
     return blx__fail(err, BLX_E_CONFLICT, "state", "%s does not wait for a node: its restart policy leaves it",
                      i->name);
+  const struct blx_vm *awaited = blx__state_awaits(st, vm);
+  if (awaited)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "%s waits for the VM %s, which does not run", i->name,
+                     awaited->spec->name);
   if (st->data.time_ms < i->not_before_ms)
     return blx__fail(err, BLX_E_CONFLICT, "state", "%s is not started again for another %llu ms", i->name,
                      (ull)(i->not_before_ms - st->data.time_ms));
@@ -67,6 +71,8 @@ blx__rc blx__state_op_assign(struct blx__state *st, const struct blx_op *op, str
   i.reason = &reason;
   i.report_seq = 0;
   i.not_before_ms = 0;
+  i.ending = BLX_ENDING_NONE;
+  i.paused = 0;
   i.spec_revision = e->vm->rec->spec_revision;
   blx__state_put_instance(st, &i);
   out->uid = i.uid;

@@ -81,6 +81,28 @@ static blx__rc name_is_free(const struct blx__state *st, const char *tenant, con
   return BLX__OK;
 }
 
+/* Each exists, so that there can be no circle: what is created later cannot be named earlier. */
+static blx__rc dependencies_exist(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
+                                  blx_error *err) {
+  if (spec->n_depends_on > 16)
+    return blx__fail(err, BLX_E_INVALID, "state", "spec.depends_on: %zu names are above 16", spec->n_depends_on);
+  for (size_t n = 0; n < spec->n_depends_on; n++) {
+    const char *name = spec->depends_on[n];
+    const struct state_vm *on = blx__state_vm_named(st, tenant, name);
+    for (size_t k = 0; k < n; k++)
+      if (blx__str_eq(spec->depends_on[k], name))
+        return blx__fail(err, BLX_E_INVALID, "state", "spec.depends_on: %s is named twice", name);
+    if (blx__str_eq(name, spec->name))
+      return blx__fail(err, BLX_E_INVALID, "state", "spec.depends_on: %s cannot wait for itself", name);
+    if (!on)
+      return blx__fail(err, BLX_E_NOT_FOUND, "state", "spec.depends_on: there is no VM named %.64s: create it first",
+                       name ? name : "''");
+    if (on->rec->deleting)
+      return blx__fail(err, BLX_E_CONFLICT, "state", "spec.depends_on: the VM %s is being deleted", name);
+  }
+  return BLX__OK;
+}
+
 static blx__rc admissible(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
                           uint32_t replicas, blx_error *err) {
   if (!spec || !blx__name_ok(spec->name, 56))
@@ -103,7 +125,8 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
   if (st->data.instances.count + replicas > BLX__STATE_INSTANCES_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %zu of %d instances: %u more do not fit",
                      st->data.instances.count, (int)BLX__STATE_INSTANCES_MAX, replicas);
-  return name_is_free(st, tenant, spec, replicas, err);
+  BLX__TRY(name_is_free(st, tenant, spec, replicas, err));
+  return dependencies_exist(st, tenant, spec, err);
 }
 
 static struct blx_reason unplaced(void) {
@@ -158,7 +181,7 @@ blx__rc blx__state_op_vm_create(struct blx__state *st, const struct blx_op *op, 
   return BLX__OK;
 }
 
-/* ---- start, stop, delete */
+/* ---- start, stop, kill */
 
 static blx__rc find(const struct blx__state *st, const struct blx_op *op, const char *name, uint64_t if_revision,
                     struct state_vm **out, blx_error *err) {
@@ -174,6 +197,11 @@ static blx__rc find(const struct blx__state *st, const struct blx_op *op, const 
 static void want_running(struct blx__state *st, const struct state_instance *e) {
   struct blx_instance i = *e->rec;
   struct blx_reason reason = unplaced();
+  bool waited = blx__state_reason_code(i.reason) == BLX_REASON_CODE_WAITS_FOR_STOP;
+  if (!i.dead && waited) {
+    i.reason = NULL;
+    blx__state_put_instance(st, &i);
+  }
   /* One that still shuts down finishes that; its death starts it again. */
   if (!i.dead) return;
   if (i.phase == BLX_PHASE_PENDING && i.not_before_ms == 0 && i.failures == 0) return;
@@ -184,17 +212,54 @@ static void want_running(struct blx__state *st, const struct state_instance *e) 
   blx__state_put_instance(st, &i);
 }
 
-static void want_stopped(struct blx__state *st, const struct state_instance *e) {
+static void stop_for(struct blx__state *st, const struct state_instance *e, int32_t phase,
+                     struct blx_reason *reason) {
   struct blx_instance i = *e->rec;
-  struct blx_reason reason = stopped_by_user();
-  if (!i.dead) reason = blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "was asked to shut down", NULL);
-  int32_t phase = i.dead ? BLX_PHASE_STOPPED : BLX_PHASE_STOPPING;
-  if (i.phase == phase && blx__state_reason_code(i.reason) == BLX_REASON_CODE_STOPPED_BY_USER) return;
   i.phase = phase;
-  i.reason = &reason;
+  i.reason = reason;
   i.not_before_ms = 0;
   i.failures = 0;
+  if (i.phase == e->rec->phase && i.reason->code == blx__state_reason_code(e->rec->reason)) return;
   blx__state_put_instance(st, &i);
+}
+
+static void want_stopped(struct blx__state *st, const struct state_instance *e) {
+  const struct blx_vm *first = e->rec->dead ? NULL : blx__state_stops_first(e->vm);
+  struct blx_reason reason = stopped_by_user();
+  char text[160];
+  if (e->rec->dead) {
+    stop_for(st, e, BLX_PHASE_STOPPED, &reason);
+    return;
+  }
+  if (!first) {
+    reason = blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "was asked to shut down", NULL);
+    stop_for(st, e, BLX_PHASE_STOPPING, &reason);
+    return;
+  }
+  blx__str_format(text, sizeof text, "shuts down when the VM %s, which depends on it, has stopped", first->spec->name);
+  reason = blx__state_reason(BLX_REASON_CODE_WAITS_FOR_STOP, text, NULL);
+  stop_for(st, e, e->rec->phase, &reason);
+}
+
+void blx__state_stop_now(struct blx__state *st, const struct state_instance *e) {
+  want_stopped(st, e);
+  blx__state_touch_share(st, e->rec->node_uid);
+}
+
+static blx__rc not_deleting(const struct state_vm *e, blx_error *err) {
+  if (!e->rec->deleting) return BLX__OK;
+  return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is being deleted: nothing else can be done with it",
+                   e->rec->spec->name);
+}
+
+/* To start one that is paused, and to stop it, lets it go on. */
+static void desire(struct blx__state *st, struct state_vm *e, int32_t desired) {
+  if (e->rec->desired == desired && !e->rec->paused) return;
+  struct blx_vm draft = *e->rec;
+  draft.desired = desired;
+  draft.paused = 0;
+  blx__state_put_vm(st, &draft);
+  STATE_MUST(blx__map_set_u64(&st->data.unsettled, e->rec->uid, e, NULL));
 }
 
 blx__rc blx__state_op_vm_desire(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
@@ -202,17 +267,10 @@ blx__rc blx__state_op_vm_desire(struct blx__state *st, const struct blx_op *op, 
   const struct blx_op_vm_desire *o = op->vm_desire;
   struct state_vm *e = NULL;
   BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
-  if (e->rec->deleting)
-    return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is being deleted: it can be neither started nor stopped",
-                     o->name);
+  BLX__TRY(not_deleting(e, err));
   if (o->desired != BLX_DESIRED_RUNNING && o->desired != BLX_DESIRED_STOPPED)
     return blx__fail(err, BLX_E_INVALID, "state", "desired: %d is neither running nor stopped", (int)o->desired);
-  if (e->rec->desired != o->desired) {
-    struct blx_vm draft = *e->rec;
-    draft.desired = o->desired;
-    blx__state_put_vm(st, &draft);
-    STATE_MUST(blx__map_set_u64(&st->data.unsettled, e->rec->uid, e, NULL));
-  }
+  desire(st, e, o->desired);
   BLX__MAP_FOREACH(pos, &e->instances) {
     const struct state_instance *i = blx__map_value(pos);
     if (o->desired == BLX_DESIRED_RUNNING)
@@ -223,6 +281,87 @@ blx__rc blx__state_op_vm_desire(struct blx__state *st, const struct blx_op *op, 
   out->uid = e->rec->uid;
   return BLX__OK;
 }
+
+static void kill_one(struct blx__state *st, const struct state_instance *e) {
+  if (e->rec->dead || e->rec->ending == BLX_ENDING_KILL) return;
+  struct blx_reason reason =
+      blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "was killed on request", "start the VM");
+  struct blx_instance i = *e->rec;
+  i.phase = BLX_PHASE_STOPPING;
+  i.reason = &reason;
+  i.ending = BLX_ENDING_KILL;
+  blx__state_put_instance(st, &i);
+}
+
+blx__rc blx__state_op_vm_kill(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                              blx_error *err) {
+  const struct blx_op_vm_kill *o = op->vm_kill;
+  struct state_vm *e = NULL;
+  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
+  BLX__TRY(not_deleting(e, err));
+  desire(st, e, BLX_DESIRED_STOPPED);
+  BLX__MAP_FOREACH(pos, &e->instances) {
+    const struct state_instance *i = blx__map_value(pos);
+    want_stopped(st, i);
+    kill_one(st, i);
+  }
+  out->uid = e->rec->uid;
+  return BLX__OK;
+}
+
+/* ---- restart, pause */
+
+static void restart_one(struct blx__state *st, const struct state_instance *e, int32_t ending) {
+  if (e->rec->dead) {
+    want_running(st, e);
+    return;
+  }
+  if (e->rec->ending >= ending) return;
+  struct blx_reason reason =
+      blx__state_reason(BLX_REASON_CODE_RESTART_REQUESTED, "ends, to be started again as was asked", NULL);
+  struct blx_instance i = *e->rec;
+  i.phase = BLX_PHASE_STOPPING;
+  i.reason = &reason;
+  i.ending = ending;
+  blx__state_put_instance(st, &i);
+}
+
+blx__rc blx__state_op_vm_restart(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                 blx_error *err) {
+  const struct blx_op_vm_restart *o = op->vm_restart;
+  const struct state_instance *one = blx__state_instance_named(st, op->tenant, o->name);
+  struct state_vm *e = NULL;
+  BLX__TRY(find(st, op, one ? one->vm->rec->spec->name : o->name, o->if_revision, &e, err));
+  BLX__TRY(not_deleting(e, err));
+  if (e->rec->desired != BLX_DESIRED_RUNNING)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is stopped: start it instead", e->rec->spec->name);
+  int32_t ending = o->ending == BLX_ENDING_KILL ? BLX_ENDING_KILL : BLX_ENDING_SHUT_DOWN;
+  if (one) restart_one(st, one, ending);
+  if (!one) {
+    BLX__MAP_FOREACH(pos, &e->instances) restart_one(st, blx__map_value(pos), ending);
+  }
+  out->uid = e->rec->uid;
+  return BLX__OK;
+}
+
+blx__rc blx__state_op_vm_pause(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                               blx_error *err) {
+  const struct blx_op_vm_pause *o = op->vm_pause;
+  struct state_vm *e = NULL;
+  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
+  BLX__TRY(not_deleting(e, err));
+  if (e->rec->desired != BLX_DESIRED_RUNNING)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is stopped: only what runs can be paused or resumed",
+                     o->name);
+  out->uid = e->rec->uid;
+  if (!e->rec->paused == !o->paused) return BLX__OK;
+  struct blx_vm draft = *e->rec;
+  draft.paused = o->paused;
+  blx__state_put_vm(st, &draft);
+  return BLX__OK;
+}
+
+/* ---- delete */
 
 static void want_removed(struct blx__state *st, struct state_instance *e) {
   const struct blx_node_info *n = blx__state_node(st, e->rec->node_uid);
@@ -247,6 +386,11 @@ blx__rc blx__state_op_vm_delete(struct blx__state *st, const struct blx_op *op, 
   BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
   out->uid = e->rec->uid;
   if (e->rec->deleting) return BLX__OK;
+  if (e->dependents.count > 0) {
+    const struct state_vm *by = blx__map_value(blx__map_seek(&e->dependents, NULL, 0));
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s depends on %s: delete %s first", by->rec->spec->name,
+                     o->name, by->rec->spec->name);
+  }
   struct blx_vm draft = *e->rec;
   draft.deleting = 1;
   blx__state_put_vm(st, &draft);

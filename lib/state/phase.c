@@ -52,7 +52,21 @@ static const struct blx_instance *furthest(const struct state_vm *vm) {
   return worst;
 }
 
+/* Of VMs that this one depends on: what waited for it to stop goes on. */
+static void release(struct blx__state *st, const struct state_vm *e) {
+  for (size_t n = 0; n < e->rec->spec->n_depends_on; n++) {
+    const struct state_vm *on = blx__state_vm_named(st, e->rec->tenant, e->rec->spec->depends_on[n]);
+    if (!on || on->rec->desired != BLX_DESIRED_STOPPED || blx__state_stops_first(on)) continue;
+    BLX__MAP_FOREACH(pos, &on->instances) {
+      const struct state_instance *i = blx__map_value(pos);
+      bool waits = blx__state_reason_code(i->rec->reason) == BLX_REASON_CODE_WAITS_FOR_STOP;
+      if (!i->rec->dead && waits) blx__state_stop_now(st, i);
+    }
+  }
+}
+
 static void settle_one(struct blx__state *st, struct state_vm *e) {
+  release(st, e);
   if (e->rec->deleting && e->instances.count == 0) {
     blx__state_drop_vm(st, e);
     return;

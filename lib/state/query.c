@@ -81,6 +81,32 @@ const struct blx_vm *blx__state_vm_lookup(const struct blx__state *st, const cha
   return i ? i->vm->rec : NULL;
 }
 
+/* ---- dependencies */
+
+const struct blx_vm *blx__state_awaits(const struct blx__state *st, const struct blx_vm *vm) {
+  for (size_t i = 0; i < vm->spec->n_depends_on; i++) {
+    const struct blx_vm *on = blx__state_vm_by_name(st, vm->tenant, vm->spec->depends_on[i]);
+    if (on && (on->desired != BLX_DESIRED_RUNNING || on->phase != BLX_PHASE_RUNNING)) return on;
+  }
+  return NULL;
+}
+
+static bool lives(const struct state_vm *vm) {
+  BLX__MAP_FOREACH(pos, &vm->instances) {
+    if (!((const struct state_instance *)blx__map_value(pos))->rec->dead) return true;
+  }
+  return false;
+}
+
+const struct blx_vm *blx__state_stops_first(const struct state_vm *vm) {
+  BLX__MAP_FOREACH(pos, &vm->dependents) {
+    const struct state_vm *by = blx__map_value(pos);
+    bool leaves = by->rec->deleting || by->rec->desired == BLX_DESIRED_STOPPED;
+    if (leaves && lives(by)) return by->rec;
+  }
+  return NULL;
+}
+
 /* ---- iteration */
 
 /* The first value with a key above @key; the shortest key above one is that key and a NUL. */

@@ -129,13 +129,13 @@ static void unlink_instance(struct blx__state *st, struct state_instance *e) {
   st->data.running -= i->phase == BLX_PHASE_RUNNING;
 }
 
-static void touch_share(struct blx__state *st, uint64_t node_uid) {
+void blx__state_touch_share(struct blx__state *st, uint64_t node_uid) {
   struct state_node *n = node_uid ? blx__state_node_get(st, node_uid) : NULL;
   if (n) n->share_revision = ++st->share_counter;
 }
 
 static bool same_assignment(const struct blx_instance *a, const struct blx_instance *b) {
-  return a->node_uid == b->node_uid && a->epoch == b->epoch && !a->dead == !b->dead;
+  return a->node_uid == b->node_uid && a->epoch == b->epoch && !a->dead == !b->dead && a->ending == b->ending;
 }
 
 /* ---- put */
@@ -172,12 +172,26 @@ static void use_config(struct blx__state *st, const struct blx_vm *vm, bool used
   free(c);
 }
 
+/* What it depends on was there before it, and stays as long as it is. */
+static void link_dependencies(struct blx__state *st, struct state_vm *e, bool linked) {
+  const struct blx_vm_spec *spec = e->rec->spec;
+  for (size_t i = 0; i < spec->n_depends_on; i++) {
+    struct state_vm *on = blx__state_vm_named(st, e->rec->tenant, spec->depends_on[i]);
+    BLX__ASSERT(on != NULL && on != e);
+    if (linked)
+      set_uid(&on->dependents, e->rec->uid, e);
+    else
+      blx__map_remove_u64(&on->dependents, e->rec->uid);
+  }
+}
+
 static void put_new_vm(struct blx__state *st, struct blx_vm *rec) {
   struct state_vm *e = zeroed(sizeof *e);
   e->rec = rec;
   set_uid(&st->data.vms, rec->uid, e);
   set_named(&st->data.vm_names, rec->tenant, rec->spec->name, e);
   use_config(st, rec, true);
+  link_dependencies(st, e, true);
   blx__state_event_vm(st, BLX_EVENT_TYPE_CREATED, rec);
 }
 
@@ -191,7 +205,7 @@ void blx__state_put_vm(struct blx__state *st, const struct blx_vm *draft) {
     return;
   }
   struct blx_vm *old = e->rec;
-  bool intent = old->desired != rec->desired || !old->deleting != !rec->deleting;
+  bool intent = old->desired != rec->desired || !old->deleting != !rec->deleting || !old->paused != !rec->paused;
   /* Whether an instance waits depends on the VM: take them out under the old record, back in under the new one. */
   if (intent) {
     BLX__MAP_FOREACH(pos, &e->instances) unlink_instance(st, blx__map_value(pos));
@@ -201,7 +215,7 @@ void blx__state_put_vm(struct blx__state *st, const struct blx_vm *draft) {
     BLX__MAP_FOREACH(pos, &e->instances) {
       struct state_instance *i = blx__map_value(pos);
       link_instance(st, i);
-      touch_share(st, i->rec->node_uid);
+      blx__state_touch_share(st, i->rec->node_uid);
     }
   }
   blx__state_release(st, old);
@@ -216,7 +230,7 @@ static struct state_instance *new_instance(struct blx__state *st, struct blx_ins
   set_uid(&st->data.instances, rec->uid, e);
   set_named(&st->data.instance_names, e->vm->rec->tenant, rec->name, e);
   set_uid(&e->vm->instances, rec->ordinal, e);
-  touch_share(st, rec->node_uid);
+  blx__state_touch_share(st, rec->node_uid);
   return e;
 }
 
@@ -237,8 +251,8 @@ void blx__state_put_instance(struct blx__state *st, const struct blx_instance *d
     unlink_instance(st, e);
     e->rec = rec;
     if (!same_assignment(old, rec)) {
-      touch_share(st, old->node_uid);
-      touch_share(st, rec->node_uid);
+      blx__state_touch_share(st, old->node_uid);
+      blx__state_touch_share(st, rec->node_uid);
     }
     blx__state_release(st, old);
   }
@@ -271,7 +285,7 @@ void blx__state_drop_instance(struct blx__state *st, struct state_instance *e) {
   struct state_vm *vm = e->vm;
   blx__state_event_instance(st, BLX_EVENT_TYPE_DELETED, e);
   unlink_instance(st, e);
-  touch_share(st, e->rec->node_uid);
+  blx__state_touch_share(st, e->rec->node_uid);
   blx__map_remove_u64(&st->data.instances, e->rec->uid);
   remove_named(&st->data.instance_names, vm->rec->tenant, e->rec->name, e);
   blx__map_remove_u64(&vm->instances, e->rec->ordinal);
@@ -287,6 +301,8 @@ void blx__state_drop_vm(struct blx__state *st, struct state_vm *e) {
   blx__map_remove_u64(&st->data.unsettled, e->rec->uid);
   remove_named(&st->data.vm_names, e->rec->tenant, e->rec->spec->name, e);
   use_config(st, e->rec, false);
+  BLX__ASSERT(e->dependents.count == 0);
+  link_dependencies(st, e, false);
   blx__state_release(st, e->rec);
   free(e);
 }
@@ -314,6 +330,7 @@ void blx__state_data_free(struct state_data *d) {
   BLX__MAP_FOREACH(pos, &d->vms) {
     struct state_vm *vm = blx__map_value(pos);
     blx__map_clear(&vm->instances);
+    blx__map_clear(&vm->dependents);
     blx__msg_free_owned(vm->rec);
     free(vm);
   }

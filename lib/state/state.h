@@ -105,6 +105,9 @@ const struct blx_config *blx__state_config(const struct blx__state *st, const ch
 /* The VM of that name, else the one whose instance has it; NULL: neither. */
 const struct blx_vm *blx__state_vm_lookup(const struct blx__state *st, const char *tenant, const char *name);
 
+/* The first VM that @vm depends on and that does not run, or shall not; NULL: @vm may start. */
+const struct blx_vm *blx__state_awaits(const struct blx__state *st, const struct blx_vm *vm);
+
 /* Iteration without an iterator: the record after the given key, or NULL past the end. Begin with NULL or 0. */
 const struct blx_node_info *blx__state_node_after(const struct blx__state *st, const char *name);
 const struct blx_node_info *blx__state_node_after_uid(const struct blx__state *st, uint64_t uid);

@@ -33,7 +33,8 @@ struct state_instance {
 
 struct state_vm {
   struct blx_vm *rec;
-  struct blx__map instances; /* ordinal -> state_instance */
+  struct blx__map instances;  /* ordinal -> state_instance */
+  struct blx__map dependents; /* uid -> state_vm that names this one in depends_on */
 };
 
 struct state_config {
@@ -107,8 +108,16 @@ void blx__state_data_free(struct state_data *d);
 /* A record is no longer part of the state: free it, now or when nothing is frozen. */
 void blx__state_release(struct blx__state *st, void *rec);
 
+/* An agent shall look at its share again. */
+void blx__state_touch_share(struct blx__state *st, uint64_t node_uid);
+
 /* True if the scheduler shall find a node for it, now or when it is due. */
 bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm);
+
+/* The dependent of @vm that is on its way out and has to be dead before @vm is stopped; NULL: none. */
+const struct blx_vm *blx__state_stops_first(const struct state_vm *vm);
+/* Tell an instance that waited for such a one to shut down now. */
+void blx__state_stop_now(struct blx__state *st, const struct state_instance *e);
 
 /* ---- phases and reasons */
 struct blx_reason blx__state_reason(int32_t code, const char *text, const char *unblock);
@@ -145,6 +154,7 @@ struct state_answer {
 typedef blx__rc state_op_fn(struct blx__state *st, const struct blx_op *op, struct state_answer *out, blx_error *err);
 state_op_fn blx__state_op_cluster_init, blx__state_op_node_join, blx__state_op_node_register, blx__state_op_node_voter,
     blx__state_op_node_cordon, blx__state_op_config_put, blx__state_op_vm_create, blx__state_op_vm_desire,
-    blx__state_op_vm_delete, blx__state_op_assign, blx__state_op_explain, blx__state_op_report;
+    blx__state_op_vm_delete, blx__state_op_vm_restart, blx__state_op_vm_pause, blx__state_op_vm_kill,
+    blx__state_op_assign, blx__state_op_explain, blx__state_op_report;
 
 #endif

@@ -69,8 +69,11 @@ static blx__rc assignment(const struct blx__state *st, const struct state_instan
   draft.instance_uid = i->rec->uid;
   draft.epoch = i->rec->epoch;
   draft.spec = vm->spec;
-  draft.desired = vm->desired;
+  bool held = vm->desired == BLX_DESIRED_STOPPED && i->rec->ending == BLX_ENDING_NONE && blx__state_stops_first(i->vm);
+  draft.desired = held ? BLX_DESIRED_RUNNING : vm->desired;
   draft.remove = vm->deleting;
+  draft.ending = i->rec->ending;
+  draft.paused = vm->paused;
   if (config) draft.config = config->text;
   draft.dead = i->rec->dead;
   void *copy = NULL;

@@ -139,6 +139,44 @@ int t_desire(struct t *t, const char *name, int32_t desired) {
   return t_apply(t, &op);
 }
 
+int t_restart(struct t *t, const char *name, int32_t ending) {
+  struct blx_op_vm_restart o = BLX_OP_VM_RESTART_INIT;
+  o.name = name;
+  o.ending = ending;
+  struct blx_op op = BLX_OP_INIT;
+  op.vm_restart = &o;
+  return t_apply(t, &op);
+}
+
+int t_pause(struct t *t, const char *name, bool paused) {
+  struct blx_op_vm_pause o = BLX_OP_VM_PAUSE_INIT;
+  o.name = name;
+  o.paused = paused;
+  struct blx_op op = BLX_OP_INIT;
+  op.vm_pause = &o;
+  return t_apply(t, &op);
+}
+
+int t_kill(struct t *t, const char *name) {
+  struct blx_op_vm_kill o = BLX_OP_VM_KILL_INIT;
+  o.name = name;
+  struct blx_op op = BLX_OP_INIT;
+  op.vm_kill = &o;
+  return t_apply(t, &op);
+}
+
+const struct blx_assignment *t_told(struct t *t, const char *instance) {
+  const struct blx_instance *i = t_instance(t, instance);
+  struct blx_assignment **share = NULL;
+  size_t n = 0;
+  ck_assert_ptr_nonnull(i);
+  if (!i->node_uid) return NULL;
+  ck_assert_int_eq(blx__state_share(t->st, i->node_uid, &t->arena, &share, &n, NULL).code, 0);
+  for (size_t k = 0; k < n; k++)
+    if (share[k]->instance_uid == i->uid) return share[k];
+  return NULL;
+}
+
 int t_delete(struct t *t, const char *name) {
   struct blx_op_vm_delete o = BLX_OP_VM_DELETE_INIT;
   o.name = name;
@@ -186,6 +224,7 @@ int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t 
   r.phase = seen.phase;
   r.reason = &reason;
   r.dead = seen.dead;
+  r.paused = seen.paused;
   r.gone = seen.gone;
   r.has_exit_status = seen.has_exit;
   r.exit_status = seen.exit_status;

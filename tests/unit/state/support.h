@@ -32,6 +32,9 @@ int t_create(struct t *t, const struct blx_vm_spec *spec, int32_t desired);
 int t_create_named(struct t *t, const char *name, uint32_t replicas);
 int t_desire(struct t *t, const char *name, int32_t desired);
 int t_delete(struct t *t, const char *name);
+int t_restart(struct t *t, const char *name, int32_t ending);
+int t_pause(struct t *t, const char *name, bool paused);
+int t_kill(struct t *t, const char *name);
 int t_assign(struct t *t, const char *instance, uint64_t node_uid); /* with the epoch it has */
 int t_explain(struct t *t, const char *instance, int32_t code, const char *text);
 
@@ -39,7 +42,7 @@ int t_explain(struct t *t, const char *instance, int32_t code, const char *text)
 struct t_seen {
   int32_t phase, code;
   const char *text;
-  bool dead, gone, has_exit;
+  bool dead, gone, has_exit, paused;
   int32_t exit_status;
 };
 int t_report(struct t *t, const char *instance, struct t_seen seen);
@@ -47,6 +50,8 @@ int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t 
                 struct t_seen seen);
 
 const struct blx_instance *t_instance(const struct t *t, const char *name);
+/* What its node is told about the instance; in t->arena. NULL: nothing. */
+const struct blx_assignment *t_told(struct t *t, const char *instance);
 const struct blx_vm *t_vm(const struct t *t, const char *name);
 
 /* Recompute every index from the records and compare. Fails the test that calls it. */

@@ -31,6 +31,7 @@ static void same_vms(const struct blx__state *a, const struct blx__state *b) {
     const struct state_vm *x = blx__map_value(pos);
     const struct state_vm *y = blx__map_get_u64(&b->data.vms, x->rec->uid);
     same_keys(&x->instances, &y->instances, "instances of a VM");
+    same_keys(&x->dependents, &y->dependents, "dependents of a VM");
     ck_assert_msg(!x->rec->deleting || x->instances.count > 0, "a deleted VM without instances stayed");
   }
 }

@@ -50,16 +50,19 @@ static void random_report(struct world *w, struct t *t, const struct blx_instanc
 static void random_op(struct world *w, struct t *t) {
   char name[32];
   const struct blx_instance *i = t_instance(t, instance_name(w, name));
-  switch (i ? draw(w, 12) : draw(w, 4) ? 0 : 2) {
+  switch (i ? draw(w, 20) : draw(w, 4) ? 0 : 2) {
   case 0: {
+    const char *on = vm_name(w);
     struct blx_vm_spec spec = t_spec(vm_name(w), (uint32_t)draw(w, REPLICAS + 1));
     spec.memory_mib = 64 + 64 * (uint32_t)draw(w, 8);
     spec.restart_policy = (int32_t)draw(w, 3);
     spec.strategy = draw(w, 10) ? (int32_t)draw(w, 2) : BLX_STRATEGY_DATA_LOCALITY;
+    spec.depends_on = &on;
+    spec.n_depends_on = draw(w, 6) == 0;
     t_create(t, &spec, draw(w, 4) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED);
     return;
   }
-  case 1: t_delete(t, draw(w, 5) ? "none" : vm_name(w)); return;
+  case 1: t_delete(t, draw(w, 2) ? "none" : vm_name(w)); return;
   case 2: t_desire(t, vm_name(w), draw(w, 3) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED); return;
   case 3: t_cordon(t, draw(w, 2) ? "node1" : "node9", draw(w, 2)); return;
   case 4:
@@ -70,6 +73,9 @@ static void random_op(struct world *w, struct t *t) {
   case 7:
     if (i) t_assign(t, i->name, draw(w, NODES + 1));
     return;
+  case 8: t_restart(t, draw(w, 2) ? vm_name(w) : i ? i->name : "none", (int32_t)draw(w, 3)); return;
+  case 9: t_pause(t, vm_name(w), draw(w, 2)); return;
+  case 10: t_kill(t, vm_name(w)); return;
   default: random_report(w, t, i); return;
   }
 }
