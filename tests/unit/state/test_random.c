@@ -50,7 +50,7 @@ static void random_report(struct world *w, struct t *t, const struct blx_instanc
 static void random_op(struct world *w, struct t *t) {
   char name[32];
   const struct blx_instance *i = t_instance(t, instance_name(w, name));
-  switch (i ? draw(w, 20) : draw(w, 4) ? 0 : 2) {
+  switch (i ? draw(w, 16) : draw(w, 4) ? 0 : 2) {
   case 0: {
     const char *on = vm_name(w);
     struct blx_vm_spec spec = t_spec(vm_name(w), (uint32_t)draw(w, REPLICAS + 1));
@@ -62,7 +62,7 @@ static void random_op(struct world *w, struct t *t) {
     t_create(t, &spec, draw(w, 4) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED);
     return;
   }
-  case 1: t_delete(t, draw(w, 2) ? "none" : vm_name(w)); return;
+  case 1: t_delete(t, draw(w, 4) ? vm_name(w) : "none"); return;
   case 2: t_desire(t, vm_name(w), draw(w, 3) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED); return;
   case 3: t_cordon(t, draw(w, 2) ? "node1" : "node9", draw(w, 2)); return;
   case 4:
