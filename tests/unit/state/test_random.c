@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { STEPS = 2000, SEEDS = 4, NODES = 4, VMS = 4, REPLICAS = 3 };
+enum { STEPS = 4000, SEEDS = 4, NODES = 4, VMS = 4, REPLICAS = 3 };
 
 struct world {
   struct t t;
@@ -62,7 +62,7 @@ static void random_op(struct world *w, struct t *t) {
     t_create(t, &spec, draw(w, 4) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED);
     return;
   }
-  case 1: t_delete(t, draw(w, 4) ? vm_name(w) : "none"); return;
+  case 1: t_delete(t, draw(w, 2) ? vm_name(w) : "none"); return;
   case 2: t_desire(t, vm_name(w), draw(w, 3) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED); return;
   case 3: t_cordon(t, draw(w, 2) ? "node1" : "node9", draw(w, 2)); return;
   case 4:
