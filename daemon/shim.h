@@ -101,6 +101,7 @@ bool shim_console_drain(struct shim_console *c, int from);
 void shim_peers_connect(struct shim *s);
 void shim_qmp_readable(struct shim *s);
 void shim_qmp_powerdown(struct shim *s);
+void shim_qmp_pause(struct shim *s, bool paused); /* the monitor's event says when it is so */
 void shim_guest_readable(struct shim *s);
 void shim_guest_send(struct shim *s, enum blx__guest_type type, const char *text);
 

@@ -115,6 +115,7 @@ void shim_ctl_stop(struct shim *s, uint32_t deadline_ms) {
   }
   s->stop_half_ms = s->stop_at_ms + (s->stop_deadline_ms - s->stop_at_ms) / 2;
   s->state.flags |= BLX__SHIM_STOPPING;
+  if (s->state.flags & BLX__SHIM_PAUSED) shim_qmp_pause(s, false); /* else the guest hears nothing */
   shim_ctl_push(s, &s->state);
 }
 
@@ -130,9 +131,11 @@ static void on_message(struct shim *s, struct shim_client *c, const struct blx__
     s->state.flags |= BLX__SHIM_STOPPING;
     shim_vmm_kill(s);
     return;
+  case BLX__SHIM_PAUSE: shim_qmp_pause(s, true); return;
+  case BLX__SHIM_RESUME: shim_qmp_pause(s, false); return;
   case BLX__SHIM_STATE:
   case BLX__SHIM_REFUSED:
-  case BLX__SHIM_PROTOCOL: refuse(s, c, "agents send HELLO, STOP and KILL only"); return;
+  case BLX__SHIM_PROTOCOL: refuse(s, c, "agents send HELLO, STOP, KILL, PAUSE and RESUME only"); return;
   }
 }
 

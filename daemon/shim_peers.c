@@ -77,6 +77,13 @@ static void qmp_send(struct shim *s, const char *line) {
   if (send(s->qmp_fd, line, n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)n) close_fd(&s->qmp_fd);
 }
 
+static void stands_still(struct shim *s, bool paused) {
+  unsigned flags = (s->state.flags & ~(unsigned)BLX__SHIM_PAUSED) | (paused ? BLX__SHIM_PAUSED : 0);
+  if (flags == s->state.flags) return;
+  s->state.flags = flags;
+  shim_ctl_push(s, &s->state);
+}
+
 static void qmp_message(struct shim *s, const struct blx__qmp_msg *msg) {
   switch (msg->kind) {
   case BLX__QMP_GREETING: qmp_send(s, BLX__QMP_CAPABILITIES); return;
@@ -84,6 +91,8 @@ static void qmp_message(struct shim *s, const struct blx__qmp_msg *msg) {
   case BLX__QMP_ERROR: return;
   case BLX__QMP_EVENT:
     if (blx__str_eq(msg->name, "SHUTDOWN")) (void)blx__str_copy(s->qmp_shutdown, sizeof s->qmp_shutdown, msg->text);
+    if (blx__str_eq(msg->name, "STOP")) stands_still(s, true);
+    if (blx__str_eq(msg->name, "RESUME")) stands_still(s, false);
     return;
   }
 }
@@ -114,6 +123,10 @@ void shim_qmp_readable(struct shim *s) {
 
 void shim_qmp_powerdown(struct shim *s) {
   if (s->qmp_fd >= 0 && s->qmp_ready) qmp_send(s, BLX__QMP_POWERDOWN);
+}
+
+void shim_qmp_pause(struct shim *s, bool paused) {
+  if (s->qmp_fd >= 0 && s->qmp_ready) qmp_send(s, paused ? BLX__QMP_STOP : BLX__QMP_CONT);
 }
 
 /* The socket's buffer is far larger than what is ever under way; a guest that does not read misses a greeting, and gets

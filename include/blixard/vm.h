@@ -49,6 +49,33 @@ BLX_API int blx_vm_stop(blx_client *client, const struct blx_vm_name_request *re
 BLX_API int blx_vm_stop_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done, void *user,
                               blx_error *reterr);
 
+/* End the instances of a VM, or the one whose name is given, and start them again at once, whatever the restart policy
+ * says. request->force: they are killed, their guests are not asked.
+ * Errors: as blx_vm_stop(), and BLX_E_CONFLICT when the VM is stopped. Thread: any. Since 0.1. */
+BLX_API int blx_vm_restart(blx_client *client, const struct blx_vm_name_request *request, struct blx_vm **out,
+                           blx_error *reterr);
+BLX_API int blx_vm_restart_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done,
+                                 void *user, blx_error *reterr);
+
+/* Want a VM stopped at once: its guests are not asked, and what depends on it is not waited for. Also after a
+ * blx_vm_stop() that takes too long. Errors: as blx_vm_stop(). Thread: any. Since 0.1. */
+BLX_API int blx_vm_kill(blx_client *client, const struct blx_vm_name_request *request, struct blx_vm **out,
+                        blx_error *reterr);
+BLX_API int blx_vm_kill_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done, void *user,
+                              blx_error *reterr);
+
+/* Let the instances of a VM stand still in memory as soon as they run, or go on. Their phase stays Running;
+ * instance->paused says when it is so. Start, stop and kill end it.
+ * Errors: as blx_vm_stop(), and BLX_E_CONFLICT when the VM is stopped. Thread: any. Since 0.1. */
+BLX_API int blx_vm_pause(blx_client *client, const struct blx_vm_name_request *request, struct blx_vm **out,
+                         blx_error *reterr);
+BLX_API int blx_vm_pause_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done,
+                               void *user, blx_error *reterr);
+BLX_API int blx_vm_resume(blx_client *client, const struct blx_vm_name_request *request, struct blx_vm **out,
+                          blx_error *reterr);
+BLX_API int blx_vm_resume_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done,
+                                void *user, blx_error *reterr);
+
 /* Delete a VM: its instances are stopped and removed from their nodes; the name is free when they confirmed.
  * @out  the VM as it was, deleting = 1. Errors: as blx_vm_stop(). Thread: any. Since 0.1. */
 BLX_API int blx_vm_delete(blx_client *client, const struct blx_vm_name_request *request, struct blx_vm **out,

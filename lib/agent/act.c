@@ -138,8 +138,7 @@ void act_kill(struct instance *i) {
 void act_stop(struct instance *i) {
   int code = instance_code(i);
   bool in_order = code == BLX_REASON_CODE_STOPPED_BY_USER || code == BLX_REASON_CODE_DELETE_REQUESTED;
-  enum intent intent = instance_intent(i);
-  if (!in_order || i->tries > 0 || intent == KILL || intent == NEXT) {
+  if (!in_order || i->tries > 0 || instance_hurried(i)) {
     act_kill(i);
     return;
   }
@@ -167,6 +166,34 @@ void act_destroy(struct instance *i) {
   if (!call) return;
   struct blx__vm_key key = key_of(i);
   i->agent->driver->ops->destroy(i->agent->driver, &key, destroy_done, call);
+}
+
+/* ---- pause */
+
+static void pause_done(void *user, const blx_error *err) {
+  struct instance *i = call_end(user);
+  if (!i || i->agent->closing) return;
+  if (i->exited || i->broken) {
+    machine_step(i);
+    return;
+  }
+  if (put_off(i, err)) return;
+  if (err) {
+    i->pause_failed = true;
+    machine_move(i, READY, BLX_REASON_CODE_PAUSE_FAILED, err->message, "pause or resume the VM again");
+    return;
+  }
+  i->paused = i->pausing;
+  machine_move(i, READY, i->paused ? BLX_REASON_CODE_PAUSED : BLX_REASON_CODE_NONE,
+               i->paused ? "stands still on request, in its node's memory" : "", i->paused ? "resume the VM" : "");
+}
+
+void act_pause(struct instance *i, bool paused) {
+  struct call *call = call_new(i);
+  if (!call) return;
+  i->pausing = paused;
+  struct blx__vm_key key = key_of(i);
+  i->agent->driver->ops->pause(i->agent->driver, &key, paused, pause_done, call);
 }
 
 /* ---- adopt */

@@ -75,7 +75,7 @@ blx__rc blx__agent_open(const struct blx__agent_options *options, struct blx__ag
 
 static bool same_want(const struct blx_assignment *have, const struct blx_assignment *now) {
   return have && have->epoch == now->epoch && have->desired == now->desired && have->remove == now->remove &&
-         have->dead == now->dead;
+         have->dead == now->dead && have->ending == now->ending && have->paused == now->paused;
 }
 
 /* The instance of an assignment, new if there is something to do. NULL without an error: nothing to do. */
@@ -107,6 +107,7 @@ static blx__rc take_assignment(struct blx__agent *agent, const struct blx_assign
   BLX__TRY(blx__msg_own(blx__desc_assignment(), now, &copy, err));
   blx__msg_free_owned(i->want);
   i->want = copy;
+  i->pause_failed = false;
   return BLX__OK;
 }
 

@@ -58,6 +58,9 @@ struct instance {
   bool seen;          /* in the share that is being taken over */
   bool ready, exited; /* what the driver told of this epoch */
   bool broken;        /* its monitor answered what it should not */
+  bool paused;        /* READY: it stands still */
+  bool pausing;       /* what the driver was asked to make of it in this turn */
+  bool pause_failed;  /* not tried again until the share changes */
   int32_t exit_signal;
   bool reset;          /* status 0, but no power-off */
   bool witnessed;      /* it ended while we looked: nothing restarted but, perhaps, its shim */
@@ -119,6 +122,8 @@ bool instance_set_spec(struct instance *i, const struct blx_vm_spec *spec);
 void instance_set_reason(struct instance *i, int code, const char *text, const char *unblock);
 int instance_code(const struct instance *i);
 enum intent instance_intent(const struct instance *i);
+/* It shall end in this epoch without being asked. */
+bool instance_hurried(const struct instance *i);
 /* True while the driver's or the journal's answer is awaited. */
 bool instance_busy(const struct instance *i);
 /* Let machine_timer try again after a while; each time a longer one. */
@@ -144,6 +149,7 @@ void act_prepare(struct instance *i);
 void act_start(struct instance *i);
 void act_stop(struct instance *i);
 void act_kill(struct instance *i);
+void act_pause(struct instance *i, bool paused);
 void act_destroy(struct instance *i);
 void act_adopt(struct instance *i);
 

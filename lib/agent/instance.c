@@ -78,7 +78,13 @@ enum intent instance_intent(const struct instance *i) {
   if (!want || want->remove) return REMOVE;
   if (want->epoch > i->epoch) return NEXT;
   if (i->stale || want->dead) return KILL;
+  if (want->ending != BLX_ENDING_NONE) return STOP;
   return want->desired == BLX_DESIRED_STOPPED ? STOP : RUN;
+}
+
+bool instance_hurried(const struct instance *i) {
+  enum intent intent = instance_intent(i);
+  return intent == KILL || intent == NEXT || (intent == STOP && i->want->ending == BLX_ENDING_KILL);
 }
 
 bool instance_busy(const struct instance *i) {

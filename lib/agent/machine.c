@@ -8,7 +8,7 @@ static const struct blx__sm_state states[] = {
     [PREPARING] = {"preparing", TO(STARTING) | TO(DEAD), false},
     [STARTING] = {"starting", TO(WAIT_READY) | TO(READY) | TO(STOPPING) | TO(DEAD), false},
     [WAIT_READY] = {"waiting for ready", TO(WAIT_READY) | TO(READY) | TO(STOPPING) | TO(DEAD), false},
-    [READY] = {"ready", TO(STOPPING) | TO(DEAD), false},
+    [READY] = {"ready", TO(READY) | TO(STOPPING) | TO(DEAD), false},
     [STOPPING] = {"stopping", TO(DEAD), false},
     [DEAD] = {"dead", TO(PREPARING) | TO(DEAD) | TO(DESTROYING), false},
     [DESTROYING] = {"being removed", TO(GONE), false},
@@ -84,7 +84,7 @@ static void begin_epoch(struct instance *i) {
   i->epoch = i->want->epoch;
   i->has_exit_status = 0;
   i->exit_status = i->exit_signal = 0;
-  i->ready = i->exited = i->broken = i->stale = i->reset = i->witnessed = false;
+  i->ready = i->exited = i->broken = i->stale = i->reset = i->witnessed = i->paused = false;
   if (i->want->desired == BLX_DESIRED_STOPPED) {
     leave(i, DEAD, STOP);
     return;
@@ -121,6 +121,8 @@ static void step_running(struct instance *i, enum intent intent) {
     act_start(i); /* the driver could not take it before */
   else if (i->state == WAIT_READY && i->ready)
     machine_move(i, READY, BLX_REASON_CODE_NONE, "", "");
+  else if (i->state == READY && intent == RUN && !i->want->paused != !i->paused && !i->pause_failed)
+    act_pause(i, i->want->paused);
 }
 
 static void step_dead(struct instance *i, enum intent intent) {
@@ -133,8 +135,8 @@ static void step_dead(struct instance *i, enum intent intent) {
 void machine_step(struct instance *i) {
   enum intent intent = instance_intent(i);
   /* A graceful stop is not waited for when the epoch is over, and neither is a build that nobody wants. */
-  bool hurry = (i->state == STOPPING && (intent == KILL || intent == NEXT)) ||
-               (i->state == PREPARING && intent != RUN && intent != HOLD);
+  bool hurry =
+      (i->state == STOPPING && instance_hurried(i)) || (i->state == PREPARING && intent != RUN && intent != HOLD);
   if (hurry && i->calls > 0 && !i->killing && !i->agent->closing) act_kill(i);
   if (instance_busy(i)) return;
   if (i->adopting) {
@@ -226,6 +228,7 @@ void machine_unadoptable(struct instance *i, const char *text) {
 static void found_new(struct instance *i, const struct blx__vm_status *status, bool runs, bool ours) {
   enum intent intent = instance_intent(i);
   bool wanted = intent == RUN && ours;
+  i->paused = status->paused;
   i->since_ms = blx__loop_now_ms(i->agent->loop);
   if (runs && wanted && status->state == BLX__VM_READY)
     machine_move(i, READY, BLX_REASON_CODE_NONE, "", "");
@@ -246,6 +249,7 @@ static void found_new(struct instance *i, const struct blx__vm_status *status, b
 /* As the journal has it, or a little further on. */
 static void found_running(struct instance *i, const struct blx__vm_status *status) {
   i->since_ms = blx__loop_now_ms(i->agent->loop);
+  i->paused = status->paused;
   if (status->state == BLX__VM_READY || i->spec->ready_none) i->ready = true;
   if (i->state == STARTING) {
     machine_move(i, WAIT_READY, BLX_REASON_CODE_BOOTING, "its monitor runs; the guest has not said ready", "");

@@ -44,6 +44,7 @@ static bool batch_add(struct batch *batch, const struct instance *i) {
   report.reason = i->reason;
   report.dead = i->state == DEAD || i->state == DESTROYING || i->state == GONE;
   report.gone = i->state == GONE;
+  report.paused = i->state == READY && i->paused;
   report.has_exit_status = i->has_exit_status;
   report.exit_status = i->exit_status;
   void *copy = NULL;

@@ -41,6 +41,10 @@ UNARY(blx_vm_get, BLX__RPC_VM_GET, blx_vm_name_request, blx_vm, blx_vm_fn)
 UNARY(blx_vm_list_get, BLX__RPC_VM_LIST, blx_vm_list_request, blx_vm_list, blx_vm_list_fn)
 UNARY(blx_vm_start, BLX__RPC_VM_START, blx_vm_name_request, blx_vm, blx_vm_fn)
 UNARY(blx_vm_stop, BLX__RPC_VM_STOP, blx_vm_name_request, blx_vm, blx_vm_fn)
+UNARY(blx_vm_restart, BLX__RPC_VM_RESTART, blx_vm_name_request, blx_vm, blx_vm_fn)
+UNARY(blx_vm_kill, BLX__RPC_VM_KILL, blx_vm_name_request, blx_vm, blx_vm_fn)
+UNARY(blx_vm_pause, BLX__RPC_VM_PAUSE, blx_vm_name_request, blx_vm, blx_vm_fn)
+UNARY(blx_vm_resume, BLX__RPC_VM_RESUME, blx_vm_name_request, blx_vm, blx_vm_fn)
 UNARY(blx_vm_delete, BLX__RPC_VM_DELETE, blx_vm_name_request, blx_vm, blx_vm_fn)
 
 #define FREE(TYPE)                        \

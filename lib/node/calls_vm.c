@@ -142,6 +142,41 @@ void blx__handle_vm_stop(struct blx__call *call) {
   desire(call, BLX_DESIRED_STOPPED);
 }
 
+void blx__handle_vm_restart(struct blx__call *call) {
+  const struct blx_vm_name_request *req = call->request;
+  struct blx_op_vm_restart restart = {.struct_size = sizeof restart, .name = req->name};
+  restart.if_revision = req->if_revision;
+  restart.ending = req->force ? BLX_ENDING_KILL : BLX_ENDING_SHUT_DOWN;
+  struct blx_op op = {.struct_size = sizeof op, .vm_restart = &restart};
+  op.tenant = tenant_of(req->tenant);
+  blx__call_propose(call, &op, req->request_id, after_named);
+}
+
+void blx__handle_vm_kill(struct blx__call *call) {
+  const struct blx_vm_name_request *req = call->request;
+  struct blx_op_vm_kill kill = {.struct_size = sizeof kill, .name = req->name, .if_revision = req->if_revision};
+  struct blx_op op = {.struct_size = sizeof op, .vm_kill = &kill};
+  op.tenant = tenant_of(req->tenant);
+  blx__call_propose(call, &op, req->request_id, after_named);
+}
+
+static void pause_or_resume(struct blx__call *call, bool paused) {
+  const struct blx_vm_name_request *req = call->request;
+  struct blx_op_vm_pause pause = {.struct_size = sizeof pause, .name = req->name, .if_revision = req->if_revision};
+  pause.paused = paused;
+  struct blx_op op = {.struct_size = sizeof op, .vm_pause = &pause};
+  op.tenant = tenant_of(req->tenant);
+  blx__call_propose(call, &op, req->request_id, after_named);
+}
+
+void blx__handle_vm_pause(struct blx__call *call) {
+  pause_or_resume(call, true);
+}
+
+void blx__handle_vm_resume(struct blx__call *call) {
+  pause_or_resume(call, false);
+}
+
 void blx__handle_vm_delete(struct blx__call *call) {
   const struct blx_vm_name_request *req = call->request;
   struct blx_op_vm_delete del = {.struct_size = sizeof del, .name = req->name, .if_revision = req->if_revision};

@@ -212,8 +212,7 @@ static void want_running(struct blx__state *st, const struct state_instance *e) 
   blx__state_put_instance(st, &i);
 }
 
-static void stop_for(struct blx__state *st, const struct state_instance *e, int32_t phase,
-                     struct blx_reason *reason) {
+static void stop_for(struct blx__state *st, const struct state_instance *e, int32_t phase, struct blx_reason *reason) {
   struct blx_instance i = *e->rec;
   i.phase = phase;
   i.reason = reason;

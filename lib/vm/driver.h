@@ -13,6 +13,7 @@
 
 enum {
   BLX__VM_TEXT_MAX = 384,          /* bytes of a sentence in a status */
+  BLX__VM_PAUSE_MS = 5000,         /* how long a monitor may take to pause or resume */
   BLX__VM_INSTANCES_MAX = 4096,    /* instances that one driver keeps */
   BLX__VM_LOGS_MAX = 256,          /* readers of logs at the same time */
   BLX__VM_CONFIG_MAX = 48 << 10,   /* bytes of a module file */
@@ -54,6 +55,7 @@ struct blx__vm_status {
   int32_t vmm_pid;     /* 0: none */
   bool no_limits;      /* no cgroup holds it; text says why */
   bool stopping;       /* the end was asked for */
+  bool paused;         /* its virtual CPUs stand still */
   bool reset;          /* exit_status is 0, but the guest rebooted or panicked: it did not power off */
   char text[BLX__VM_TEXT_MAX + 1];
 };
@@ -98,6 +100,11 @@ struct blx__vm_ops {
 
   /* Kill it now. Done: it is dead. Dead already, or unknown: success. */
   void (*kill)(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_done_fn *done, void *user);
+
+  /* Let its virtual CPUs stand still, or go on; so already: success. Done: its monitor said so. Errors: NOT_FOUND (it
+   * does not run, or ended meanwhile), TIMEOUT (its monitor did not say so in BLX__VM_PAUSE_MS). */
+  void (*pause)(struct blx__vm_driver *d, const struct blx__vm_key *key, bool paused, blx__vm_done_fn *done,
+                void *user);
 
   /* Remove its directory, roots and cgroup; readers of its logs end. Errors: CONFLICT (it runs), IO. */
   void (*destroy)(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_done_fn *done, void *user);

@@ -20,6 +20,7 @@ static void on_state(struct vm_instance *in, const struct blx__shim_msg *m) {
   s->vmm_pid = m->vmm_pid;
   s->no_limits = (m->flags & BLX__SHIM_NO_LIMITS) != 0;
   s->stopping = (m->flags & BLX__SHIM_STOPPING) != 0;
+  s->paused = (m->flags & BLX__SHIM_PAUSED) != 0;
   (void)blx__str_copy(s->text, sizeof s->text, m->text);
   bool first = !in->greeted;
   in->greeted = true;
@@ -33,6 +34,7 @@ static void on_state(struct vm_instance *in, const struct blx__shim_msg *m) {
     vm_on_linked(in);
   }
   if (s->state == BLX__VM_READY && !was_ready) vm_emit(in, BLX__VM_EVENT_READY);
+  vm_on_paused(in);
 }
 
 static void on_message(struct vm_instance *in, const struct blx__shim_msg *m) {
@@ -50,7 +52,9 @@ static void on_message(struct vm_instance *in, const struct blx__shim_msg *m) {
     return;
   case BLX__SHIM_HELLO:
   case BLX__SHIM_STOP:
-  case BLX__SHIM_KILL: return;
+  case BLX__SHIM_KILL:
+  case BLX__SHIM_PAUSE:
+  case BLX__SHIM_RESUME: return;
   }
 }
 

@@ -24,7 +24,8 @@ static void op_fail(struct vm_instance *in, int code, const char *sentence) {
 
 /* An operation that waits for its shim; the others take what happens to the monitor as news only. */
 static bool op_waits(const struct vm_instance *in) {
-  bool ours = in->op == VM_OP_START || in->op == VM_OP_ADOPT || in->op == VM_OP_STOP || in->op == VM_OP_KILL;
+  bool ours = in->op == VM_OP_START || in->op == VM_OP_ADOPT || in->op == VM_OP_STOP || in->op == VM_OP_KILL ||
+              in->op == VM_OP_PAUSE;
   return ours && !in->finishing;
 }
 
@@ -39,6 +40,7 @@ void vm_set_exited(struct vm_instance *in, const struct blx__shim_msg *m) {
   s->exit_status = m->exit_status;
   s->signal = m->signal;
   s->vmm_pid = 0;
+  s->paused = false;
   s->stopping = (m->flags & BLX__SHIM_STOPPING) != 0;
   s->reset = (m->flags & BLX__SHIM_RESET) != 0;
   (void)blx__str_copy(s->text, sizeof s->text, m->text);
@@ -50,6 +52,8 @@ void vm_set_exited(struct vm_instance *in, const struct blx__shim_msg *m) {
     return; /* the agent closed the driver in that event */
   else if (op == VM_OP_START)
     op_fail(in, BLX_E_IO, s->text);
+  else if (op == VM_OP_PAUSE)
+    op_fail(in, BLX_E_NOT_FOUND, s->text);
   else
     vm_op_finish(in, NULL);
 }
@@ -66,6 +70,15 @@ static void ask_for_end(struct vm_instance *in) {
   blx__timer_start(in->timer, (uint64_t)in->deadline_ms + VM_OVERTIME_MS, 0);
 }
 
+static void ask_for_pause(struct vm_instance *in) {
+  (void)vm_link_send(in, in->pause_wanted ? BLX__SHIM_PAUSE : BLX__SHIM_RESUME, 0);
+  blx__timer_start(in->timer, BLX__VM_PAUSE_MS, 0);
+}
+
+void vm_on_paused(struct vm_instance *in) {
+  if (in->op == VM_OP_PAUSE && !in->finishing && in->status.paused == in->pause_wanted) vm_op_finish(in, NULL);
+}
+
 void vm_on_linked(struct vm_instance *in) {
   if (in->finishing) return;
   switch (in->op) {
@@ -73,6 +86,7 @@ void vm_on_linked(struct vm_instance *in) {
   case VM_OP_ADOPT: vm_op_finish(in, NULL); return;
   case VM_OP_STOP:
   case VM_OP_KILL: ask_for_end(in); return;
+  case VM_OP_PAUSE: ask_for_pause(in); return;
   case VM_OP_NONE:
   case VM_OP_PREPARE:
   case VM_OP_DESTROY: return;
@@ -87,6 +101,13 @@ void vm_on_timer(void *arg) {
   blx_error err;
   if (!in->link) {
     vm_inspect(in, on_seen); /* again: the shim may have ended meanwhile */
+    return;
+  }
+  if (in->greeted && in->op == VM_OP_PAUSE) {
+    char text[160];
+    (void)blx__str_format(text, sizeof text, "the monitor of %.64s did not %s within %d s", in->name,
+                          in->pause_wanted ? "pause" : "resume", BLX__VM_PAUSE_MS / 1000);
+    op_fail(in, BLX_E_TIMEOUT, text);
     return;
   }
   if (in->greeted) {
@@ -317,6 +338,21 @@ static void mv_kill(struct blx__vm_driver *d, const struct blx__vm_key *key, blx
   end_op(d, key, VM_OP_KILL, 0, done, user);
 }
 
+static void mv_pause(struct blx__vm_driver *d, const struct blx__vm_key *key, bool paused, blx__vm_done_fn *done,
+                     void *user) {
+  struct vm_instance *in = vm_op_begin(microvm_of(d), key, VM_OP_PAUSE, done, NULL, user);
+  if (!in) return;
+  in->pause_wanted = paused;
+  if (!vm_runs(in))
+    op_fail(in, BLX_E_NOT_FOUND, "it does not run");
+  else if (in->status.paused == paused)
+    vm_op_finish(in, NULL);
+  else if (in->link && in->greeted)
+    ask_for_pause(in);
+  else
+    vm_inspect(in, on_seen);
+}
+
 static void on_removed(struct vm_instance *in, const blx_error *err) {
   struct microvm *m = in->m;
   if (!err) {
@@ -370,6 +406,7 @@ static const struct blx__vm_ops microvm_ops = {
     .start = mv_start,
     .stop = mv_stop,
     .kill = mv_kill,
+    .pause = mv_pause,
     .destroy = mv_destroy,
     .adopt = mv_adopt,
     .logs = mv_logs,

@@ -18,6 +18,8 @@ enum blx__qmp_kind {
 /* Commands without arguments, one line each. */
 #define BLX__QMP_CAPABILITIES "{\"execute\":\"qmp_capabilities\"}\r\n"
 #define BLX__QMP_QUERY_STATUS "{\"execute\":\"query-status\"}\r\n"
+#define BLX__QMP_STOP "{\"execute\":\"stop\"}\r\n" /* the virtual CPUs, not the monitor */
+#define BLX__QMP_CONT "{\"execute\":\"cont\"}\r\n"
 #define BLX__QMP_POWERDOWN "{\"execute\":\"system_powerdown\"}\r\n"
 
 struct blx__qmp_msg {

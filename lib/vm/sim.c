@@ -10,9 +10,9 @@
 
 static const char origin[] = "vm/sim";
 
-enum { ID_MAX = 96, CONSOLE_MAX = 160 };
+enum { ID_MAX = 96, CONSOLE_MAX = 160, PAUSED_LOOK_MS = 10 };
 
-enum op { OP_NONE, OP_PREPARE, OP_START, OP_STOP, OP_KILL, OP_DESTROY, OP_ADOPT };
+enum op { OP_NONE, OP_PREPARE, OP_START, OP_STOP, OP_KILL, OP_PAUSE, OP_DESTROY, OP_ADOPT };
 
 struct sim {
   struct blx__vm_driver base;
@@ -39,7 +39,7 @@ struct sim_instance {
   blx__vm_adopt_fn *adopted;
   void *user;
   uint64_t op_epoch;
-  bool op_cancelled;
+  bool op_paused; /* what OP_PAUSE makes of it */
   struct blx__timer *op_timer, *life_timer;
 };
 
@@ -80,6 +80,7 @@ static void ended(struct sim_instance *in, int32_t exit_status, int32_t signal, 
   in->status.exit_status = exit_status;
   in->status.signal = signal;
   in->status.vmm_pid = 0;
+  in->status.paused = false;
   (void)blx__str_copy(in->status.text, sizeof in->status.text, text);
   tell(in, BLX__VM_EVENT_EXITED);
 }
@@ -121,6 +122,10 @@ static struct sim_instance *instance_get(struct sim *s, const struct blx__vm_key
 static void on_life(void *arg) {
   struct sim_instance *in = arg;
   struct sim *s = in->sim;
+  if (in->status.paused) {
+    blx__timer_start(in->life_timer, PAUSED_LOOK_MS, 0);
+    return;
+  }
   if (in->status.state == BLX__VM_RUNNING) {
     in->status.state = BLX__VM_READY;
     (void)blx__str_copy(in->status.text, sizeof in->status.text, "the simulated guest said ready");
@@ -228,6 +233,12 @@ static void do_stop(struct sim_instance *in) {
   ended(in, 0, 0, "the simulated guest powered off, as was asked");
 }
 
+static blx__rc do_pause(struct sim_instance *in, blx_error *err) {
+  if (!runs(in)) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s does not run", in->name);
+  in->status.paused = in->op_paused;
+  return BLX__OK;
+}
+
 static void logs_end_of(struct sim *s, struct sim_instance *in);
 
 static blx__rc do_destroy(struct sim_instance *in, blx_error *err) {
@@ -253,6 +264,7 @@ static void on_op(void *arg) {
   case OP_START: rc = do_start(in, &err); break;
   case OP_STOP:
   case OP_KILL: do_stop(in); break;
+  case OP_PAUSE: rc = do_pause(in, &err); break;
   case OP_DESTROY: rc = do_destroy(in, &err); break;
   case OP_ADOPT: break;
   }
@@ -293,6 +305,12 @@ static void sim_stop(struct blx__vm_driver *d, const struct blx__vm_key *key, ui
 
 static void sim_kill(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_done_fn *done, void *user) {
   (void)op_begin(sim_of(d), key, OP_KILL, 0, done, user);
+}
+
+static void sim_pause(struct blx__vm_driver *d, const struct blx__vm_key *key, bool paused, blx__vm_done_fn *done,
+                      void *user) {
+  struct sim_instance *in = op_begin(sim_of(d), key, OP_PAUSE, 0, done, user);
+  if (in) in->op_paused = paused;
 }
 
 static void sim_destroy(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_done_fn *done, void *user) {
@@ -436,6 +454,7 @@ static const struct blx__vm_ops sim_ops = {
     .start = sim_start,
     .stop = sim_stop,
     .kill = sim_kill,
+    .pause = sim_pause,
     .destroy = sim_destroy,
     .adopt = sim_adopt,
     .logs = sim_logs,

@@ -38,6 +38,7 @@ enum vm_op {
   VM_OP_START,
   VM_OP_STOP,
   VM_OP_KILL,
+  VM_OP_PAUSE,
   VM_OP_DESTROY,
   VM_OP_ADOPT,
 };
@@ -73,6 +74,7 @@ struct vm_instance {
   enum vm_op op;
   uint64_t op_epoch;
   uint32_t deadline_ms;
+  bool pause_wanted; /* of VM_OP_PAUSE */
   uint32_t memory_mib, vcpus;
   bool ready_none;
   blx__vm_done_fn *done;
@@ -120,6 +122,7 @@ void vm_instance_settle(struct vm_instance *in); /* free it if there is nothing 
 /* microvm.c */
 void vm_on_timer(void *arg);
 void vm_set_exited(struct vm_instance *in, const struct blx__shim_msg *m);
+void vm_on_paused(struct vm_instance *in); /* its monitor stands still, or goes on */
 
 /* inspect.c: blocking looks and removals, on a worker */
 /* When no shim holds the lock, whatever is left in the cgroup is killed, and a monitor that

@@ -66,6 +66,56 @@ def test_any_member_answers_any_call(shared):
         shared.cli("vm", "delete", name, "--wait", node=node)
 
 
+def test_restart_ends_it_and_starts_it_under_the_next_epoch_at_once(shared):
+    shared.create("re", "--replicas", 2, "--restart", "never")
+    before = instances(shared.get("re"))
+    shared.cli("vm", "restart", "re-2", "--wait")
+    after = instances(shared.get("re"))
+    assert int(after["re-1"]["epoch"]) == int(before["re-1"]["epoch"])
+    assert int(after["re-2"]["epoch"]) == int(before["re-2"]["epoch"]) + 1
+    shared.cli("vm", "restart", "re", "--force", "--wait")
+    assert {i["phase"] for i in shared.get("re")["instances"]} == {"Running"}
+    assert int(instances(shared.get("re"))["re-1"]["epoch"]) == int(before["re-1"]["epoch"]) + 1
+    shared.cli("vm", "stop", "re", "--wait")
+    done = shared.cli("vm", "restart", "re", check=False)
+    assert done.returncode == EXIT_CONFLICT and "the VM re is stopped: start it instead" in done.stderr
+
+
+def test_pause_lets_it_stand_still_and_resume_lets_it_go_on(shared):
+    shared.create("still", "--replicas", 2)
+    shared.cli("vm", "pause", "still")
+    until(lambda: all(i["paused"] for i in shared.get("still")["instances"]), 10, "both stand still")
+    paused = shared.get("still")
+    assert (paused["phase"], paused["reason"]["code"]) == ("Running", "Paused")
+    assert "Running, paused" in shared.cli("vm", "describe", "still").stdout
+    shared.cli("vm", "resume", "still")
+    until(lambda: not any(i["paused"] for i in shared.get("still")["instances"]), 10, "both go on")
+    shared.cli("vm", "pause", "still")
+    shared.cli("vm", "kill", "still", "--wait")
+    killed = shared.get("still")
+    assert (killed["phase"], killed["desired"], killed["paused"]) == ("Stopped", "Stopped", False)
+
+
+def test_what_depends_on_another_starts_after_it_and_stops_before_it(shared):
+    shared.create("base", "--stopped", wait=False)
+    shared.create("top", "--depends-on", "base", wait=False)
+    until(lambda: shared.get("top")["reason"]["code"] == "WaitsForStart", 10, "it says what it waits for")
+    assert shared.get("top")["reason"]["unblock"] == "start the VM base"
+    shared.cli("vm", "start", "base")
+    shared.wait("top", "phase=Running")
+    base, top = (instances(shared.get(name))[f"{name}-1"] for name in ("base", "top"))
+    assert int(base["phase_since_ms"]) <= int(top["phase_since_ms"])
+    done = shared.cli("vm", "delete", "base", check=False)
+    assert done.returncode == EXIT_CONFLICT and "the VM top depends on base: delete top first" in done.stderr
+    shared.cli("vm", "stop", "top")
+    shared.cli("vm", "stop", "base", "--wait")
+    base, top = (instances(shared.get(name))[f"{name}-1"] for name in ("base", "top"))
+    assert (base["phase"], top["phase"]) == ("Stopped", "Stopped")
+    assert int(top["phase_since_ms"]) <= int(base["phase_since_ms"])
+    shared.cli("vm", "delete", "top", "--wait")
+    shared.cli("vm", "delete", "base", "--wait")
+
+
 def test_stop_and_start_keep_the_vm_and_raise_the_epoch(shared):
     before = instances(shared.create("again"))["again-1"]
     shared.cli("vm", "stop", "again", "--wait")

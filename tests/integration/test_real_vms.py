@@ -184,6 +184,39 @@ def test_a_killed_monitor_stays_dead_when_the_policy_is_never(real):
     real.cli("vm", "delete", "mortal", "--wait")
 
 
+def test_a_paused_guest_stands_still_survives_its_daemon_and_can_be_stopped_in_order(real):
+    vm = real.create("still")
+    (pid,) = monitors(real, "still-1")
+    real.cli("vm", "pause", "still")
+    until(lambda: instance(real.get("still"))["paused"], 20, "it stands still")
+    owner = real.node(instance(vm)["node"])
+    owner.kill()
+    owner.start()
+    real.wait_ready()
+    until(lambda: instance(real.get("still"))["paused"], 20, "it is known to stand still")
+    real.cli("vm", "resume", "still")
+    until(lambda: not instance(real.get("still"))["paused"], 20, "it goes on")
+    assert monitors(real, "still-1") == [pid]
+    real.cli("vm", "pause", "still")
+    until(lambda: instance(real.get("still"))["paused"], 20, "it stands still again")
+    # A guest that stood still would not hear the request, and would be killed at the deadline: with signal 9.
+    real.cli("vm", "stop", "still", "--wait", "--timeout", "60s")
+    assert instance(real.get("still"))["exit_status"] == 0
+    real.cli("vm", "delete", "still", "--wait")
+
+
+def test_restart_boots_the_guest_anew_and_kill_asks_no_guest(real):
+    real.create("anew")
+    (pid,) = monitors(real, "anew-1")
+    real.cli("vm", "restart", "anew", "--wait", "--timeout", BOOT)
+    (again,) = monitors(real, "anew-1")
+    assert again != pid
+    real.cli("vm", "kill", "anew", "--wait", "--timeout", "20s")
+    assert not monitors(real, "anew-1")
+    assert instance(real.get("anew"))["exit_status"] == -9
+    real.cli("vm", "delete", "anew", "--wait")
+
+
 def test_stop_ends_the_guest_and_start_boots_it_again(real):
     real.create("pause")
     real.cli("vm", "stop", "pause", "--wait", "--timeout", "60s")

@@ -16,7 +16,7 @@ enum cli_output { CLI_OUT_PLAIN, CLI_OUT_TABLE, CLI_OUT_JSON, CLI_OUT_YAML, CLI_
 /* Exit statuses that do not come from a blx_error. */
 enum { CLI_EXIT_OK = 0, CLI_EXIT_INTERNAL = 1, CLI_EXIT_USAGE = 2, CLI_EXIT_RETRY = 6 };
 
-enum { CLI_WORDS_MAX = 4, CLI_LABELS_MAX = 64, CLI_REQUEST_ID_SIZE = 33 };
+enum { CLI_WORDS_MAX = 4, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33 };
 
 /* Repeated KEY=VALUE flags, ready for a request. */
 struct cli_labels {
@@ -26,6 +26,12 @@ struct cli_labels {
 };
 
 /* One command line, parsed. Strings are borrowed from argv. */
+/* Repeated NAME flags. */
+struct cli_names {
+  const char *list[CLI_NAMES_MAX];
+  size_t count;
+};
+
 struct cli_args {
   const char *words[CLI_WORDS_MAX]; /* what is not a flag, after group and verb */
   unsigned n_words;
@@ -38,6 +44,8 @@ struct cli_args {
   const char *microvm_config, *request_id, *until;
   struct blx_vm_spec spec;
   struct cli_labels labels, selectors;
+  struct cli_names depends_on;
+  uint32_t force;
   char request_id_made[CLI_REQUEST_ID_SIZE];
 };
 
@@ -48,6 +56,7 @@ enum cli_kind {
   CLI_TEXT,   /* const char * */
   CLI_CHOICE, /* int32_t, one of @choices */
   CLI_LABEL,  /* struct cli_labels, hi at most */
+  CLI_NAME,   /* struct cli_names, hi at most */
   CLI_ABSENT, /* known, not supported: @doc says why */
 };
 
@@ -148,6 +157,10 @@ int cmd_vm_get(struct cli_args *args);
 int cmd_vm_describe(struct cli_args *args);
 int cmd_vm_start(struct cli_args *args);
 int cmd_vm_stop(struct cli_args *args);
+int cmd_vm_restart(struct cli_args *args);
+int cmd_vm_kill(struct cli_args *args);
+int cmd_vm_pause(struct cli_args *args);
+int cmd_vm_resume(struct cli_args *args);
 int cmd_vm_delete(struct cli_args *args);
 int cmd_vm_wait(struct cli_args *args);
 int cmd_vm_logs(struct cli_args *args);

@@ -8,7 +8,7 @@
 static const struct cli_column vm_fields[] = {
     {"Name:", "{spec.name}"},
     {"Tenant:", "{tenant}"},
-    {"Wanted:", "{desired}{deleting?, deleted}"},
+    {"Wanted:", "{desired}{paused?, paused}{deleting?, deleted}"},
     {"Phase:", "{phase}"},
     {"Reason:", "{reason.code:some}"},
     {"Why:", "{reason.text:text}"},
@@ -21,6 +21,7 @@ static const struct cli_column vm_fields[] = {
     {"Hypervisor:", "{spec.hypervisor}"},
     {"Restart:", "{spec.restart_policy}"},
     {"Strategy:", "{spec.strategy}"},
+    {"Depends on:", "{spec.depends_on:names}"},
     {"Stop timeout:", "{spec.stop_timeout_ms} ms"},
     {"Labels:", "{spec.labels:labels}"},
     {"Node selector:", "{spec.node_selector:labels}"},
@@ -32,7 +33,7 @@ static const struct cli_column vm_fields[] = {
 static const struct cli_column instance_fields[] = {
     {"Instance:", "{name}"},
     {"  Node:", "{node}{node!none yet}"},
-    {"  Phase:", "{phase}"},
+    {"  Phase:", "{phase}{paused?, paused}"},
     {"  Since:", "{phase_since_ms:time}"},
     {"  Epoch:", "{epoch}"},
     {"  Reason:", "{reason.code:some}"},
@@ -111,6 +112,7 @@ static int change_vm(struct cli_args *args, const struct change *change) {
   blx_error err = {0};
   uint64_t started_ms = cli_now_ms();
   request.name = cli_vm_name(args->words[0], INSTANCE_NAME_MAX);
+  request.force = args->force;
   if (request.name == NULL) return CLI_EXIT_USAGE;
   request.request_id = cli_request_id(args);
   if (request.request_id == NULL) return CLI_EXIT_INTERNAL;
@@ -133,6 +135,26 @@ int cmd_vm_start(struct cli_args *args) {
 int cmd_vm_stop(struct cli_args *args) {
   static const struct change stop = {blx_vm_stop, "will be stopped", BLX_PHASE_STOPPED};
   return change_vm(args, &stop);
+}
+
+int cmd_vm_restart(struct cli_args *args) {
+  static const struct change restart = {blx_vm_restart, "will be restarted", BLX_PHASE_RUNNING};
+  return change_vm(args, &restart);
+}
+
+int cmd_vm_kill(struct cli_args *args) {
+  static const struct change kill = {blx_vm_kill, "will be killed", BLX_PHASE_STOPPED};
+  return change_vm(args, &kill);
+}
+
+int cmd_vm_pause(struct cli_args *args) {
+  static const struct change pause = {blx_vm_pause, "will be paused", BLX_PHASE_RUNNING};
+  return change_vm(args, &pause);
+}
+
+int cmd_vm_resume(struct cli_args *args) {
+  static const struct change resume = {blx_vm_resume, "will be resumed", BLX_PHASE_RUNNING};
+  return change_vm(args, &resume);
 }
 
 int cmd_vm_delete(struct cli_args *args) {

@@ -69,6 +69,8 @@ static int fill_spec(struct cli_args *args, struct config *config) {
   spec->n_labels = args->labels.count;
   spec->node_selector = args->selectors.list;
   spec->n_node_selector = args->selectors.count;
+  spec->depends_on = args->depends_on.list;
+  spec->n_depends_on = args->depends_on.count;
   if (args->microvm_config == NULL) return 0;
   int status = read_config(args->microvm_config, config);
   if (status != 0) return status;

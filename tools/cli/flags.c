@@ -156,6 +156,14 @@ static int set_label(const struct cursor *c, const struct cli_flag *flag, char *
   return 0;
 }
 
+static int set_name(const struct cursor *c, const struct cli_flag *flag, const char *value) {
+  struct cli_names *names = target_of(c, flag->at);
+  if (names->count >= flag->hi || names->count >= CLI_NAMES_MAX)
+    return cli_usage("--%s may be given %" PRIu64 " times at most", flag->name, flag->hi);
+  names->list[names->count++] = value;
+  return 0;
+}
+
 static int set_value(const struct cursor *c, const struct cli_flag *flag, char *value) {
   if (flag->has_at != 0) *(uint32_t *)target_of(c, flag->has_at) = 1;
   switch (flag->kind) {
@@ -165,6 +173,7 @@ static int set_value(const struct cursor *c, const struct cli_flag *flag, char *
   case CLI_TEXT: *(const char **)target_of(c, flag->at) = value; return 0;
   case CLI_CHOICE: return set_choice(c, flag, value);
   case CLI_LABEL: return set_label(c, flag, value);
+  case CLI_NAME: return set_name(c, flag, value);
   case CLI_ABSENT: return cli_unsupported("--%s is not supported: %s", flag->name, flag->doc);
   }
   return 0;

@@ -107,6 +107,13 @@ static void put_text(FILE *to, const json_t *value) {
     fputc(((unsigned char)*text < 0x20 && *text != '\n') || *text == 0x7f ? ' ' : *text, to);
 }
 
+static void put_names(FILE *to, const json_t *names) {
+  for (size_t i = 0; i < json_array_size(names); i++) {
+    if (i > 0) fputs(", ", to);
+    put_plain(to, json_array_get(names, i));
+  }
+}
+
 static void put_count(FILE *to, const json_t *value) {
   fprintf(to, "%zu", json_array_size(value));
 }
@@ -115,8 +122,8 @@ static const struct {
   const char *name;
   void (*put)(FILE *to, const json_t *value);
 } filters[] = {
-    {"", put_plain},    {"age", put_age},       {"time", put_time}, {"line", put_line},
-    {"some", put_some}, {"labels", put_labels}, {"text", put_text}, {"count", put_count},
+    {"", put_plain},        {"age", put_age},   {"time", put_time},   {"line", put_line},   {"some", put_some},
+    {"labels", put_labels}, {"text", put_text}, {"count", put_count}, {"names", put_names},
 };
 
 static void put_value(FILE *to, const json_t *value, const struct slot *slot) {

@@ -26,6 +26,8 @@
     .name = (flag_name), .letter = (short_name), .kind = CLI_LABEL, .at = AT(member), .hi = (most), \
     .value = "KEY=VALUE", .doc = (text)                                                             \
   }
+#define NAMES(flag_name, member, most, text) \
+  { .name = (flag_name), .kind = CLI_NAME, .at = AT(member), .hi = (most), .value = "NAME", .doc = (text) }
 #define FLAGS(rows) .flags = (rows), .n_flags = COUNT(rows)
 
 static const struct cli_choice outputs[] = {
@@ -77,6 +79,9 @@ static const struct cli_flag join_flags[] = {
 static const struct cli_flag status_flags[] = {BOOL("verbose", 'v', verbose, "with the nodes"), STALE};
 static const struct cli_flag read_flags[] = {STALE};
 static const struct cli_flag change_flags[] = {WAIT, REQUEST_ID};
+static const struct cli_flag restart_flags[] = {
+    BOOL("force", 0, force, "kill them; their guests are not asked to shut down"), WAIT, REQUEST_ID};
+static const struct cli_flag pause_flags[] = {REQUEST_ID};
 static const struct cli_flag wait_flags[] = {
     TEXT("for", until, "WHAT", "phase=PHASE (Running, Stopped, ...) of all instances, or deleted; required")};
 static const struct cli_flag logs_flags[] = {BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
@@ -97,6 +102,8 @@ static const struct cli_flag create_flags[] = {
     CHOICE("strategy", spec.strategy, "NAME", strategies,
            "BestFit (the default) or LoadBalanced: how nodes are chosen"),
     LABELS("node-selector", 0, selectors, 16, "a label its nodes must carry; may be repeated"),
+    NAMES("depends-on", depends_on, 16,
+          "a VM that must run before this one starts, and stops after it; may be repeated"),
     TIME("stop-timeout", spec.stop_timeout_ms, 1000, 600000,
          "how long a guest may take to shut down before it is killed; 30s without it"),
     BOOL("ready-none", 0, spec.ready_none, "the guest has no agent: running means that its monitor runs"),
@@ -138,6 +145,13 @@ static const struct cli_verb verbs[] = {
      "one VM for people: what is wanted, how far it is, what it waits for", NULL},
     {"vm", "start", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_start, "want a VM running", NULL},
     {"vm", "stop", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_stop, "want a VM stopped", NULL},
+    {"vm", "restart", NULL, "NAME", 1, 1, FLAGS(restart_flags), cmd_vm_restart,
+     "end a VM's instances, or one instance, and start them again", NULL},
+    {"vm", "kill", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_kill,
+     "want a VM stopped at once, without asking its guests", NULL},
+    {"vm", "pause", NULL, "NAME", 1, 1, FLAGS(pause_flags), cmd_vm_pause,
+     "let a VM's instances stand still, in memory, as soon as they run", NULL},
+    {"vm", "resume", NULL, "NAME", 1, 1, FLAGS(pause_flags), cmd_vm_resume, "let a paused VM go on", NULL},
     {"vm", "delete", "rm", "NAME", 1, 1, FLAGS(change_flags), cmd_vm_delete,
      "delete a VM; its name is free when its nodes confirmed", NULL},
     {"vm", "wait", NULL, "NAME", 1, 1, FLAGS(wait_flags), cmd_vm_wait, "wait until a VM is in a phase, or gone",

@@ -7,14 +7,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum kind { PREPARE, START, STOP, KILL_, DESTROY, ADOPT };
+enum kind { PREPARE, START, STOP, KILL_, PAUSE, DESTROY, ADOPT };
 
 struct op {
   struct blx__defer defer;
   struct host *host;
   enum kind kind;
   uint64_t uid, epoch;
-  bool busy, lost;
+  bool busy, lost, paused;
   blx__vm_done_fn *done;
   blx__vm_adopt_fn *adopted;
   void *user;
@@ -78,6 +78,11 @@ static blx__rc perform(const struct op *op, struct guest *g, blx_error *err) {
   case START: return do_start(h, g, op->epoch, err);
   case STOP:
   case KILL_: end_guest(h, g, op->kind == STOP ? 0 : -1, op->kind == STOP ? 0 : 9); return BLX__OK;
+  case PAUSE:
+    if (h->fail_pause) return blx__fail(err, BLX_E_TIMEOUT, "host", "the monitor did not pause");
+    if (!runs(g)) return blx__fail(err, BLX_E_NOT_FOUND, "host", "it does not run");
+    g->status.paused = op->paused;
+    return BLX__OK;
   case DESTROY:
     if (runs(g)) h->violations++;
     g->status = (struct blx__vm_status){.state = BLX__VM_ABSENT};
@@ -158,6 +163,14 @@ static void kill_it(struct blx__vm_driver *d, const struct blx__vm_key *key, blx
   op_new(d, KILL_, key, user)->done = done;
 }
 
+static void pause_it(struct blx__vm_driver *d, const struct blx__vm_key *key, bool paused, blx__vm_done_fn *done,
+                     void *user) {
+  ((struct host *)d)->pauses++;
+  struct op *op = op_new(d, PAUSE, key, user);
+  op->paused = paused;
+  op->done = done;
+}
+
 static void destroy(struct blx__vm_driver *d, const struct blx__vm_key *key, blx__vm_done_fn *done, void *user) {
   op_new(d, DESTROY, key, user)->done = done;
 }
@@ -171,6 +184,7 @@ static const struct blx__vm_ops host_ops = {.name = "test",
                                             .start = start,
                                             .stop = stop,
                                             .kill = kill_it,
+                                            .pause = pause_it,
                                             .destroy = destroy,
                                             .adopt = adopt};
 
@@ -215,6 +229,7 @@ static void apply(struct world *w, struct record *r, const struct blx_instance_r
   r->code = report->reason ? report->reason->code : BLX_REASON_CODE_NONE;
   ck_assert(blx__str_format(r->text, sizeof r->text, "%s",
                             report->reason && report->reason->text ? report->reason->text : ""));
+  r->paused = report->paused != 0;
   r->has_exit = report->has_exit_status != 0;
   r->exit_status = report->exit_status;
   if (report->dead && runs(guest_of(&w->host, r->uid))) w->cluster.violations++;
@@ -284,6 +299,8 @@ void share(struct world *w) {
     all[n].desired = r->desired;
     all[n].remove = r->remove;
     all[n].dead = r->dead;
+    all[n].ending = r->ending;
+    all[n].paused = r->pause;
     all[n].config = (struct blx_bytes){(const uint8_t *)"{ }", 3};
     list[count++] = &all[n];
   }

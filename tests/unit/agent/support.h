@@ -28,7 +28,8 @@ struct host {
   bool never_ready;
   unsigned refuse;       /* so many calls are refused with BUSY first */
   unsigned adopt_errors; /* so many adoptions fail */
-  unsigned prepares, kills, stops;
+  unsigned prepares, kills, stops, pauses;
+  bool fail_pause; /* the next ones fail */
   uint32_t stop_deadline_ms;
   unsigned violations; /* a start while it runs, or the second of an epoch; a removal while it runs */
 };
@@ -37,8 +38,8 @@ struct host {
 struct record {
   char name[64];
   uint64_t uid, epoch, seq;
-  int desired;
-  bool assigned, dead, gone, remove;
+  int desired, ending;
+  bool assigned, dead, gone, remove, pause, paused; /* wanted, and reported */
   int phase, code;
   bool has_exit;
   int32_t exit_status;

@@ -331,6 +331,39 @@ START_TEST(what_a_step_proposes__is_accepted_while_nothing_else_happens) {
 }
 END_TEST
 
+START_TEST(what_depends_on_another__is_told_what_it_waits_for_once_and_then_placed) {
+  static const struct t_seen running = {.phase = BLX_PHASE_RUNNING};
+  struct leader l;
+  open_leader(&l, 1);
+  const char *on = "db";
+  struct blx_vm_spec spec = t_spec("web", 1);
+  spec.depends_on = &on;
+  spec.n_depends_on = 1;
+  t_create_named(&l.t, "db", 1);
+  t_create(&l.t, &spec, BLX_DESIRED_RUNNING);
+  turn(&l);
+  ck_assert_uint_eq(l.assigns, 1);
+  ck_assert_uint_eq(l.explains, 1);
+  const struct blx_reason *why = t_instance(&l.t, "web-1")->reason;
+  ck_assert_int_eq(why->code, BLX_REASON_CODE_WAITS_FOR_START);
+  ck_assert_str_eq(why->text, "waits for the VM db, on which it depends and which does not run yet");
+  ck_assert_str_eq(why->unblock, "it starts when all instances of db run");
+  ck_assert_uint_eq(turn(&l), 0);
+  t_desire(&l.t, "db", BLX_DESIRED_STOPPED);
+  turn(&l);
+  ck_assert_str_eq(t_instance(&l.t, "web-1")->reason->text,
+                   "waits for the VM db, on which it depends and which is stopped");
+  ck_assert_str_eq(t_instance(&l.t, "web-1")->reason->unblock, "start the VM db");
+  t_report(&l.t, "db-1", (struct t_seen){.phase = BLX_PHASE_STOPPED, .dead = true});
+  t_desire(&l.t, "db", BLX_DESIRED_RUNNING);
+  turn(&l);
+  t_report(&l.t, "db-1", running);
+  turn(&l);
+  ck_assert_str_eq(node_of(&l, "web-1"), "node1");
+  close_leader(&l);
+}
+END_TEST
+
 BLX_TEST_MAIN("control/schedule", three_replicas__go_to_three_nodes, a_fourth_replica__joins_where_the_fewest_are,
               one_step__does_not_give_the_same_room_twice, an_explanation__is_proposed_again_only_when_it_differs,
               a_suspect_node__gets_nothing_and_is_named, a_new_leader_that_knows_nobody__waits_instead_of_explaining,
@@ -339,4 +372,5 @@ BLX_TEST_MAIN("control/schedule", three_replicas__go_to_three_nodes, a_fourth_re
               a_step__proposes_at_most_64_and_the_next_goes_on, explanations__never_keep_an_assignment_waiting,
               one_behind_thousands_that_fit_nowhere__gets_its_turn, the_same_arguments__give_the_same_operations,
               an_arena_too_small__is_an_error_and_not_half_a_step,
-              what_a_step_proposes__is_accepted_while_nothing_else_happens)
+              what_a_step_proposes__is_accepted_while_nothing_else_happens,
+              what_depends_on_another__is_told_what_it_waits_for_once_and_then_placed)
