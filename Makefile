@@ -256,6 +256,11 @@ soak-counter: all
 	@cd tests/integration && BLX_BUILD=$(B) BLX_COUNTER_ROUNDS=200 BLX_COUNTER_PAIRS=50 \
 	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_counter.py
 
+# Speaks gRPC by lib/rpc, to etcd as to us.
+$(B)/tests/bench/rpc: $(B)/obj/tests/bench/rpc.o $(LIB_OBJS)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_all)
+
 # Its floor speaks over the members' own sockets, which only the inside knows.
 $(B)/tests/bench/consensus: $(call prog_objs,tests/bench/consensus*.c) $(LIB_OBJS)
 	@mkdir -p $(@D)
@@ -269,7 +274,11 @@ bench-consensus: $(B)/tests/bench/consensus
 bench-snapshot: $(B)/tests/bench/snapshot
 	@dir=$$(mktemp -d "$${BLX_BENCH_DIR:-/var/tmp}/blixard-bench-XXXXXX") && trap 'rm -rf "$$dir"' EXIT && $< "$$dir"
 
-bench: all $(B)/tests/bench/create $(B)/tests/bench/schema bench-consensus bench-snapshot ## print figures of consensus, creates a second, time to serve, memory, size
+.PHONY: bench-etcd
+bench-etcd: all $(B)/tests/bench/rpc
+	@BLX_BUILD=$(B) tests/bench/etcd.py
+
+bench: all $(B)/tests/bench/create $(B)/tests/bench/schema bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates a second, time to serve, memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
 	@$(B)/tests/bench/schema
 
