@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""Creates a second beside etcd's puts: the same client code (tests/bench/rpc.c), requests of the same size, three members
-each with its own log on the disk, every call at the leader, in pairs one after the other. Needs Debian's etcd-server."""
+"""Creates a second beside etcd's puts: the same client code (tests/bench/rpc.c), requests of the same size, three
+members each with its own log on the disk, every call at the leader, in pairs one after the other. Needs Debian's
+etcd-server."""
 
 import json
 import os
