@@ -21,7 +21,7 @@ struct blx__rpc_conn {
   struct link *link;         /* for new calls, or NULL */
   struct blx__list links;    /* all */
   struct blx__list pendings; /* all calls, by in_conn */
-  size_t pending_count, pending_bytes;
+  size_t pending_count, pending_bytes, bidi_count;
   bool closing;
   struct blx__defer closed_defer;
   void (*closed)(void *user);
@@ -49,6 +49,9 @@ struct blx__rpc_pending {
   blx__rpc_done_fn *done;
   const struct blx__rpc_stream_ops *ops;
   void *user;
+  const struct blx__rpc_bidi_ops *bidi; /* NULL: not bidirectional, and what follows is unused */
+  struct writer out;
+  bool half_closed, writable; /* writable: to be told on the next turn */
   bool failed, maybe_done;
   blx_error err;
 };

@@ -95,6 +95,29 @@ bool reader_is_partial(const struct reader *r);
 /* Head of a message of @n bytes. */
 void frame_head(uint8_t out[FRAME_HEAD_BYTES], size_t n);
 
+/* Framed messages that wait to be sent. */
+struct writer {
+  struct blx__buf out;
+  size_t at;     /* bytes of it that are sent */
+  bool has_more; /* a message was refused: whoever has it is to be told of room */
+};
+
+void writer_init(struct writer *w);
+void writer_free(struct writer *w);
+size_t writer_queued(const struct writer *w);
+
+/* Room for a message of @size bytes; false: not now, and has_more is set. */
+bool writer_has_room(struct writer *w, size_t size);
+
+/* Append a message for which there is room. False: memory is out. */
+bool writer_add(struct writer *w, const void *message, size_t size) BLX__MUST;
+
+/* Move up to @length bytes to @buf. Returns how many. */
+size_t writer_take(struct writer *w, uint8_t *buf, size_t length);
+
+/* There is room again for who was refused. */
+bool writer_calls_for_more(const struct writer *w);
+
 /* ---- status.c */
 
 enum { STATUS_TEXT_BYTES = 12, PERCENT_MAX_BYTES = 3 * sizeof(((blx_error *)0)->message), TIMEOUT_TEXT_BYTES = 12 };

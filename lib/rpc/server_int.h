@@ -46,19 +46,24 @@ struct blx__rpc_call {
   struct blx__cred cred;
   struct blx__buf meta; /* name NUL value NUL, again and again */
   size_t header_bytes;
-  bool is_post, is_grpc, path_long, headers_done, asked, headers_sent, finished, gone, want_writable;
+  bool is_post, is_grpc, path_long, headers_done, asked, headers_sent, finished, gone;
   bool cut;             /* we ended it, not its method */
   bool due_is_deadline; /* what the timer is set to */
   struct reader reader;
   size_t held; /* what reader keeps, counted in the server */
-  struct blx__buf out;
-  size_t out_at;
+  struct writer out;
   int end_code;
   blx_error *end; /* NULL: end_code says all */
   struct blx__timer *timer;
   uint64_t deadline_at_ms; /* 0: none */
   const struct blx__rpc_call_ops *ops;
   void *user;
+  /* Of a BIDI method only. */
+  const struct blx__rpc_receive_ops *receive;
+  void *receive_user;
+  bool in_paused, in_ended, end_told;
+  size_t unacked; /* bytes not given back to the stream's window */
+  struct blx__defer turn;
 };
 
 /* Callbacks of nghttp2 that are about calls. */
