@@ -10,11 +10,18 @@ static void fail_call(struct blx__rpc_call *c, int code, const char *text) {
 
 /* ---- answering */
 
+static void count_queued(struct blx__rpc_call *c) {
+  size_t *all = &c->conn->server->queued_bytes, now = writer_queued(&c->out);
+  *all = *all - c->queued + now;
+  c->queued = now;
+}
+
 static ssize_t data_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *flags,
                          nghttp2_data_source *source, void *user_data) {
   struct blx__rpc_call *c = source->ptr;
   (void)user_data;
   size_t n = writer_take(&c->out, buf, length);
+  count_queued(c);
   if (writer_calls_for_more(&c->out) && !c->gone && blx__list_empty(&c->writable_link))
     blx__list_push(&c->conn->writable, &c->writable_link);
   if (writer_queued(&c->out) > 0) return (ssize_t)n;
@@ -52,10 +59,13 @@ bool blx__rpc_call_send(struct blx__rpc_call *c, const void *message, size_t siz
     return true;
   }
   if (!writer_has_room(&c->out, size)) return false;
-  if (writer_add(&c->out, message, size))
-    answer_more(c);
-  else
+  if (c->conn->server->queued_bytes + size > QUEUED_MAX_BYTES)
+    fail_call(c, BLX_E_BUSY, "too many answers wait for callers who do not read them: try again later");
+  else if (!writer_add(&c->out, message, size))
     fail_call(c, BLX_E_NOMEM, "no memory for the answer");
+  else
+    answer_more(c);
+  count_queued(c);
   return true;
 }
 
@@ -134,6 +144,8 @@ void call_end(struct blx__rpc_call *c, bool cancelled) {
   blx__timer_free(c->timer);
   c->timer = NULL;
   hold(c, 0);
+  writer_free(&c->out);
+  count_queued(c);
   blx__list_remove(&c->writable_link);
   blx__list_remove(&c->link);
   c->conn->server->stats.calls--;
@@ -147,6 +159,7 @@ static void on_time(void *arg) {
   bool late = c->due_is_deadline;
   c->conn->server->stats.calls_late += late;
   writer_free(&c->out); /* what was queued is of no use to a caller who gave up */
+  count_queued(c);
   if (late)
     fail_call(c, BLX_E_TIMEOUT, "the deadline of the call passed; the outcome is unknown");
   else
@@ -190,7 +203,7 @@ static void bytes_read(struct blx__rpc_call *c, bool held, blx__rc rc, const blx
     blx__rpc_call_finish(c, err);
   else if (!held)
     fail_call(c, BLX_E_NOMEM, "no memory for the request");
-  hold(c, c->reader.kept.len);
+  hold(c, c->reader.kept.len + c->meta.len);
   if (c->conn->server->held_bytes > HELD_MAX_BYTES)
     fail_call(c, BLX_E_BUSY, "too many large requests are arriving at the same time: try again later");
 }
@@ -337,6 +350,7 @@ static void refuse_http(struct blx__rpc_call *c) {
 static void headers_whole(struct blx__rpc_call *c) {
   struct blx__rpc_server *s = c->conn->server;
   c->headers_done = true;
+  hold(c, c->meta.len);
   if (c->header_bytes > BLX__RPC_HEADERS_MAX_BYTES) {
     fail_call(c, BLX_E_INVALID, "the metadata of the call is over the limit of 16384 bytes");
     return;
@@ -411,17 +425,15 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
 }
 
 /* The answer is out while the request is not whole: tell the caller to stop, without an error. */
-static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user_data) {
-  struct h2 *h = user_data;
+void calls_frame_sent(struct h2 *h, const nghttp2_frame *frame) {
   struct connection *conn = h->owner;
+  int32_t id = frame->hd.stream_id;
   if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR) conn->noisy = true;
   bool last = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
-  if (frame->hd.type != NGHTTP2_HEADERS || !last) return 0;
-  if (nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0) {
-    (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
-    h2_dirty(h);
-  }
-  return 0;
+  if (frame->hd.type != NGHTTP2_HEADERS || !last) return;
+  if (nghttp2_session_get_stream_remote_close(h->session, id) != 0) return;
+  (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
+  h2_dirty(h);
 }
 
 static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error_code, void *user_data) {
@@ -438,7 +450,6 @@ void calls_set_callbacks(nghttp2_session_callbacks *cbs) {
   nghttp2_session_callbacks_set_on_header_callback(cbs, on_header);
   nghttp2_session_callbacks_set_on_frame_recv_callback(cbs, on_frame_recv);
   nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cbs, on_data);
-  nghttp2_session_callbacks_set_on_frame_send_callback(cbs, on_frame_send);
   nghttp2_session_callbacks_set_on_stream_close_callback(cbs, on_stream_close);
 }
 

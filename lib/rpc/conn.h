@@ -80,6 +80,9 @@ void blx__rpc_resume(struct blx__rpc_pending *p);
 /* End it with CANCELLED; no message comes any more. Twice is harmless. */
 void blx__rpc_cancel(struct blx__rpc_pending *p);
 
+/* Look each @look_ms (1..60000) instead of BLX__RPC_LOOK_MS whether the other side lives. */
+void blx__rpc_conn_look(struct blx__rpc_conn *c, uint32_t look_ms);
+
 /* No call is under way. */
 bool blx__rpc_conn_is_idle(const struct blx__rpc_conn *c);
 

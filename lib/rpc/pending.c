@@ -383,7 +383,7 @@ static blx__rc pending_new(struct blx__rpc_conn *c, const struct blx__rpc_reques
   blx__list_init(&p->in_link);
   blx__list_push(&c->pendings, &p->in_conn);
   blx__defer_init(&p->turn, on_turn, p);
-  c->pending_count++;
+  if (c->pending_count++ == 0) conn_watch(c);
   c->pending_bytes += p->body_len;
   if (timer) blx__timer_start(timer, r->deadline_ms, 0);
   *out = p;

@@ -19,27 +19,36 @@ enum {
 
 /* ---- h2.c: nghttp2 on a stream */
 
+struct h2;
+
 struct h2_ops {
-  void (*set_callbacks)(nghttp2_session_callbacks *cbs); /* user_data of each: the struct h2 */
-  void (*on_flushed)(void *owner);                       /* frames went out; NULL allowed */
-  void (*on_closed)(void *owner, const blx_error *why);  /* last, once; @why NULL: an orderly end */
+  void (*set_callbacks)(nghttp2_session_callbacks *cbs);     /* user_data of each: the struct h2 */
+  void (*on_flushed)(void *owner);                           /* frames went out; NULL allowed */
+  void (*on_closed)(void *owner, const blx_error *why);      /* last, once; @why NULL: an orderly end */
+  void (*on_sent)(struct h2 *h, const nghttp2_frame *frame); /* in a callback of nghttp2; NULL allowed */
 };
 
 struct h2 {
   struct blx__loop *loop;
   struct blx__stream *stream;
-  nghttp2_session *session;
+  nghttp2_session *session; /* of a server NULL until the other side has said that it speaks HTTP/2 */
   struct blx__defer flush;
   const struct h2_ops *ops;
   void *owner;
-  bool closing, broken;
-  bool rude;     /* the other side does not speak HTTP/2 */
-  blx_error why; /* when broken */
+  bool closing;
+  bool rude;             /* the other side does not speak HTTP/2, or floods us */
+  bool cut;              /* the other side did not answer any more */
+  blx_error *why;        /* what broke it; NULL: nothing, or no memory for it */
+  uint8_t magic_at;      /* bytes of the client's first words that came */
+  unsigned silent_looks; /* since the other side was heard, with calls open */
+  unsigned idle_looks;   /* since there was a call */
+  uint64_t heard_ms;     /* when the other side was last heard */
+  unsigned free_frames;  /* so many frames that carry nothing may come now */
+  uint64_t free_ms;      /* when that was last raised */
 };
 
-/* Take over @s (closed on failure too, then without on_closed). */
-blx__rc h2_accept(struct h2 *h, struct blx__loop *loop, struct blx__stream *s, const struct h2_ops *ops, void *owner,
-                  blx_error *err) BLX__MUST;
+/* Take over @s. */
+void h2_accept(struct h2 *h, struct blx__loop *loop, struct blx__stream *s, const struct h2_ops *ops, void *owner);
 blx__rc h2_connect(struct h2 *h, struct blx__loop *loop, const char *path, const struct h2_ops *ops, void *owner,
                    blx_error *err) BLX__MUST;
 
@@ -48,6 +57,13 @@ void h2_dirty(struct h2 *h);
 
 /* Close now; on_closed follows. @why may be NULL. */
 void h2_close(struct h2 *h, const blx_error *why);
+
+/* Called at each look: keeps count of silence, asks the other side whether it lives, cuts the connection if it does not
+ * answer. Looks are counted, not milliseconds: after a pause of this whole process the answer may lie there unread. */
+void h2_look(struct h2 *h, bool has_calls);
+
+/* Begin nothing more, let open calls end, then close. */
+void h2_retire(struct h2 *h);
 
 static inline nghttp2_nv nv_of(const char *name, const char *value, size_t value_len) {
   return (nghttp2_nv){(uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name), value_len,

@@ -33,12 +33,17 @@ struct blx__rpc_server_options {
   unsigned mode;                          /* its permissions, 0660 */
   const struct blx__rpc_service *service; /* borrowed until closed */
   const struct blx__log *log;             /* borrowed until closed; may be NULL */
+  uint32_t look_ms;                       /* 0: BLX__RPC_LOOK_MS */
 };
 
 /* What a server counted since it was opened; connections and calls: open now. */
 struct blx__rpc_server_stats {
   uint64_t connections, calls;
-  uint64_t accepted, refused_user, refused_full, cut_preface, noise;
+  uint64_t accepted, refused_user, refused_full;
+  uint64_t cut_preface; /* said nothing in time */
+  uint64_t noise;       /* broke the rules of HTTP/2, or flooded us */
+  uint64_t cut_silent;  /* stopped to answer while calls were open */
+  uint64_t closed_idle; /* had no call for BLX__RPC_IDLE_LOOKS */
   uint64_t calls_seen, calls_cancelled, calls_late;
 };
 

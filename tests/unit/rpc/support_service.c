@@ -229,15 +229,20 @@ void settle(struct world *w) {
 }
 
 void world_open(struct world *w) {
+  world_open_looking(w, BLX__RPC_LOOK_MS);
+}
+
+void world_open_looking(struct world *w, uint32_t look_ms) {
   *w = (struct world){.dir = "/tmp/blx-rpc-XXXXXX"};
   ck_assert_ptr_nonnull(mkdtemp(w->dir));
   ck_assert(blx__str_format(w->path, sizeof w->path, "%s/api.sock", w->dir));
   ck_assert_int_eq(blx__loop_new(&w->loop, NULL).code, 0);
   w->service.loop = w->loop;
   w->service.table = (struct blx__rpc_service){&w->service, find, on_call};
-  struct blx__rpc_server_options o = {.path = w->path, .mode = 0660, .service = &w->service.table};
+  struct blx__rpc_server_options o = {.path = w->path, .mode = 0660, .service = &w->service.table, .look_ms = look_ms};
   ck_assert_int_eq(blx__rpc_server_open(w->loop, &o, &w->server, NULL).code, 0);
   ck_assert_int_eq(blx__rpc_conn_new(w->loop, w->path, &w->conn, NULL).code, 0);
+  blx__rpc_conn_look(w->conn, look_ms);
 }
 
 static void count_down(void *user) {

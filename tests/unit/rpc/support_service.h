@@ -39,6 +39,9 @@ struct world {
 
 void world_open(struct world *w);
 
+/* The same; both ends look each @look_ms whether the other lives. */
+void world_open_looking(struct world *w, uint32_t look_ms);
+
 /* Let everything that can move, move. */
 void settle(struct world *w);
 void world_close(struct world *w);
