@@ -345,7 +345,7 @@ blx__rc blx__serve_open(struct blx__node *n, blx_error *err) {
   const struct blx__rpc_row *rows = blx__rpc_rows();
   for (size_t i = 0; i < BLX__RPC_COUNT; i++) {
     n->methods[i].path = rows[i].path;
-    n->methods[i].kind = rows[i].stream ? BLX__RPC_SERVER_STREAM : BLX__RPC_UNARY;
+    n->methods[i].kind = rows[i].bidi ? BLX__RPC_BIDI : rows[i].stream ? BLX__RPC_SERVER_STREAM : BLX__RPC_UNARY;
   }
   n->service = (struct blx__rpc_service){.user = n, .find = find_method, .on_call = on_call};
   struct blx__rpc_server_options options = {

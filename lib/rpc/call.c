@@ -10,25 +10,21 @@ static void fail_call(struct blx__rpc_call *c, int code, const char *text) {
 
 /* ---- answering */
 
-static size_t out_queued(const struct blx__rpc_call *c) {
-  return c->out.len - c->out_at;
+static void count_queued(struct blx__rpc_call *c) {
+  size_t *all = &c->conn->server->queued_bytes, now = writer_queued(&c->out);
+  *all = *all - c->queued + now;
+  c->queued = now;
 }
 
 static ssize_t data_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *flags,
                          nghttp2_data_source *source, void *user_data) {
   struct blx__rpc_call *c = source->ptr;
   (void)user_data;
-  size_t n = out_queued(c) < length ? out_queued(c) : length;
-  if (n > 0) memcpy(buf, c->out.data + c->out_at, n);
-  c->out_at += n;
-  if (c->out_at == c->out.len) {
-    blx__buf_free(&c->out);
-    c->out_at = 0;
-  }
-  bool room = out_queued(c) <= BLX__RPC_SEND_QUEUE_MAX_BYTES / 2;
-  if (c->want_writable && !c->gone && room && blx__list_empty(&c->writable_link))
+  size_t n = writer_take(&c->out, buf, length);
+  count_queued(c);
+  if (writer_calls_for_more(&c->out) && !c->gone && blx__list_empty(&c->writable_link))
     blx__list_push(&c->conn->writable, &c->writable_link);
-  if (out_queued(c) > 0) return (ssize_t)n;
+  if (writer_queued(&c->out) > 0) return (ssize_t)n;
   if (!c->finished) return n > 0 ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
   blx_error plain = {.code = c->end_code};
   struct status_fields f;
@@ -52,17 +48,6 @@ static void answer_more(struct blx__rpc_call *c) {
   h2_dirty(&c->conn->h2);
 }
 
-static bool out_add(struct blx__rpc_call *c, const void *message, size_t size) {
-  uint8_t head[FRAME_HEAD_BYTES];
-  frame_head(head, size);
-  if (c->out_at > 0) {
-    blx__buf_consume(&c->out, c->out_at);
-    c->out_at = 0;
-  }
-  if (!blx__buf_reserve(&c->out, sizeof head + size)) return false;
-  return blx__buf_add(&c->out, head, sizeof head) && blx__buf_add(&c->out, message, size);
-}
-
 bool blx__rpc_call_send(struct blx__rpc_call *c, const void *message, size_t size) {
   if (c->gone || c->finished) return true;
   if (size > BLX__RPC_MESSAGE_MAX_BYTES) {
@@ -73,14 +58,14 @@ bool blx__rpc_call_send(struct blx__rpc_call *c, const void *message, size_t siz
     blx__rpc_call_finish(c, &err);
     return true;
   }
-  if (out_queued(c) > 0 && out_queued(c) + size > BLX__RPC_SEND_QUEUE_MAX_BYTES) {
-    c->want_writable = true;
-    return false;
-  }
-  if (out_add(c, message, size))
-    answer_more(c);
-  else
+  if (!writer_has_room(&c->out, size)) return false;
+  if (c->conn->server->queued_bytes + size > QUEUED_MAX_BYTES)
+    fail_call(c, BLX_E_BUSY, "too many answers wait for callers who do not read them: try again later");
+  else if (!writer_add(&c->out, message, size))
     fail_call(c, BLX_E_NOMEM, "no memory for the answer");
+  else
+    answer_more(c);
+  count_queued(c);
   return true;
 }
 
@@ -102,7 +87,7 @@ void blx__rpc_call_finish(struct blx__rpc_call *c, const blx_error *err) {
   c->finished = true;
   blx__timer_free(c->timer);
   c->timer = NULL;
-  if (err && !c->headers_sent && out_queued(c) == 0) {
+  if (err && !c->headers_sent && writer_queued(&c->out) == 0) {
     answer_error_only(c, err);
     return;
   }
@@ -133,7 +118,7 @@ void blx__rpc_call_unref(struct blx__rpc_call *c) {
   if (--c->refs > 0) return;
   BLX__ASSERT(!c->conn);
   blx__buf_free(&c->meta);
-  blx__buf_free(&c->out);
+  writer_free(&c->out);
   reader_free(&c->reader);
   free(c->end);
   free(c);
@@ -143,6 +128,7 @@ static void tell_gone(struct blx__rpc_call *c, bool cancelled) {
   if (c->gone) return;
   c->gone = true;
   blx__list_remove(&c->writable_link);
+  blx__loop_undefer(&c->turn);
   if (cancelled) c->conn->server->stats.calls_cancelled++;
   if (c->ops && c->ops->on_gone) c->ops->on_gone(c->user, cancelled);
 }
@@ -158,6 +144,8 @@ void call_end(struct blx__rpc_call *c, bool cancelled) {
   blx__timer_free(c->timer);
   c->timer = NULL;
   hold(c, 0);
+  writer_free(&c->out);
+  count_queued(c);
   blx__list_remove(&c->writable_link);
   blx__list_remove(&c->link);
   c->conn->server->stats.calls--;
@@ -170,8 +158,8 @@ static void on_time(void *arg) {
   /* Not by the clock: on a busy loop the timer may be ahead of it. */
   bool late = c->due_is_deadline;
   c->conn->server->stats.calls_late += late;
-  blx__buf_free(&c->out); /* what was queued is of no use to a caller who gave up */
-  c->out_at = 0;
+  writer_free(&c->out); /* what was queued is of no use to a caller who gave up */
+  count_queued(c);
   if (late)
     fail_call(c, BLX_E_TIMEOUT, "the deadline of the call passed; the outcome is unknown");
   else
@@ -202,9 +190,102 @@ void calls_tell_writable(struct connection *conn) {
   for (struct blx__list *n; (n = blx__list_first(&conn->writable)) != NULL;) {
     struct blx__rpc_call *c = BLX__CONTAINER(n, struct blx__rpc_call, writable_link);
     blx__list_remove(n);
-    c->want_writable = false;
+    c->out.has_more = false;
     if (!c->finished && !c->gone && c->ops && c->ops->on_writable) c->ops->on_writable(c->user);
   }
+}
+
+/* ---- what the caller sends */
+
+/* After bytes were read from: refuse what they broke, count what is kept of them. */
+static void bytes_read(struct blx__rpc_call *c, bool held, blx__rc rc, const blx_error *err) {
+  if (rc.code != 0)
+    blx__rpc_call_finish(c, err);
+  else if (!held)
+    fail_call(c, BLX_E_NOMEM, "no memory for the request");
+  hold(c, c->reader.kept.len + c->meta.len);
+  if (c->conn->server->held_bytes > HELD_MAX_BYTES)
+    fail_call(c, BLX_E_BUSY, "too many large requests are arriving at the same time: try again later");
+}
+
+/* The one request message of a call; a second one is an error. Both kinds begin once it is whole. */
+static void request_bytes(struct blx__rpc_call *c, const uint8_t *p, size_t n) {
+  blx_error err;
+  blx__rc rc = BLX__OK;
+  struct blx__slice message;
+  bool held = reader_begin(&c->reader, p, n);
+  if (held && reader_next(&c->reader, &message, &rc, &err)) {
+    if (c->asked) {
+      rc = blx__fail(&err, BLX_E_INVALID, "rpc", "the request has more than one message");
+    } else {
+      c->asked = true;
+      arm(c, false);
+      const struct blx__rpc_service *s = c->conn->server->service;
+      s->on_call(s->user, c, message);
+    }
+  }
+  if (held) held = reader_end(&c->reader);
+  bytes_read(c, held, rc, &err);
+}
+
+static bool is_heard(const struct blx__rpc_call *c) {
+  return c->receive && !c->in_paused && !c->finished && !c->gone;
+}
+
+/* Of a BIDI method: messages go to the method until it pauses. */
+static void hear(struct blx__rpc_call *c, const uint8_t *p, size_t n) {
+  blx_error err;
+  blx__rc rc = BLX__OK;
+  struct blx__slice message;
+  bool held = reader_begin(&c->reader, p, n);
+  while (held && is_heard(c) && reader_next(&c->reader, &message, &rc, &err))
+    if (!c->receive->on_message(c->receive_user, message)) c->in_paused = true;
+  if (held) held = reader_end(&c->reader);
+  bytes_read(c, held, rc, &err);
+}
+
+/* A method that pauses keeps the window from its caller, who so comes to a stop. A half-received message needs it back:
+ * it could not grow beyond the window otherwise. */
+static void give_window(struct blx__rpc_call *c) {
+  if (c->in_paused || c->unacked == 0) return;
+  (void)nghttp2_session_consume_stream(c->conn->h2.session, c->stream_id, c->unacked);
+  c->unacked = 0;
+  h2_dirty(&c->conn->h2);
+}
+
+static void tell_half_close(struct blx__rpc_call *c) {
+  if (!c->in_ended || c->end_told || !is_heard(c)) return;
+  c->end_told = true;
+  if (reader_is_partial(&c->reader))
+    fail_call(c, BLX_E_INVALID, "the caller ended in the middle of a message");
+  else if (c->receive->on_half_close)
+    c->receive->on_half_close(c->receive_user);
+}
+
+/* A later turn: deliver what a pause held back, then the end if it came. */
+static void on_turn(void *arg) {
+  struct blx__rpc_call *c = arg;
+  if (!is_heard(c)) return;
+  blx__rpc_call_ref(c);
+  hear(c, NULL, 0);
+  give_window(c);
+  tell_half_close(c);
+  blx__rpc_call_unref(c);
+}
+
+void blx__rpc_call_receive(struct blx__rpc_call *c, const struct blx__rpc_receive_ops *ops, void *user) {
+  BLX__ASSERT(!c->receive && ops->on_message);
+  if (c->gone || c->finished) return;
+  BLX__ASSERT(c->method->kind == BLX__RPC_BIDI);
+  c->receive = ops;
+  c->receive_user = user;
+  blx__rpc_call_resume(c);
+}
+
+void blx__rpc_call_resume(struct blx__rpc_call *c) {
+  if (!c->in_paused || c->gone || c->finished) return;
+  c->in_paused = false;
+  blx__loop_defer(c->conn->h2.loop, &c->turn);
 }
 
 /* ---- the request, as nghttp2 tells it */
@@ -222,7 +303,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
   blx__list_init(&c->writable_link);
   blx__list_push(&conn->calls, &c->link);
   blx__buf_init(&c->meta, BLX__RPC_HEADERS_MAX_BYTES);
-  blx__buf_init(&c->out, BLX__RPC_MESSAGE_MAX_BYTES + BLX__RPC_SEND_QUEUE_MAX_BYTES + FRAME_HEAD_BYTES);
+  blx__defer_init(&c->turn, on_turn, c);
+  writer_init(&c->out);
   reader_init(&c->reader);
   conn->server->stats.calls++;
   conn->server->stats.calls_seen++;
@@ -268,6 +350,7 @@ static void refuse_http(struct blx__rpc_call *c) {
 static void headers_whole(struct blx__rpc_call *c) {
   struct blx__rpc_server *s = c->conn->server;
   c->headers_done = true;
+  hold(c, c->meta.len);
   if (c->header_bytes > BLX__RPC_HEADERS_MAX_BYTES) {
     fail_call(c, BLX_E_INVALID, "the metadata of the call is over the limit of 16384 bytes");
     return;
@@ -284,13 +367,23 @@ static void headers_whole(struct blx__rpc_call *c) {
     blx__rpc_call_finish(c, &err);
   } else if (s->closing) {
     fail_call(c, BLX_E_UNAVAILABLE, "the node is shutting down");
+  } else if (c->method->kind == BLX__RPC_BIDI) {
+    c->asked = c->in_paused = true;
+    arm(c, false);
+    if (!c->finished) s->service->on_call(s->service->user, c, (struct blx__slice){0});
   } else {
     arm(c, true);
   }
 }
 
 static void request_over(struct blx__rpc_call *c) {
-  if (c->finished || c->gone || c->asked) return;
+  if (c->finished || c->gone) return;
+  if (c->method->kind == BLX__RPC_BIDI) {
+    c->in_ended = true;
+    tell_half_close(c);
+    return;
+  }
+  if (c->asked) return;
   if (reader_is_partial(&c->reader))
     fail_call(c, BLX_E_INVALID, "the request ends in the middle of its message");
   else
@@ -312,58 +405,35 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
   return 0;
 }
 
-/* The one request message of a call; a second one is an error. Both kinds begin once it is whole. */
-static void request_bytes(struct blx__rpc_call *c, const uint8_t *p, size_t n) {
-  blx_error err;
-  blx__rc rc = BLX__OK;
-  struct blx__slice message;
-  bool held = reader_begin(&c->reader, p, n);
-  if (held && reader_next(&c->reader, &message, &rc, &err)) {
-    if (c->asked) {
-      rc = blx__fail(&err, BLX_E_INVALID, "rpc", "the request has more than one message");
-    } else {
-      c->asked = true;
-      arm(c, false);
-      const struct blx__rpc_service *s = c->conn->server->service;
-      s->on_call(s->user, c, message);
-    }
-  }
-  if (held) held = reader_end(&c->reader);
-  if (rc.code != 0)
-    blx__rpc_call_finish(c, &err);
-  else if (!held)
-    fail_call(c, BLX_E_NOMEM, "no memory for the request");
-  if (!c->conn) return;
-  hold(c, c->reader.kept.len);
-  if (c->conn->server->held_bytes > HELD_MAX_BYTES)
-    fail_call(c, BLX_E_BUSY, "too many large requests are arriving at the same time: try again later");
-}
-
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, const uint8_t *p, size_t n,
                    void *user_data) {
   (void)flags;
   (void)user_data;
-  (void)nghttp2_session_consume(session, stream_id, n);
+  (void)nghttp2_session_consume_connection(session, n);
   struct blx__rpc_call *c = nghttp2_session_get_stream_user_data(session, stream_id);
-  if (!c || c->finished || c->gone || !c->method) return 0;
-  blx__rpc_call_ref(c);
-  request_bytes(c, p, n);
-  blx__rpc_call_unref(c);
+  if (!c || c->finished || c->gone || !c->method) {
+    (void)nghttp2_session_consume_stream(session, stream_id, n);
+    return 0;
+  }
+  c->unacked += n;
+  if (c->method->kind == BLX__RPC_BIDI)
+    hear(c, p, n);
+  else
+    request_bytes(c, p, n);
+  give_window(c);
   return 0;
 }
 
 /* The answer is out while the request is not whole: tell the caller to stop, without an error. */
-static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user_data) {
-  struct h2 *h = user_data;
+void calls_frame_sent(struct h2 *h, const nghttp2_frame *frame) {
   struct connection *conn = h->owner;
+  int32_t id = frame->hd.stream_id;
   if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR) conn->noisy = true;
   bool last = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
-  if (frame->hd.type != NGHTTP2_HEADERS || !last) return 0;
-  if (nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0) {
-    (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
-    h2_dirty(h);
-  }
-  return 0;
+  if (frame->hd.type != NGHTTP2_HEADERS || !last) return;
+  if (nghttp2_session_get_stream_remote_close(h->session, id) != 0) return;
+  (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
+  h2_dirty(h);
 }
 
 static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error_code, void *user_data) {
@@ -380,7 +450,6 @@ void calls_set_callbacks(nghttp2_session_callbacks *cbs) {
   nghttp2_session_callbacks_set_on_header_callback(cbs, on_header);
   nghttp2_session_callbacks_set_on_frame_recv_callback(cbs, on_frame_recv);
   nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cbs, on_data);
-  nghttp2_session_callbacks_set_on_frame_send_callback(cbs, on_frame_send);
   nghttp2_session_callbacks_set_on_stream_close_callback(cbs, on_stream_close);
 }
 

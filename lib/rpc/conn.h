@@ -9,6 +9,7 @@
 enum {
   BLX__RPC_PENDING_MAX = 4096,           /* calls at a time on one connection */
   BLX__RPC_PENDING_BYTES_MAX = 64 << 20, /* of their requests together */
+  BLX__RPC_BIDI_MAX = 64,                /* bidirectional calls among them: each may queue a message and 1 MiB more */
 };
 
 struct blx__rpc_conn;
@@ -53,11 +54,34 @@ blx__rc blx__rpc_stream(struct blx__rpc_conn *c, const struct blx__rpc_request *
                         const struct blx__rpc_stream_ops *ops, void *user, struct blx__rpc_pending **out,
                         blx_error *err) BLX__MUST;
 
+struct blx__rpc_bidi_ops {
+  struct blx__rpc_stream_ops in;   /* as of a stream */
+  void (*on_writable)(void *user); /* after a send that took nothing: there is room now; on a later turn */
+};
+
+/* Messages both ways, the two independent of each other; request->body stays empty. @ops is borrowed until on_done, as
+ * above. The answer may end before the caller's messages do: the call is over then, and what was not sent is dropped.
+ * Errors as above, and BUSY (BLX__RPC_BIDI_MAX). */
+blx__rc blx__rpc_bidi(struct blx__rpc_conn *c, const struct blx__rpc_request *request,
+                      const struct blx__rpc_bidi_ops *ops, void *user, struct blx__rpc_pending **out,
+                      blx_error *err) BLX__MUST;
+
+/* One message of a bidirectional call, copied; 0 to BLX__RPC_MESSAGE_MAX_BYTES, a longer one ends the call with
+ * INVALID. False: the queue (BLX__RPC_SEND_QUEUE_MAX_BYTES) is full, because the other side pauses or is slow; nothing
+ * was taken and on_writable follows. Dropped, with true, once the call has ended. Not after blx__rpc_half_close. */
+bool blx__rpc_send(struct blx__rpc_pending *p, const void *message, size_t size);
+
+/* No more messages from here; what is queued goes out first, and answers go on. Twice is harmless. */
+void blx__rpc_half_close(struct blx__rpc_pending *p);
+
 /* Go on after a pause; messages follow on a later turn. */
 void blx__rpc_resume(struct blx__rpc_pending *p);
 
 /* End it with CANCELLED; no message comes any more. Twice is harmless. */
 void blx__rpc_cancel(struct blx__rpc_pending *p);
+
+/* Look each @look_ms (1..60000) instead of BLX__RPC_LOOK_MS whether the other side lives. */
+void blx__rpc_conn_look(struct blx__rpc_conn *c, uint32_t look_ms);
 
 /* No call is under way. */
 bool blx__rpc_conn_is_idle(const struct blx__rpc_conn *c);

@@ -21,7 +21,9 @@ struct blx__rpc_conn {
   struct link *link;         /* for new calls, or NULL */
   struct blx__list links;    /* all */
   struct blx__list pendings; /* all calls, by in_conn */
-  size_t pending_count, pending_bytes;
+  size_t pending_count, pending_bytes, bidi_count;
+  struct blx__timer *look; /* runs while there are calls */
+  uint32_t look_ms;
   bool closing;
   struct blx__defer closed_defer;
   void (*closed)(void *user);
@@ -49,12 +51,18 @@ struct blx__rpc_pending {
   blx__rpc_done_fn *done;
   const struct blx__rpc_stream_ops *ops;
   void *user;
+  const struct blx__rpc_bidi_ops *bidi; /* NULL: not bidirectional, and what follows is unused */
+  struct writer out;
+  bool half_closed, writable; /* writable: to be told on the next turn */
   bool failed, maybe_done;
   blx_error err;
 };
 
 /* The link for new calls, connected if need be. Errors: those of blx__stream_connect. */
 blx__rc conn_link(struct blx__rpc_conn *c, struct link **out, blx_error *err) BLX__MUST;
+
+/* There is a first call: see that its connection lives. */
+void conn_watch(struct blx__rpc_conn *c);
 
 /* After a call or a link is gone: closing may be over. */
 void conn_maybe_closed(struct blx__rpc_conn *c);

@@ -65,3 +65,44 @@ void frame_head(uint8_t out[FRAME_HEAD_BYTES], size_t n) {
   out[3] = (uint8_t)(n >> 8);
   out[4] = (uint8_t)n;
 }
+
+void writer_init(struct writer *w) {
+  *w = (struct writer){.at = 0};
+  blx__buf_init(&w->out, BLX__RPC_MESSAGE_MAX_BYTES + BLX__RPC_SEND_QUEUE_MAX_BYTES + FRAME_HEAD_BYTES);
+}
+
+void writer_free(struct writer *w) {
+  blx__buf_free(&w->out);
+  w->at = 0;
+}
+
+size_t writer_queued(const struct writer *w) {
+  return w->out.len - w->at;
+}
+
+bool writer_has_room(struct writer *w, size_t size) {
+  if (writer_queued(w) == 0 || writer_queued(w) + size <= BLX__RPC_SEND_QUEUE_MAX_BYTES) return true;
+  w->has_more = true;
+  return false;
+}
+
+bool writer_add(struct writer *w, const void *message, size_t size) {
+  uint8_t head[FRAME_HEAD_BYTES];
+  frame_head(head, size);
+  blx__buf_consume(&w->out, w->at);
+  w->at = 0;
+  if (!blx__buf_reserve(&w->out, sizeof head + size)) return false;
+  return blx__buf_add(&w->out, head, sizeof head) && blx__buf_add(&w->out, message, size);
+}
+
+size_t writer_take(struct writer *w, uint8_t *buf, size_t length) {
+  size_t n = writer_queued(w) < length ? writer_queued(w) : length;
+  if (n > 0) memcpy(buf, w->out.data + w->at, n);
+  w->at += n;
+  if (w->at == w->out.len) writer_free(w);
+  return n;
+}
+
+bool writer_calls_for_more(const struct writer *w) {
+  return w->has_more && writer_queued(w) <= BLX__RPC_SEND_QUEUE_MAX_BYTES / 2;
+}

@@ -12,7 +12,9 @@ static void pending_free(struct blx__rpc_pending *p) {
   blx__timer_free(p->timer);
   c->pending_count--;
   c->pending_bytes -= p->body_len;
+  c->bidi_count -= p->bidi != NULL;
   reader_free(&p->reader);
+  writer_free(&p->out);
   free(p->body);
   free(p->response);
   free(p);
@@ -113,9 +115,12 @@ static void give_window(struct blx__rpc_pending *p) {
   h2_dirty(&p->link->h2);
 }
 
-/* A later turn: deliver what a pause held back, then the end if it came. */
+/* A later turn: tell of room, deliver what a pause held back, then the end if it came. */
 static void on_turn(void *arg) {
   struct blx__rpc_pending *p = arg;
+  bool writable = p->writable && !p->ended;
+  p->writable = false;
+  if (writable && p->bidi->on_writable) p->bidi->on_writable(p->user);
   if (!p->drop) read_messages(p, NULL, 0);
   if (p->paused) return;
   give_window(p);
@@ -181,6 +186,25 @@ static ssize_t body_read(nghttp2_session *session, int32_t stream_id, uint8_t *b
   return (ssize_t)n;
 }
 
+/* The messages of a bidirectional call, as they come. */
+static ssize_t out_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *flags,
+                        nghttp2_data_source *source, void *user_data) {
+  (void)source;
+  (void)user_data;
+  struct blx__rpc_pending *p = pending_of(session, stream_id);
+  if (!p) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+  size_t n = writer_take(&p->out, buf, length);
+  p->maybe_done = p->maybe_done || n > 0;
+  if (writer_calls_for_more(&p->out)) {
+    p->out.has_more = false;
+    p->writable = true;
+    blx__loop_defer(p->conn->loop, &p->turn);
+  }
+  bool last = p->half_closed && writer_queued(&p->out) == 0;
+  if (last) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  return n > 0 || last ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
+}
+
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
                      const uint8_t *value, size_t value_len, uint8_t flags, void *user_data) {
   (void)flags;
@@ -212,18 +236,48 @@ static int code_of_http(int status) {
   }
 }
 
-static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user_data) {
-  struct h2 *h = user_data;
-  struct link *link = h->owner;
-  if (frame->hd.type == NGHTTP2_GOAWAY && link->conn->link == link) link->conn->link = NULL;
-  if (frame->hd.type != NGHTTP2_HEADERS) return 0;
-  struct blx__rpc_pending *p = pending_of(session, frame->hd.stream_id);
-  if (!p || p->ended || p->http_status / 100 == 1) return 0;
-  if (p->http_status == 200 && p->is_grpc) return 0;
+static void check_http(struct blx__rpc_pending *p) {
+  if (p->ended || p->http_status / 100 == 1) return;
+  if (p->http_status == 200 && p->is_grpc) return;
   blx_error err;
   (void)blx__fail(&err, p->http_status == 200 ? BLX_E_INTERNAL : code_of_http(p->http_status), "rpc",
                   "%s answered HTTP status %d without gRPC: is it a Blixard node?", p->conn->path, p->http_status);
   pending_end(p, &err);
+}
+
+static void stream_over(struct blx__rpc_pending *p, uint32_t error_code) {
+  if (p->seen.status >= 0) {
+    pending_end(p, NULL);
+    return;
+  }
+  blx_error err;
+  if (error_code == NGHTTP2_REFUSED_STREAM) {
+    p->maybe_done = false;
+    (void)blx__fail(&err, BLX_E_UNAVAILABLE, "rpc", "%s takes no more calls: ask another node", p->conn->path);
+  } else {
+    (void)blx__fail(&err, BLX_E_UNAVAILABLE, "rpc", "%s ended the call without a status: %s", p->conn->path,
+                    nghttp2_http2_strerror(error_code));
+  }
+  pending_end(p, &err);
+}
+
+/* The answer is whole while the request is not: the rest of it is of no use to anybody. A server need not say so. */
+static void answer_over(struct blx__rpc_pending *p, nghttp2_session *session) {
+  int32_t id = p->stream_id;
+  if (p->ended || nghttp2_session_get_stream_local_close(session, id) != 0) return;
+  stream_over(p, NGHTTP2_NO_ERROR);
+  (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+}
+
+static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user_data) {
+  struct h2 *h = user_data;
+  struct link *link = h->owner;
+  if (frame->hd.type == NGHTTP2_GOAWAY && link->conn->link == link) link->conn->link = NULL;
+  if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
+  struct blx__rpc_pending *p = pending_of(session, frame->hd.stream_id);
+  if (!p) return 0;
+  if (frame->hd.type == NGHTTP2_HEADERS) check_http(p);
+  if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) answer_over(p, session);
   return 0;
 }
 
@@ -246,20 +300,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
 static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error_code, void *user_data) {
   (void)user_data;
   struct blx__rpc_pending *p = pending_of(session, stream_id);
-  if (!p) return 0;
-  if (p->seen.status >= 0) {
-    pending_end(p, NULL);
-    return 0;
-  }
-  blx_error err;
-  if (error_code == NGHTTP2_REFUSED_STREAM) {
-    p->maybe_done = false;
-    (void)blx__fail(&err, BLX_E_UNAVAILABLE, "rpc", "%s takes no more calls: ask another node", p->conn->path);
-  } else {
-    (void)blx__fail(&err, BLX_E_UNAVAILABLE, "rpc", "%s ended the call without a status: %s", p->conn->path,
-                    nghttp2_http2_strerror(error_code));
-  }
-  pending_end(p, &err);
+  if (p) stream_over(p, error_code);
   return 0;
 }
 
@@ -308,7 +349,7 @@ static blx__rc submit(struct blx__rpc_pending *p, const struct blx__rpc_request 
   if (r->deadline_ms > 0) nv[n++] = nv_of("grpc-timeout", timeout, strlen(timeout));
   for (size_t i = 0; i < r->meta_count; i++)
     nv[n++] = nv_of(r->meta[i].name, r->meta[i].value, strlen(r->meta[i].value));
-  nghttp2_data_provider data = {.source.ptr = p, .read_callback = body_read};
+  nghttp2_data_provider data = {.source.ptr = p, .read_callback = p->bidi ? out_read : body_read};
   int32_t id = nghttp2_submit_request(link->h2.session, NULL, nv, n, &data, p);
   if (id < 0) return blx__fail(err, BLX_E_UNAVAILABLE, "rpc", "cannot begin a call: %s", nghttp2_strerror(id));
   p->stream_id = id;
@@ -338,10 +379,11 @@ static blx__rc pending_new(struct blx__rpc_conn *c, const struct blx__rpc_reques
   p->seen.status = -1;
   p->timer = timer;
   reader_init(&p->reader);
+  writer_init(&p->out);
   blx__list_init(&p->in_link);
   blx__list_push(&c->pendings, &p->in_conn);
   blx__defer_init(&p->turn, on_turn, p);
-  c->pending_count++;
+  if (c->pending_count++ == 0) conn_watch(c);
   c->pending_bytes += p->body_len;
   if (timer) blx__timer_start(timer, r->deadline_ms, 0);
   *out = p;
@@ -376,4 +418,51 @@ blx__rc blx__rpc_stream(struct blx__rpc_conn *c, const struct blx__rpc_request *
   p->user = user;
   start(p, request, out);
   return BLX__OK;
+}
+
+blx__rc blx__rpc_bidi(struct blx__rpc_conn *c, const struct blx__rpc_request *request,
+                      const struct blx__rpc_bidi_ops *ops, void *user, struct blx__rpc_pending **out, blx_error *err) {
+  BLX__ASSERT(request->body.len == 0 && ops->in.on_message && ops->in.on_done);
+  struct blx__rpc_pending *p = NULL;
+  if (c->bidi_count >= BLX__RPC_BIDI_MAX)
+    return blx__fail(err, BLX_E_BUSY, "rpc", "%zu bidirectional calls are under way to %s: try again later",
+                     c->bidi_count, c->path);
+  BLX__TRY(pending_new(c, request, &p, err));
+  c->bidi_count++;
+  p->bidi = ops;
+  p->ops = &ops->in;
+  p->done = ops->in.on_done;
+  p->user = user;
+  start(p, request, out);
+  return BLX__OK;
+}
+
+/* ---- the caller's messages */
+
+static void send_more(struct blx__rpc_pending *p) {
+  if (!p->link || p->link->h2.closing) return;
+  (void)nghttp2_session_resume_data(p->link->h2.session, p->stream_id);
+  h2_dirty(&p->link->h2);
+}
+
+bool blx__rpc_send(struct blx__rpc_pending *p, const void *message, size_t size) {
+  BLX__ASSERT(p->bidi && !p->half_closed);
+  if (p->ended) return true;
+  if (size > BLX__RPC_MESSAGE_MAX_BYTES) {
+    end_with(p, BLX_E_INVALID, "a message is over the limit of 4 MiB: send less at a time");
+    return true;
+  }
+  if (!writer_has_room(&p->out, size)) return false;
+  if (writer_add(&p->out, message, size))
+    send_more(p);
+  else
+    end_with(p, BLX_E_NOMEM, "no memory for a message");
+  return true;
+}
+
+void blx__rpc_half_close(struct blx__rpc_pending *p) {
+  BLX__ASSERT(p->bidi);
+  if (p->half_closed) return;
+  p->half_closed = true;
+  send_more(p);
 }

@@ -13,7 +13,11 @@ enum {
   BLX__RPC_META_MAX = 16,                  /* metadata entries a caller may add */
   BLX__RPC_SEND_QUEUE_MAX_BYTES = 1 << 20, /* of one streaming answer; a single larger message goes when it is empty */
   BLX__RPC_PREFACE_MS = 5000,              /* a connection that has not begun to speak HTTP/2 by then is cut */
-  BLX__RPC_REQUEST_MS = 30000,             /* a request that has not arrived whole by then is refused */
+  BLX__RPC_LOOK_MS = 2500,                 /* so often each end looks whether its connections live */
+  BLX__RPC_PING_LOOKS = 4,     /* looks in a row, with calls open, without a byte: the other side is asked */
+  BLX__RPC_CUT_LOOKS = 12,     /* and without any answer to that the connection is cut, 30 s in all */
+  BLX__RPC_IDLE_LOOKS = 24,    /* a connection that had no call for so long, 60 s, is closed */
+  BLX__RPC_REQUEST_MS = 30000, /* a request that has not arrived whole by then is refused */
 };
 
 /* One entry of metadata: a lower-case name and printable text, both borrowed. */

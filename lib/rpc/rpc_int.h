@@ -19,27 +19,36 @@ enum {
 
 /* ---- h2.c: nghttp2 on a stream */
 
+struct h2;
+
 struct h2_ops {
-  void (*set_callbacks)(nghttp2_session_callbacks *cbs); /* user_data of each: the struct h2 */
-  void (*on_flushed)(void *owner);                       /* frames went out; NULL allowed */
-  void (*on_closed)(void *owner, const blx_error *why);  /* last, once; @why NULL: an orderly end */
+  void (*set_callbacks)(nghttp2_session_callbacks *cbs);     /* user_data of each: the struct h2 */
+  void (*on_flushed)(void *owner);                           /* frames went out; NULL allowed */
+  void (*on_closed)(void *owner, const blx_error *why);      /* last, once; @why NULL: an orderly end */
+  void (*on_sent)(struct h2 *h, const nghttp2_frame *frame); /* in a callback of nghttp2; NULL allowed */
 };
 
 struct h2 {
   struct blx__loop *loop;
   struct blx__stream *stream;
-  nghttp2_session *session;
+  nghttp2_session *session; /* of a server NULL until the other side has said that it speaks HTTP/2 */
   struct blx__defer flush;
   const struct h2_ops *ops;
   void *owner;
-  bool closing, broken;
-  bool rude;     /* the other side does not speak HTTP/2 */
-  blx_error why; /* when broken */
+  bool closing;
+  bool rude;             /* the other side does not speak HTTP/2, or floods us */
+  bool cut;              /* the other side did not answer any more */
+  blx_error *why;        /* what broke it; NULL: nothing, or no memory for it */
+  uint8_t magic_at;      /* bytes of the client's first words that came */
+  unsigned silent_looks; /* since the other side was heard, with calls open */
+  unsigned idle_looks;   /* since there was a call */
+  uint64_t heard_ms;     /* when the other side was last heard */
+  unsigned free_frames;  /* so many frames that carry nothing may come now */
+  uint64_t free_ms;      /* when that was last raised */
 };
 
-/* Take over @s (closed on failure too, then without on_closed). */
-blx__rc h2_accept(struct h2 *h, struct blx__loop *loop, struct blx__stream *s, const struct h2_ops *ops, void *owner,
-                  blx_error *err) BLX__MUST;
+/* Take over @s. */
+void h2_accept(struct h2 *h, struct blx__loop *loop, struct blx__stream *s, const struct h2_ops *ops, void *owner);
 blx__rc h2_connect(struct h2 *h, struct blx__loop *loop, const char *path, const struct h2_ops *ops, void *owner,
                    blx_error *err) BLX__MUST;
 
@@ -48,6 +57,13 @@ void h2_dirty(struct h2 *h);
 
 /* Close now; on_closed follows. @why may be NULL. */
 void h2_close(struct h2 *h, const blx_error *why);
+
+/* Called at each look: keeps count of silence, asks the other side whether it lives, cuts the connection if it does not
+ * answer. Looks are counted, not milliseconds: after a pause of this whole process the answer may lie there unread. */
+void h2_look(struct h2 *h, bool has_calls);
+
+/* Begin nothing more, let open calls end, then close. */
+void h2_retire(struct h2 *h);
 
 static inline nghttp2_nv nv_of(const char *name, const char *value, size_t value_len) {
   return (nghttp2_nv){(uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name), value_len,
@@ -94,6 +110,29 @@ bool reader_is_partial(const struct reader *r);
 
 /* Head of a message of @n bytes. */
 void frame_head(uint8_t out[FRAME_HEAD_BYTES], size_t n);
+
+/* Framed messages that wait to be sent. */
+struct writer {
+  struct blx__buf out;
+  size_t at;     /* bytes of it that are sent */
+  bool has_more; /* a message was refused: whoever has it is to be told of room */
+};
+
+void writer_init(struct writer *w);
+void writer_free(struct writer *w);
+size_t writer_queued(const struct writer *w);
+
+/* Room for a message of @size bytes; false: not now, and has_more is set. */
+bool writer_has_room(struct writer *w, size_t size);
+
+/* Append a message for which there is room. False: memory is out. */
+bool writer_add(struct writer *w, const void *message, size_t size) BLX__MUST;
+
+/* Move up to @length bytes to @buf. Returns how many. */
+size_t writer_take(struct writer *w, uint8_t *buf, size_t length);
+
+/* There is room again for who was refused. */
+bool writer_calls_for_more(const struct writer *w);
 
 /* ---- status.c */
 

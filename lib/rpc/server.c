@@ -9,6 +9,7 @@ static const char component[] = "rpc";
 
 static void server_gone(void *arg) {
   struct blx__rpc_server *s = arg;
+  BLX__ASSERT(s->held_bytes == 0 && s->queued_bytes == 0 && s->stats.calls == 0);
   void (*closed)(void *) = s->closed;
   void *user = s->closed_user;
   free(s);
@@ -33,7 +34,8 @@ static void on_conn_closed(void *owner, const blx_error *why) {
   struct blx__rpc_server *s = conn->server;
   bool noise = conn->noisy || conn->h2.rude;
   s->stats.noise += noise;
-  if (noise)
+  s->stats.cut_silent += conn->h2.cut;
+  if (noise || conn->h2.cut)
     blx__log(s->log, BLX_LOG_INFO, component, "closed a connection of user %u, process %d: %s", conn->cred.uid,
              conn->cred.pid, why ? why->message : "it broke the rules of HTTP/2");
   for (struct blx__list *n; (n = blx__list_first(&conn->calls)) != NULL;)
@@ -45,7 +47,7 @@ static void on_flushed(void *owner) {
   calls_tell_writable(owner);
 }
 
-static const struct h2_ops h2_ops = {calls_set_callbacks, on_flushed, on_conn_closed};
+static const struct h2_ops h2_ops = {calls_set_callbacks, on_flushed, on_conn_closed, calls_frame_sent};
 
 /* The preface did not come, or a close takes too long. */
 static void on_timer(void *arg) {
@@ -57,6 +59,21 @@ static void on_timer(void *arg) {
              conn->cred.uid, conn->cred.pid, BLX__RPC_PREFACE_MS);
   }
   h2_close(&conn->h2, NULL);
+}
+
+static void look(void *arg) {
+  struct blx__rpc_server *s = arg;
+  BLX__LIST_FOREACH (n, &s->connections) {
+    struct connection *conn = BLX__CONTAINER(n, struct connection, link);
+    h2_look(&conn->h2, !blx__list_empty(&conn->calls));
+    if (conn->h2.closing || conn->h2.idle_looks < BLX__RPC_IDLE_LOOKS) continue;
+    if (conn->h2.idle_looks == BLX__RPC_IDLE_LOOKS) {
+      s->stats.closed_idle++;
+      h2_retire(&conn->h2);
+    } else {
+      h2_close(&conn->h2, NULL); /* it does not even take our farewell */
+    }
+  }
 }
 
 static bool user_may(const struct blx__cred *cred) {
@@ -87,11 +104,7 @@ static void on_accept(void *user, struct blx__stream *stream) {
   blx__list_init(&conn->writable);
   blx__list_push(&s->connections, &conn->link);
   s->stats.connections++;
-  if (h2_accept(&conn->h2, s->loop, stream, &h2_ops, conn, NULL).code != 0) {
-    s->stats.refused_full++;
-    connection_free(conn);
-    return;
-  }
+  h2_accept(&conn->h2, s->loop, stream, &h2_ops, conn);
   blx__timer_start(timer, BLX__RPC_PREFACE_MS, 0);
 }
 
@@ -105,11 +118,16 @@ blx__rc blx__rpc_server_open(struct blx__loop *loop, const struct blx__rpc_serve
   s->log = options->log;
   blx__list_init(&s->connections);
   blx__defer_init(&s->closed_defer, server_gone, s);
-  blx__rc rc = blx__listener_open(loop, options->path, options->mode, on_accept, s, &s->listener, err);
+  s->look = blx__timer_new(loop, look, s);
+  blx__rc rc = s->look ? BLX__OK : blx__fail(err, BLX_E_NOMEM, component, "no memory for a timer");
+  if (rc.code == 0) rc = blx__listener_open(loop, options->path, options->mode, on_accept, s, &s->listener, err);
   if (rc.code != 0) {
+    blx__timer_free(s->look);
     free(s);
     return rc;
   }
+  uint32_t look_ms = options->look_ms ? options->look_ms : BLX__RPC_LOOK_MS;
+  blx__timer_start(s->look, look_ms, look_ms);
   *out = s;
   return BLX__OK;
 }
@@ -129,12 +147,9 @@ static void connection_drain(struct connection *conn) {
     c->cut = true;
     blx__rpc_call_finish(c, &err);
   }
-  nghttp2_session *session = conn->h2.session;
-  (void)nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session),
-                              NGHTTP2_NO_ERROR, NULL, 0);
   conn->settled = true;
   blx__timer_start(conn->timer, CLOSE_MS, 0);
-  h2_dirty(&conn->h2);
+  h2_retire(&conn->h2);
 }
 
 void blx__rpc_server_close(struct blx__rpc_server *s, void (*closed)(void *user), void *user) {
@@ -144,6 +159,8 @@ void blx__rpc_server_close(struct blx__rpc_server *s, void (*closed)(void *user)
   s->closed_user = user;
   blx__listener_close(s->listener);
   s->listener = NULL;
+  blx__timer_free(s->look);
+  s->look = NULL;
   BLX__LIST_FOREACH (n, &s->connections) connection_drain(BLX__CONTAINER(n, struct connection, link));
   maybe_gone(s);
 }

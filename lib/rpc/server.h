@@ -10,7 +10,7 @@
 struct blx__rpc_server;
 struct blx__rpc_call;
 
-enum blx__rpc_kind { BLX__RPC_UNARY, BLX__RPC_SERVER_STREAM };
+enum blx__rpc_kind { BLX__RPC_UNARY, BLX__RPC_SERVER_STREAM, BLX__RPC_BIDI };
 
 /* A row of the service's table. */
 struct blx__rpc_method {
@@ -23,7 +23,8 @@ struct blx__rpc_service {
   void *user;
   /* The method of @path, or NULL: the caller is told that it is not supported. */
   const struct blx__rpc_method *(*find)(void *user, const char *path);
-  /* A whole request came; @request is valid during the call. Answer now, or take a reference and answer later. */
+  /* A whole request came; @request is valid during the call. Answer now, or take a reference and answer later. A call
+   * of a BIDI method has only begun, and @request is empty: its messages wait for blx__rpc_call_receive. */
   void (*on_call)(void *user, struct blx__rpc_call *call, struct blx__slice request);
 };
 
@@ -32,12 +33,17 @@ struct blx__rpc_server_options {
   unsigned mode;                          /* its permissions, 0660 */
   const struct blx__rpc_service *service; /* borrowed until closed */
   const struct blx__log *log;             /* borrowed until closed; may be NULL */
+  uint32_t look_ms;                       /* 0: BLX__RPC_LOOK_MS */
 };
 
 /* What a server counted since it was opened; connections and calls: open now. */
 struct blx__rpc_server_stats {
   uint64_t connections, calls;
-  uint64_t accepted, refused_user, refused_full, cut_preface, noise;
+  uint64_t accepted, refused_user, refused_full;
+  uint64_t cut_preface; /* said nothing in time */
+  uint64_t noise;       /* broke the rules of HTTP/2, or flooded us */
+  uint64_t cut_silent;  /* stopped to answer while calls were open */
+  uint64_t closed_idle; /* had no call for BLX__RPC_IDLE_LOOKS */
   uint64_t calls_seen, calls_cancelled, calls_late;
 };
 
@@ -72,6 +78,21 @@ void blx__rpc_call_reply(struct blx__rpc_call *c, const void *message, size_t si
 
 /* One message of a streaming answer, copied. False: the queue is full and nothing was taken; on_writable follows. */
 bool blx__rpc_call_send(struct blx__rpc_call *c, const void *message, size_t size);
+
+/* What the caller of a BIDI method sends. */
+struct blx__rpc_receive_ops {
+  /* One message, valid during the call. False: pause; nothing more comes until blx__rpc_call_resume. Meanwhile at most
+   * a window (1 MiB) is held here: a caller that goes on finds its own queue full. */
+  bool (*on_message)(void *user, struct blx__slice message);
+  void (*on_half_close)(void *user); /* after the last message: the caller sends no more; NULL allowed */
+};
+
+/* Hear the caller of a BIDI method, once; @ops is borrowed until on_gone. Messages come on later turns, none after the
+ * method has finished the call. */
+void blx__rpc_call_receive(struct blx__rpc_call *c, const struct blx__rpc_receive_ops *ops, void *user);
+
+/* Go on after a pause; messages follow on a later turn. */
+void blx__rpc_call_resume(struct blx__rpc_call *c);
 
 /* The end: NULL is good, else the caller gets this error, with its origin and leader. Only the first end counts. */
 void blx__rpc_call_finish(struct blx__rpc_call *c, const blx_error *err);

@@ -7,7 +7,8 @@
 #include "rpc/server.h"
 
 enum {
-  HELD_MAX_BYTES = 256 << 20, /* half-received requests of all connections together */
+  HELD_MAX_BYTES = 256 << 20,   /* half-received requests and metadata of all connections together */
+  QUEUED_MAX_BYTES = 256 << 20, /* answers that wait to be sent, likewise */
   PATH_MAX_BYTES = 256,
 };
 
@@ -28,7 +29,8 @@ struct blx__rpc_server {
   const struct blx__log *log;
   struct blx__listener *listener;
   struct blx__list connections;
-  size_t held_bytes;
+  struct blx__timer *look;
+  size_t held_bytes, queued_bytes;
   struct blx__rpc_server_stats stats;
   bool closing;
   struct blx__defer closed_defer;
@@ -46,19 +48,24 @@ struct blx__rpc_call {
   struct blx__cred cred;
   struct blx__buf meta; /* name NUL value NUL, again and again */
   size_t header_bytes;
-  bool is_post, is_grpc, path_long, headers_done, asked, headers_sent, finished, gone, want_writable;
+  bool is_post, is_grpc, path_long, headers_done, asked, headers_sent, finished, gone;
   bool cut;             /* we ended it, not its method */
   bool due_is_deadline; /* what the timer is set to */
   struct reader reader;
-  size_t held; /* what reader keeps, counted in the server */
-  struct blx__buf out;
-  size_t out_at;
+  size_t held, queued; /* what reader and meta keep, and what out keeps, as counted in the server */
+  struct writer out;
   int end_code;
   blx_error *end; /* NULL: end_code says all */
   struct blx__timer *timer;
   uint64_t deadline_at_ms; /* 0: none */
   const struct blx__rpc_call_ops *ops;
   void *user;
+  /* Of a BIDI method only. */
+  const struct blx__rpc_receive_ops *receive;
+  void *receive_user;
+  bool in_paused, in_ended, end_told;
+  size_t unacked; /* bytes not given back to the stream's window */
+  struct blx__defer turn;
 };
 
 /* Callbacks of nghttp2 that are about calls. */
@@ -66,6 +73,9 @@ void calls_set_callbacks(nghttp2_session_callbacks *cbs);
 
 /* The stream is closed: tell the user, drop our reference. */
 void call_end(struct blx__rpc_call *c, bool cancelled);
+
+/* A frame went out. */
+void calls_frame_sent(struct h2 *h, const nghttp2_frame *frame);
 
 /* Tell those who wait for room. */
 void calls_tell_writable(struct connection *conn);

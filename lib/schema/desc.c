@@ -171,7 +171,7 @@ enum rpc_at {
 };
 _Static_assert((int)RPC_AT_END == (int)BLX__RPC_COUNT, "rpc_ids.h is stale: run `make schema`");
 
-enum rpc_mode { MODE_UNARY, MODE_STREAM };
+enum rpc_mode { MODE_UNARY, MODE_STREAM, MODE_BIDI };
 
 static const struct blx__rpc_row rpc_rows[] = {
 #define RPC(NAME, PROTO, REQUEST, RESPONSE, MODE, ROUTE, DOC) \
@@ -180,7 +180,8 @@ static const struct blx__rpc_row rpc_rows[] = {
    "/blixard.v1." SERVICE_NAME "/" #PROTO,                    \
    blx__desc_##REQUEST,                                       \
    blx__desc_##RESPONSE,                                      \
-   MODE_##MODE == MODE_STREAM,                                \
+   MODE_##MODE != MODE_UNARY,                                 \
+   MODE_##MODE == MODE_BIDI,                                  \
    BLX__ROUTE_##ROUTE,                                        \
    MEMBER_ONLY,                                               \
    DOC},

@@ -15,6 +15,7 @@ struct blx__rpc_row {
   const char *path; /* "/blixard.v1.Blixard/VmCreate" */
   const struct blx__msg_desc *(*request)(void), *(*response)(void);
   bool stream; /* the server streams answers */
+  bool bidi;   /* and the caller streams requests */
   enum blx__rpc_route route;
   bool member_only;
   const char *doc;

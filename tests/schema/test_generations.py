@@ -179,3 +179,17 @@ def test_a_row_between_others_is_refused(tmp_path):
     done = schemagen(tmp_path, good=False)
     assert done.returncode == 1 and "thing: programs are built with 3 rows" in done.stdout
     assert (tmp_path / "lib/schema/schema.lock").read_text() == lock
+
+
+def test_each_mode_says_in_the_proto_who_streams(tmp_path):
+    tables(tmp_path)
+    service = (tmp_path / "lib/schema/api.def").read_text()
+    for mode, rpc in (("UNARY", "Ask(.blixard.v1.Thing) returns (.blixard.v1.Thing)"),
+                      ("STREAM", "Ask(.blixard.v1.Thing) returns (stream .blixard.v1.Thing)"),
+                      ("BIDI", "Ask(stream .blixard.v1.Thing) returns (stream .blixard.v1.Thing)")):
+        write(tmp_path / "lib/schema/api.def", service.replace("UNARY", mode))
+        (tmp_path / "lib/schema/schema.lock").unlink(missing_ok=True)
+        schemagen(tmp_path)
+        assert "rpc " + rpc + ";" in (tmp_path / "lib/schema/blixard.proto").read_text()
+    write(tmp_path / "lib/schema/api.def", service.replace("UNARY", "BOTH"))
+    assert "unknown mode" in schemagen(tmp_path, good=False).stdout

@@ -101,7 +101,7 @@ static bool field_check(const struct row *msg, const struct row *f, long last_id
 }
 
 static bool rpc_check(const struct row *service, const struct row *rpc) {
-  static const char *const modes[] = {"UNARY", "STREAM", NULL};
+  static const char *const modes[] = {"UNARY", "STREAM", "BIDI", NULL};
   static const char *const routes[] = {"LOCAL", "READ", "WRITE", NULL};
   bool ok = true;
   if (!one_of(rpc->mode, modes)) ok = fault(service, rpc, "unknown mode");

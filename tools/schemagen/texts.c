@@ -40,9 +40,9 @@ static void put_proto_row(struct blx__buf *out, const struct row *r) {
   case T_SERVICE: put(out, "// %s\nservice %s {\n", r->doc, r->proto); break;
   case T_RPC:
     /* In full: inside a service a call of the same name would hide the message. */
-    put(out, "  rpc %s(.blixard.v1.%s) returns (%s.blixard.v1.%s);  // %s\n", r->proto,
-        row_find(T_MSG, r->request)->proto, strcmp(r->mode, "STREAM") == 0 ? "stream " : "",
-        row_find(T_MSG, r->response)->proto, r->doc);
+    put(out, "  rpc %s(%s.blixard.v1.%s) returns (%s.blixard.v1.%s);  // %s\n", r->proto,
+        strcmp(r->mode, "BIDI") == 0 ? "stream " : "", row_find(T_MSG, r->request)->proto,
+        strcmp(r->mode, "UNARY") == 0 ? "" : "stream ", row_find(T_MSG, r->response)->proto, r->doc);
     break;
   case T_SERVICE_END: put(out, "}\n"); break;
   }
@@ -89,8 +89,9 @@ static void put_reference_row(struct blx__buf *out, const struct row *r) {
         r->proto, r->doc);
     break;
   case T_RPC:
-    put(out, "| `%s` | %s | %s%s | %s | %s |\n", r->proto, row_find(T_MSG, r->request)->proto,
-        strcmp(r->mode, "STREAM") == 0 ? "stream of " : "", row_find(T_MSG, r->response)->proto,
+    put(out, "| `%s` | %s%s | %s%s | %s | %s |\n", r->proto, strcmp(r->mode, "BIDI") == 0 ? "stream of " : "",
+        row_find(T_MSG, r->request)->proto, strcmp(r->mode, "UNARY") == 0 ? "" : "stream of ",
+        row_find(T_MSG, r->response)->proto,
         strcmp(r->route, "LOCAL") == 0  ? "the member asked"
         : strcmp(r->route, "READ") == 0 ? "the leader, after a"
                                           " confirmation round"

@@ -1,5 +1,6 @@
 """A stock gRPC client against the tests' byte service. Usage: stock_client.py SOCKET; prints each check that fails and
 exits 1, 0 when all hold, 77 without grpcio."""
+import queue
 import sys
 import threading
 import time
@@ -80,6 +81,47 @@ e = fails(lambda: echo(b"a" * 5000, timeout=5, compression=grpc.Compression.Gzip
 check("compression is refused", e and e.code() == grpc.StatusCode.UNIMPLEMENTED, e)
 e = fails(lambda: channel.stream_unary("/t.T/Echo")(iter([]), timeout=5))
 check("no message", e and e.code() == grpc.StatusCode.INVALID_ARGUMENT, e)
+
+bidi = lambda name: channel.stream_stream("/t.T/" + name)
+answers = list(bidi("Talk")((b"%d" % i for i in range(3000)), timeout=20))
+check("both ways", answers[:-1] == [b"%d" % i for i in range(3000)] and answers[-1].split()[0] == b"3000", answers[-1:])
+check("both ways, large", sum(len(m) for m in bidi("Talk")((big for _ in range(8)), timeout=20)) > 8 * len(big))
+check("half-close", list(bidi("Hear")((b"abc" for _ in range(7)), timeout=5)) == [b"7 21"])
+check("half-close at once", list(bidi("Hear")(iter([]), timeout=5)) == [b"0 0"])
+turns = queue.Queue()
+it = bidi("Talk")(iter(turns.get, None), timeout=20)
+said = []
+for i in range(200):
+    turns.put(b"turn %d" % i)
+    said.append(next(it))
+turns.put(None)
+check("turn by turn", said == [b"turn %d" % i for i in range(200)] and len(list(it)) == 1)
+made = 0
+
+
+def many():
+    global made
+    for _ in range(50000):
+        made += 1
+        yield b"m" * 1000
+
+
+it = bidi("Talk")(many(), timeout=60)
+next(it)
+time.sleep(1)
+before = made
+time.sleep(0.3)
+check("who does not read is not sent to", made == before and made < 20000, (before, made))
+check("and goes on later", sum(1 for _ in it) == 50000 and made == 50000, made)
+e = fails(lambda: list(bidi("Enough")(many(), timeout=10)))
+check("error while sending", e and e.code() == grpc.StatusCode.OUT_OF_RANGE and e.details() == "one is enough", e)
+it = bidi("Talk")(many(), timeout=60)
+next(it)
+it.cancel()
+check("cancel both ways", fails(lambda: list(it)).code() == grpc.StatusCode.CANCELLED)
+e = fails(lambda: list(bidi("Hear")(iter(turns.get, None), timeout=0.3)))
+turns.put(None)
+check("deadline both ways", e and e.code() == grpc.StatusCode.DEADLINE_EXCEEDED, e)
 
 good = []
 

@@ -12,7 +12,10 @@
  * /t.T/Fail   EXISTS with origin, leader and a message that needs escaping
  * /t.T/Never  nothing
  * /t.T/Count  "N SIZE": N messages of SIZE bytes that begin with their number
- * /t.T/Break  three messages, then STALE */
+ * /t.T/Break  three messages, then STALE
+ * /t.T/Talk   each message back, then "N BYTES" of them once the caller sends no more
+ * /t.T/Hear   takes messages, pausing after each hear_until; at the caller's end "N BYTES"
+ * /t.T/Enough one message, then STALE, whatever the caller still sends */
 struct service {
   struct blx__rpc_service table;
   struct blx__loop *loop;
@@ -20,6 +23,10 @@ struct service {
   int waiting;                   /* calls of Never */
   int stop_at_waiting, stop_at_cancelled;
   uint64_t sent; /* messages of Count */
+  /* Of the last Talk, Hear or Enough. */
+  struct blx__rpc_call *talk; /* NULL once it is over */
+  uint64_t heard, hear_until; /* messages; 0: never pause */
+  bool half_closed;
 };
 
 struct world {
@@ -31,6 +38,12 @@ struct world {
 };
 
 void world_open(struct world *w);
+
+/* The same; both ends look each @look_ms whether the other lives. */
+void world_open_looking(struct world *w, uint32_t look_ms);
+
+/* Let everything that can move, move. */
+void settle(struct world *w);
 void world_close(struct world *w);
 
 /* One unary call that runs the loop until it is done. */

@@ -3,7 +3,7 @@
 #include "base/digest.h"
 #include "io/process.h"
 #include "io/stream.h"
-#include "support_service.h"
+#include "support_raw.h"
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -16,48 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A connection that speaks what it likes. */
-struct raw {
-  struct world *w;
-  struct blx__stream *stream;
-  size_t got;
-  bool closed;
-  int *open;
-};
-
-static void raw_bytes(void *user, const uint8_t *p, size_t n) {
-  struct raw *r = user;
-  (void)p;
-  r->got += n;
-}
-
-static void raw_closed(void *user, const blx_error *why) {
-  struct raw *r = user;
-  (void)why;
-  r->closed = true;
-  r->stream = NULL;
-  if (--*r->open == 0) blx__loop_stop(r->w->loop);
-}
-
-static const struct blx__stream_ops raw_ops = {NULL, raw_bytes, NULL, raw_closed};
-
-static void raw_open(struct world *w, struct raw *r, int *open) {
-  *r = (struct raw){.w = w, .open = open};
-  ++*open;
-  ck_assert_int_eq(blx__stream_connect(w->loop, w->path, &raw_ops, r, &r->stream, NULL).code, 0);
-}
-
-static struct blx__rpc_server_stats stats_of(struct world *w) {
-  struct blx__rpc_server_stats s;
-  blx__rpc_server_stats(w->server, &s);
-  return s;
-}
-
-static void still_answers(struct world *w) {
-  struct answer a = ask(w, "/t.T/Echo", "x", 1, 10000);
-  ck_assert(!a.failed);
-  free(a.bytes);
-}
+enum { GROWTH_MAX_BYTES = 4 << 20 };
 
 static void send_noise(struct world *w, uint64_t seed) {
   struct raw r;
@@ -94,6 +53,59 @@ START_TEST(noise__is_closed_and_counted_and_leaves_no_memory_behind) {
 }
 END_TEST
 
+/* Write @n bytes of noise behind @head until the server has had enough of it. Returns how many it took. */
+static size_t pour(struct world *w, const void *head, size_t head_len, size_t n, uint64_t seed) {
+  struct raw r;
+  int open = 0;
+  size_t poured = 0;
+  uint8_t noise[65536];
+  raw_open(w, &r, &open);
+  if (head_len > 0) ck_assert(blx__stream_write(r.stream, head, head_len));
+  while (!r.closed && poured < n) {
+    for (size_t i = 0; i + 8 <= sizeof noise; i += 8) {
+      seed = blx__mix64(seed + i);
+      memcpy(noise + i, &seed, sizeof seed);
+    }
+    if (r.stream && blx__stream_write(r.stream, noise, sizeof noise)) poured += sizeof noise;
+    settle(w);
+  }
+  ck_assert(r.closed);
+  return poured;
+}
+
+START_TEST(ten_megabytes_of_noise__cost_no_memory_and_hold_up_nobody) {
+  /* Nothing; a client's first words; those, and the head of a frame of 16 KiB for a call that is not there; those, and
+   * a ping of 8 MiB; the same of a later version. */
+  static const char hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
+  static const struct {
+    const char *bytes;
+    size_t len;
+  } heads[] = {{"", 0},
+               {hello, 24},
+               {hello, 33},
+               {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0\0\100\0\0\0\0\0\0\1", 42},
+               {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0\177\377\377\6\0\0\0\0\0", 42},
+               {"PRI * HTTP/3.0\r\n\r\nSM\r\n\r\n", 24}};
+  struct world w;
+  world_open(&w);
+  still_answers(&w);
+  (void)pour(&w, "", 0, 1, 1);
+  size_t before = mallinfo2().uordblks, poured = 0;
+  uint64_t connections = 0;
+  for (; poured < 10u << 20; connections++) {
+    poured += pour(&w, heads[connections % BLX__COUNT(heads)].bytes, heads[connections % BLX__COUNT(heads)].len,
+                   10u << 20, connections);
+    if (connections % 20 == 0) still_answers(&w);
+    ck_assert_uint_le(mallinfo2().uordblks, before + GROWTH_MAX_BYTES);
+  }
+  still_answers(&w);
+  settle(&w);
+  ck_assert_uint_le(mallinfo2().uordblks, before + 200000);
+  ck_assert_uint_eq(stats_of(&w).noise, connections + 1);
+  world_close(&w);
+}
+END_TEST
+
 static void more_descriptors(void) {
   struct rlimit l;
   ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &l), 0);
@@ -117,6 +129,53 @@ START_TEST(connections__that_never_begin_are_cut_and_the_others_are_served) {
   ck_assert_uint_eq(stats_of(&w).cut_preface, SILENT);
   still_answers(&w);
   free(r);
+  world_close(&w);
+}
+END_TEST
+
+/* In a process of its own, without the loop: connect @count times, say little or nothing, wait until each is closed. */
+static void idle_about(const char *path, int count) {
+  struct sockaddr_un sa = {.sun_family = AF_UNIX};
+  (void)blx__str_copy(sa.sun_path, sizeof sa.sun_path, path);
+  int *fds = calloc((size_t)count, sizeof *fds);
+  for (int i = 0; i < count; i++) {
+    fds[i] = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (fds[i] < 0 || connect(fds[i], (struct sockaddr *)&sa, sizeof sa) != 0) _exit(4);
+    if (i % 3 > 0 && write(fds[i], "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", i % 3 == 1 ? 1 : 23) < 0) _exit(5);
+  }
+  char c;
+  for (int i = 0; i < count; i++)
+    if (read(fds[i], &c, 1) != 0) _exit(6);
+  _exit(0);
+}
+
+static void child_ended(void *user) {
+  blx__loop_stop(user);
+}
+
+START_TEST(two_thousand_idle_connections__are_cut_and_counted_and_take_next_to_no_memory) {
+  struct world w;
+  enum { IDLE = 2000 };
+  more_descriptors();
+  world_open(&w);
+  still_answers(&w);
+  size_t before = mallinfo2().uordblks;
+  pid_t pid = fork();
+  if (pid == 0) idle_about(w.path, IDLE);
+  struct blx__pidwatch *watch = NULL;
+  ck_assert_int_eq(blx__pidwatch_open(w.loop, pid, child_ended, w.loop, &watch, NULL).code, 0);
+  while (stats_of(&w).connections < IDLE + 1) still_answers(&w);
+  ck_assert_uint_le(mallinfo2().uordblks, before + GROWTH_MAX_BYTES);
+  while (stats_of(&w).connections > 1) {
+    still_answers(&w);
+    settle(&w);
+  }
+  int status = -1;
+  while (waitpid(pid, &status, WNOHANG) == 0) blx__loop_run(w.loop);
+  ck_assert_int_eq(status, 0);
+  blx__pidwatch_close(watch);
+  ck_assert_uint_eq(stats_of(&w).cut_preface, IDLE);
+  ck_assert_uint_le(mallinfo2().uordblks, before + 200000);
   world_close(&w);
 }
 END_TEST
@@ -190,10 +249,6 @@ static void as_nobody(const char *path) {
   _exit(read(fd, &c, 1) == 0 ? 0 : 5);
 }
 
-static void nobody_ended(void *user) {
-  blx__loop_stop(user);
-}
-
 START_TEST(another_user__is_refused_and_counted) {
   if (geteuid() != 0) return;
   struct world w;
@@ -203,7 +258,7 @@ START_TEST(another_user__is_refused_and_counted) {
   pid_t pid = fork();
   if (pid == 0) as_nobody(w.path);
   struct blx__pidwatch *watch = NULL;
-  ck_assert_int_eq(blx__pidwatch_open(w.loop, pid, nobody_ended, w.loop, &watch, NULL).code, 0);
+  ck_assert_int_eq(blx__pidwatch_open(w.loop, pid, child_ended, w.loop, &watch, NULL).code, 0);
   blx__loop_run(w.loop);
   blx__pidwatch_close(watch);
   int status = 0;
@@ -216,6 +271,8 @@ START_TEST(another_user__is_refused_and_counted) {
 END_TEST
 
 BLX_TEST_MAIN("rpc/hostile", noise__is_closed_and_counted_and_leaves_no_memory_behind,
+              ten_megabytes_of_noise__cost_no_memory_and_hold_up_nobody,
+              two_thousand_idle_connections__are_cut_and_counted_and_take_next_to_no_memory,
               connections__that_never_begin_are_cut_and_the_others_are_served,
               five_hundred_idle_connections__stay_and_each_is_served,
               connections__over_the_maximum_are_closed_and_counted, another_user__is_refused_and_counted)

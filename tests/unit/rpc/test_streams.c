@@ -72,18 +72,6 @@ START_TEST(stream__of_small_and_of_large_messages_comes_whole_and_in_order) {
 }
 END_TEST
 
-static void stop(void *arg) {
-  blx__loop_stop(arg);
-}
-
-/* Let everything that can move, move. */
-static void settle(struct world *w) {
-  for (int i = 0; i < 200; i++) {
-    ck_assert_int_eq(blx__loop_post(w->loop, stop, w->loop, NULL).code, 0);
-    blx__loop_run(w->loop);
-  }
-}
-
 START_TEST(pause__stops_the_sender_and_resume_goes_on_without_loss) {
   struct world w;
   world_open(&w);
