@@ -111,6 +111,8 @@ struct blx_vm_list_request {
   const void *unknown;
   const char *tenant; /* tenant; at most 56 bytes, default "default" */
   uint32_t stale; /* answer from this member's own state, which may be behind */
+  const char *after; /* only VMs whose names come after this one; at most 63 bytes */
+  uint32_t limit; /* a part of the list: so many VMs at most, fewer if they do not fit; 0: all at once; 0..100000 */
 };
 
 /* VmList: VMs by name. */
@@ -120,6 +122,7 @@ struct blx_vm_list {
   struct blx_vm **vms; /* VMs with their instances; at most 100000 of them */
   size_t n_vms;
   uint64_t index; /* index at which this was true */
+  const char *next; /* of a part: go on after this name; empty: there are no more; at most 63 bytes */
 };
 
 /* VmLogsRequest: the console of a VM's instances. */
@@ -152,6 +155,8 @@ struct blx_watch_request {
   const char *vm; /* only this VM and its instances; at most 63 bytes */
   int32_t kind; /* only events about this kind (enum blx_event_kind) */
   uint32_t has_kind;
+  uint32_t kept; /* begin with the oldest event that is kept, whatever since_index says */
+  uint32_t once; /* end after what there is, instead of going on with what comes */
 };
 
 #define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)

@@ -83,10 +83,21 @@ BLX_API void blx_node_list_free(struct blx_node_list *list);
  * Errors: BLX_E_INVALID (no such type, or text that is not UTF-8), BLX_E_NOMEM. Thread: any. Since 0.1. */
 BLX_API int blx_to_json(const char *type, const void *message, char **out, blx_error *reterr);
 
+/* The same with a line for each value, two spaces a level, for people; no newline at the end. Since 0.1. */
+BLX_API int blx_to_json_pretty(const char *type, const void *message, char **out, blx_error *reterr);
+
 /* A message from JSON of at most 2 MiB, checked against the limits of its fields.
  * @out  free with blx_message_free(); untouched on error.
  * Errors: BLX_E_INVALID (names the field, the value and the bound), BLX_E_NOMEM. Thread: any. Since 0.1. */
 BLX_API int blx_from_json(const char *type, const char *json, size_t json_len, void **out, blx_error *reterr);
+
+/* What the schema says of a message or an enum, as JSON.
+ * @type  as for blx_to_json() ("vm_spec"), or an enum ("phase"); NULL: {"types": [{name, kind, doc}]} of all there are
+ * @out   NUL-terminated; free with blx_string_free(). A message: {name, kind: "message", doc, fields: [{name, type,
+ * doc, and where they apply of: "message" or "enum", unit, repeated, optional, elements_max, default, min and max: of a
+ * number its bounds, of text its bytes}]}. An enum: {name, kind: "enum", doc, values: [{name, number, doc}]} Errors:
+ * BLX_E_NOT_FOUND (no such type), BLX_E_NOMEM. Thread: any. Since 0.1. */
+BLX_API int blx_describe(const char *type, char **out, blx_error *reterr);
 
 /* Free what the library gave. NULL is allowed. Thread: any. Since 0.1. */
 BLX_API void blx_message_free(void *message);

@@ -10,9 +10,10 @@ extern "C" {
 
 typedef struct blx_watch blx_watch;
 
-/* Watch events after request->since_index. With 0 the watch begins with one `created` event for each object as it is,
- * all with the index at which this was true, then goes on from there. To resume after a break, pass the index of the
- * last event whose successor had a higher index.
+/* Watch events after request->since_index; with request->kept all that the member still has. It goes on with what
+ * comes, or with request->once ends by itself after what there is. With since_index 0 and without kept it begins with
+ * one `created` event for each object as it is, all with the index at which this was true. To resume after a break,
+ * pass the index of the last event whose successor had a higher index.
  * @out  close with blx_watch_close(); untouched on error.
  * Errors: BLX_E_STALE (index too old; the message names the oldest kept: list again, then watch), BLX_E_UNAVAILABLE.
  * Thread: any but the client's. Since 0.1. */

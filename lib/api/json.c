@@ -13,13 +13,13 @@ static const struct blx__msg_desc *find(const char *type, blx_error *reterr) {
   return desc;
 }
 
-int blx_to_json(const char *type, const void *message, char **out, blx_error *reterr) {
+static int to_json(const char *type, const void *message, unsigned flags, char **out, blx_error *reterr) {
   if (!message || !out) return blx__api_misuse(reterr, "the message or the place for the text is NULL");
   const struct blx__msg_desc *desc = find(type, reterr);
   if (!desc) return BLX_E_INVALID;
   struct blx__buf text;
   blx__buf_init(&text, JSON_OUT_MAX);
-  blx__rc rc = blx__json_write(desc, message, BLX__JSON_DEFAULTS, &text, reterr);
+  blx__rc rc = blx__json_write(desc, message, BLX__JSON_DEFAULTS | flags, &text, reterr);
   if (rc.code == 0 && !blx__buf_cstr(&text)) rc = blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for the text");
   if (rc.code != 0) {
     blx__buf_free(&text);
@@ -27,6 +27,28 @@ int blx_to_json(const char *type, const void *message, char **out, blx_error *re
   }
   *out = (char *)text.data; /* malloc'ed by the buffer; blx_string_free() gives it back */
   return 0;
+}
+
+int blx_to_json(const char *type, const void *message, char **out, blx_error *reterr) {
+  return to_json(type, message, 0, out, reterr);
+}
+
+int blx_to_json_pretty(const char *type, const void *message, char **out, blx_error *reterr) {
+  return to_json(type, message, BLX__JSON_PRETTY, out, reterr);
+}
+
+int blx_describe(const char *type, char **out, blx_error *reterr) {
+  enum { DESCRIPTION_MAX = 1 << 20 };
+  if (!out) return blx__api_misuse(reterr, "the place for the text is NULL");
+  struct blx__buf text;
+  blx__buf_init(&text, DESCRIPTION_MAX);
+  blx__rc rc = blx__json_describe(type, &text, reterr);
+  if (rc.code == 0 && !blx__buf_cstr(&text)) rc = blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for the text");
+  if (rc.code == 0)
+    *out = (char *)text.data;
+  else
+    blx__buf_free(&text);
+  return rc.code;
 }
 
 int blx_from_json(const char *type, const char *json, size_t json_len, void **out, blx_error *reterr) {

@@ -105,24 +105,48 @@ void blx__handle_vm_get(struct blx__call *call) {
   answer_vm(call, blx__state_vm_lookup(call->node->state, req->tenant, name), name);
 }
 
-void blx__handle_vm_list(struct blx__call *call) {
-  struct blx__node *n = call->node;
-  const struct blx_vm_list_request *req = call->request;
-  const char *tenant = tenant_of(req->tenant);
-  struct blx_vm_list list = {.struct_size = sizeof list, .index = blx__state_index(n->state)};
-  uint32_t most = blx__state_counts(n->state).vms;
-  list.vms = blx__arena_alloc(&call->arena, sizeof *list.vms * (most + (size_t)1));
-  blx_error err;
-  blx__rc rc = list.vms ? BLX__OK : blx__fail(&err, BLX_E_NOMEM, "node", "no memory for a list of %u VMs", most);
-  const struct blx_vm *vm = blx__state_vm_after(n->state, tenant, NULL);
-  for (; rc.code == 0 && vm; vm = blx__state_vm_after(n->state, tenant, vm->spec->name)) {
-    BLX__ASSERT(list.n_vms < most);
-    rc = blx__state_view_vm(n->state, vm->uid, &call->arena, &list.vms[list.n_vms++], &err);
+/* The VMs after req->after, as many as one answer holds: what the views take is more than their bytes on the wire.
+ * False: there are more than that. */
+static bool collect(struct blx__call *call, const struct blx_vm_list_request *req, struct blx_vm_list *list,
+                    blx__rc *rc, blx_error *err) {
+  const struct blx__state *st = call->node->state;
+  const char *tenant = tenant_of(req->tenant), *after = req->after && *req->after ? req->after : NULL;
+  uint32_t most = blx__state_counts(st).vms;
+  if (req->limit > 0 && req->limit < most) most = req->limit;
+  list->vms = blx__arena_alloc(&call->arena, sizeof *list->vms * (most + (size_t)1));
+  *rc = list->vms ? BLX__OK : blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %u VMs", most);
+  size_t before_bytes = call->arena.used_bytes;
+  const struct blx_vm *vm = blx__state_vm_after(st, tenant, after);
+  for (; rc->code == 0 && vm; vm = blx__state_vm_after(st, tenant, vm->spec->name)) {
+    if (list->n_vms == most) return false;
+    *rc = blx__state_view_vm(st, vm->uid, &call->arena, &list->vms[list->n_vms], err);
+    bool full = rc->code != 0 || call->arena.used_bytes - before_bytes > BLX__NODE_ANSWER_MAX;
+    if (full && req->limit > 0 && list->n_vms > 0) {
+      *rc = BLX__OK;
+      return false;
+    }
+    list->n_vms++;
   }
-  if (rc.code != 0)
-    blx__call_fail(call, &err);
+  return true;
+}
+
+void blx__handle_vm_list(struct blx__call *call) {
+  const struct blx_vm_list_request *req = call->request;
+  struct blx_vm_list list = {.struct_size = sizeof list, .index = blx__state_index(call->node->state)};
+  struct blx__buf out;
+  blx_error err;
+  blx__rc rc;
+  blx__buf_init(&out, BLX__NODE_ANSWER_MAX);
+  if (!collect(call, req, &list, &rc, &err)) list.next = list.vms[list.n_vms - 1]->spec->name;
+  if (rc.code == 0) rc = blx__msg_encode(blx__desc_vm_list(), &list, &out, &err);
+  if (rc.code == 0)
+    blx__call_answer_bytes(call, (struct blx__slice){out.data, out.len});
   else
-    blx__call_answer(call, &list);
+    blx__call_failf(call, BLX_E_INVALID,
+                    "the list of VMs does not fit into one answer of %d bytes: ask for parts of it, with limit, and go "
+                    "on after the name in next",
+                    BLX__NODE_ANSWER_MAX);
+  blx__buf_free(&out);
 }
 
 static void desire(struct blx__call *call, enum blx_desired desired) {

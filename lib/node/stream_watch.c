@@ -13,6 +13,7 @@ struct watch {
   size_t done_at_index; /* how many events of that index are done */
   size_t seen_at_index; /* while walking */
   bool full;            /* the caller takes no more for now */
+  bool once;            /* ends after what there is */
   bool has_kind;
   int32_t kind;
   char tenant[64], vm[64];
@@ -61,7 +62,10 @@ static void pump(struct watch *w) {
   uint64_t since = w->done_at_index > 0 ? w->index - 1 : w->index;
   w->seen_at_index = 0;
   blx_error err;
-  if (blx__state_events_since(w->node->state, since, step, w, &err).code != 0) blx__rpc_call_finish(w->rpc, &err);
+  if (blx__state_events_since(w->node->state, since, step, w, &err).code != 0)
+    blx__rpc_call_finish(w->rpc, &err);
+  else if (w->once && !w->full)
+    blx__rpc_call_finish(w->rpc, NULL);
 }
 
 void blx__watches_pump(struct blx__node *n) {
@@ -132,7 +136,8 @@ static struct watch *watch_new(struct blx__call *call, const struct blx_watch_re
   if (!w) return NULL;
   w->node = call->node;
   w->rpc = blx__rpc_call_ref(call->rpc);
-  w->index = req->since_index;
+  w->index = req->kept ? blx__state_events_dropped(call->node->state) : req->since_index;
+  w->once = req->once != 0;
   w->has_kind = req->has_kind != 0;
   w->kind = req->kind;
   (void)blx__str_copy(w->tenant, sizeof w->tenant, req->tenant && *req->tenant ? req->tenant : "default");
@@ -149,7 +154,7 @@ void blx__handle_watch(struct blx__call *call) {
   }
   blx__list_push(&call->node->watches, &w->link);
   blx__rpc_call_watch(w->rpc, &ops, w);
-  bool from_now = req->since_index == 0;
+  bool from_now = req->since_index == 0 && req->kept == 0;
   blx__call_release(call);
   if (from_now) w->index = blx__state_index(w->node->state);
   if (!from_now || send_all(w)) {

@@ -35,4 +35,8 @@ blx__rc blx__json_write(const struct blx__msg_desc *desc, const void *msg, unsig
 blx__rc blx__json_read(const struct blx__msg_desc *desc, struct blx__arena *arena, struct blx__slice text, void **out,
                        blx_error *err) BLX__MUST;
 
+/* Append what the tables say of the public message or enum @name, NULL: of all their names, as JSON (the form:
+ * blx_describe() in blixard/client.h). Errors: BLX_E_NOT_FOUND, BLX_E_NOMEM. */
+blx__rc blx__json_describe(const char *name, struct blx__buf *out, blx_error *err) BLX__MUST;
+
 #endif

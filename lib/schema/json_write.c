@@ -33,7 +33,7 @@ static void write_number(struct writer *w, enum blx__kind kind, uint64_t v) {
 static void write_enum(struct writer *w, const struct blx__enum_desc *e, int32_t number) {
   for (unsigned i = 0; i < e->value_count; i++) {
     if (e->values[i].number != number) continue;
-    blx__jsonw_str(&w->json, e->values[i].label);
+    blx__schema_json_text(&w->json, e->values[i].label);
     return;
   }
   blx__jsonw_i64(&w->json, number);
@@ -91,7 +91,7 @@ static blx__rc write_repeated(struct writer *w, const struct blx__msg_desc *desc
     return blx__fail(w->err, BLX_E_INVALID, origin_name, "%s.%s: %zu elements, more than the %zu allowed", desc->name,
                      f->name, n, elements ? f->cap : 0);
   if (n == 0 && !(w->flags & BLX__JSON_DEFAULTS)) return BLX__OK;
-  blx__jsonw_key(&w->json, f->name);
+  blx__schema_json_key(&w->json, f->name);
   blx__jsonw_array(&w->json);
   for (size_t i = 0; i < n; i++) BLX__TRY(write_value(w, desc, f, elements + i * each));
   blx__jsonw_close(&w->json);
@@ -111,7 +111,7 @@ static blx__rc write_field(struct writer *w, const struct blx__msg_desc *desc, c
   } else if (!(w->flags & BLX__JSON_DEFAULTS) && value_is_zero(f, at)) {
     return BLX__OK;
   }
-  blx__jsonw_key(&w->json, f->name);
+  blx__schema_json_key(&w->json, f->name);
   return write_value(w, desc, f, at);
 }
 

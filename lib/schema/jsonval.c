@@ -136,9 +136,10 @@ static void keep(struct blx__jsonw *w, bool ok) {
 }
 
 static void new_line(struct blx__jsonw *w, unsigned depth) {
-  if (!w->pretty) return;
-  keep(w, blx__buf_add_byte(w->out, '\n'));
-  for (unsigned i = 0; i < depth && !w->failed; i++) keep(w, blx__buf_add_str(w->out, "  "));
+  static const char line[] = "\n                                                                "
+                             "                                                                ";
+  _Static_assert(sizeof line - 1 >= 1 + 2 * BLX__JSONW_DEPTH_MAX, "room for the deepest line");
+  if (w->pretty) keep(w, blx__buf_add(w->out, line, 1 + 2 * (size_t)depth));
 }
 
 /* What comes before a key, or before a value that has none. */
@@ -184,6 +185,14 @@ void blx__jsonw_key(struct blx__jsonw *w, const char *key) {
   lead(w);
   if (w->failed) return;
   keep(w, blx__json_str(w->out, key).code == 0 && blx__buf_add_str(w->out, w->pretty ? ": " : ":"));
+  w->after_key = true;
+}
+
+void blx__schema_json_key(struct blx__jsonw *w, const char *name) {
+  lead(w);
+  if (w->failed) return;
+  keep(w, blx__buf_add_byte(w->out, '"') && blx__buf_add(w->out, name, strlen(name)) &&
+              blx__buf_add(w->out, "\": ", w->pretty ? 3 : 2));
   w->after_key = true;
 }
 

@@ -22,9 +22,12 @@ _Static_assert(sizeof(struct blx_node_list) == 40, "node_list");
 _Static_assert(sizeof(struct blx_vm_create_request) == 64, "vm_create_request");
 _Static_assert(sizeof(struct blx_vm_name_request) == 64, "vm_name_request");
 _Static_assert(offsetof(struct blx_vm_name_request, force) >= 56, "vm_name_request.force");
-_Static_assert(sizeof(struct blx_vm_list_request) == 32, "vm_list_request");
-_Static_assert(sizeof(struct blx_vm_list) == 40, "vm_list");
+_Static_assert(sizeof(struct blx_vm_list_request) == 48, "vm_list_request");
+_Static_assert(offsetof(struct blx_vm_list_request, after) >= 32, "vm_list_request.after");
+_Static_assert(sizeof(struct blx_vm_list) == 48, "vm_list");
+_Static_assert(offsetof(struct blx_vm_list, next) >= 40, "vm_list.next");
 _Static_assert(sizeof(struct blx_vm_logs_request) == 56, "vm_logs_request");
 _Static_assert(sizeof(struct blx_log_chunk) == 48, "log_chunk");
-_Static_assert(sizeof(struct blx_watch_request) == 48, "watch_request");
+_Static_assert(sizeof(struct blx_watch_request) == 56, "watch_request");
+_Static_assert(offsetof(struct blx_watch_request, kept) >= 48, "watch_request.kept");
 #endif

@@ -56,6 +56,9 @@ blx__rc blx__schema_no_bytes(const struct blx__field *f, size_t n, const char *o
 struct blx__jsonw;
 void blx__schema_json_text(struct blx__jsonw *w, const char *s);
 
+/* blx__jsonw_key of a field's name, in which nothing is to be escaped. */
+void blx__schema_json_key(struct blx__jsonw *w, const char *name);
+
 /* How deep a walker is: counts up to BLX__MSG_DEPTH_MAX. */
 blx__rc blx__schema_too_deep(const struct blx__msg_desc *desc, const char *origin, blx_error *err);
 

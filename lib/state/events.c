@@ -106,6 +106,10 @@ void blx__state_events_flush(struct blx__state *st) {
   ev->entry_count = 0;
 }
 
+uint64_t blx__state_events_dropped(const struct blx__state *st) {
+  return st->events.dropped_index;
+}
+
 blx__rc blx__state_events_since(const struct blx__state *st, uint64_t since_index,
                                 void (*fn)(void *user, const struct blx_event *event), void *user, blx_error *err) {
   const struct state_events *ev = &st->events;

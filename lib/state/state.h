@@ -153,4 +153,7 @@ blx__rc blx__state_events_since(const struct blx__state *st, uint64_t since_inde
                                 void (*fn)(void *user, const struct blx_event *event), void *user,
                                 blx_error *err) BLX__MUST;
 
+/* The index after which every event is still kept. */
+uint64_t blx__state_events_dropped(const struct blx__state *st);
+
 #endif

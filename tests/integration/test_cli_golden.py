@@ -7,9 +7,11 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -75,6 +77,11 @@ def test_wrong_command_line_gets_one_sentence(command):
     compare("usage.txt", command, session_of(done))
 
 
+@pytest.mark.parametrize("command", commands("explain.txt"))
+def test_schema_explains_itself_without_a_daemon(command):
+    compare("explain.txt", command, session_of(run(*shlex.split(command))))
+
+
 HOSTILE_NAMES = ["", "a" * 300, "a" * 57, "../x", "-", "a-", "-a", "Web", "web_1", "web.1", "web 1", "a\nb", "a\tb",
                  "\x1b[2J", "\U0001f98a", "ä", "vm/", "vm/../x", "a/b", "%s%n", "$(id)"]
 HOSTILE_SIZES = ["-1", "0", "31", "1048577", "1e99", "512 MB", "512MB", "18446744073709551616", "NaN", "inf", "",
@@ -120,15 +127,54 @@ def test_module_too_large_or_unclear_is_refused_before_anything_is_sent(tmp_path
         assert done.stdout == ""
 
 
-def test_completion_is_a_script_that_completes():
+def complete(line, at="/nowhere/blixard.sock"):
+    """What bash would offer at the end of the line."""
     script = run("blixard", "completion", "bash").stdout
-    cases = [("blixard ''", "vm"), ("blixard vm cre", "create"), ("blixard vm create x --stra", "--strategy"),
-             ("blixard vm list -o y", "yaml"), ("blixard vm create x --restart on", "on-failure")]
-    for words, expected in cases:
-        ask_bash = (f"{script}\nCOMP_WORDS=({words}); COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))\n"
-                    "_blixard; echo \"${COMPREPLY[@]}\"")
-        done = subprocess.run(["bash", "-c", ask_bash], capture_output=True, text=True, timeout=10)
-        assert expected in done.stdout.split(), (words, done.stdout, done.stderr)
+    words = shlex.split(line) if not line.endswith(" ") else [*shlex.split(line), ""]
+    ask_bash = (f"{script}\nCOMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}\n"
+                "_blixard; printf '%s\\n' \"${COMPREPLY[@]}\"")
+    environment = {"PATH": f"{clusters.BIN}:{os.environ['PATH']}", "BLIXARD_SOCKET": str(at)}
+    done = subprocess.run(["bash", "-c", ask_bash], capture_output=True, text=True, timeout=10, env=environment,
+                          cwd=clusters.ROOT)
+    assert done.stderr == "" and done.returncode == 0
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("line, offered, not_offered", [
+    ("blixard ", "vm get events explain completion", "__complete migrate"),
+    ("blixard vm cre", "create", "vm list"),
+    ("blixard vm ", "create list wait", "migrate"),
+    ("blixard vm create x --stra", "--strategy", "--replicas"),
+    ("blixard vm list -o y", "yaml", "json"),
+    ("blixard vm list --output ", "table wide json yaml name", "vm"),
+    ("blixard vm list --output = w", "wide", "json"),
+    ("blixard vm create x --restart on", "on-failure", "always"),
+    ("blixard vm create x --microvm-config examples/hel", "examples/hello.nix", "examples/nginx.nix"),
+    ("blixard -o json vm li", "list", "create"),
+    ("blixard events --f", "--follow --for --filter --format", "--since"),
+    ("blixard get ", "vm node instance event", "list"),
+    ("blixard explain ev", "event", "vm"),
+    ("blixard completion ", "bash zsh", "fish"),
+    ("blixard help vm l", "list logs", "create"),
+    ("blixard vm status ", "", "web --stale"),
+    ("blixard nosuch ", "", "vm list"),
+])
+def test_completion_knows_commands_flags_and_values(line, offered, not_offered):
+    found = complete(line)
+    # a second name is accepted, not offered
+    assert [word for word in offered.split() if word not in found and word != "--format"] == []
+    assert [word for word in not_offered.split() if word in found] == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_script_is_one_that_the_shell_can_read(shell):
+    script = run("blixard", "completion", shell).stdout
+    assert "_blixard()" in script and "blixard __complete" in script
+    assert (shell == "zsh") == script.startswith("#compdef blixard\n")
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_every_flag_is_in_its_man_page():
@@ -136,7 +182,7 @@ def test_every_flag_is_in_its_man_page():
         text = (clusters.ROOT / "docs/man" / page).read_text()
         pages = [run(program, "--help").stdout]
         if program == "blixard":
-            verbs = re.findall(r"^  ((?:vm|cluster|node) [a-z]+)", pages[0], re.M)
+            verbs = re.findall(r"^  ((?:vm|cluster|node) [a-z]+|get|events|explain)", pages[0], re.M)
             assert len(verbs) > 10
             pages += [run(program, *verb.split(), "--help").stdout for verb in verbs]
         flags = {flag for page_text in pages for flag in re.findall(r"^  (?:-\w, )?--([a-z-]+)", page_text, re.M)}
@@ -287,6 +333,137 @@ def test_odd_locale_and_closed_descriptors_change_nothing(one):
     assert plain.stdout == odd.stdout and "vm/web\n" in plain.stdout
     script = f"exec <&- 2>&-; {clusters.BIN}/blixard --socket {one.nodes[0].socket} vm list -o name"
     assert subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True, timeout=20).stdout == plain.stdout
+
+
+def test_completion_offers_names_that_the_daemon_has(one):
+    socket_path = one.nodes[0].socket
+    assert complete("blixard vm status w", at=socket_path) == ["web"]
+    assert complete("blixard get vm ", at=socket_path) == ["web"]
+    assert complete("blixard get instances ", at=socket_path) == ["web-1", "web-2"]
+    assert complete("blixard get node ", at=socket_path) == ["n1"]
+    assert complete(f"blixard --socket {socket_path} vm stop ") == ["web"]
+    assert complete("blixard vm create ", at=socket_path) == []
+
+
+def test_completion_does_not_wait_for_a_daemon_that_is_silent(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf:
+        deaf.bind(str(tmp_path / "s"))
+        deaf.listen(8)
+        began = time.monotonic()
+        assert complete("blixard vm status ", at=tmp_path / "s") == []
+        assert time.monotonic() - began < 3
+
+
+def interrupted(process):
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (EXIT_OK, "")
+    return out.splitlines()
+
+
+def until_line(process, condition):
+    """Lines up to the one that fulfils the condition."""
+    lines = []
+    while not lines or not condition(lines[-1]):
+        lines.append(process.stdout.readline())
+        assert lines[-1] != "", (lines, process.stderr.read())
+    return lines
+
+
+def test_watched_list_prints_a_line_for_each_change_until_interrupted(one):
+    process = start(one, "vm", "list", "--watch", "--filter", "name=seen")
+    try:
+        heading = until_line(process, lambda line: line.startswith("NAME"))
+        for name in ("seen", "other"):
+            assert ask(one, "vm", "create", name, "--flake", "x#y", "--wait").returncode == EXIT_OK
+        running = until_line(process, lambda line: " 1/1 " in line)
+        for name in ("other", "seen"):
+            assert ask(one, "vm", "delete", name, "--wait").returncode == EXIT_OK
+        gone = until_line(process, lambda line: " Deleted " in line)
+        assert len(heading) == 1 and {line.split()[0] for line in running + gone} == {"seen"}
+        assert [a for a, b in zip(running, running[1:]) if a == b] == []
+    finally:
+        assert interrupted(process) == []
+
+
+def test_watched_list_is_one_json_document_a_line(one):
+    process = start(one, "get", "vm", "-w", "-o", "json")
+    try:
+        first = json.loads(process.stdout.readline())
+        assert (first["type"], first["vm"]["spec"]["name"]) == ("created", "web")
+        assert ask(one, "vm", "create", "lines", "--flake", "x#y", "--stopped").returncode == EXIT_OK
+        assert ask(one, "vm", "delete", "lines", "--wait").returncode == EXIT_OK
+        seen = [json.loads(line) for line in until_line(process, lambda line: '"deleted"' in line)]
+        assert seen[0]["type"] == "created" and seen[-1]["type"] == "deleted"
+        assert {row["vm"]["spec"]["name"] for row in seen} == {"lines"}
+        assert len({row["vm"]["uid"] for row in seen}) == 1
+    finally:
+        assert interrupted(process) == []
+
+
+def test_events_are_those_of_one_object_and_resume_by_index(one):
+    assert ask(one, "vm", "create", "told", "--flake", "x#y", "--wait").returncode == EXIT_OK
+    everything = json.loads(ask(one, "events", "-o", "json").stdout)["events"]
+    told = json.loads(ask(one, "events", "--for", "vm/told", "-o", "json").stdout)["events"]
+    assert told == [e for e in everything if e["kind"] != "node" and e["vm"] == "told"] and len(told) > 3
+    assert [e["index"] for e in everything] == sorted(e["index"] for e in everything)
+    assert all(("phase" in e) == (e["kind"] != "node") for e in everything)
+    middle = told[len(told) // 2]["index"]
+    later = json.loads(ask(one, "events", "--for", "vm/told", "--since", str(middle), "-o", "json").stdout)["events"]
+    assert later == [e for e in told if e["index"] > middle]
+    objects = json.loads(ask(one, "events", "--since", "0", "-o", "json").stdout)["events"]
+    assert {e["type"] for e in objects} == {"created"}
+    assert {e["name"] for e in objects} == {"n1", "web", "web-1", "web-2", "told", "told-1"}
+    assert ask(one, "vm", "delete", "told", "--wait").returncode == EXIT_OK
+
+
+def test_events_are_followed_over_a_restart_without_loss_or_repetition(new_cluster):
+    cluster = new_cluster(names=("n1", "n2", "n3"))
+    cluster.form()
+    follower = [n for n in cluster.nodes if n is not cluster.leader()][0]
+    process = start(cluster, "events", "-f", "-o", "json", "--socket", str(follower.socket))
+    try:
+        cluster.cli("vm", "create", "before", "--flake", "x#y", "--stopped")
+        seen = until_line(process, lambda line: '"name":"before-1"' in line)
+        follower.terminate()
+        asked = [n for n in cluster.nodes if n is not follower][0]
+        cluster.cli("vm", "create", "during", "--flake", "x#y", "--stopped", node=asked)
+        follower.start()
+        cluster.cli("vm", "create", "after", "--flake", "x#y", "--stopped", node=asked)
+        seen += until_line(process, lambda line: '"name":"after-1"' in line)
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (EXIT_OK, ""), err
+    created = [(e["name"], e["uid"]) for e in map(json.loads, seen) if e["type"] == "created" and e["kind"] != "node"]
+    assert [name for name, _ in created if name in ("before", "during", "after")] == ["before", "during", "after"]
+    assert len(set(created)) == len(created)
+
+
+@pytest.mark.parametrize("words", ["vm list -w", "events -f", "node list -w -o json", "get instances -w -o name"])
+def test_reader_of_a_watch_that_goes_away_is_no_failure(one, words):
+    process = start(one, *words.split())
+    assert process.stdout.readline() != ""
+    process.stdout.close()
+    assert process.wait(10) == EXIT_OK and process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_watch_of_a_daemon_that_does_not_come_back_ends_with_exit_6(new_cluster):
+    cluster = new_cluster(names=("n1",))
+    cluster.form()
+    process = start(cluster, "vm", "list", "-w", "--timeout", "1s")
+    assert process.stdout.readline().startswith("NAME")
+    cluster.nodes[0].terminate()
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == EXIT_RETRY and len(err.splitlines()) == 1 and "[UNAVAILABLE]" in err
+
+
+def test_output_in_a_pipe_has_no_colour_and_no_progress(one):
+    for words in ("vm list", "vm list -o wide", "events", "explain vm", "help", "vm wait web --for phase=Running"):
+        done = ask(one, *words.split(), env={"TERM": "xterm-256color", "LC_ALL": "tr_TR.UTF-8", "COLUMNS": "7"})
+        assert done.returncode == EXIT_OK and done.stderr == ""
+        assert "\x1b" not in done.stdout and "\r" not in done.stdout
 
 
 # ---- the daemon's own words

@@ -11,12 +11,12 @@
 
 /* How an answer is printed. PLAIN is what a command does when nothing was asked for: a table, or one line for a change.
  */
-enum cli_output { CLI_OUT_PLAIN, CLI_OUT_TABLE, CLI_OUT_JSON, CLI_OUT_YAML, CLI_OUT_NAME };
+enum cli_output { CLI_OUT_PLAIN, CLI_OUT_TABLE, CLI_OUT_WIDE, CLI_OUT_JSON, CLI_OUT_YAML, CLI_OUT_NAME };
 
 /* Exit statuses that do not come from a blx_error. */
 enum { CLI_EXIT_OK = 0, CLI_EXIT_INTERNAL = 1, CLI_EXIT_USAGE = 2, CLI_EXIT_RETRY = 6 };
 
-enum { CLI_WORDS_MAX = 4, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33 };
+enum { CLI_WORDS_MAX = 64, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33 };
 
 /* Repeated KEY=VALUE flags, ready for a request. */
 struct cli_labels {
@@ -46,12 +46,18 @@ struct cli_args {
   struct cli_labels labels, selectors;
   struct cli_names depends_on;
   uint32_t force;
+  const char *columns, *sort_by; /* of lists */
+  struct cli_labels filters;     /* FIELD=VALUE; of FIELD!=VALUE the key ends with '!' */
+  uint32_t watch, no_headers;
+  uint64_t since;
+  uint32_t has_since;
   char request_id_made[CLI_REQUEST_ID_SIZE];
 };
 
 enum cli_kind {
   CLI_BOOL,   /* uint32_t, 1 when given */
   CLI_U32,    /* whole number lo..hi of @unit */
+  CLI_U64,    /* the same, uint64_t */
   CLI_MS,     /* duration lo..hi ms, written 500ms, 30s, 2m or 1h */
   CLI_TEXT,   /* const char * */
   CLI_CHOICE, /* int32_t, one of @choices */
@@ -153,6 +159,9 @@ int cmd_cluster_status(struct cli_args *args);
 int cmd_node_list(struct cli_args *args);
 int cmd_vm_create(struct cli_args *args);
 int cmd_vm_list(struct cli_args *args);
+int cmd_events(struct cli_args *args);
+int cmd_get(struct cli_args *args);
+int cmd_explain(struct cli_args *args);
 int cmd_vm_get(struct cli_args *args);
 int cmd_vm_describe(struct cli_args *args);
 int cmd_vm_start(struct cli_args *args);
@@ -164,9 +173,12 @@ int cmd_vm_resume(struct cli_args *args);
 int cmd_vm_delete(struct cli_args *args);
 int cmd_vm_wait(struct cli_args *args);
 int cmd_vm_logs(struct cli_args *args);
-int cmd_get_vm(struct cli_args *args);
 int cmd_version(struct cli_args *args);
 int cmd_completion(struct cli_args *args);
+
+/* `blixard __complete WORD...`, which the scripts of `blixard completion` call: what the last word may become, one a
+ * line, or ":files". Asks the daemon for names, if it answers at once. */
+int cli_complete(int argc, char **argv);
 
 /* Help: of the program (@group NULL), of a group (@verb NULL), of a command. Returns CLI_EXIT_OK or CLI_EXIT_USAGE. */
 int cli_help(const char *group, const char *verb);

@@ -1,4 +1,4 @@
-#include "output.h"
+#include "kinds.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static const struct cli_view status_view = {"cluster", NULL, "name", status_bloc
 static const struct cli_view verbose_view = {"cluster", NULL, "name", status_blocks, COUNT(status_blocks)};
 
 static const struct cli_block node_blocks[] = {{CLI_TABLE, "nodes", node_columns, COUNT(node_columns)}};
-static const struct cli_view node_view = {"node", "nodes", "name", node_blocks, COUNT(node_blocks)};
+const struct cli_view node_view = {"node", "nodes", "name", node_blocks, COUNT(node_blocks)};
 
 int cmd_cluster_init(struct cli_args *args) {
   struct blx_cluster_init_request request = BLX_CLUSTER_INIT_REQUEST_INIT;
@@ -113,23 +113,6 @@ int cmd_cluster_status(struct cli_args *args) {
   else
     status = cli_show(args, "cluster_status", result, args->verbose != 0 ? &verbose_view : &status_view);
   blx_cluster_status_free(result);
-  blx_client_close(client);
-  return status;
-}
-
-int cmd_node_list(struct cli_args *args) {
-  struct blx_node_list_request request = BLX_NODE_LIST_REQUEST_INIT;
-  struct blx_node_list *result = NULL;
-  blx_client *client = NULL;
-  blx_error err = {0};
-  int status = cli_connect(args, &client);
-  if (status != 0) return status;
-  request.stale = args->stale;
-  if (blx_node_list_get(client, &request, &result, &err) != 0)
-    status = cli_fail(&err);
-  else
-    status = cli_show(args, "node_list", result, &node_view);
-  blx_node_list_free(result);
   blx_client_close(client);
   return status;
 }

@@ -77,27 +77,6 @@ int cmd_vm_describe(struct cli_args *args) {
   return show_vm(args, &describe_view);
 }
 
-int cmd_vm_list(struct cli_args *args) {
-  struct blx_vm_list_request request = BLX_VM_LIST_REQUEST_INIT;
-  struct blx_vm_list *list = NULL;
-  blx_client *client = NULL;
-  blx_error err = {0};
-  int status = cli_connect(args, &client);
-  if (status != 0) return status;
-  request.stale = args->stale;
-  if (blx_vm_list_get(client, &request, &list, &err) != 0)
-    status = cli_fail(&err);
-  else
-    status = cli_show(args, "vm_list", list, &vm_list_view);
-  blx_vm_list_free(list);
-  blx_client_close(client);
-  return status;
-}
-
-int cmd_get_vm(struct cli_args *args) {
-  return args->n_words > 0 ? cmd_vm_get(args) : cmd_vm_list(args);
-}
-
 /* A change of one VM: the call, what to say when it is committed, the phase that --wait waits for. */
 struct change {
   int (*call)(blx_client *client, const struct blx_vm_name_request *request, struct blx_vm **out, blx_error *reterr);

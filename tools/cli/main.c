@@ -82,6 +82,7 @@ static int run(int argc, char **argv) {
   if (is_help(argv[1])) return cli_help(NULL, NULL);
   if (strcmp(argv[1], "--version") == 0) return run_verb(cli_verb_find("", "version"), 0, NULL);
   const char *word = argv[1];
+  if (strcmp(word, "__complete") == 0) return cli_complete(argc - 2, argv + 2);
   const struct cli_verb *verb = cli_verb_find("", word);
   if (verb != NULL) return run_verb(verb, argc - 2, argv + 2);
   if (!group_exists(word)) return unknown_command("", word);

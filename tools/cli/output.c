@@ -13,7 +13,7 @@ static int print_names(const json_t *document, const struct cli_view *view) {
   return CLI_EXIT_OK;
 }
 
-static int print_document(const struct cli_args *args, const json_t *document, const struct cli_view *view) {
+int cli_document_print(const struct cli_args *args, const json_t *document, const struct cli_view *view) {
   switch ((enum cli_output)args->output) {
   case CLI_OUT_JSON:
     if (json_dumpf(document, stdout, JSON_INDENT(2)) == 0 && putchar('\n') != EOF) return CLI_EXIT_OK;
@@ -24,6 +24,7 @@ static int print_document(const struct cli_args *args, const json_t *document, c
   case CLI_OUT_NAME: return print_names(document, view);
   case CLI_OUT_PLAIN:
   case CLI_OUT_TABLE:
+  case CLI_OUT_WIDE:
     if (cli_blocks_print(stdout, document, view->blocks, view->n_blocks)) return CLI_EXIT_OK;
     break;
   }
@@ -32,7 +33,7 @@ static int print_document(const struct cli_args *args, const json_t *document, c
   return CLI_EXIT_INTERNAL;
 }
 
-static json_t *document_of(const char *type, const void *message, int *status) {
+json_t *cli_document(const char *type, const void *message, int *status) {
   blx_error err = {0};
   json_error_t why;
   char *text = NULL;
@@ -49,11 +50,23 @@ static json_t *document_of(const char *type, const void *message, int *status) {
   return document;
 }
 
+/* JSON is written by the library: to parse and print it again takes ten times as long. */
+static int show_json(const char *type, const void *message) {
+  blx_error err = {0};
+  char *text = NULL;
+  if (blx_to_json_pretty(type, message, &text, &err) != 0) return cli_fail(&err);
+  fputs(text, stdout);
+  putchar('\n');
+  blx_string_free(text);
+  return CLI_EXIT_OK; /* main() looks whether it could be written */
+}
+
 int cli_show(const struct cli_args *args, const char *type, const void *message, const struct cli_view *view) {
   int status = CLI_EXIT_OK;
-  json_t *document = document_of(type, message, &status);
+  if (args->output == CLI_OUT_JSON) return show_json(type, message);
+  json_t *document = cli_document(type, message, &status);
   if (document == NULL) return status;
-  status = print_document(args, document, view);
+  status = cli_document_print(args, document, view);
   json_decref(document);
   return status;
 }
@@ -62,7 +75,7 @@ int cli_show_change(const struct cli_args *args, const char *type, const void *m
                     const char *what) {
   if (args->output != CLI_OUT_PLAIN) return cli_show(args, type, message, view);
   int status = CLI_EXIT_OK;
-  json_t *document = document_of(type, message, &status);
+  json_t *document = cli_document(type, message, &status);
   if (document == NULL) return status;
   const char *name = json_string_value(cli_path(document, view->name_path));
   printf("%s/%s %s\n", view->kind, name != NULL ? name : "", what);

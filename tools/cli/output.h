@@ -40,6 +40,12 @@ struct cli_view {
   size_t n_blocks;
 };
 
+/* @message of the type @type as a document, the caller's. NULL: @status is set, and it was said why. */
+json_t *cli_document(const char *type, const void *message, int *status);
+
+/* Print @document as the command line asks. 0, or a status after saying why not. */
+int cli_document_print(const struct cli_args *args, const json_t *document, const struct cli_view *view);
+
 /* Print @message of the type @type (as for blx_to_json) as the command line asks. 0, or a status after saying why not.
  */
 int cli_show(const struct cli_args *args, const char *type, const void *message, const struct cli_view *view);
@@ -48,10 +54,22 @@ int cli_show(const struct cli_args *args, const char *type, const void *message,
 int cli_show_change(const struct cli_args *args, const char *type, const void *message, const struct cli_view *view,
                     const char *what);
 
+/* A table that grows: its columns are as wide as what was printed so far needs. */
+enum { CLI_COLUMNS_MAX = 32 };
+struct cli_table {
+  const struct cli_column *columns;
+  size_t n_columns;
+  bool headed; /* its heading was printed, or none is wanted */
+  int widths[CLI_COLUMNS_MAX];
+};
+
+/* Print each element of the array @rows. False: out of memory, or it could not be written. */
+bool cli_table_add(FILE *to, struct cli_table *table, const json_t *rows);
+
 /* A template over @object; the result is the caller's to free. NULL: out of memory. */
 char *cli_template(const json_t *object, const char *text);
 
-/* What is at @path in @object, borrowed; NULL if nothing is. */
+/* What is at @path in @object, borrowed; NULL if nothing is. In an array of labels "=KEY" is the value of KEY. */
 const json_t *cli_path(const json_t *object, const char *path);
 
 /* Print blocks of @document. */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GAP = 2, COLUMNS_MAX = 16 };
+enum { GAP = 2 };
 
 /* Characters, not bytes; good enough for names and sentences. */
 static int width_of(const char *text) {
@@ -30,14 +30,14 @@ static void free_cells(char **cells, size_t n) {
   free(cells);
 }
 
-/* Every cell of the table, row by row; NULL when memory ran out. */
-static char **make_cells(const json_t *document, const struct cli_block *block, size_t n_rows) {
-  size_t n = n_rows * block->n_columns;
+/* Every cell of the rows, row by row; NULL when memory ran out. */
+static char **make_cells(const json_t *rows, const struct cli_table *table) {
+  size_t n = json_array_size(rows) * table->n_columns;
   char **cells = calloc(n + 1, sizeof *cells);
   if (cells == NULL) return NULL;
   for (size_t i = 0; i < n; i++) {
-    const json_t *row = row_at(document, block, i / block->n_columns);
-    cells[i] = cli_template(row, block->columns[i % block->n_columns].text);
+    const json_t *row = json_array_get(rows, i / table->n_columns);
+    cells[i] = cli_template(row, table->columns[i % table->n_columns].text);
     if (cells[i] != NULL) continue;
     free_cells(cells, n);
     return NULL;
@@ -49,24 +49,40 @@ static const char *cell_text(const char *cell) {
   return *cell != '\0' ? cell : "-";
 }
 
-static bool print_table(FILE *to, const json_t *document, const struct cli_block *block) {
-  int widths[COLUMNS_MAX] = {0};
-  size_t n_rows = row_count(document, block), n = block->n_columns;
-  char **cells = make_cells(document, block, n_rows);
-  if (cells == NULL) return false;
-  for (size_t c = 0; c < n; c++) widths[c] = width_of(block->columns[c].title);
-  for (size_t i = 0; i < n_rows * n; i++) {
-    int width = width_of(cell_text(cells[i]));
-    if (width > widths[i % n]) widths[i % n] = width;
-  }
-  for (size_t c = 0; c < n; c++) put_cell(to, block->columns[c].title, widths[c], c + 1 == n);
+static void put_heading(FILE *to, struct cli_table *table) {
+  size_t n = table->n_columns;
+  if (table->headed) return;
+  for (size_t c = 0; c < n; c++) put_cell(to, table->columns[c].title, table->widths[c], c + 1 == n);
   fputc('\n', to);
-  for (size_t i = 0; i < n_rows * n; i++) {
-    put_cell(to, cell_text(cells[i]), widths[i % n], i % n + 1 == n);
+  table->headed = true;
+}
+
+bool cli_table_add(FILE *to, struct cli_table *table, const json_t *rows) {
+  size_t n = table->n_columns, n_cells = json_array_size(rows) * n;
+  char **cells = make_cells(rows, table);
+  if (cells == NULL) return false;
+  for (size_t c = 0; c < n && !table->headed; c++) table->widths[c] = width_of(table->columns[c].title);
+  for (size_t i = 0; i < n_cells; i++) {
+    int width = width_of(cell_text(cells[i]));
+    if (width > table->widths[i % n]) table->widths[i % n] = width;
+  }
+  put_heading(to, table);
+  for (size_t i = 0; i < n_cells; i++) {
+    put_cell(to, cell_text(cells[i]), table->widths[i % n], i % n + 1 == n);
     if (i % n + 1 == n) fputc('\n', to);
   }
-  free_cells(cells, n_rows * n);
+  free_cells(cells, n_cells);
   return ferror(to) == 0;
+}
+
+static bool print_table(FILE *to, const json_t *document, const struct cli_block *block) {
+  struct cli_table table = {.columns = block->columns, .n_columns = block->n_columns};
+  json_t *one = block->rows == NULL ? json_array() : NULL;
+  const json_t *rows = block->rows != NULL ? cli_path(document, block->rows) : one;
+  bool ok = one == NULL || json_array_append(one, (json_t *)(uintptr_t)document) == 0;
+  ok = ok && cli_table_add(to, &table, rows);
+  json_decref(one);
+  return ok;
 }
 
 static void put_indented(FILE *to, const char *text, int indent) {

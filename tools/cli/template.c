@@ -13,9 +13,18 @@ struct slot {
   char word[32];
 };
 
+static const json_t *label_value(const json_t *labels, const char *key) {
+  for (size_t i = 0; i < json_array_size(labels); i++) {
+    const char *own = json_string_value(json_object_get(json_array_get(labels, i), "key"));
+    if (own != NULL && strcmp(own, key) == 0) return json_object_get(json_array_get(labels, i), "value");
+  }
+  return NULL;
+}
+
 const json_t *cli_path(const json_t *object, const char *path) {
   char key[PATH_SIZE];
   while (object != NULL && *path != '\0') {
+    if (*path == '=') return label_value(object, path + 1);
     size_t n = strcspn(path, ".");
     if (n >= sizeof key) return NULL;
     memcpy(key, path, n);

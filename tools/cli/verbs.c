@@ -28,10 +28,25 @@
   }
 #define NAMES(flag_name, member, most, text) \
   { .name = (flag_name), .kind = CLI_NAME, .at = AT(member), .hi = (most), .value = "NAME", .doc = (text) }
+/* Of whatever prints a list. */
+#define SELECT_FLAGS                                                                                                  \
+  TEXT("columns", columns, "A,B,C", "what a table shows: names of its columns, of fields (spec.vcpus), label.KEY"),   \
+      {.name = "filter",                                                                                              \
+       .kind = CLI_LABEL,                                                                                             \
+       .at = AT(filters),                                                                                             \
+       .hi = 16,                                                                                                      \
+       .value = "FIELD=VALUE",                                                                                        \
+       .doc = "only those; also FIELD!=VALUE and label.KEY=VALUE, VALUE may hold * and ?; all of several must hold"}, \
+      TEXT("sort-by", sort_by, "FIELD", "rising; -FIELD: falling"),                                                   \
+      BOOL("no-headers", 0, no_headers, "a table without its first line")
+#define WATCH BOOL("watch", 'w', watch, "go on with a line for each change, until Ctrl-C")
 #define FLAGS(rows) .flags = (rows), .n_flags = COUNT(rows)
 
-static const struct cli_choice outputs[] = {
-    {"table", CLI_OUT_TABLE}, {"json", CLI_OUT_JSON}, {"yaml", CLI_OUT_YAML}, {"name", CLI_OUT_NAME}};
+static const struct cli_choice outputs[] = {{"table", CLI_OUT_TABLE},
+                                            {"wide", CLI_OUT_WIDE},
+                                            {"json", CLI_OUT_JSON},
+                                            {"yaml", CLI_OUT_YAML},
+                                            {"name", CLI_OUT_NAME}};
 
 static const struct cli_choice hypervisors[] = {{"qemu", BLX_HYPERVISOR_QEMU},
                                                 {"cloud-hypervisor", BLX_HYPERVISOR_CLOUD_HYPERVISOR},
@@ -63,7 +78,7 @@ static const struct cli_flag global_flags[] = {
      .also = "format",
      .choices = outputs,
      .n_choices = COUNT(outputs),
-     .doc = "table, json, yaml or name; also --format"},
+     .doc = "table, wide, json, yaml or name; also --format"},
     BOOL("help", 'h', help, "this text"),
 };
 
@@ -78,6 +93,19 @@ static const struct cli_flag join_flags[] = {
     TEXT("node-id", node_id, "NAME", "name of the new node; else the one its daemon was started with")};
 static const struct cli_flag status_flags[] = {BOOL("verbose", 'v', verbose, "with the nodes"), STALE};
 static const struct cli_flag read_flags[] = {STALE};
+static const struct cli_flag list_flags[] = {SELECT_FLAGS, WATCH, STALE};
+static const struct cli_flag event_flags[] = {
+    {.name = "since",
+     .kind = CLI_U64,
+     .at = AT(since),
+     .has_at = AT(has_since),
+     .hi = UINT64_MAX,
+     .value = "INDEX",
+     .unit = "an index",
+     .doc = "only those after this index; 0: first one of each object as it is; else all that are kept"},
+    TEXT("for", until, "OBJECT", "only those of vm/NAME (and its instances), instance/NAME or node/NAME"),
+    BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
+    SELECT_FLAGS};
 static const struct cli_flag change_flags[] = {WAIT, REQUEST_ID};
 static const struct cli_flag restart_flags[] = {
     BOOL("force", 0, force, "kill them; their guests are not asked to shut down"), WAIT, REQUEST_ID};
@@ -128,7 +156,18 @@ static const char create_more[] =
 static const char wait_more[] = "  blixard vm wait web --for phase=Running --timeout 2m\n"
                                 "  blixard vm wait vm/web --for deleted\n";
 
-static const char completion_more[] = "  source <(blixard completion bash)\n";
+static const char get_more[] = "  blixard get vm --filter phase=Running --sort-by -age\n"
+                               "  blixard get vm/web -o yaml\n"
+                               "  blixard get instances --filter node=n1 --columns name,phase,reason.text\n";
+
+static const char events_more[] = "  blixard events --for vm/web -o json\n"
+                                  "  blixard events --since 1200 --follow\n";
+
+static const char explain_more[] = "  blixard explain vm\n"
+                                   "  blixard explain vm.spec.memory_mib\n";
+
+static const char completion_more[] = "  source <(blixard completion bash)\n"
+                                      "  source <(blixard completion zsh)\n";
 
 static const struct cli_verb verbs[] = {
     {"cluster", "init", NULL, "", 0, 0, FLAGS(init_flags), cmd_cluster_init,
@@ -136,10 +175,10 @@ static const struct cli_verb verbs[] = {
     {"cluster", "join", NULL, "", 0, 0, FLAGS(join_flags), cmd_cluster_join,
      "bring two daemons together: the one outside joins the other's cluster", NULL},
     {"cluster", "status", NULL, "", 0, 0, FLAGS(status_flags), cmd_cluster_status, "how the cluster is", NULL},
-    {"node", "list", "ls", "", 0, 0, FLAGS(read_flags), cmd_node_list, "the nodes", NULL},
+    {"node", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_node_list, "the nodes", NULL},
     {"vm", "create", NULL, "NAME", 1, 1, FLAGS(create_flags), cmd_vm_create, "create a VM; placement chooses its nodes",
      create_more},
-    {"vm", "list", "ls", "", 0, 0, FLAGS(read_flags), cmd_vm_list, "the VMs", NULL},
+    {"vm", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_vm_list, "the VMs", NULL},
     {"vm", "status", "get", "NAME", 1, 1, FLAGS(read_flags), cmd_vm_get, "one VM and its instances", NULL},
     {"vm", "describe", NULL, "NAME", 1, 1, FLAGS(read_flags), cmd_vm_describe,
      "one VM for people: what is wanted, how far it is, what it waits for", NULL},
@@ -159,15 +198,19 @@ static const struct cli_verb verbs[] = {
     {"vm", "logs", NULL, "NAME", 1, 1, FLAGS(logs_flags), cmd_vm_logs,
      "the consoles of a VM's instances, or of one instance", NULL},
     {"vm", "migrate", NULL, "NAME", 0, 4, NULL, 0, NULL, "instances stay on the node that they were assigned to", NULL},
-    {"get", "vm", "vms", "[NAME]", 0, 1, FLAGS(read_flags), cmd_get_vm, "the VMs, or one", NULL},
-    {"get", "node", "nodes", "", 0, 0, FLAGS(read_flags), cmd_node_list, "the nodes", NULL},
+    {"", "get", NULL, "KIND[/NAME] [NAME...]", 1, CLI_WORDS_MAX, FLAGS(list_flags), cmd_get,
+     "objects of a kind, all or by name: vm, node, instance or event", get_more},
+    {"", "events", NULL, "", 0, 0, FLAGS(event_flags), cmd_events, "what happened, oldest first", events_more},
+    {"", "explain", NULL, "[KIND[.FIELD]]", 0, 1, NULL, 0, cmd_explain,
+     "what the fields of a kind mean, their types, ranges and defaults", explain_more},
     {"storage", "pool", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
     {"storage", "volume", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
     {"storage", "fs", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
     {"cluster", "storage", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
     {"", "version", NULL, "", 0, 0, NULL, 0, cmd_version, "version of the command and its library", NULL},
     {"", "help", NULL, "[COMMAND...]", 0, 2, NULL, 0, cmd_help, "what there is, or one command", NULL},
-    {"", "completion", NULL, "bash", 1, 1, NULL, 0, cmd_completion, "completion for a shell", completion_more},
+    {"", "completion", NULL, "SHELL", 1, 1, NULL, 0, cmd_completion, "completion for a shell: bash or zsh",
+     completion_more},
 };
 
 const struct cli_verb *cli_verbs(size_t *count) {

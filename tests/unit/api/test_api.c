@@ -277,6 +277,142 @@ START_TEST(watch__begins_with_what_there_is_and_goes_on_in_order) {
 }
 END_TEST
 
+/* Events of a watch that ends by itself; the index of the last. */
+static size_t count_once(blx_client *c, struct blx_watch_request *req, uint64_t *last) {
+  blx_watch *w = NULL;
+  blx_error err = {0};
+  size_t n = 0;
+  req->once = 1;
+  OK(blx_watch_open(c, req, &w, &err));
+  for (;; n++) {
+    struct blx_event *e = NULL;
+    int rc = blx_watch_next(w, 5000, &e, &err);
+    ck_assert_msg(rc >= 0, "%s", err.message);
+    if (rc == 0) break;
+    ck_assert_uint_ge(e->index, *last);
+    *last = e->index;
+    blx_event_free(e);
+  }
+  blx_watch_close(w);
+  return n;
+}
+
+START_TEST(watch_of_what_is_kept__begins_with_the_oldest_and_ends_by_itself) {
+  make_dir();
+  blx_node *node = open_node("a", 1);
+  blx_client *c = client_of(node);
+  blx_error err = {0};
+  OK(create(c, "web", 1, &err));
+  OK(blx_vm_wait(c, "web", BLX_PHASE_RUNNING, 10000, NULL, NULL, &err));
+  uint64_t last = 0, again = 0;
+  struct blx_watch_request kept = BLX_WATCH_REQUEST_INIT, later = BLX_WATCH_REQUEST_INIT;
+  kept.kept = 1;
+  ck_assert_uint_ge(count_once(c, &kept, &last), 5); /* the node and the VM came, the instance went through phases */
+  later.since_index = last;
+  ck_assert_uint_eq(count_once(c, &later, &again), 0);
+  later.since_index = last - 1;
+  ck_assert_uint_ge(count_once(c, &later, &again), 1);
+  ck_assert_uint_eq(again, last);
+  blx_client_close(c);
+  blx_node_close(node);
+  remove_dir();
+}
+END_TEST
+
+enum { BIG_VMS = 400, BIG_LABELS = 64 };
+
+/* A VM of some 17 KB. */
+static void create_big(blx_client *c, unsigned number) {
+  static char keys[BIG_LABELS][8], value[251];
+  struct blx_label rows[BIG_LABELS], *labels[BIG_LABELS];
+  struct blx_vm_create_request req = BLX_VM_CREATE_REQUEST_INIT;
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  struct blx_vm *vm = NULL;
+  blx_error err = {0};
+  char name[16];
+  memset(value, 'v', sizeof value - 1);
+  for (unsigned i = 0; i < BIG_LABELS; i++) {
+    (void)blx__str_format(keys[i], sizeof keys[i], "k%u", i);
+    rows[i] = (struct blx_label){.struct_size = sizeof rows[i], .key = keys[i], .value = value};
+    labels[i] = &rows[i];
+  }
+  (void)blx__str_format(name, sizeof name, "big%04u", number);
+  spec.name = name;
+  spec.flake = "path:/nowhere#web";
+  spec.labels = labels;
+  spec.n_labels = BIG_LABELS;
+  req.spec = &spec;
+  req.stopped = 1;
+  OK(blx_vm_create(c, &req, &vm, &err));
+  blx_vm_free(vm);
+}
+
+/* Every name once and in order, over as many parts as there are. */
+static unsigned count_parts(blx_client *c, uint32_t limit) {
+  struct blx_vm_list_request req = BLX_VM_LIST_REQUEST_INIT;
+  char after[64] = "", expected[16];
+  unsigned parts = 0, seen = 0;
+  do {
+    struct blx_vm_list *list = NULL;
+    blx_error err = {0};
+    req.limit = limit;
+    req.after = after;
+    OK(blx_vm_list_get(c, &req, &list, &err));
+    ck_assert(list->n_vms > 0 && list->n_vms <= limit);
+    for (size_t i = 0; i < list->n_vms; i++) {
+      (void)blx__str_format(expected, sizeof expected, "big%04u", seen++);
+      ck_assert_str_eq(list->vms[i]->spec->name, expected);
+    }
+    (void)blx__str_copy(after, sizeof after, list->next ? list->next : "");
+    blx_vm_list_free(list);
+    parts++;
+  } while (after[0] != '\0');
+  ck_assert_uint_eq(seen, BIG_VMS);
+  return parts;
+}
+
+START_TEST(a_list_too_long_for_one_answer__is_refused_whole_and_comes_in_parts) {
+  make_dir();
+  blx_node *node = open_node("a", 1);
+  blx_client *c = client_of(node);
+  for (unsigned i = 0; i < BIG_VMS; i++) create_big(c, i);
+  struct blx_vm_list_request all = BLX_VM_LIST_REQUEST_INIT;
+  struct blx_vm_list *list = NULL;
+  blx_error err = {0};
+  ck_assert_int_eq(blx_vm_list_get(c, &all, &list, &err), BLX_E_INVALID);
+  ck_assert_ptr_nonnull(strstr(err.message, "limit"));
+  ck_assert_uint_eq(count_parts(c, 100), 4);
+  unsigned parts = count_parts(c, 100000);
+  ck_assert(parts >= 2 && parts <= 4);
+  blx_client_close(c);
+  blx_node_close(node);
+  remove_dir();
+}
+END_TEST
+
+START_TEST(describe__tells_what_the_tables_say_and_nothing_of_the_inside) {
+  static const char vcpus[] =
+      "{\"name\":\"vcpus\",\"type\":\"u32\",\"min\":1,\"max\":512,\"default\":1,\"doc\":\"virtual CPUs\"}";
+  char *text = NULL;
+  blx_error err = {0};
+  OK(blx_describe("vm_spec", &text, &err));
+  ck_assert_ptr_nonnull(strstr(text, vcpus));
+  ck_assert_ptr_nonnull(strstr(text, "\"unit\":\"MiB\""));
+  blx_string_free(text);
+  OK(blx_describe("phase", &text, &err));
+  ck_assert_ptr_nonnull(strstr(text, "{\"name\":\"Running\",\"number\":3,"));
+  blx_string_free(text);
+  OK(blx_describe(NULL, &text, &err));
+  ck_assert_ptr_nonnull(strstr(text, "\"node_info\""));
+  ck_assert_ptr_null(strstr(text, "\"op\""));
+  blx_string_free(text);
+  text = NULL;
+  ck_assert_int_eq(blx_describe("op", &text, &err), BLX_E_NOT_FOUND);
+  ck_assert_ptr_null(text);
+  ck_assert_int_eq(blx_describe("vm", NULL, &err), BLX_E_MISUSE);
+}
+END_TEST
+
 static void join(blx_node *node, blx_node *member) {
   blx_client *c = client_of(node);
   struct blx_cluster_join_request req = BLX_CLUSTER_JOIN_REQUEST_INIT;
@@ -343,4 +479,7 @@ BLX_TEST_MAIN("api", misuse__is_answered_and_harmless, one_node__takes_a_vm_thro
               a_repeated_create__is_answered_with_its_own_vm_when_that_is_gone_and_when_another_has_the_name,
               one_node__is_after_a_restart_what_it_was, a_second_node_on_the_directory__is_refused,
               a_blocking_call_from_a_completion__is_misuse, watch__begins_with_what_there_is_and_goes_on_in_order,
+              watch_of_what_is_kept__begins_with_the_oldest_and_ends_by_itself,
+              a_list_too_long_for_one_answer__is_refused_whole_and_comes_in_parts,
+              describe__tells_what_the_tables_say_and_nothing_of_the_inside,
               three_nodes__spread_replicas_and_any_of_them_answers, three_nodes__go_on_when_the_leader_is_closed)

@@ -1,0 +1,258 @@
+#include "kinds.h"
+#include "events.h"
+#include "vm_common.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
+
+/* A list is read in parts of so many VMs: an answer has a maximum, a list has none. */
+enum { PART_VMS = 10000, PARTS_MAX = 4096 };
+
+static const struct cli_column vm_wide[] = {
+    {"RESTART", "{spec.restart_policy}"},
+    {"HYPERVISOR", "{spec.hypervisor}"},
+    {"STRATEGY", "{spec.strategy}"},
+    {"LABELS", "{spec.labels:labels}"},
+    {"UID", "{uid}"},
+    {"WHY", "{reason.text:line}"},
+};
+
+static const struct cli_column node_wide[] = {
+    {"UID", "{uid}"},
+    {"HYPERVISORS", "{hypervisors[]}"},
+    {"PEER ADDRESS", "{peer_address}"},
+    {"JOINED", "{joined_ms:time}"},
+};
+
+static const struct cli_column instance_columns[] = {
+    {"NAME", "{name}"},
+    {"VM", "{vm}"},
+    {"NODE", "{node}"},
+    {"PHASE", "{phase}"},
+    {"SINCE", "{phase_since_ms:age}"},
+    {"RESTARTS", "{restarts}"},
+    {"REASON", "{reason.code:some}"},
+};
+
+static const struct cli_column instance_wide[] = {
+    {"EPOCH", "{epoch}"},
+    {"EXIT", "{exit_status}"},
+    {"UID", "{uid}"},
+    {"WHY", "{reason.text:line}"},
+};
+
+static const struct cli_column event_columns[] = {
+    {"INDEX", "{index}"}, {"TIME", "{time_ms:time}"},       {"KIND", "{kind}"}, {"NAME", "{name}"}, {"WHAT", "{type}"},
+    {"PHASE", "{phase}"}, {"REASON", "{reason.code:some}"}, {"NODE", "{node}"},
+};
+
+static const struct cli_column event_wide[] = {
+    {"EPOCH", "{epoch:some}"},
+    {"UID", "{uid}"},
+    {"WHY", "{reason.text:line}"},
+};
+
+static const struct cli_block instance_blocks[] = {{CLI_TABLE, "instances", instance_columns, COUNT(instance_columns)}};
+static const struct cli_view instance_view = {"instance", "instances", "name", instance_blocks, 1};
+
+static const struct cli_block event_blocks[] = {{CLI_TABLE, "events", event_columns, COUNT(event_columns)}};
+static const struct cli_view event_view = {"event", "events", "name", event_blocks, 1};
+
+/* ---- VMs */
+
+static bool keep_part(struct cli_list *list, struct blx_vm_list *part) {
+  struct blx_vm_list **parts = reallocarray(list->parts, list->n_parts + 1, sizeof *parts);
+  struct blx_vm_list *whole = &list->whole;
+  if (parts == NULL) return false;
+  list->parts = parts;
+  parts[list->n_parts++] = part;
+  struct blx_vm **vms = reallocarray(whole->vms, whole->n_vms + part->n_vms + 1, sizeof(struct blx_vm *));
+  if (vms == NULL) return false;
+  whole->vms = vms;
+  if (part->n_vms > 0) memcpy(vms + whole->n_vms, part->vms, part->n_vms * sizeof(struct blx_vm *));
+  whole->n_vms += part->n_vms;
+  return true;
+}
+
+/* Parts are read at rising indexes; the list is said to be of the first, from which a watch misses nothing. */
+static int fetch_vms(const struct cli_args *args, blx_client *client, struct cli_list *list) {
+  struct blx_vm_list_request request = BLX_VM_LIST_REQUEST_INIT;
+  blx_error err = {0};
+  request.stale = args->stale;
+  request.limit = PART_VMS;
+  blx_vm_list_init(&list->whole);
+  do {
+    struct blx_vm_list *part = NULL;
+    if (blx_vm_list_get(client, &request, &part, &err) != 0) return cli_fail(&err);
+    if (list->n_parts == 0) list->whole.index = part->index;
+    if (list->n_parts == PARTS_MAX || !keep_part(list, part)) {
+      blx_vm_list_free(part);
+      fputs("blixard: no memory for the list [NOMEM]\n", stderr);
+      return CLI_EXIT_INTERNAL;
+    }
+    request.after = part->next;
+  } while (request.after != NULL && *request.after != '\0');
+  list->type = "vm_list";
+  list->message = &list->whole;
+  list->index = list->whole.index;
+  return 0;
+}
+
+static int fetch_vm_message(const struct cli_args *args, blx_client *client, const char *name, struct blx_vm **out,
+                            blx_error *err) {
+  struct blx_vm_name_request request = BLX_VM_NAME_REQUEST_INIT;
+  request.name = name;
+  request.stale = args->stale;
+  return blx_vm_get(client, &request, out, err);
+}
+
+static int failed(int code, const char *message, blx_error *err) {
+  *err = (blx_error){.code = code};
+  snprintf(err->message, sizeof err->message, "%s", message);
+  return code;
+}
+
+static int vm_document(const struct cli_args *args, blx_client *client, const char *name, json_t **out,
+                       blx_error *err) {
+  struct blx_vm *vm = NULL;
+  int status = 0;
+  int rc = fetch_vm_message(args, client, name, &vm, err);
+  if (rc != 0) return rc;
+  *out = cli_document("vm", vm, &status);
+  blx_vm_free(vm);
+  return *out != NULL ? 0 : failed(BLX_E_NOMEM, "no memory for a VM", err);
+}
+
+/* ---- nodes */
+
+static int fetch_nodes(const struct cli_args *args, blx_client *client, struct cli_list *list) {
+  struct blx_node_list_request request = BLX_NODE_LIST_REQUEST_INIT;
+  blx_error err = {0};
+  request.stale = args->stale;
+  if (blx_node_list_get(client, &request, &list->nodes, &err) != 0) return cli_fail(&err);
+  list->type = "node_list";
+  list->message = list->nodes;
+  list->index = list->nodes->index;
+  return 0;
+}
+
+/* The row of @name in @rows, with a reference of its own. */
+static int pick(const json_t *rows, const char *kind, const char *name, json_t **out, blx_error *err) {
+  char quoted[CLI_QUOTE_SIZE], text[CLI_QUOTE_SIZE + 64];
+  for (size_t i = 0; i < json_array_size(rows); i++) {
+    const char *own = json_string_value(json_object_get(json_array_get(rows, i), "name"));
+    if (own == NULL || strcmp(own, name) != 0) continue;
+    *out = json_incref(json_array_get(rows, i));
+    return 0;
+  }
+  snprintf(text, sizeof text, "there is no %s %s: `blixard get %s` shows those there are", kind,
+           cli_quote(quoted, sizeof quoted, name), kind);
+  return failed(BLX_E_NOT_FOUND, text, err);
+}
+
+static int node_document(const struct cli_args *args, blx_client *client, const char *name, json_t **out,
+                         blx_error *err) {
+  struct blx_node_list_request request = BLX_NODE_LIST_REQUEST_INIT;
+  struct blx_node_list *nodes = NULL;
+  int status = 0;
+  request.stale = args->stale;
+  int rc = blx_node_list_get(client, &request, &nodes, err);
+  if (rc != 0) return rc;
+  json_t *document = cli_document("node_list", nodes, &status);
+  blx_node_list_free(nodes);
+  if (document == NULL) return failed(BLX_E_NOMEM, "no memory for the nodes", err);
+  rc = pick(json_object_get(document, "nodes"), "node", name, out, err);
+  json_decref(document);
+  return rc;
+}
+
+/* ---- instances: they come with their VMs */
+
+static int fetch_instances(const struct cli_args *args, blx_client *client, struct cli_list *list) {
+  int status = fetch_vms(args, client, list);
+  json_t *vms = status == 0 ? cli_list_document(list, &status) : NULL;
+  json_t *all = json_array(), *vm;
+  size_t i;
+  json_array_foreach(json_object_get(vms, "vms"), i, vm) {
+    json_array_extend(all, json_object_get(vm, "instances"));
+  }
+  json_t *document = json_pack("{s:o, s:I}", "instances", all, "index", (json_int_t)list->index);
+  json_decref(list->document);
+  list->document = document;
+  list->type = NULL;
+  if (status == 0 && document == NULL) {
+    fputs("blixard: no memory for the list [NOMEM]\n", stderr);
+    status = CLI_EXIT_INTERNAL;
+  }
+  return status;
+}
+
+static int instance_document(const struct cli_args *args, blx_client *client, const char *name, json_t **out,
+                             blx_error *err) {
+  json_t *vm = NULL;
+  int rc = vm_document(args, client, name, &vm, err);
+  if (rc != 0) return rc;
+  rc = pick(json_object_get(vm, "instances"), "instance", name, out, err);
+  json_decref(vm);
+  return rc;
+}
+
+/* ---- events */
+
+static int fetch_events(const struct cli_args *args, blx_client *client, struct cli_list *list) {
+  int status = CLI_EXIT_OK;
+  list->document = cli_events_kept(args, client, &status);
+  return status;
+}
+
+const struct cli_object_kind cli_kind_vm = {"vm",          "vms",      "vm",           "spec.labels",
+                                            &vm_list_view, vm_wide,    COUNT(vm_wide), BLX_EVENT_KIND_VM,
+                                            fetch_vms,     vm_document};
+const struct cli_object_kind cli_kind_node = {"node",      "nodes",      "node_info",      "labels",
+                                              &node_view,  node_wide,    COUNT(node_wide), BLX_EVENT_KIND_NODE,
+                                              fetch_nodes, node_document};
+const struct cli_object_kind cli_kind_instance = {
+    "instance",      "instances",      "instance",           NULL,
+    &instance_view,  instance_wide,    COUNT(instance_wide), BLX_EVENT_KIND_INSTANCE,
+    fetch_instances, instance_document};
+const struct cli_object_kind cli_kind_event = {"event",      "events",   "event",           NULL,
+                                               &event_view,  event_wide, COUNT(event_wide), BLX_EVENT_KIND_VM,
+                                               fetch_events, NULL};
+
+static const struct cli_object_kind *const kinds[] = {&cli_kind_vm, &cli_kind_node, &cli_kind_instance,
+                                                      &cli_kind_event};
+
+const struct cli_object_kind *cli_kind_at(size_t i) {
+  return i < COUNT(kinds) ? kinds[i] : NULL;
+}
+
+static bool same(const char *own, const char *name, size_t len) {
+  return strlen(own) == len && memcmp(own, name, len) == 0;
+}
+
+const struct cli_object_kind *cli_kind_find(const char *name, size_t len) {
+  for (size_t i = 0; i < COUNT(kinds); i++)
+    if (same(kinds[i]->name, name, len) || same(kinds[i]->also, name, len)) return kinds[i];
+  return NULL;
+}
+
+json_t *cli_list_document(struct cli_list *list, int *status) {
+  if (list->document == NULL && *status == 0) list->document = cli_document(list->type, list->message, status);
+  return list->document;
+}
+
+const char *cli_list_name(const struct cli_list *list, size_t i) {
+  if (list->nodes != NULL) return i < list->nodes->n_nodes ? list->nodes->nodes[i]->name : NULL;
+  return i < list->whole.n_vms && list->whole.vms[i]->spec != NULL ? list->whole.vms[i]->spec->name : NULL;
+}
+
+void cli_list_free(struct cli_list *list) {
+  for (size_t i = 0; i < list->n_parts; i++) blx_vm_list_free(list->parts[i]);
+  free(list->parts);
+  free(list->whole.vms);
+  blx_node_list_free(list->nodes);
+  json_decref(list->document);
+  *list = (struct cli_list){0};
+}
