@@ -60,8 +60,8 @@ void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation) {
     }
   }
   s->at_ms = blx__loop_now_ms(n->loop);
+  if (before != BLX_NODE_STATUS_READY || s->ready_ms == 0) s->ready_ms = s->at_ms;
   if (before != BLX_NODE_STATUS_READY) {
-    s->ready_ms = s->at_ms;
     blx__log(&n->log, BLX_LOG_INFO, "node", "node %s is ready", node->name);
     blx__lead_kick(n);
   }

@@ -16,7 +16,7 @@ enum cli_output { CLI_OUT_PLAIN, CLI_OUT_TABLE, CLI_OUT_JSON, CLI_OUT_YAML, CLI_
 /* Exit statuses that do not come from a blx_error. */
 enum { CLI_EXIT_OK = 0, CLI_EXIT_INTERNAL = 1, CLI_EXIT_USAGE = 2, CLI_EXIT_RETRY = 6 };
 
-enum { CLI_WORDS_MAX = 4, CLI_LABELS_MAX = 64, CLI_REQUEST_ID_SIZE = 33 };
+enum { CLI_WORDS_MAX = 33, CLI_LABELS_MAX = 64, CLI_REQUEST_ID_SIZE = 33 };
 
 /* Repeated KEY=VALUE flags, ready for a request. */
 struct cli_labels {
@@ -35,7 +35,9 @@ struct cli_args {
   uint32_t help, stale, verbose, stopped, follow, wait;
   uint32_t tail, has_tail;
   const char *name, *node_id, *address;
-  const char *microvm_config, *request_id, *until;
+  const char *microvm_config, *request_id, *until, *reason;
+  uint32_t force;
+  uint64_t if_revision; /* 0: whatever it has */
   struct blx_vm_spec spec;
   struct cli_labels labels, selectors;
   char request_id_made[CLI_REQUEST_ID_SIZE];
@@ -44,6 +46,7 @@ struct cli_args {
 enum cli_kind {
   CLI_BOOL,   /* uint32_t, 1 when given */
   CLI_U32,    /* whole number lo..hi of @unit */
+  CLI_U64,    /* the same, as uint64_t */
   CLI_MS,     /* duration lo..hi ms, written 500ms, 30s, 2m or 1h */
   CLI_TEXT,   /* const char * */
   CLI_CHOICE, /* int32_t, one of @choices */
@@ -142,6 +145,10 @@ int cmd_cluster_init(struct cli_args *args);
 int cmd_cluster_join(struct cli_args *args);
 int cmd_cluster_status(struct cli_args *args);
 int cmd_node_list(struct cli_args *args);
+int cmd_node_describe(struct cli_args *args);
+int cmd_node_cordon(struct cli_args *args);
+int cmd_node_uncordon(struct cli_args *args);
+int cmd_node_label(struct cli_args *args);
 int cmd_vm_create(struct cli_args *args);
 int cmd_vm_list(struct cli_args *args);
 int cmd_vm_get(struct cli_args *args);

@@ -98,13 +98,16 @@ static int unknown_flag(const struct cursor *c, const char *arg) {
   return cli_usage("there is no flag %s; see `%s`", quoted, help);
 }
 
-static int set_u32(const struct cursor *c, const struct cli_flag *flag, const char *value) {
+static int set_number(const struct cursor *c, const struct cli_flag *flag, const char *value) {
   char quoted[CLI_QUOTE_SIZE];
   uint64_t number = 0;
   if (!cli_parse_number(value, flag->lo, flag->hi, &number))
     return cli_usage("--%s: %s is not a whole number from %" PRIu64 " to %" PRIu64 " (%s)", flag->name,
                      cli_quote(quoted, sizeof quoted, value), flag->lo, flag->hi, flag->unit);
-  *(uint32_t *)target_of(c, flag->at) = (uint32_t)number;
+  if (flag->kind == CLI_U64)
+    *(uint64_t *)target_of(c, flag->at) = number;
+  else
+    *(uint32_t *)target_of(c, flag->at) = (uint32_t)number;
   return 0;
 }
 
@@ -160,7 +163,8 @@ static int set_value(const struct cursor *c, const struct cli_flag *flag, char *
   if (flag->has_at != 0) *(uint32_t *)target_of(c, flag->has_at) = 1;
   switch (flag->kind) {
   case CLI_BOOL: *(uint32_t *)target_of(c, flag->at) = 1; return 0;
-  case CLI_U32: return set_u32(c, flag, value);
+  case CLI_U32:
+  case CLI_U64: return set_number(c, flag, value);
   case CLI_MS: return set_ms(c, flag, value);
   case CLI_TEXT: *(const char **)target_of(c, flag->at) = value; return 0;
   case CLI_CHOICE: return set_choice(c, flag, value);
