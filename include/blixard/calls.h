@@ -23,6 +23,10 @@ struct blx_vm_list;
 struct blx_vm_logs_request;
 struct blx_log_chunk;
 struct blx_watch_request;
+struct blx_node_name_request;
+struct blx_node_cordon_request;
+struct blx_node_label_request;
+struct blx_node_detail;
 
 /* ClusterInitRequest: make a cluster of this one node. */
 struct blx_cluster_init_request {
@@ -159,6 +163,55 @@ struct blx_watch_request {
   uint32_t once; /* end after what there is, instead of going on with what comes */
 };
 
+/* NodeNameRequest: an operation on one node. */
+struct blx_node_name_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the node; 1..63 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless the node still has this revision; 0: whatever it has */
+  uint32_t stale; /* for reads: answer from this member's own state */
+};
+
+/* NodeCordonRequest: place nothing new on a node. */
+struct blx_node_cordon_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the node; 1..63 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless the node still has this revision; 0: whatever it has */
+  const char *reason; /* why, for people; kept with the node; at most 256 bytes */
+};
+
+/* NodeLabelRequest: change the labels that users set on a node. */
+struct blx_node_label_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the node; 1..63 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless the node still has this revision; 0: whatever it has */
+  struct blx_label **set; /* labels to set, each in place of the one with its key; at most 64 of them */
+  size_t n_set;
+  /* keys whose set label goes; where the daemon gives that key, its label shows again; at most 64 of them */
+  struct blx_label **unset;
+  size_t n_unset;
+};
+
+/* NodeDetail: a node with what is on it. */
+struct blx_node_detail {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_node_info *node; /* the node */
+  struct blx_resources *free; /* what of its capacity is not allocated */
+  /* instances assigned to it, by uid, dead ones too; long reasons are cut; at most 4096 of them */
+  struct blx_instance **instances;
+  size_t n_instances;
+  /* what was deleted by force and it must still remove, by uid; at most 4096 of them */
+  struct blx_tombstone **tombstones;
+  size_t n_tombstones;
+  uint64_t index; /* index at which this was true */
+};
+
 #define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)
 #define BLX_CLUSTER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_cluster_join_request)
 #define BLX_CLUSTER_STATUS_REQUEST_INIT BLX_INIT_(struct blx_cluster_status_request)
@@ -172,6 +225,10 @@ struct blx_watch_request {
 #define BLX_VM_LOGS_REQUEST_INIT BLX_INIT_(struct blx_vm_logs_request)
 #define BLX_LOG_CHUNK_INIT BLX_INIT_(struct blx_log_chunk)
 #define BLX_WATCH_REQUEST_INIT BLX_INIT_(struct blx_watch_request)
+#define BLX_NODE_NAME_REQUEST_INIT BLX_INIT_(struct blx_node_name_request)
+#define BLX_NODE_CORDON_REQUEST_INIT BLX_INIT_(struct blx_node_cordon_request)
+#define BLX_NODE_LABEL_REQUEST_INIT BLX_INIT_(struct blx_node_label_request)
+#define BLX_NODE_DETAIL_INIT BLX_INIT_(struct blx_node_detail)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(cluster_init_request)
@@ -187,6 +244,10 @@ BLX_INIT_FN_(vm_list)
 BLX_INIT_FN_(vm_logs_request)
 BLX_INIT_FN_(log_chunk)
 BLX_INIT_FN_(watch_request)
+BLX_INIT_FN_(node_name_request)
+BLX_INIT_FN_(node_cordon_request)
+BLX_INIT_FN_(node_label_request)
+BLX_INIT_FN_(node_detail)
 
 #ifdef __cplusplus
 }

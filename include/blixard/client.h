@@ -43,6 +43,8 @@ BLX_API void blx_client_close(blx_client *client);
 
 typedef void (*blx_cluster_status_fn)(void *user, const blx_error *err, struct blx_cluster_status *result);
 typedef void (*blx_node_list_fn)(void *user, const blx_error *err, struct blx_node_list *result);
+typedef void (*blx_node_detail_fn)(void *user, const blx_error *err, struct blx_node_detail *result);
+typedef void (*blx_node_info_fn)(void *user, const blx_error *err, struct blx_node_info *result);
 
 /* Make a cluster of the daemon that is asked.
  * @request  name: for people, 0..56 characters
@@ -76,6 +78,47 @@ BLX_API int blx_node_list_get(blx_client *client, const struct blx_node_list_req
 BLX_API int blx_node_list_get_async(blx_client *client, const struct blx_node_list_request *request,
                                     blx_node_list_fn done, void *user, blx_error *reterr);
 BLX_API void blx_node_list_free(struct blx_node_list *list);
+
+/* One node: what it is, how it is and why, what is free, its instances, and what it must still remove.
+ * @request  name required, 1..63 bytes; stale
+ * @out      free with blx_node_detail_free(); untouched on error
+ * Errors: BLX_E_NOT_FOUND, BLX_E_INVALID, BLX_E_NO_LEADER, BLX_E_UNAVAILABLE, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+BLX_API int blx_node_get(blx_client *client, const struct blx_node_name_request *request, struct blx_node_detail **out,
+                         blx_error *reterr);
+BLX_API int blx_node_get_async(blx_client *client, const struct blx_node_name_request *request, blx_node_detail_fn done,
+                               void *user, blx_error *reterr);
+BLX_API void blx_node_detail_free(struct blx_node_detail *detail);
+
+/* Place nothing new on a node, until blx_node_uncordon(). What runs there runs on; what ends there and shall run is
+ * started elsewhere. A node that is cordoned already stays so, with the new reason if there is one.
+ * @request  name required; reason: for people, 0..256 bytes; if_revision
+ * @out      the node; free with blx_node_info_free(); untouched on error
+ * Errors: BLX_E_NOT_FOUND, BLX_E_STALE (if_revision), BLX_E_INVALID, BLX_E_CONFLICT (the request_id was used for
+ * another request), BLX_E_NO_LEADER (retry), BLX_E_TIMEOUT (outcome unknown: send the same request_id again).
+ * Thread: any. Since 0.1. */
+BLX_API int blx_node_cordon(blx_client *client, const struct blx_node_cordon_request *request,
+                            struct blx_node_info **out, blx_error *reterr);
+BLX_API int blx_node_cordon_async(blx_client *client, const struct blx_node_cordon_request *request,
+                                  blx_node_info_fn done, void *user, blx_error *reterr);
+/* Errors and @out: as blx_node_cordon(). Thread: any. Since 0.1. */
+BLX_API int blx_node_uncordon(blx_client *client, const struct blx_node_name_request *request,
+                              struct blx_node_info **out, blx_error *reterr);
+BLX_API int blx_node_uncordon_async(blx_client *client, const struct blx_node_name_request *request,
+                                    blx_node_info_fn done, void *user, blx_error *reterr);
+
+/* Set labels on a node, and take such away. The labels that a node carries are those set here, and of those its daemon
+ * was started with (blx_node_options.labels) the ones with other keys: a label set here wins and stays when the daemon
+ * restarts; the daemon's follow each of its starts. Taking a set label away shows the daemon's of that key again.
+ * @request  name required; set: at most 64, each in place of the one with its key; unset: keys, at most 64; a key that
+ *           no label has is no error
+ * @out      the node; free with blx_node_info_free(); untouched on error
+ * Errors: as blx_node_cordon(); BLX_E_CONFLICT also for a label to unset that the daemon gives, BLX_E_QUOTA (more than
+ * 64 would be set). Thread: any. Since 0.1. */
+BLX_API int blx_node_label(blx_client *client, const struct blx_node_label_request *request, struct blx_node_info **out,
+                           blx_error *reterr);
+BLX_API int blx_node_label_async(blx_client *client, const struct blx_node_label_request *request,
+                                 blx_node_info_fn done, void *user, blx_error *reterr);
+BLX_API void blx_node_info_free(struct blx_node_info *node);
 
 /* A message as JSON: one document, fields by their names in blixard.proto, zero values included.
  * @type  message name as in types.h without blx_ ("vm", "vm_list")

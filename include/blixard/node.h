@@ -27,7 +27,7 @@ struct blx_node_options {
   uint32_t bootstrap;             /* 1: make a one-node cluster when the data directory is in none yet */
   uint32_t simulate_vms;          /* 1: virtual machines are simulated; everything else is real */
   struct blx_resources *capacity; /* what instances may use; NULL: what the machine has, less a reserve */
-  struct blx_label **labels;      /* labels of the node, at most 64 */
+  struct blx_label **labels;      /* labels of the node, at most 64; one set by blx_node_label() wins over its key's */
   size_t n_labels;
   const char *shim_path;     /* the blixard-shim program; NULL: beside the library's install prefix */
   const char *runner_dir;    /* builds runners from .nix modules: nix/debian-runner; NULL: the installed one */

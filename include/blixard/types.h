@@ -46,6 +46,7 @@ struct blx_instance;
 struct blx_vm;
 struct blx_node_info;
 struct blx_event;
+struct blx_tombstone;
 
 /* Phase: where an instance is in its life. */
 enum blx_phase {
@@ -263,6 +264,18 @@ struct blx_node_info {
   uint32_t simulated; /* its virtual machines are simulated */
   uint64_t revision; /* index of its last change */
   uint64_t joined_ms; /* cluster time at which it joined */
+  uint64_t cordoned_ms; /* cluster time at which it was cordoned; 0: it is not */
+  const char *cordoned_by; /* who cordoned it; at most 128 bytes */
+  const char *cordon_reason; /* why, in that user's words; at most 256 bytes */
+  /* what its daemon was started with; labels has those that no set label replaces; at most 64 of them */
+  struct blx_label **daemon_labels;
+  size_t n_daemon_labels;
+  /* what users set; they win over the daemon's of the same key, and stay when it restarts; at most 64 of them */
+  struct blx_label **set_labels;
+  size_t n_set_labels;
+  uint64_t status_since_ms; /* cluster time since which its status holds, filled in when read; 0: not known */
+  struct blx_reason *reason; /* what its status means and what would change it, filled in when read */
+  uint32_t tombstones; /* instances deleted by force that it must still remove, filled in when read */
 };
 
 /* EventKind: what an event is about. */
@@ -299,6 +312,22 @@ struct blx_event {
   uint64_t epoch; /* of an instance: its epoch */
 };
 
+/* Tombstone: an instance that was deleted by force while its node was silent: the node removes it when it comes back. */
+struct blx_tombstone {
+  size_t struct_size;
+  const void *unknown;
+  const char *instance; /* its name; no other of that name starts on the node before it is gone there; 1..63 bytes */
+  uint64_t instance_uid; /* its uid; never reused */
+  uint64_t epoch; /* the epoch it had */
+  uint64_t node_uid; /* the node that must remove it */
+  const char *tenant; /* tenant; at most 56 bytes */
+  uint64_t since_ms; /* cluster time at which it was deleted */
+  const char *deleted_by; /* who deleted it; at most 128 bytes */
+  uint32_t dead; /* the node confirmed that it does not run; its files may be there */
+  struct blx_vm_spec *spec; /* what of its spec is needed to remove it: name, size, hypervisor, stop timeout */
+  uint64_t revision; /* index of its last change */
+};
+
 #define BLX_REASON_INIT BLX_INIT_(struct blx_reason)
 #define BLX_LABEL_INIT BLX_INIT_(struct blx_label)
 #define BLX_RESOURCES_INIT BLX_INIT_(struct blx_resources)
@@ -307,6 +336,7 @@ struct blx_event {
 #define BLX_VM_INIT BLX_INIT_(struct blx_vm)
 #define BLX_NODE_INFO_INIT BLX_INIT_(struct blx_node_info)
 #define BLX_EVENT_INIT BLX_INIT_(struct blx_event)
+#define BLX_TOMBSTONE_INIT BLX_INIT_(struct blx_tombstone)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(reason)
@@ -317,6 +347,7 @@ BLX_INIT_FN_(instance)
 BLX_INIT_FN_(vm)
 BLX_INIT_FN_(node_info)
 BLX_INIT_FN_(event)
+BLX_INIT_FN_(tombstone)
 
 #ifdef __cplusplus
 }

@@ -86,6 +86,19 @@ BLX_API int blx_vm_delete(blx_client *client, const struct blx_vm_name_request *
 BLX_API int blx_vm_delete_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done,
                                 void *user, blx_error *reterr);
 
+/* Delete a VM whose instances are on nodes that the leader does not hear from, without waiting for those: they are
+ * forgotten at once, and each such node keeps a tombstone, by which it stops and removes its instance when it comes
+ * back. Until then nothing of that instance's name starts there. Instances on other nodes are removed as by
+ * blx_vm_delete(); when there are none, the VM is gone and its name free. What a silent node runs may run on until it
+ * comes back. Works on a VM that is being deleted, too.
+ * @out  the VM as it was, deleting = 1
+ * Errors: as blx_vm_delete(); BLX_E_CONFLICT (no node of it is silent: delete it without force), BLX_E_QUOTA (the
+ * cluster keeps 4096 tombstones, the most it can: bring back a silent node). Thread: any. Since 0.1. */
+BLX_API int blx_vm_delete_force(blx_client *client, const struct blx_vm_name_request *request, struct blx_vm **out,
+                                blx_error *reterr);
+BLX_API int blx_vm_delete_force_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done,
+                                      void *user, blx_error *reterr);
+
 /* Wait, on the server's events and without polling, until every instance of a VM is in @phase (enum blx_phase), or,
  * with
  * @phase -1, until the VM is gone.

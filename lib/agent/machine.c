@@ -126,10 +126,18 @@ static void step_running(struct instance *i, enum intent intent) {
 }
 
 static void step_dead(struct instance *i, enum intent intent) {
-  if (intent == REMOVE && i->state == DEAD)
-    move_on(i, DESTROYING);
-  else if (intent == NEXT && !i->want->dead)
+  if (intent == REMOVE) {
+    /* What was assigned here again before it was deleted, unheard of by this node, goes under that epoch: a report
+     * under an older one is stale to the cluster, which would wait for ever. */
+    bool later = i->want && i->want->epoch > i->epoch;
+    if (later) i->epoch = i->want->epoch;
+    if (i->state == DEAD)
+      move_on(i, DESTROYING);
+    else if (later)
+      move_on(i, DEAD);
+  } else if (intent == NEXT && !i->want->dead) {
     begin_epoch(i);
+  }
 }
 
 void machine_step(struct instance *i) {

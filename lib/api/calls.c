@@ -47,6 +47,12 @@ UNARY(blx_vm_pause, BLX__RPC_VM_PAUSE, blx_vm_name_request, blx_vm, blx_vm_fn)
 UNARY(blx_vm_resume, BLX__RPC_VM_RESUME, blx_vm_name_request, blx_vm, blx_vm_fn)
 UNARY(blx_vm_delete, BLX__RPC_VM_DELETE, blx_vm_name_request, blx_vm, blx_vm_fn)
 
+UNARY(blx_node_get, BLX__RPC_NODE_GET, blx_node_name_request, blx_node_detail, blx_node_detail_fn)
+UNARY(blx_node_cordon, BLX__RPC_NODE_CORDON, blx_node_cordon_request, blx_node_info, blx_node_info_fn)
+UNARY(blx_node_uncordon, BLX__RPC_NODE_UNCORDON, blx_node_name_request, blx_node_info, blx_node_info_fn)
+UNARY(blx_node_label, BLX__RPC_NODE_LABEL, blx_node_label_request, blx_node_info, blx_node_info_fn)
+UNARY(blx_vm_delete_force, BLX__RPC_VM_DELETE_FORCE, blx_vm_name_request, blx_vm, blx_vm_fn)
+
 #define FREE(TYPE)                        \
   void TYPE##_free(struct TYPE *result) { \
     blx__msg_free_owned(result);          \
@@ -54,6 +60,8 @@ UNARY(blx_vm_delete, BLX__RPC_VM_DELETE, blx_vm_name_request, blx_vm, blx_vm_fn)
 
 FREE(blx_cluster_status)
 FREE(blx_node_list)
+FREE(blx_node_detail)
+FREE(blx_node_info)
 FREE(blx_vm)
 FREE(blx_vm_list)
 FREE(blx_event)

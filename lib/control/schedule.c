@@ -18,7 +18,7 @@ struct pass {
   struct blx__control_out *out;
   uint64_t now_ms;
   struct control_fleet fleet;
-  struct shape *shapes; /* SHAPES_MAX; the oldest is overwritten */
+  struct shape *shapes; /* SHAPES_MAX, the oldest is overwritten; then one for an instance that nodes are barred for */
   size_t shape_count, explained, searches;
   bool cut, look_again;
 };
@@ -118,8 +118,9 @@ static const struct shape *known_impossible(const struct pass *p, const struct b
   return NULL;
 }
 
-static const struct shape *note_impossible(struct pass *p, const struct blx__place_request *request) {
-  struct shape *s = &p->shapes[p->shape_count++ % SHAPES_MAX];
+/* @barred: true of this instance only, so not kept for others of its shape. */
+static const struct shape *note_impossible(struct pass *p, const struct blx__place_request *request, bool barred) {
+  struct shape *s = barred ? &p->shapes[SHAPES_MAX] : &p->shapes[p->shape_count++ % SHAPES_MAX];
   s->need = request->need;
   s->may_change_soon = false;
   for (size_t i = 0; p->fleet.any_unknown && i < p->fleet.n; i++) {
@@ -160,7 +161,24 @@ static bool search(struct pass *p, const struct blx_instance *i, const struct bl
   return true;
 }
 
-static blx__rc place(struct pass *p, const struct blx_instance *i, const struct blx_vm *vm, blx_error *err) {
+/* A node that must still remove an earlier instance of this name is out for it. True: there is such a node. */
+static bool bar(struct pass *p, const struct blx_instance *i, bool on) {
+  static const char why[] = "has not confirmed that an earlier instance of that name is gone";
+  bool any = false;
+  uint64_t uid = blx__state_tombstone_node_after(p->st, i->name, 0);
+  for (; uid != 0; uid = blx__state_tombstone_node_after(p->st, i->name, uid)) {
+    struct blx__place_node *n = blx__control_fleet_find(&p->fleet, uid);
+    BLX__ASSERT(n != NULL);
+    any = true;
+    if (on ? !n->usable : n->why_not != why) continue;
+    n->usable = !on;
+    n->why_not = on ? why : NULL;
+  }
+  return any;
+}
+
+static blx__rc place_free(struct pass *p, const struct blx_instance *i, const struct blx_vm *vm, bool barred,
+                          blx_error *err) {
   struct blx__place_request request = {.need = blx__state_need(vm),
                                        .strategy = vm->spec->strategy,
                                        .sticky_uid = i->node_uid,
@@ -170,7 +188,7 @@ static blx__rc place(struct pass *p, const struct blx_instance *i, const struct 
     return propose_no_room(p, i, unsupported.message, err);
   const struct blx_vm *awaited = blx__state_awaits(p->st, vm);
   if (awaited) return propose_wait(p, i, awaited, err);
-  const struct shape *impossible = known_impossible(p, &request.need);
+  const struct shape *impossible = barred ? NULL : known_impossible(p, &request.need);
   if (!impossible) {
     struct blx__place_node *at = NULL;
     if (!search(p, i, &request, &at)) return BLX__OK;
@@ -178,7 +196,7 @@ static blx__rc place(struct pass *p, const struct blx_instance *i, const struct 
       give(at, &request.need);
       return propose_assign(p, i, at->node.uid, err);
     }
-    impossible = note_impossible(p, &request);
+    impossible = note_impossible(p, &request, barred);
   }
   if (impossible->may_change_soon) {
     /* A new leader knows nobody yet: it says nothing that the next second may prove wrong. */
@@ -186,6 +204,13 @@ static blx__rc place(struct pass *p, const struct blx_instance *i, const struct 
     return BLX__OK;
   }
   return propose_no_room(p, i, impossible->text, err);
+}
+
+static blx__rc place(struct pass *p, const struct blx_instance *i, const struct blx_vm *vm, blx_error *err) {
+  bool barred = bar(p, i, true);
+  blx__rc rc = place_free(p, i, vm, barred, err);
+  if (barred) (void)bar(p, i, false);
+  return rc;
 }
 
 /* ---- all of them */
@@ -248,7 +273,7 @@ blx__rc blx__control_step(const struct blx__state *st, blx__control_status_fn st
   *out = (struct blx__control_out){0};
   if (blx__state_counts(st).waiting == 0) return BLX__OK;
   struct pass p = {.st = st, .arena = arena, .out = out, .now_ms = now_ms};
-  p.shapes = blx__arena_alloc(arena, SHAPES_MAX * sizeof *p.shapes);
+  p.shapes = blx__arena_alloc(arena, (SHAPES_MAX + 1) * sizeof *p.shapes);
   if (!p.shapes)
     return blx__fail(err, BLX_E_NOMEM, "control", "a step does not fit into %zu bytes", arena->limit_bytes);
   BLX__TRY(blx__control_fleet_build(st, status, user, arena, &p.fleet, err));

@@ -1,4 +1,4 @@
-/* The calls about the cluster: make it, look at it, join it. */
+/* The calls about the cluster and its nodes: make it, look at it, join it; cordon and label a node. */
 #include "node/node_int.h"
 
 #include "base/digest.h"
@@ -8,10 +8,60 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The nodes by name, with what the leader knows and state does not. */
+enum { STATUS_TEXT_BYTES = 256 };
+
+/* What a node's status means, and what would change it. */
+static void word_status(const struct blx__node *n, const struct blx_node_info *view, char text[STATUS_TEXT_BYTES],
+                        char unblock[STATUS_TEXT_BYTES]) {
+  uint64_t wall = blx__loop_wall_ms(n->loop), silent_ms = BLX__NODE_SUSPECT_MS;
+  if (wall > view->status_since_ms) silent_ms += wall - view->status_since_ms;
+  if (!n->lead.leading) {
+    (void)blx__str_copy(text, STATUS_TEXT_BYTES,
+                        "this member does not lead, and only the leader knows who is heard from");
+    (void)blx__str_copy(unblock, STATUS_TEXT_BYTES, "ask without --stale");
+  } else if (view->status == BLX_NODE_STATUS_SUSPECT) {
+    (void)blx__str_format(text, STATUS_TEXT_BYTES,
+                          "has not been heard from for %llu s: nothing is placed there, and what was assigned to it is "
+                          "started nowhere else",
+                          (unsigned long long)(silent_ms / 1000));
+    (void)blx__str_copy(unblock, STATUS_TEXT_BYTES,
+                        "start its daemon; `blixard vm delete VM --force` gives up what it holds of a VM");
+  } else if (view->status == BLX_NODE_STATUS_UNKNOWN) {
+    (void)blx__str_format(text, STATUS_TEXT_BYTES,
+                          "this leader is new and has not heard from it yet; after %d s of silence it is Suspect",
+                          BLX__NODE_SUSPECT_MS / 1000);
+  } else if (view->cordoned) {
+    (void)blx__str_copy(text, STATUS_TEXT_BYTES,
+                        "is heard from, and cordoned: what runs there runs on, nothing new is placed there");
+    (void)blx__str_format(unblock, STATUS_TEXT_BYTES, "blixard node uncordon %s", view->name);
+  } else {
+    (void)blx__str_copy(text, STATUS_TEXT_BYTES, "is heard from, and instances are placed there");
+  }
+}
+
+/* What the leader knows and state does not. */
+static blx__rc add_soft(struct blx__call *call, struct blx_node_info *view, blx_error *err) {
+  struct blx__node *n = call->node;
+  char text[STATUS_TEXT_BYTES] = "", unblock[STATUS_TEXT_BYTES] = "";
+  struct blx_reason *reason = blx__arena_alloc(&call->arena, sizeof *reason);
+  view->status = (int32_t)blx__lead_status(n, view->uid);
+  view->status_since_ms = blx__lead_status_since(n, view->uid);
+  view->leader = n->consensus && view->uid == blx__consensus_leader(n->consensus);
+  word_status(n, view, text, unblock);
+  if (reason) {
+    *reason = (struct blx_reason)BLX_REASON_INIT;
+    reason->code = view->status == BLX_NODE_STATUS_SUSPECT ? BLX_REASON_CODE_NODE_SILENT : BLX_REASON_CODE_NONE;
+    reason->text = blx__arena_strdup(&call->arena, text);
+    reason->unblock = blx__arena_strdup(&call->arena, unblock);
+    view->reason = reason;
+  }
+  if (reason && reason->text && reason->unblock) return BLX__OK;
+  return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the status of a node");
+}
+
+/* The nodes by name. */
 static blx__rc view_nodes(struct blx__call *call, struct blx_node_info ***out, size_t *count, blx_error *err) {
   struct blx__node *n = call->node;
-  uint64_t leader = n->consensus ? blx__consensus_leader(n->consensus) : 0;
   uint32_t most = blx__state_counts(n->state).nodes;
   struct blx_node_info **nodes = blx__arena_alloc(&call->arena, sizeof *nodes * (most + (size_t)1));
   if (!nodes) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %u nodes", most);
@@ -20,8 +70,7 @@ static blx__rc view_nodes(struct blx__call *call, struct blx_node_info ***out, s
     BLX__ASSERT(*count < most);
     struct blx_node_info *view = NULL;
     BLX__TRY(blx__state_view_node(n->state, node->uid, &call->arena, &view, err));
-    view->status = (int32_t)blx__lead_status(n, node->uid);
-    view->leader = node->uid == leader;
+    BLX__TRY(add_soft(call, view, err));
     nodes[(*count)++] = view;
   }
   *out = nodes;
@@ -71,6 +120,126 @@ void blx__handle_node_list(struct blx__call *call) {
     blx__call_fail(call, &err);
   else
     blx__call_answer(call, &list);
+}
+
+/* ---- one node */
+
+enum { REASON_SHOWN_BYTES = 240 };
+
+/* The end of a build's log has its place in the VM; 4,096 of them would not fit into an answer. */
+static bool cut_reason(struct blx__call *call, struct blx_instance *i) {
+  if (!i->reason || !i->reason->text || strlen(i->reason->text) < REASON_SHOWN_BYTES) return true;
+  struct blx_reason *cut = blx__arena_alloc(&call->arena, sizeof *cut);
+  char *text = blx__arena_strndup(&call->arena, i->reason->text, REASON_SHOWN_BYTES - 3);
+  if (!cut || !text) return false;
+  blx__utf8_mend(text);
+  *cut = *i->reason;
+  cut->text = text;
+  i->reason = cut;
+  return true;
+}
+
+/* Drafts that point into the records, which stay as they are until this call is answered. */
+static bool list_instances(struct blx__call *call, const struct blx_node_info *node, struct blx_node_detail *out) {
+  enum { MOST = 4096 };
+  const struct blx__state *st = call->node->state;
+  size_t n = 0;
+  const struct blx_instance *i = blx__state_instance_on_node_after(st, node->uid, 0);
+  for (; i && n < MOST; i = blx__state_instance_on_node_after(st, node->uid, i->uid)) n++;
+  struct blx_instance *drafts = blx__arena_alloc(&call->arena, (n + 1) * sizeof *drafts);
+  out->instances = blx__arena_alloc(&call->arena, (n + 1) * sizeof *out->instances);
+  if (!drafts || !out->instances) return false;
+  i = blx__state_instance_on_node_after(st, node->uid, 0);
+  for (; i && out->n_instances < n; i = blx__state_instance_on_node_after(st, node->uid, i->uid)) {
+    struct blx_instance *draft = &drafts[out->n_instances];
+    *draft = *i;
+    draft->node = node->name;
+    if (!cut_reason(call, draft)) return false;
+    out->instances[out->n_instances++] = draft;
+  }
+  return true;
+}
+
+static bool list_tombstones(struct blx__call *call, const struct blx_node_info *node, struct blx_node_detail *out) {
+  const struct blx__state *st = call->node->state;
+  size_t most = node->tombstones;
+  out->tombstones = blx__arena_alloc(&call->arena, (most + 1) * sizeof *out->tombstones);
+  if (!out->tombstones) return false;
+  const struct blx_tombstone *t = blx__state_tombstone_on_node_after(st, node->uid, 0);
+  for (; t && out->n_tombstones < most; t = blx__state_tombstone_on_node_after(st, node->uid, t->instance_uid))
+    out->tombstones[out->n_tombstones++] = (struct blx_tombstone *)(uintptr_t)t;
+  BLX__ASSERT(!t && out->n_tombstones == most);
+  return true;
+}
+
+static blx__rc view_node(struct blx__call *call, uint64_t uid, struct blx_node_info **out, blx_error *err) {
+  BLX__TRY(blx__state_view_node(call->node->state, uid, &call->arena, out, err));
+  return add_soft(call, *out, err);
+}
+
+static blx__rc view_detail(struct blx__call *call, uint64_t uid, struct blx_node_detail *out,
+                           struct blx_resources *room, blx_error *err) {
+  BLX__TRY(view_node(call, uid, &out->node, err));
+  const struct blx_resources *has = out->node->capacity, *used = out->node->allocated;
+  if (has && used && has->vcpus > used->vcpus) room->vcpus = has->vcpus - used->vcpus;
+  if (has && used && has->memory_mib > used->memory_mib) room->memory_mib = has->memory_mib - used->memory_mib;
+  out->free = room;
+  out->index = blx__state_index(call->node->state);
+  if (list_instances(call, out->node, out) && list_tombstones(call, out->node, out)) return BLX__OK;
+  return blx__fail(err, BLX_E_NOMEM, "node", "no memory for what is on node %s", out->node->name);
+}
+
+void blx__handle_node_get(struct blx__call *call) {
+  const struct blx_node_name_request *req = call->request;
+  const struct blx_node_info *node = blx__state_node_by_name(call->node->state, req->name);
+  struct blx_resources room = BLX_RESOURCES_INIT;
+  struct blx_node_detail detail = BLX_NODE_DETAIL_INIT;
+  blx_error err;
+  if (!node)
+    blx__call_failf(call, BLX_E_NOT_FOUND, "there is no node named %s: `blixard node list` shows those there are",
+                    req->name);
+  else if (view_detail(call, node->uid, &detail, &room, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, &detail);
+}
+
+/* The node as it is right after the apply that this call waited for. */
+static void answer_node(struct blx__call *call, const struct blx_op_result *result) {
+  struct blx_node_info *view = NULL;
+  blx_error err;
+  if (view_node(call, result->uid, &view, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, view);
+}
+
+void blx__handle_node_cordon(struct blx__call *call) {
+  const struct blx_node_cordon_request *req = call->request;
+  struct blx_op_node_cordon cordon = {.struct_size = sizeof cordon, .name = req->name, .cordoned = 1};
+  cordon.reason = req->reason;
+  cordon.if_revision = req->if_revision;
+  struct blx_op op = {.struct_size = sizeof op, .node_cordon = &cordon};
+  blx__call_propose(call, &op, req->request_id, answer_node);
+}
+
+void blx__handle_node_uncordon(struct blx__call *call) {
+  const struct blx_node_name_request *req = call->request;
+  struct blx_op_node_cordon cordon = {.struct_size = sizeof cordon, .name = req->name};
+  cordon.if_revision = req->if_revision;
+  struct blx_op op = {.struct_size = sizeof op, .node_cordon = &cordon};
+  blx__call_propose(call, &op, req->request_id, answer_node);
+}
+
+void blx__handle_node_label(struct blx__call *call) {
+  const struct blx_node_label_request *req = call->request;
+  struct blx_op_node_label label = {.struct_size = sizeof label, .name = req->name, .if_revision = req->if_revision};
+  label.set = req->set;
+  label.n_set = req->n_set;
+  label.unset = req->unset;
+  label.n_unset = req->n_unset;
+  struct blx_op op = {.struct_size = sizeof op, .node_label = &label};
+  blx__call_propose(call, &op, req->request_id, answer_node);
 }
 
 /* ---- init */

@@ -11,6 +11,24 @@ static const char *tenant_of(const char *tenant) {
   return tenant && *tenant ? tenant : "default";
 }
 
+/* A deleted VM waits for its nodes: whether the one that has not confirmed is silent, only the leader knows. */
+static blx__rc add_silence(struct blx__call *call, struct blx_vm *vm, blx_error *err) {
+  const struct blx__node *n = call->node;
+  for (size_t i = 0; vm->deleting && n->lead.leading && i < vm->n_instances; i++) {
+    struct blx_instance *in = vm->instances[i];
+    if (in->node_uid == 0 || blx__lead_status(n, in->node_uid) != BLX_NODE_STATUS_SUSPECT) continue;
+    char text[256];
+    (void)blx__str_format(text, sizeof text,
+                          "%s is not heard from: start its daemon, or `blixard vm delete %s --force`", in->node,
+                          vm->spec->name);
+    const char *unblock = blx__arena_strdup(&call->arena, text);
+    if (!unblock) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the reason of %s", in->name);
+    if (in->reason) in->reason->unblock = unblock;
+    if (vm->reason) vm->reason->unblock = unblock;
+  }
+  return BLX__OK;
+}
+
 /* Answer with the VM as it is now, which is right after the apply that this call waited for. */
 static void answer_vm(struct blx__call *call, const struct blx_vm *vm, const char *name) {
   if (!vm) {
@@ -20,6 +38,7 @@ static void answer_vm(struct blx__call *call, const struct blx_vm *vm, const cha
   struct blx_vm *view = NULL;
   blx_error err;
   blx__rc rc = blx__state_view_vm(call->node->state, vm->uid, &call->arena, &view, &err);
+  if (rc.code == 0) rc = add_silence(call, view, &err);
   if (rc.code != 0)
     blx__call_fail(call, &err);
   else
@@ -207,4 +226,36 @@ void blx__handle_vm_delete(struct blx__call *call) {
   struct blx_op op = {.struct_size = sizeof op, .vm_delete = &del};
   op.tenant = tenant_of(req->tenant);
   blx__call_propose(call, &op, req->request_id, after_named);
+}
+
+/* The nodes of the VM's instances that this leader does not hear from. Whether there are any is for apply to say: a
+ * request that is repeated gets its first answer, though the VM is gone since. */
+static blx__rc find_silent(struct blx__call *call, const struct blx_vm *vm, struct blx_op_vm_delete_force *out,
+                           blx_error *err) {
+  const struct blx__node *n = call->node;
+  enum { MOST = 1000 };
+  uint64_t *uids = blx__arena_alloc(&call->arena, MOST * sizeof *uids);
+  if (!uids) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of nodes");
+  const struct blx_instance *i = vm ? blx__state_instance_after(n->state, vm->uid, 0) : NULL;
+  for (; i; i = blx__state_instance_after(n->state, vm->uid, i->ordinal)) {
+    bool known = i->node_uid == 0 || blx__lead_status(n, i->node_uid) == BLX_NODE_STATUS_READY;
+    for (size_t at = 0; at < out->n_silent_nodes; at++) known = known || uids[at] == i->node_uid;
+    if (known) continue;
+    BLX__ASSERT(out->n_silent_nodes < MOST); /* a VM has at most so many instances */
+    uids[out->n_silent_nodes++] = i->node_uid;
+  }
+  out->silent_nodes = uids;
+  return BLX__OK;
+}
+
+void blx__handle_vm_delete_force(struct blx__call *call) {
+  const struct blx_vm_name_request *req = call->request;
+  struct blx_op_vm_delete_force del = {.struct_size = sizeof del, .name = req->name, .if_revision = req->if_revision};
+  struct blx_op op = {.struct_size = sizeof op, .vm_delete_force = &del};
+  blx_error err;
+  op.tenant = tenant_of(req->tenant);
+  if (find_silent(call, blx__state_vm_by_name(call->node->state, op.tenant, req->name), &del, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_propose(call, &op, req->request_id, after_named);
 }

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 
 struct seen {
-  uint64_t at_ms;
+  uint64_t at_ms;    /* loop time of the last word from it */
+  uint64_t ready_ms; /* and of the first after a silence */
 };
 
 static void run(void *arg);
@@ -59,6 +60,7 @@ void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation) {
     }
   }
   s->at_ms = blx__loop_now_ms(n->loop);
+  if (before != BLX_NODE_STATUS_READY || s->ready_ms == 0) s->ready_ms = s->at_ms;
   if (before != BLX_NODE_STATUS_READY) {
     blx__log(&n->log, BLX_LOG_INFO, "node", "node %s is ready", node->name);
     blx__lead_kick(n);
@@ -105,6 +107,16 @@ static void propose_all(struct blx__node *n, const struct blx__control_out *out)
 static uint64_t cluster_now_ms(const struct blx__node *n) {
   uint64_t wall = blx__loop_wall_ms(n->loop), last = blx__state_time_ms(n->state);
   return wall > last ? wall : last;
+}
+
+uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid) {
+  if (!n->lead.leading) return 0;
+  const struct seen *s = blx__map_get_u64(&n->lead.seen, uid);
+  uint64_t since = s ? s->ready_ms : n->lead.since_ms, now = blx__loop_now_ms(n->loop), wall = cluster_now_ms(n);
+  if (uid != n->uid && blx__lead_status(n, uid) == BLX_NODE_STATUS_SUSPECT)
+    since = (s ? s->at_ms : n->lead.since_ms) + BLX__NODE_SUSPECT_MS;
+  BLX__ASSERT(since <= now);
+  return wall > now - since ? wall - (now - since) : 0;
 }
 
 static void due_fn(void *arg) {

@@ -179,6 +179,8 @@ void blx__lead_end(struct blx__node *n);
 void blx__lead_kick(struct blx__node *n);
 void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation);
 enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid);
+/* Cluster time since which that holds, as far back as this leader knows; 0: it does not lead. */
+uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid);
 void blx__lead_close(struct blx__node *n);
 
 /* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_watch.c, stream_logs.c */
@@ -186,6 +188,10 @@ void blx__handle_cluster_init(struct blx__call *call);
 void blx__handle_cluster_join(struct blx__call *call);
 void blx__handle_cluster_status(struct blx__call *call);
 void blx__handle_node_list(struct blx__call *call);
+void blx__handle_node_get(struct blx__call *call);
+void blx__handle_node_cordon(struct blx__call *call);
+void blx__handle_node_uncordon(struct blx__call *call);
+void blx__handle_node_label(struct blx__call *call);
 void blx__handle_member_join(struct blx__call *call);
 void blx__handle_member_invite(struct blx__call *call);
 void blx__handle_member_ready(struct blx__call *call);
@@ -200,6 +206,7 @@ void blx__handle_vm_kill(struct blx__call *call);
 void blx__handle_vm_pause(struct blx__call *call);
 void blx__handle_vm_resume(struct blx__call *call);
 void blx__handle_vm_delete(struct blx__call *call);
+void blx__handle_vm_delete_force(struct blx__call *call);
 void blx__handle_vm_logs(struct blx__call *call);
 void blx__handle_watch(struct blx__call *call);
 /* A call that waits in init_call is answered when this node is registered and votes. */

@@ -22,6 +22,8 @@ struct blx_op_explain;
 struct blx_instance_report;
 struct blx_op_report;
 struct blx_op_node_cordon;
+struct blx_op_vm_delete_force;
+struct blx_op_node_label;
 struct blx_op;
 struct blx_op_result;
 struct blx_config;
@@ -176,6 +178,30 @@ struct blx_op_node_cordon {
   const void *unknown;
   const char *name; /* node; at most 63 bytes */
   uint32_t cordoned; /* true: nothing new */
+  const char *reason; /* why, of a cordon; at most 256 bytes */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+};
+
+/* OpVmDeleteForce: delete a VM; what is on silent nodes leaves a tombstone. */
+struct blx_op_vm_delete_force {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* VM; at most 56 bytes */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+  uint64_t *silent_nodes; /* uids of nodes that the leader does not hear from; at most 1000 of them */
+  size_t n_silent_nodes;
+};
+
+/* OpNodeLabel: change the labels that users set on a node. */
+struct blx_op_node_label {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* node; at most 63 bytes */
+  struct blx_label **set; /* to set; at most 64 of them */
+  size_t n_set;
+  struct blx_label **unset; /* to take away, by key; at most 64 of them */
+  size_t n_unset;
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
 };
 
 /* Op: one operation of the log: exactly one of the fields from 10 on is set. */
@@ -200,6 +226,8 @@ struct blx_op {
   struct blx_op_node_cordon *node_cordon;
   struct blx_op_vm_restart *vm_restart;
   struct blx_op_vm_pause *vm_pause;
+  struct blx_op_vm_delete_force *vm_delete_force;
+  struct blx_op_node_label *node_label;
   struct blx_op_vm_kill *vm_kill;
 };
 
@@ -257,6 +285,7 @@ struct blx_snapshot_record {
   struct blx_instance *instance;
   struct blx_config *config;
   struct blx_idempotency *idempotency;
+  struct blx_tombstone *tombstone;
 };
 
 /* Assignment: self-contained record for an agent: what this node shall do about one instance. */
@@ -378,6 +407,8 @@ struct blx_identity {
 #define BLX_INSTANCE_REPORT_INIT BLX_INIT_(struct blx_instance_report)
 #define BLX_OP_REPORT_INIT BLX_INIT_(struct blx_op_report)
 #define BLX_OP_NODE_CORDON_INIT BLX_INIT_(struct blx_op_node_cordon)
+#define BLX_OP_VM_DELETE_FORCE_INIT BLX_INIT_(struct blx_op_vm_delete_force)
+#define BLX_OP_NODE_LABEL_INIT BLX_INIT_(struct blx_op_node_label)
 #define BLX_OP_INIT BLX_INIT_(struct blx_op)
 #define BLX_OP_RESULT_INIT BLX_INIT_(struct blx_op_result)
 #define BLX_CONFIG_INIT BLX_INIT_(struct blx_config)

@@ -1,3 +1,4 @@
+/* Nodes: what they say of themselves, what users say of them, and what was deleted there by force. */
 #include "state/state_int.h"
 
 blx__rc blx__state_op_cluster_init(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
@@ -12,8 +13,28 @@ blx__rc blx__state_op_cluster_init(struct blx__state *st, const struct blx_op *o
   return BLX__OK;
 }
 
+enum { LABELS_MAX = 64 };
+
+static const struct blx_label *find_label(struct blx_label *const *list, size_t n, const char *key) {
+  for (size_t i = 0; i < n; i++)
+    if (blx__str_eq(list[i]->key, key)) return list[i];
+  return NULL;
+}
+
+/* What users set, and of the daemon's labels those with other keys, as far as there is room. */
+static void merge_labels(struct blx_node_info *n, struct blx_label *out[LABELS_MAX]) {
+  size_t at = 0;
+  BLX__ASSERT(n->n_set_labels <= LABELS_MAX);
+  for (size_t i = 0; i < n->n_set_labels; i++) out[at++] = n->set_labels[i];
+  for (size_t i = 0; i < n->n_daemon_labels && at < LABELS_MAX; i++)
+    if (!find_label(out, at, n->daemon_labels[i]->key)) out[at++] = n->daemon_labels[i];
+  n->labels = out;
+  n->n_labels = at;
+}
+
 /* Taken from a message: what a node says of itself. What others know of it is not its to say. */
-static void take_description(struct blx_node_info *to, const struct blx_node_info *from) {
+static void take_description(struct blx_node_info *to, const struct blx_node_info *from,
+                             struct blx_label *labels[LABELS_MAX]) {
   to->incarnation = from->incarnation;
   to->address = from->address;
   to->peer_address = from->peer_address;
@@ -22,10 +43,9 @@ static void take_description(struct blx_node_info *to, const struct blx_node_inf
   to->n_hypervisors = from->n_hypervisors;
   to->version = from->version;
   to->simulated = from->simulated;
-  if (from->n_labels > 0) {
-    to->labels = from->labels;
-    to->n_labels = from->n_labels;
-  }
+  to->daemon_labels = from->labels;
+  to->n_daemon_labels = from->n_labels;
+  merge_labels(to, labels);
 }
 
 blx__rc blx__state_op_node_join(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
@@ -40,7 +60,8 @@ blx__rc blx__state_op_node_join(struct blx__state *st, const struct blx_op *op, 
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %d nodes, the most it can have",
                      (int)BLX__STATE_NODES_MAX);
   struct blx_node_info draft = BLX_NODE_INFO_INIT;
-  take_description(&draft, o);
+  struct blx_label *labels[LABELS_MAX];
+  take_description(&draft, o, labels);
   draft.name = o->name;
   draft.uid = st->data.next_node_uid++;
   draft.joined_ms = st->data.time_ms;
@@ -65,7 +86,8 @@ blx__rc blx__state_op_node_register(struct blx__state *st, const struct blx_op *
   struct state_node *e = NULL;
   BLX__TRY(known(st, o->uid, &e, err));
   struct blx_node_info draft = *e->rec;
-  take_description(&draft, o);
+  struct blx_label *labels[LABELS_MAX];
+  take_description(&draft, o, labels);
   blx__state_put_node(st, &draft);
   out->uid = o->uid;
   return BLX__OK;
@@ -84,15 +106,127 @@ blx__rc blx__state_op_node_voter(struct blx__state *st, const struct blx_op *op,
   return BLX__OK;
 }
 
+/* ---- what users say of a node */
+
+static blx__rc named(const struct blx__state *st, const char *name, uint64_t if_revision,
+                     const struct blx_node_info **out, blx_error *err) {
+  const struct blx_node_info *n = blx__state_node_by_name(st, name);
+  if (!n)
+    return blx__fail(err, BLX_E_NOT_FOUND, "state",
+                     "there is no node named %s: `blixard node list` shows those there are",
+                     name && name[0] ? name : "''");
+  if (if_revision && if_revision != n->revision)
+    return blx__fail(err, BLX_E_STALE, "state", "the node %s has revision %llu, not %llu: read it again", name,
+                     (unsigned long long)n->revision, (unsigned long long)if_revision);
+  *out = n;
+  return BLX__OK;
+}
+
 blx__rc blx__state_op_node_cordon(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
                                   blx_error *err) {
   const struct blx_op_node_cordon *o = op->node_cordon;
-  const struct blx_node_info *n = blx__state_node_by_name(st, o->name);
-  if (!n) return blx__fail(err, BLX_E_NOT_FOUND, "state", "there is no node named %s", o->name ? o->name : "''");
+  const struct blx_node_info *n = NULL;
+  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
   out->uid = n->uid;
-  if (!n->cordoned == !o->cordoned) return BLX__OK;
+  bool worded = o->cordoned && o->reason && o->reason[0] && !blx__str_eq(o->reason, n->cordon_reason);
+  if (!n->cordoned == !o->cordoned && !worded) return BLX__OK;
   struct blx_node_info draft = *n;
   draft.cordoned = o->cordoned ? 1 : 0;
+  draft.cordoned_ms = !o->cordoned ? 0 : n->cordoned ? n->cordoned_ms : st->data.time_ms;
+  draft.cordoned_by = o->cordoned ? op->principal : NULL;
+  draft.cordon_reason = o->cordoned ? o->reason : NULL;
   blx__state_put_node(st, &draft);
   return BLX__OK;
+}
+
+/* Each key once, in one of the lists; and what is taken away is a user's. */
+static blx__rc check_labels(const struct blx_node_info *n, const struct blx_op_node_label *o, blx_error *err) {
+  for (size_t i = 0; i < o->n_set; i++) {
+    const char *key = o->set[i]->key;
+    if (!key || !key[0]) return blx__fail(err, BLX_E_INVALID, "state", "set: a label has no key");
+    if (find_label(o->set, i, key) || find_label(o->unset, o->n_unset, key))
+      return blx__fail(err, BLX_E_INVALID, "state", "the label %s is named twice: name it once", key);
+  }
+  for (size_t i = 0; i < o->n_unset; i++) {
+    const char *key = o->unset[i]->key;
+    if (!find_label(n->set_labels, n->n_set_labels, key) && find_label(n->daemon_labels, n->n_daemon_labels, key))
+      return blx__fail(err, BLX_E_CONFLICT, "state",
+                       "the label %s of %s is given by its daemon: start that without --label %s=..., or set another "
+                       "value here",
+                       key, n->name, key);
+  }
+  return BLX__OK;
+}
+
+blx__rc blx__state_op_node_label(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                 blx_error *err) {
+  const struct blx_op_node_label *o = op->node_label;
+  const struct blx_node_info *n = NULL;
+  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  BLX__TRY(check_labels(n, o, err));
+  struct blx_label *set[2 * LABELS_MAX], *labels[LABELS_MAX];
+  size_t count = 0;
+  bool changed = false;
+  BLX__ASSERT(n->n_set_labels <= LABELS_MAX && o->n_set <= LABELS_MAX);
+  for (size_t i = 0; i < n->n_set_labels; i++) {
+    struct blx_label *l = n->set_labels[i];
+    if (!find_label(o->set, o->n_set, l->key) && !find_label(o->unset, o->n_unset, l->key)) set[count++] = l;
+  }
+  for (size_t i = 0; i < o->n_set; i++) {
+    const struct blx_label *old = find_label(n->set_labels, n->n_set_labels, o->set[i]->key);
+    changed = changed || !old || !blx__str_eq(old->value ? old->value : "", o->set[i]->value ? o->set[i]->value : "");
+    set[count++] = o->set[i];
+  }
+  if (count > LABELS_MAX)
+    return blx__fail(err, BLX_E_QUOTA, "state", "%s would have %zu labels set on it, %d is the most: take some away",
+                     n->name, count, (int)LABELS_MAX);
+  out->uid = n->uid;
+  if (!changed && count == n->n_set_labels) return BLX__OK;
+  struct blx_node_info draft = *n;
+  draft.set_labels = set;
+  draft.n_set_labels = count;
+  merge_labels(&draft, labels);
+  blx__state_put_node(st, &draft);
+  return BLX__OK;
+}
+
+/* ---- tombstones */
+
+void blx__state_bury(struct blx__state *st, struct state_instance *e, const char *principal) {
+  const struct blx_instance *i = e->rec;
+  const struct blx_vm *vm = e->vm->rec;
+  BLX__ASSERT(i->node_uid != 0 && i->epoch > 0 && vm->deleting);
+  /* What the agent needs to stop and remove it when it has lost its journal, and placement to keep its room. */
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  spec.name = vm->spec->name;
+  spec.hypervisor = vm->spec->hypervisor;
+  spec.vcpus = vm->spec->vcpus;
+  spec.memory_mib = vm->spec->memory_mib;
+  spec.stop_timeout_ms = vm->spec->stop_timeout_ms;
+  spec.ready_none = vm->spec->ready_none;
+  struct blx_tombstone t = BLX_TOMBSTONE_INIT;
+  t.instance = i->name;
+  t.instance_uid = i->uid;
+  t.epoch = i->epoch;
+  t.node_uid = i->node_uid;
+  t.tenant = vm->tenant;
+  t.since_ms = st->data.time_ms;
+  t.deleted_by = principal;
+  t.dead = i->dead;
+  t.spec = &spec;
+  blx__state_put_tombstone(st, &t);
+  blx__state_drop_instance(st, e);
+}
+
+bool blx__state_tombstone_report(struct blx__state *st, uint64_t node_uid, const struct blx_instance_report *r) {
+  struct blx_tombstone *t = blx__map_get_u64(&st->data.tombstones, r->instance_uid);
+  if (!t || t->node_uid != node_uid || t->epoch != r->epoch || (!r->dead && !r->gone)) return false;
+  if (r->gone) {
+    blx__state_drop_tombstone(st, t);
+  } else if (!t->dead) {
+    struct blx_tombstone draft = *t;
+    draft.dead = 1;
+    blx__state_put_tombstone(st, &draft);
+  }
+  return true;
 }

@@ -134,8 +134,10 @@ static void report_dead(struct blx__state *st, struct state_instance *e, struct 
     return;
   }
   if (vm->deleting) {
-    struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_DELETE_REQUESTED,
-                                                 "was deleted and has stopped; its node removes its files", NULL);
+    const struct blx_node_info *n = blx__state_node(st, i->node_uid);
+    char text[128];
+    blx__str_format(text, sizeof text, "was deleted and has stopped; %s removes its files", n ? n->name : "its node");
+    struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_DELETE_REQUESTED, text, NULL);
     i->phase = BLX_PHASE_DELETING;
     i->reason = &reason;
     blx__state_put_instance(st, i);
@@ -201,6 +203,7 @@ blx__rc blx__state_op_report(struct blx__state *st, const struct blx_op *op, str
   BLX__ASSERT(o->n_reports <= BLX__COUNT(out->stale));
   for (size_t n = 0; n < o->n_reports; n++) {
     struct state_instance *e = NULL;
+    if (blx__state_tombstone_report(st, o->node_uid, o->reports[n])) continue;
     if (is_stale(st, o->node_uid, o->reports[n], &e))
       out->stale[out->n_stale++] = o->reports[n]->instance_uid;
     else

@@ -44,6 +44,11 @@ static blx__rc has_room(const struct blx__state *st, const struct state_instance
   struct blx__placement_node node;
   if (!blx__state_placement_node(st, node_uid, &node))
     return blx__fail(err, BLX_E_NOT_FOUND, "state", "the cluster has no node with uid %llu", (ull)node_uid);
+  if (node_uid > 0 && blx__state_tombstone_node_after(st, e->rec->name, node_uid - 1) == node_uid)
+    return blx__fail(err, BLX_E_CONFLICT, "state",
+                     "%s cannot go to %s: an earlier instance of that name was deleted by force, and %s has not "
+                     "confirmed that it is gone",
+                     e->rec->name, node.name, node.name);
   struct blx__placement_need need = blx__state_need(e->vm->rec);
   struct blx__placement_verdict v;
   if (blx__placement_feasible(&node, &need, &v)) return BLX__OK;

@@ -32,13 +32,14 @@ static bool instance_name(char out[64], const char *vm, uint32_t ordinal) {
   return blx__str_format(out, 64, "%s-%u", vm, ordinal);
 }
 
-/* "node2", "node1 and node2", "node1, node2 and 3 more": where instances of a deleted VM still are. */
-static void unconfirmed_nodes(const struct blx__state *st, const struct state_vm *vm, char out[160]) {
+/* "node2", "node1 and node2", "node1, node2, node3 and 3 more instances". */
+unsigned blx__state_unconfirmed_nodes(const struct blx__state *st, const struct state_vm *vm,
+                                      char out[STATE_NODES_TEXT_BYTES]) {
   uint64_t seen[3] = {0};
   unsigned n = 0, more = 0;
   BLX__MAP_FOREACH(pos, &vm->instances) {
     uint64_t uid = ((const struct state_instance *)blx__map_value(pos))->rec->node_uid;
-    bool known = false;
+    bool known = uid == 0;
     for (unsigned i = 0; i < n; i++) known = known || seen[i] == uid;
     if (known) continue;
     if (n < BLX__COUNT(seen))
@@ -55,14 +56,15 @@ static void unconfirmed_nodes(const struct blx__state *st, const struct state_vm
   }
   if (more) blx__str_format(out + len, 160 - len, " and %u more instances", more);
   if (n == 0) blx__str_copy(out, 160, "its nodes");
+  return n;
 }
 
 static blx__rc name_is_free(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
                             uint32_t replicas, blx_error *err) {
   const struct state_vm *vm = blx__state_vm_named(st, tenant, spec->name);
   if (vm && vm->rec->deleting) {
-    char nodes[160];
-    unconfirmed_nodes(st, vm, nodes);
+    char nodes[STATE_NODES_TEXT_BYTES];
+    (void)blx__state_unconfirmed_nodes(st, vm, nodes);
     return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is being deleted: its name is free when %s confirmed",
                      spec->name, nodes);
   }
@@ -378,21 +380,26 @@ static void want_removed(struct blx__state *st, struct state_instance *e) {
   blx__state_put_instance(st, &i);
 }
 
-blx__rc blx__state_op_vm_delete(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
-                                blx_error *err) {
-  const struct blx_op_vm_delete *o = op->vm_delete;
-  struct state_vm *e = NULL;
-  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
-  out->uid = e->rec->uid;
-  if (e->rec->deleting) return BLX__OK;
-  if (e->dependents.count > 0) {
-    const struct state_vm *by = blx__map_value(blx__map_seek(&e->dependents, NULL, 0));
-    return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s depends on %s: delete %s first", by->rec->spec->name,
-                     o->name, by->rec->spec->name);
-  }
+static bool is_silent(const struct blx_op_vm_delete_force *o, const struct blx_instance *i) {
+  for (size_t n = 0; o && n < o->n_silent_nodes; n++)
+    if (i->node_uid != 0 && i->node_uid == o->silent_nodes[n]) return true;
+  return false;
+}
+
+static blx__rc no_dependents(const struct state_vm *e, blx_error *err) {
+  if (e->dependents.count == 0) return BLX__OK;
+  const char *by = ((const struct state_vm *)blx__map_value(blx__map_seek(&e->dependents, NULL, 0)))->rec->spec->name;
+  return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s depends on %s: delete %s first", by, e->rec->spec->name,
+                   by);
+}
+
+/* @force: NULL, or what names the nodes that are not waited for. */
+static void delete_vm(struct blx__state *st, struct state_vm *e, const struct blx_op_vm_delete_force *force,
+                      const char *principal) {
+  bool again = e->rec->deleting;
   struct blx_vm draft = *e->rec;
   draft.deleting = 1;
-  blx__state_put_vm(st, &draft);
+  if (!again) blx__state_put_vm(st, &draft);
   STATE_MUST(blx__map_set_u64(&st->data.unsettled, e->rec->uid, e, NULL));
   uint32_t ordinal = 0;
   for (;;) {
@@ -400,7 +407,50 @@ blx__rc blx__state_op_vm_delete(struct blx__state *st, const struct blx_op *op, 
     const struct blx_instance *i = blx__state_instance_after(st, e->rec->uid, ordinal);
     if (!i) break;
     ordinal = i->ordinal;
-    want_removed(st, blx__state_instance_get(st, i->uid));
+    if (is_silent(force, i))
+      blx__state_bury(st, blx__state_instance_get(st, i->uid), principal);
+    else if (!again)
+      want_removed(st, blx__state_instance_get(st, i->uid));
   }
+}
+
+blx__rc blx__state_op_vm_delete(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                blx_error *err) {
+  const struct blx_op_vm_delete *o = op->vm_delete;
+  struct state_vm *e = NULL;
+  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
+  out->uid = e->rec->uid;
+  if (e->rec->deleting) return BLX__OK;
+  BLX__TRY(no_dependents(e, err));
+  delete_vm(st, e, NULL, NULL);
+  return BLX__OK;
+}
+
+blx__rc blx__state_op_vm_delete_force(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                      blx_error *err) {
+  const struct blx_op_vm_delete_force *o = op->vm_delete_force;
+  struct state_vm *e = NULL;
+  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
+  BLX__TRY(no_dependents(e, err));
+  size_t silent = 0;
+  BLX__MAP_FOREACH(pos, &e->instances)
+  silent += is_silent(o, ((const struct state_instance *)blx__map_value(pos))->rec);
+  if (silent == 0) {
+    char nodes[STATE_NODES_TEXT_BYTES];
+    unsigned n = blx__state_unconfirmed_nodes(st, e, nodes);
+    if (n == 0)
+      return blx__fail(err, BLX_E_CONFLICT, "state", "no node holds an instance of %s: delete it without --force",
+                       o->name);
+    return blx__fail(err, BLX_E_CONFLICT, "state",
+                     "%s answer%s, and nothing else holds instances of %s: delete it without --force", nodes,
+                     n == 1 ? "s" : "", o->name);
+  }
+  if (st->data.tombstones.count + silent > BLX__STATE_TOMBSTONES_MAX)
+    return blx__fail(err, BLX_E_QUOTA, "state",
+                     "the cluster remembers %zu instances that silent nodes must still remove, %d is the most, and %s "
+                     "would add %zu: bring back a node that `blixard node list` shows as Suspect",
+                     st->data.tombstones.count, (int)BLX__STATE_TOMBSTONES_MAX, o->name, silent);
+  out->uid = e->rec->uid;
+  delete_vm(st, e, o, op->principal);
   return BLX__OK;
 }

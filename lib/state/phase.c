@@ -76,7 +76,14 @@ static void settle_one(struct blx__state *st, struct state_vm *e) {
   struct blx_reason none = blx__state_reason(BLX_REASON_CODE_NONE, "it has no replicas", NULL);
   draft.phase = i ? i->phase : draft.desired == BLX_DESIRED_RUNNING ? BLX_PHASE_RUNNING : BLX_PHASE_STOPPED;
   draft.reason = i ? i->reason : &none;
-  if (draft.deleting) draft.phase = BLX_PHASE_DELETING;
+  char nodes[STATE_NODES_TEXT_BYTES], text[STATE_NODES_TEXT_BYTES + 64];
+  struct blx_reason unconfirmed = blx__state_reason(BLX_REASON_CODE_DELETE_REQUESTED, text, NULL);
+  if (draft.deleting) {
+    (void)blx__state_unconfirmed_nodes(st, e, nodes);
+    blx__str_format(text, sizeof text, "was deleted; its name is free when %s confirmed that it is gone", nodes);
+    draft.phase = BLX_PHASE_DELETING;
+    draft.reason = &unconfirmed;
+  }
   if (draft.phase == e->rec->phase && blx__state_reason_eq(draft.reason, e->rec->reason)) return;
   blx__state_put_vm(st, &draft);
 }

@@ -162,6 +162,23 @@ const struct blx_instance *blx__state_waiting_after(const struct blx__state *st,
   return instance_rec(after(&st->data.waiting, key, blx__state_pair_key(key, due_ms, uid)));
 }
 
+const struct blx_tombstone *blx__state_tombstone_on_node_after(const struct blx__state *st, uint64_t node_uid,
+                                                               uint64_t instance_uid) {
+  const struct state_node *n = blx__state_node_get(st, node_uid);
+  return n ? after_uid(&n->tombstones, instance_uid) : NULL;
+}
+
+uint64_t blx__state_tombstone_node_after(const struct blx__state *st, const char *instance, uint64_t node_uid) {
+  uint8_t key[STATE_NAME_KEY_MAX + 16];
+  size_t n = strnlen(instance, STATE_NAME_KEY_MAX - 1);
+  if (st->data.tombstones.count == 0) return 0;
+  memcpy(key, instance, n);
+  key[n] = 0;
+  const struct blx_tombstone *t =
+      after(&st->data.tombstone_names, key, n + 1 + blx__state_pair_key(key + n + 1, node_uid, UINT64_MAX));
+  return t && blx__str_eq(t->instance, instance) ? t->node_uid : 0;
+}
+
 /* ---- for placement */
 
 bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct blx__placement_node *out) {

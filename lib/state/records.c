@@ -279,7 +279,51 @@ void blx__state_put_config(struct blx__state *st, const struct blx_config *draft
   BLX__ASSERT(old == NULL);
 }
 
+enum { TOMBSTONE_KEY_MAX = STATE_NAME_KEY_MAX + 16 };
+
+static size_t tombstone_key(uint8_t key[TOMBSTONE_KEY_MAX], const struct blx_tombstone *t) {
+  size_t n = strlen(t->instance) + 1;
+  BLX__ASSERT(n <= STATE_NAME_KEY_MAX);
+  memcpy(key, t->instance, n);
+  return n + blx__state_pair_key(key + n, t->node_uid, t->instance_uid);
+}
+
+/* Into the indexes, or out of them; what may still run there keeps its room. */
+static void count_tombstone(struct blx__state *st, struct blx_tombstone *t, bool in) {
+  struct state_node *n = blx__state_node_get(st, t->node_uid);
+  uint8_t key[TOMBSTONE_KEY_MAX];
+  size_t key_len = tombstone_key(key, t);
+  BLX__ASSERT(n != NULL && (in || t->dead || n->memory_mib >= t->spec->memory_mib));
+  uint64_t vcpus = t->dead ? 0 : t->spec->vcpus, memory_mib = t->dead ? 0 : t->spec->memory_mib;
+  if (in) {
+    set_uid(&st->data.tombstones, t->instance_uid, t);
+    set_uid(&n->tombstones, t->instance_uid, t);
+    STATE_MUST(blx__map_set(&st->data.tombstone_names, key, key_len, t, NULL));
+  } else {
+    blx__map_remove_u64(&st->data.tombstones, t->instance_uid);
+    blx__map_remove_u64(&n->tombstones, t->instance_uid);
+    blx__map_remove(&st->data.tombstone_names, key, key_len);
+  }
+  n->vcpus = in ? n->vcpus + vcpus : n->vcpus - vcpus;
+  n->memory_mib = in ? n->memory_mib + memory_mib : n->memory_mib - memory_mib;
+  blx__state_touch_share(st, t->node_uid);
+}
+
+void blx__state_put_tombstone(struct blx__state *st, const struct blx_tombstone *draft) {
+  struct blx_tombstone copy = *draft;
+  if (!st->quiet) copy.revision = st->data.index;
+  struct blx_tombstone *rec = owned(blx__desc_tombstone(), &copy);
+  struct blx_tombstone *old = blx__map_get_u64(&st->data.tombstones, rec->instance_uid);
+  if (old) blx__state_drop_tombstone(st, old);
+  count_tombstone(st, rec, true);
+}
+
 /* ---- drop */
+
+void blx__state_drop_tombstone(struct blx__state *st, struct blx_tombstone *t) {
+  count_tombstone(st, t, false);
+  blx__state_release(st, t);
+}
 
 void blx__state_drop_instance(struct blx__state *st, struct state_instance *e) {
   struct state_vm *vm = e->vm;
@@ -324,6 +368,7 @@ void blx__state_data_free(struct state_data *d) {
   BLX__MAP_FOREACH(pos, &d->nodes) {
     struct state_node *n = blx__map_value(pos);
     blx__map_clear(&n->instances);
+    blx__map_clear(&n->tombstones);
     blx__msg_free_owned(n->rec);
     free(n);
   }
@@ -345,7 +390,9 @@ void blx__state_data_free(struct state_data *d) {
     free(c);
   }
   BLX__MAP_FOREACH(pos, &d->keys) blx__msg_free_owned(blx__map_value(pos));
-  struct blx__map *maps[] = {&d->nodes,   &d->vms,  &d->instances,   &d->node_names, &d->vm_names, &d->instance_names,
-                             &d->configs, &d->keys, &d->keys_by_age, &d->waiting,    &d->unsettled};
+  BLX__MAP_FOREACH(pos, &d->tombstones) blx__msg_free_owned(blx__map_value(pos));
+  struct blx__map *maps[] = {
+      &d->nodes,      &d->vms,         &d->instances, &d->node_names, &d->vm_names,       &d->configs,        &d->keys,
+      &d->tombstones, &d->keys_by_age, &d->waiting,   &d->unsettled,  &d->instance_names, &d->tombstone_names};
   for (size_t m = 0; m < BLX__COUNT(maps); m++) blx__map_clear(maps[m]);
 }

@@ -1,6 +1,6 @@
 /* A snapshot: for each record four bytes of length, little-endian, and a snapshot_record; the head first, then nodes,
- * configs, VMs, instances and keys, each in the order of its map; a length of zero ends it, so that one cut between two
- * records is noticed. */
+ * configs, VMs, instances, keys and tombstones, each in the order of its map; a length of zero ends it, so that one cut
+ * between two records is noticed. */
 #include "state/state_int.h"
 #include "schema/validate.h"
 
@@ -37,7 +37,7 @@ static blx__rc add_record(struct blx__buf *out, const struct blx_snapshot_record
   return BLX__OK;
 }
 
-enum kind { NODES, CONFIGS, VMS, INSTANCES, KEYS, KINDS };
+enum kind { NODES, CONFIGS, VMS, INSTANCES, KEYS, TOMBSTONES, KINDS };
 
 struct blx__state_frozen {
   char cluster_id[33], cluster_name[57];
@@ -59,7 +59,7 @@ void blx__state_release(struct blx__state *st, void *rec) {
   st->released[st->released_count++] = rec;
 }
 
-/* What @kind's map has as values holds the record, but for the keys, which are records. */
+/* What @kind's map has as values holds the record, but for keys and tombstones, which are records. */
 static void *record_of(enum kind kind, void *value) {
   switch (kind) {
   case NODES: return ((struct state_node *)value)->rec;
@@ -67,6 +67,7 @@ static void *record_of(enum kind kind, void *value) {
   case VMS: return ((struct state_vm *)value)->rec;
   case INSTANCES: return ((struct state_instance *)value)->rec;
   case KEYS:
+  case TOMBSTONES:
   case KINDS: break;
   }
   return value;
@@ -74,7 +75,7 @@ static void *record_of(enum kind kind, void *value) {
 
 struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *err) {
   const struct state_data *d = &st->data;
-  const struct blx__map *maps[KINDS] = {&d->nodes, &d->configs, &d->vms, &d->instances, &d->keys};
+  const struct blx__map *maps[KINDS] = {&d->nodes, &d->configs, &d->vms, &d->instances, &d->keys, &d->tombstones};
   size_t total = 0, at = 0;
   if (st->fatal[0]) {
     (void)blx__fail(err, BLX_E_FATAL, "state", "%s", st->fatal);
@@ -128,6 +129,7 @@ static blx__rc write_all(const struct blx__state_frozen *z, struct blx__buf *out
       case VMS: r.vm = *rec; break;
       case INSTANCES: r.instance = *rec; break;
       case KEYS: r.idempotency = *rec; break;
+      case TOMBSTONES: r.tombstone = *rec; break;
       case KINDS: break;
       }
       BLX__TRY(add_record(out, &r, err));
@@ -219,6 +221,7 @@ static blx__rc read_instance(struct blx__state *st, const struct blx_instance *i
   struct state_vm *vm = blx__state_vm_get(st, i->vm_uid);
   if (!vm) return damaged(err, "the VM of an instance is missing");
   if (i->node_uid && !blx__state_node_get(st, i->node_uid)) return damaged(err, "the node of an instance is missing");
+  if (i->node_uid && i->epoch == 0) return damaged(err, "an instance has a node and no epoch");
   if (blx__state_instance_get(st, i->uid) || blx__state_instance_named(st, vm->rec->tenant, i->name) ||
       blx__map_get_u64(&vm->instances, i->ordinal))
     return damaged(err, "an instance comes twice");
@@ -233,6 +236,17 @@ static blx__rc read_key(struct blx__state *st, const struct blx_idempotency *k, 
   return BLX__OK;
 }
 
+static blx__rc read_tombstone(struct blx__state *st, const struct blx_tombstone *t, blx_error *err) {
+  if (t->instance_uid == 0 || t->instance_uid >= st->data.next_uid || t->epoch == 0 || !t->spec ||
+      !blx__name_ok(t->instance, 63))
+    return damaged(err, "a tombstone has no uid, epoch, name or spec");
+  if (!blx__state_node_get(st, t->node_uid)) return damaged(err, "the node of a tombstone is missing");
+  if (blx__map_get_u64(&st->data.tombstones, t->instance_uid) || blx__state_instance_get(st, t->instance_uid))
+    return damaged(err, "a tombstone comes twice, or its instance is there");
+  blx__state_put_tombstone(st, t);
+  return BLX__OK;
+}
+
 static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool first, blx_error *err) {
   void *msg = NULL;
   blx_error why = {0};
@@ -243,13 +257,14 @@ static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool 
     return blx__fail(err, BLX_E_UNSUPPORTED, "state", "the snapshot is of a newer version, upgrade this node: %s",
                      why.message);
   const struct blx_snapshot_record *r = msg;
-  int set = !!r->head + !!r->node + !!r->vm + !!r->instance + !!r->config + !!r->idempotency;
+  int set = !!r->head + !!r->node + !!r->vm + !!r->instance + !!r->config + !!r->idempotency + !!r->tombstone;
   if (set != 1 || first != (r->head != NULL)) return damaged(err, "its records are not in order");
   if (r->head) return read_head(st, r->head, err);
   if (r->node) return read_node(st, r->node, err);
   if (r->config) return read_config(st, r->config, err);
   if (r->vm) return read_vm(st, r->vm, err);
   if (r->instance) return read_instance(st, r->instance, err);
+  if (r->tombstone) return read_tombstone(st, r->tombstone, err);
   return read_key(st, r->idempotency, err);
 }
 

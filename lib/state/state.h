@@ -20,8 +20,9 @@ enum {
   BLX__STATE_VMS_MAX = 100000,
   BLX__STATE_INSTANCES_MAX = 100000,
   BLX__STATE_CONFIGS_MAX = 256,
-  BLX__STATE_KEYS_MAX = 1 << 18, /* idempotency keys */
-  BLX__STATE_EVENTS_MAX = 8192,  /* events kept for watchers */
+  BLX__STATE_TOMBSTONES_MAX = 4096, /* of all nodes together */
+  BLX__STATE_KEYS_MAX = 1 << 18,    /* idempotency keys */
+  BLX__STATE_EVENTS_MAX = 8192,     /* events kept for watchers */
   BLX__STATE_KEY_KEPT_MS = 24 * 3600 * 1000,
   BLX__STATE_KEY_SAFE_MS = 10 * 60 * 1000, /* a key younger than this is never given up for another */
   BLX__STATE_BACK_OFF_FIRST_MS = 1000,
@@ -121,8 +122,15 @@ const struct blx_instance *blx__state_instance_on_node_after(const struct blx__s
  * (@due_ms, @uid) on. (0, 0) gives the first. NULL past the end. */
 const struct blx_instance *blx__state_waiting_after(const struct blx__state *st, uint64_t due_ms, uint64_t uid);
 
-/* The node as placement sees it, allocations counted: those of instances not confirmed dead. Borrowed like a record.
- * False: no such node. */
+/* Tombstones: instances deleted by force whose node has not confirmed yet that they are gone there. */
+const struct blx_tombstone *blx__state_tombstone_on_node_after(const struct blx__state *st, uint64_t node_uid,
+                                                               uint64_t instance_uid);
+/* The first node above @node_uid that must still remove an instance of this name, so that no other one of the name may
+ * start there; 0: none. */
+uint64_t blx__state_tombstone_node_after(const struct blx__state *st, const char *instance, uint64_t node_uid);
+
+/* The node as placement sees it, allocations counted: those of instances not confirmed dead, deleted by force or not.
+ * Borrowed like a record. False: no such node. */
 bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct blx__placement_node *out);
 
 /* What an instance of @vm needs of a node. Borrowed from @vm. */
@@ -138,7 +146,8 @@ blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx
 blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena,
                              struct blx_node_info **out, blx_error *err) BLX__MUST;
 
-/* The share of a node: one assignment for each instance that is its, by uid. @out: array in @arena. */
+/* The share of a node: one assignment for each instance that is its, by uid, then one for each tombstone: to remove.
+ * @out: array in @arena. */
 blx__rc blx__state_share(const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,
                          struct blx_assignment ***out, size_t *n, blx_error *err) BLX__MUST;
 

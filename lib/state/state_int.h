@@ -19,8 +19,9 @@ struct state_vm;
 struct state_node {
   struct blx_node_info *rec;
   struct blx__map instances;  /* uid -> state_instance, dead ones too */
-  uint64_t vcpus, memory_mib; /* of the instances not dead */
-  uint32_t live;              /* how many those are */
+  struct blx__map tombstones; /* instance uid -> struct blx_tombstone */
+  uint64_t vcpus, memory_mib; /* of the instances not dead, and of tombstones whose instance may still run */
+  uint32_t live;              /* how many instances are not dead */
   uint64_t share_revision;
 };
 
@@ -51,6 +52,8 @@ struct state_data {
   struct blx__map configs;                              /* digest -> entry */
   struct blx__map keys;                                 /* tenant/request_id -> struct blx_idempotency */
   struct blx__map keys_by_age;                          /* time, index, key -> the same */
+  struct blx__map tombstones;                           /* instance uid -> struct blx_tombstone */
+  struct blx__map tombstone_names;                      /* name, node uid, instance uid -> the same */
   struct blx__map waiting;                              /* due, uid -> state_instance */
   struct blx__map unsettled;                            /* uid -> state_vm whose phase must be worked out again */
   uint32_t running;
@@ -103,6 +106,8 @@ void blx__state_put_config(struct blx__state *st, const struct blx_config *draft
 void blx__state_drop_instance(struct blx__state *st, struct state_instance *e);
 void blx__state_drop_vm(struct blx__state *st, struct state_vm *e);
 bool blx__state_drop_unused_config(struct blx__state *st); /* the oldest one; false: none */
+void blx__state_put_tombstone(struct blx__state *st, const struct blx_tombstone *draft);
+void blx__state_drop_tombstone(struct blx__state *st, struct blx_tombstone *t);
 void blx__state_data_free(struct state_data *d);
 
 /* A record is no longer part of the state: free it, now or when nothing is frozen. */
@@ -118,6 +123,18 @@ bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm
 const struct blx_vm *blx__state_stops_first(const struct state_vm *vm);
 /* Tell an instance that waited for such a one to shut down now. */
 void blx__state_stop_now(struct blx__state *st, const struct state_instance *e);
+/* ---- op_node.c: instances deleted by force */
+/* Drop an instance whose node is silent, and leave a tombstone in its place. */
+void blx__state_bury(struct blx__state *st, struct state_instance *e, const char *principal);
+/* A report about an instance that has a tombstone on that node: death and removal are noted. False: it is none of
+ * these, and what is seen there runs without leave. */
+bool blx__state_tombstone_report(struct blx__state *st, uint64_t node_uid, const struct blx_instance_report *r);
+
+/* ---- op_vm.c */
+/* "node2", "node1 and node2", ...: where instances of a VM still are. 0: nowhere. */
+enum { STATE_NODES_TEXT_BYTES = 160 };
+unsigned blx__state_unconfirmed_nodes(const struct blx__state *st, const struct state_vm *vm,
+                                      char out[STATE_NODES_TEXT_BYTES]);
 
 /* ---- phases and reasons */
 struct blx_reason blx__state_reason(int32_t code, const char *text, const char *unblock);
@@ -155,6 +172,7 @@ typedef blx__rc state_op_fn(struct blx__state *st, const struct blx_op *op, stru
 state_op_fn blx__state_op_cluster_init, blx__state_op_node_join, blx__state_op_node_register, blx__state_op_node_voter,
     blx__state_op_node_cordon, blx__state_op_config_put, blx__state_op_vm_create, blx__state_op_vm_desire,
     blx__state_op_vm_delete, blx__state_op_vm_restart, blx__state_op_vm_pause, blx__state_op_vm_kill,
-    blx__state_op_assign, blx__state_op_explain, blx__state_op_report;
+    blx__state_op_assign, blx__state_op_explain, blx__state_op_report, blx__state_op_vm_delete_force,
+    blx__state_op_node_label;
 
 #endif

@@ -54,6 +54,7 @@ blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct b
   struct blx_node_info draft = *n->rec;
   draft.allocated = &allocated;
   draft.instances = n->live;
+  draft.tombstones = (uint32_t)n->tombstones.count;
   void *copy = NULL;
   BLX__TRY(blx__msg_copy(blx__desc_node_info(), arena, &draft, &copy, err));
   *out = copy;
@@ -82,17 +83,40 @@ static blx__rc assignment(const struct blx__state *st, const struct state_instan
   return BLX__OK;
 }
 
+/* It is killed whatever it was: its VM is gone. */
+static blx__rc removal(const struct blx_tombstone *t, struct blx__arena *arena, struct blx_assignment **out,
+                       blx_error *err) {
+  struct blx_assignment draft = BLX_ASSIGNMENT_INIT;
+  draft.instance = t->instance;
+  draft.instance_uid = t->instance_uid;
+  draft.epoch = t->epoch;
+  draft.spec = t->spec;
+  draft.desired = BLX_DESIRED_STOPPED;
+  draft.remove = 1;
+  draft.dead = t->dead;
+  void *copy = NULL;
+  BLX__TRY(blx__msg_copy(blx__desc_assignment(), arena, &draft, &copy, err));
+  *out = copy;
+  return BLX__OK;
+}
+
 blx__rc blx__state_share(const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,
                          struct blx_assignment ***out, size_t *n, blx_error *err) {
   const struct state_node *node = blx__state_node_get(st, node_uid);
   if (!node) return no_node(err, node_uid);
-  struct blx_assignment **list = blx__arena_alloc(arena, (node->instances.count + 1) * sizeof(struct blx_assignment *));
+  size_t most = node->instances.count + node->tombstones.count;
+  struct blx_assignment **list = blx__arena_alloc(arena, (most + 1) * sizeof(struct blx_assignment *));
   if (!list) return no_room(err, arena);
   size_t at = 0;
   BLX__MAP_FOREACH(pos, &node->instances) {
     BLX__TRY(assignment(st, blx__map_value(pos), arena, &list[at], err));
     at++;
   }
+  BLX__MAP_FOREACH(pos, &node->tombstones) {
+    BLX__TRY(removal(blx__map_value(pos), arena, &list[at], err));
+    at++;
+  }
+  BLX__ASSERT(at == most);
   *out = list;
   *n = at;
   return BLX__OK;

@@ -52,16 +52,22 @@ static void add_vm_ops(void) {
   struct blx_op_vm_desire desire = BLX_OP_VM_DESIRE_INIT;
   struct blx_op_vm_delete gone = BLX_OP_VM_DELETE_INIT;
   create.spec = &spec;
-  desire.name = gone.name = "web";
+  struct blx_op_vm_delete_force force = BLX_OP_VM_DELETE_FORCE_INIT;
+  uint64_t silent = 1;
+  desire.name = gone.name = force.name = "web";
+  force.silent_nodes = &silent;
+  force.n_silent_nodes = 1;
   desire.desired = BLX_DESIRED_STOPPED;
-  struct blx_op a = BLX_OP_INIT, b = BLX_OP_INIT, c = BLX_OP_INIT;
+  struct blx_op a = BLX_OP_INIT, b = BLX_OP_INIT, c = BLX_OP_INIT, d = BLX_OP_INIT;
   a.request_id = "key-1";
   a.vm_create = &create;
   b.vm_desire = &desire;
-  c.vm_delete = &gone;
+  c.vm_delete_force = &force;
+  d.vm_delete = &gone;
   add(&a);
   add(&b);
   add(&c);
+  add(&d);
 }
 
 static void add_run_ops(const struct t *t) {
@@ -111,11 +117,20 @@ static void add_node_ops(void) {
   voter.voter = 1;
   cordon.name = "node2";
   cordon.cordoned = 1;
-  struct blx_op a = BLX_OP_INIT, b = BLX_OP_INIT, c = BLX_OP_INIT, d = BLX_OP_INIT;
+  struct blx_op_node_label label = BLX_OP_NODE_LABEL_INIT;
+  struct blx_label zone = BLX_LABEL_INIT, *zones[] = {&zone};
+  zone.key = "zone";
+  zone.value = "a";
+  label.name = "node1";
+  label.set = zones;
+  label.n_set = 1;
+  struct blx_op a = BLX_OP_INIT, b = BLX_OP_INIT, c = BLX_OP_INIT, d = BLX_OP_INIT, e = BLX_OP_INIT;
   a.node_join = &join;
   b.node_register = &reg;
   c.node_voter = &voter;
   d.node_cordon = &cordon;
+  e.node_label = &label;
+  add(&e);
   add(&a);
   add(&b);
   add(&c);

@@ -40,5 +40,8 @@ void fuzz_seeds(void) {
   FUZZ_SHALL(t_create_named(&t, "db", 1) == 0);
   FUZZ_SHALL(t_delete(&t, "web") != BLX_E_INTERNAL);
   seed(&t);
+  t.request_id = NULL;
+  FUZZ_SHALL(t_delete_force(&t, "web", 1) == 0);
+  seed(&t);
   t_close(&t);
 }

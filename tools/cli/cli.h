@@ -41,11 +41,12 @@ struct cli_args {
   uint32_t help, stale, verbose, stopped, follow, wait;
   uint32_t tail, has_tail;
   const char *name, *node_id, *address;
-  const char *microvm_config, *request_id, *until;
+  const char *microvm_config, *request_id, *until, *reason;
+  uint32_t force;
+  uint64_t if_revision; /* 0: whatever it has */
   struct blx_vm_spec spec;
   struct cli_labels labels, selectors;
   struct cli_names depends_on;
-  uint32_t force;
   const char *columns, *sort_by; /* of lists */
   struct cli_labels filters;     /* FIELD=VALUE; of FIELD!=VALUE the key ends with '!' */
   uint32_t watch, no_headers;
@@ -57,7 +58,7 @@ struct cli_args {
 enum cli_kind {
   CLI_BOOL,   /* uint32_t, 1 when given */
   CLI_U32,    /* whole number lo..hi of @unit */
-  CLI_U64,    /* the same, uint64_t */
+  CLI_U64,    /* the same, as uint64_t */
   CLI_MS,     /* duration lo..hi ms, written 500ms, 30s, 2m or 1h */
   CLI_TEXT,   /* const char * */
   CLI_CHOICE, /* int32_t, one of @choices */
@@ -157,6 +158,10 @@ int cmd_cluster_init(struct cli_args *args);
 int cmd_cluster_join(struct cli_args *args);
 int cmd_cluster_status(struct cli_args *args);
 int cmd_node_list(struct cli_args *args);
+int cmd_node_describe(struct cli_args *args);
+int cmd_node_cordon(struct cli_args *args);
+int cmd_node_uncordon(struct cli_args *args);
+int cmd_node_label(struct cli_args *args);
 int cmd_vm_create(struct cli_args *args);
 int cmd_vm_list(struct cli_args *args);
 int cmd_events(struct cli_args *args);

@@ -93,6 +93,7 @@ static int change_vm(struct cli_args *args, const struct change *change) {
   request.name = cli_vm_name(args->words[0], INSTANCE_NAME_MAX);
   request.force = args->force;
   if (request.name == NULL) return CLI_EXIT_USAGE;
+  request.if_revision = args->if_revision;
   request.request_id = cli_request_id(args);
   if (request.request_id == NULL) return CLI_EXIT_INTERNAL;
   int status = cli_connect(args, &client);
@@ -138,7 +139,9 @@ int cmd_vm_resume(struct cli_args *args) {
 
 int cmd_vm_delete(struct cli_args *args) {
   static const struct change delete = {blx_vm_delete, "will be deleted", VM_GONE};
-  return change_vm(args, &delete);
+  static const struct change force = {blx_vm_delete_force, "is deleted; nodes that are not heard from clean up later",
+                                      VM_GONE};
+  return change_vm(args, args->force != 0 ? &force : &delete);
 }
 
 /* "phase=Running" or "deleted". */

@@ -85,6 +85,11 @@ static const struct cli_flag global_flags[] = {
 #define WAIT BOOL("wait", 0, wait, "return when it is so, or when --timeout ran out")
 #define REQUEST_ID \
   TEXT("request-id", request_id, "ID", "key of at most 64 characters: the same request sent again is done once")
+#define IF_REVISION                                                                                         \
+  {                                                                                                         \
+    .name = "if-revision", .kind = CLI_U64, .at = AT(if_revision), .lo = 1, .hi = UINT64_MAX, .value = "N", \
+    .unit = "revision", .doc = "refuse unless it still has this revision"                                   \
+  }
 #define STALE BOOL("stale", 0, stale, "ask this member's own state, which may be behind, and needs no leader")
 
 static const struct cli_flag init_flags[] = {TEXT("name", name, "NAME", "the cluster's name, for people")};
@@ -110,6 +115,13 @@ static const struct cli_flag change_flags[] = {WAIT, REQUEST_ID};
 static const struct cli_flag restart_flags[] = {
     BOOL("force", 0, force, "kill them; their guests are not asked to shut down"), WAIT, REQUEST_ID};
 static const struct cli_flag pause_flags[] = {REQUEST_ID};
+static const struct cli_flag delete_flags[] = {
+    BOOL("force", 0, force,
+         "do not wait for nodes that are not heard from; each removes what it holds when it comes back"),
+    WAIT, IF_REVISION, REQUEST_ID};
+static const struct cli_flag cordon_flags[] = {TEXT("reason", reason, "TEXT", "why, for people; kept with the node"),
+                                               IF_REVISION, REQUEST_ID};
+static const struct cli_flag node_flags[] = {IF_REVISION, REQUEST_ID};
 static const struct cli_flag wait_flags[] = {
     TEXT("for", until, "WHAT", "phase=PHASE (Running, Stopped, ...) of all instances, or deleted; required")};
 static const struct cli_flag logs_flags[] = {BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
@@ -153,6 +165,13 @@ static const char create_more[] =
     "\n"
     "  blixard vm create nginx --microvm-config nginx.nix --replicas 3\n";
 
+static const char label_more[] =
+    "KEY=VALUE sets a label, KEY- takes one away that was set here. A set label wins over the daemon's (blixardd "
+    "--label)\n"
+    "of the same key and stays when the daemon restarts; without it the daemon's shows again.\n"
+    "\n"
+    "  blixard node label n1 disk=ssd rack-\n";
+
 static const char wait_more[] = "  blixard vm wait web --for phase=Running --timeout 2m\n"
                                 "  blixard vm wait vm/web --for deleted\n";
 
@@ -176,6 +195,14 @@ static const struct cli_verb verbs[] = {
      "bring two daemons together: the one outside joins the other's cluster", NULL},
     {"cluster", "status", NULL, "", 0, 0, FLAGS(status_flags), cmd_cluster_status, "how the cluster is", NULL},
     {"node", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_node_list, "the nodes", NULL},
+    {"node", "describe", NULL, "NAME", 1, 1, FLAGS(read_flags), cmd_node_describe,
+     "one node for people: how it is and why, what is free, what is on it", NULL},
+    {"node", "cordon", NULL, "NAME", 1, 1, FLAGS(cordon_flags), cmd_node_cordon,
+     "place nothing new on a node; what runs there runs on", NULL},
+    {"node", "uncordon", NULL, "NAME", 1, 1, FLAGS(node_flags), cmd_node_uncordon, "place instances on a node again",
+     NULL},
+    {"node", "label", NULL, "NAME LABEL...", 2, CLI_WORDS_MAX, FLAGS(node_flags), cmd_node_label,
+     "set labels on a node, or take such away", label_more},
     {"vm", "create", NULL, "NAME", 1, 1, FLAGS(create_flags), cmd_vm_create, "create a VM; placement chooses its nodes",
      create_more},
     {"vm", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_vm_list, "the VMs", NULL},
@@ -191,7 +218,7 @@ static const struct cli_verb verbs[] = {
     {"vm", "pause", NULL, "NAME", 1, 1, FLAGS(pause_flags), cmd_vm_pause,
      "let a VM's instances stand still, in memory, as soon as they run", NULL},
     {"vm", "resume", NULL, "NAME", 1, 1, FLAGS(pause_flags), cmd_vm_resume, "let a paused VM go on", NULL},
-    {"vm", "delete", "rm", "NAME", 1, 1, FLAGS(change_flags), cmd_vm_delete,
+    {"vm", "delete", "rm", "NAME", 1, 1, FLAGS(delete_flags), cmd_vm_delete,
      "delete a VM; its name is free when its nodes confirmed", NULL},
     {"vm", "wait", NULL, "NAME", 1, 1, FLAGS(wait_flags), cmd_vm_wait, "wait until a VM is in a phase, or gone",
      wait_more},

@@ -114,6 +114,28 @@ START_TEST(remove__of_what_was_never_here__is_reported_gone) {
 }
 END_TEST
 
+/* As a node finds it that died before it heard of the later epoch, in which the instance was deleted. */
+START_TEST(remove__under_a_later_epoch_than_the_last_here_is_reported_gone_in_that_epoch) {
+  for (int running = 0; running < 2; running++) {
+    start_first();
+    if (!running) {
+      host_exit(&w, 0, 1, 0);
+      run_until(&w, is_dead);
+      run_until(&w, is_quiet_and_told);
+    }
+    assign(&w, 0)->remove = true;
+    ck_assert_uint_eq(R->epoch, 2);
+    share(&w);
+    run_until(&w, is_gone);
+    run_until(&w, is_forgotten);
+    ck_assert_int_eq(w.host.guests[0].status.state, BLX__VM_ABSENT);
+    ck_assert_uint_eq(host_starts(&w, 0), 1);
+    ck_assert(!journal_exists(&w, 0));
+    world_close(&w);
+  }
+}
+END_TEST
+
 START_TEST(moved_away__is_stopped_and_removed) {
   start_first();
   R->assigned = false;
@@ -523,6 +545,7 @@ BLX_TEST_MAIN("agent", share__with_a_new_instance__is_prepared_started_and_repor
               before_the_first_share__nothing_is_started, desired_stopped__is_shut_down_with_its_own_deadline,
               stopped_before_it_was_seen__is_reported_dead_without_a_start,
               remove__stops_destroys_reports_gone_and_forgets, remove__of_what_was_never_here__is_reported_gone,
+              remove__under_a_later_epoch_than_the_last_here_is_reported_gone_in_that_epoch,
               moved_away__is_stopped_and_removed, dead_in_the_share__is_not_started,
               monitor_crash__is_reported_with_its_signal_and_not_restarted_in_its_epoch,
               guest_that_powers_itself_off__is_exited_with_status_zero,

@@ -146,6 +146,44 @@ START_TEST(a_suspect_node__gets_nothing_and_is_named) {
 }
 END_TEST
 
+/* Two of one shape: what bars the one says nothing about the other. */
+START_TEST(a_node_that_must_still_remove_an_instance__takes_no_other_of_that_name) {
+  struct leader l;
+  open_leader(&l, 2);
+  t_cordon(&l.t, "node2", true);
+  t_create_named(&l.t, "web", 1);
+  ck_assert_uint_eq(turn(&l), 1);
+  uint64_t uid = t_instance(&l.t, "web-1")->uid;
+  ck_assert_int_eq(t_delete_force(&l.t, "web", 1), 0);
+  t_create_named(&l.t, "web", 1);
+  t_create_named(&l.t, "db", 1);
+  turn(&l);
+  ck_assert_uint_eq(l.refused, 0);
+  ck_assert_str_eq(node_of(&l, "db-1"), "node1");
+  ck_assert_str_eq(t_instance(&l.t, "web-1")->reason->text,
+                   "node1 has not confirmed that an earlier instance of that name is gone; node2 is cordoned");
+  ck_assert_uint_eq(turn(&l), 0);
+  ck_assert_int_eq(t_report_as(&l.t, 1, uid, 1, 9, (struct t_seen){.dead = true, .gone = true}), 0);
+  turn(&l);
+  ck_assert_str_eq(node_of(&l, "web-1"), "node1");
+  close_leader(&l);
+}
+END_TEST
+
+START_TEST(a_cordoned_node__gets_what_waited_when_the_cordon_is_lifted) {
+  struct leader l;
+  open_leader(&l, 1);
+  t_cordon(&l.t, "node1", true);
+  t_create_named(&l.t, "web", 1);
+  turn(&l);
+  ck_assert_str_eq(t_instance(&l.t, "web-1")->reason->text, "node1 is cordoned");
+  t_cordon(&l.t, "node1", false);
+  turn(&l);
+  ck_assert_uint_eq(l.assigns, 1);
+  close_leader(&l);
+}
+END_TEST
+
 START_TEST(a_new_leader_that_knows_nobody__waits_instead_of_explaining) {
   struct leader l;
   open_leader(&l, 2);
@@ -366,7 +404,10 @@ END_TEST
 
 BLX_TEST_MAIN("control/schedule", three_replicas__go_to_three_nodes, a_fourth_replica__joins_where_the_fewest_are,
               one_step__does_not_give_the_same_room_twice, an_explanation__is_proposed_again_only_when_it_differs,
-              a_suspect_node__gets_nothing_and_is_named, a_new_leader_that_knows_nobody__waits_instead_of_explaining,
+              a_suspect_node__gets_nothing_and_is_named,
+              a_node_that_must_still_remove_an_instance__takes_no_other_of_that_name,
+              a_cordoned_node__gets_what_waited_when_the_cordon_is_lifted,
+              a_new_leader_that_knows_nobody__waits_instead_of_explaining,
               one_that_is_not_due__waits_for_its_time_and_goes_home,
               one_confirmed_dead_whose_node_fell_silent__goes_elsewhere, stopped_and_deleted_vms__are_left_alone,
               a_step__proposes_at_most_64_and_the_next_goes_on, explanations__never_keep_an_assignment_waiting,

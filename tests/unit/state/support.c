@@ -244,6 +244,43 @@ int t_report(struct t *t, const char *instance, struct t_seen seen) {
   return t_report_as(t, i->node_uid, i->uid, i->epoch, i->report_seq + 1, seen);
 }
 
+int t_delete_force(struct t *t, const char *name, uint64_t silent_uid) {
+  struct blx_op_vm_delete_force o = BLX_OP_VM_DELETE_FORCE_INIT;
+  o.name = name;
+  o.silent_nodes = &silent_uid;
+  o.n_silent_nodes = silent_uid != 0;
+  struct blx_op op = BLX_OP_INIT;
+  op.vm_delete_force = &o;
+  op.principal = "uid:1000";
+  return t_apply(t, &op);
+}
+
+int t_label(struct t *t, const char *node, const char *changes) {
+  enum { MOST = 8 };
+  struct blx_label rows[2 * MOST], *set[MOST], *unset[MOST];
+  char words[256], *rest = NULL;
+  struct blx_op_node_label o = BLX_OP_NODE_LABEL_INIT;
+  ck_assert(blx__str_format(words, sizeof words, "%s", changes));
+  o.name = node;
+  o.set = set;
+  o.unset = unset;
+  for (char *w = strtok_r(words, " ", &rest); w; w = strtok_r(NULL, " ", &rest)) {
+    struct blx_label *l = &rows[o.n_set + o.n_unset];
+    char *equals = strchr(w, '=');
+    ck_assert(o.n_set < MOST && o.n_unset < MOST);
+    *l = (struct blx_label)BLX_LABEL_INIT;
+    l->key = w;
+    l->value = equals ? equals + 1 : "";
+    if (equals)
+      *equals = '\0', set[o.n_set++] = l;
+    else
+      w[strlen(w) - 1] = '\0', unset[o.n_unset++] = l;
+  }
+  struct blx_op op = BLX_OP_INIT;
+  op.node_label = &o;
+  return t_apply(t, &op);
+}
+
 const struct blx_instance *t_instance(const struct t *t, const char *name) {
   return blx__state_instance_by_name(t->st, NULL, name);
 }

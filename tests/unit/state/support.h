@@ -49,6 +49,11 @@ int t_report(struct t *t, const char *instance, struct t_seen seen);
 int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t epoch, uint64_t seq,
                 struct t_seen seen);
 
+/* As if the leader did not hear from the node @silent_uid; 0: it hears from all. */
+int t_delete_force(struct t *t, const char *name, uint64_t silent_uid);
+/* "zone=b disk-": sets and takes away, at most 8 of each. */
+int t_label(struct t *t, const char *node, const char *changes);
+
 const struct blx_instance *t_instance(const struct t *t, const char *name);
 /* What its node is told about the instance; in t->arena. NULL: nothing. */
 const struct blx_assignment *t_told(struct t *t, const char *instance);

@@ -23,6 +23,7 @@ static void same_nodes(const struct blx__state *a, const struct blx__state *b) {
     ck_assert_uint_eq(x->memory_mib, y->memory_mib);
     ck_assert_uint_eq(x->live, y->live);
     same_keys(&x->instances, &y->instances, "instances of a node");
+    same_keys(&x->tombstones, &y->tombstones, "tombstones of a node");
   }
 }
 
@@ -55,6 +56,8 @@ void t_check_rebuilt(const struct t *t) {
   same_keys(&a->keys, &b->keys, "request ids");
   same_keys(&a->keys_by_age, &b->keys_by_age, "request ids by age");
   same_keys(&a->waiting, &b->waiting, "waiting");
+  same_keys(&a->tombstones, &b->tombstones, "tombstones");
+  same_keys(&a->tombstone_names, &b->tombstone_names, "names of tombstones");
   ck_assert_uint_eq(a->unsettled.count, 0);
   ck_assert_uint_eq(a->running, b->running);
   same_nodes(t->st, fresh);

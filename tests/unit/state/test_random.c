@@ -12,7 +12,7 @@ struct world {
   uint64_t random;
   uint64_t epochs[4096]; /* by instance uid */
   uint64_t epoch_max;
-  unsigned deleted_vms, refused_for_room;
+  unsigned deleted_vms, refused_for_room, tombstones_made, tombstones_gone;
 };
 
 static uint64_t draw(struct world *w, uint64_t below) {
@@ -47,13 +47,24 @@ static void random_report(struct world *w, struct t *t, const struct blx_instanc
     t_report_as(t, 1, r, 1, 1, seen);
 }
 
+/* Of the node's first tombstone; sometimes in another epoch, or of another node. */
+static void report_tombstone(struct world *w, struct t *t) {
+  uint64_t r = draw(w, 1000), node_uid = r % NODES + 1;
+  const struct blx_tombstone *b = blx__state_tombstone_on_node_after(t->st, node_uid, 0);
+  struct t_seen seen = {.phase = BLX_PHASE_STOPPED, .dead = r / 4 % 3 != 0, .gone = r / 12 % 3 != 0};
+  if (b)
+    t_report_as(t, r / 36 % 7 ? node_uid : 1, b->instance_uid, b->epoch - (r / 36 % 5 == 0), 1, seen);
+  else
+    t_report_as(t, node_uid, 1, 1, 1, seen);
+}
+
 static void random_op(struct world *w, struct t *t) {
   char name[32];
   const struct blx_instance *i = t_instance(t, instance_name(w, name));
-  switch (i ? draw(w, 16) : draw(w, 4) ? 0 : 2) {
+  switch (i ? draw(w, 18) : draw(w, 4) ? 0 : draw(w, 4) ? 2 : 1) {
   case 0: {
     const char *on = vm_name(w);
-    struct blx_vm_spec spec = t_spec(vm_name(w), (uint32_t)draw(w, REPLICAS + 1));
+    struct blx_vm_spec spec = t_spec(vm_name(w), draw(w, 8) ? 1 + (uint32_t)draw(w, REPLICAS) : 0);
     spec.memory_mib = 64 + 64 * (uint32_t)draw(w, 8);
     spec.restart_policy = (int32_t)draw(w, 3);
     spec.strategy = draw(w, 10) ? (int32_t)draw(w, 2) : BLX_STRATEGY_DATA_LOCALITY;
@@ -62,9 +73,19 @@ static void random_op(struct world *w, struct t *t) {
     t_create(t, &spec, draw(w, 4) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED);
     return;
   }
-  case 1: t_delete(t, draw(w, 2) ? vm_name(w) : "none"); return;
-  case 2: t_desire(t, vm_name(w), draw(w, 3) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED); return;
-  case 3: t_cordon(t, draw(w, 2) ? "node1" : "node9", draw(w, 2)); return;
+  case 1:
+    if (draw(w, 2))
+      t_delete_force(t, vm_name(w), draw(w, NODES + 1));
+    else
+      t_delete(t, draw(w, 5) ? "none" : vm_name(w));
+    return;
+  case 2: t_desire(t, vm_name(w), draw(w, 6) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED); return;
+  case 3:
+    if (draw(w, 2))
+      t_label(t, draw(w, 4) ? "node1" : "node2", draw(w, 2) ? "zone=a disk-" : "zone- disk=ssd");
+    else
+      t_cordon(t, draw(w, 2) ? "node1" : "node9", draw(w, 2));
+    return;
   case 4:
     if (i) t_explain(t, i->name, BLX_REASON_CODE_NO_ROOM, draw(w, 2) ? "no" : "still no");
     return;
@@ -73,14 +94,26 @@ static void random_op(struct world *w, struct t *t) {
   case 7:
     if (i) t_assign(t, i->name, draw(w, NODES + 1));
     return;
-  case 8: t_restart(t, draw(w, 2) ? vm_name(w) : i ? i->name : "none", (int32_t)draw(w, 3)); return;
-  case 9: t_pause(t, vm_name(w), draw(w, 2)); return;
-  case 10: t_kill(t, vm_name(w)); return;
+  case 8:
+  case 9: report_tombstone(w, t); return;
+  case 10: t_restart(t, draw(w, 2) ? vm_name(w) : i ? i->name : "none", (int32_t)draw(w, 3)); return;
+  case 11: t_pause(t, vm_name(w), draw(w, 2)); return;
+  case 12: t_kill(t, vm_name(w)); return;
   default: random_report(w, t, i); return;
   }
 }
 
+static size_t tombstones(const struct t *t) {
+  size_t n = 0;
+  for (uint64_t node = 1; node <= NODES; node++) {
+    const struct blx_tombstone *b = blx__state_tombstone_on_node_after(t->st, node, 0);
+    for (; b; b = blx__state_tombstone_on_node_after(t->st, node, b->instance_uid)) n++;
+  }
+  return n;
+}
+
 static void both(struct world *w) {
+  size_t before = tombstones(&w->t);
   uint32_t vms = blx__state_counts(w->t.st).vms;
   static const char *const ids[] = {"r1", "r2", "r3", "r4", "r5", "r6"};
   static const char *const digests[] = {"x", "y"};
@@ -93,6 +126,8 @@ static void both(struct world *w) {
   random_op(w, &w->twin);
   ck_assert_int_eq(w->t.result.code, w->twin.result.code);
   w->deleted_vms += blx__state_counts(w->t.st).vms < vms;
+  w->tombstones_made += tombstones(&w->t) > before;
+  w->tombstones_gone += tombstones(&w->t) < before;
   w->refused_for_room += w->t.result.code == BLX_E_NO_CAPACITY;
   ck_assert_uint_eq(w->t.index, w->twin.index);
 }
@@ -127,6 +162,8 @@ static void check(struct world *w) {
       *epoch = i->epoch;
       if (*epoch > w->epoch_max) w->epoch_max = *epoch;
       ck_assert(i->dead || i->node_uid != 0);
+      /* Never twice: what was deleted by force may run on its node, and keeps its name there. */
+      if (!i->dead) ck_assert_uint_ne(blx__state_tombstone_node_after(w->t.st, i->name, i->node_uid - 1), i->node_uid);
     }
   }
 }
@@ -155,6 +192,8 @@ START_TEST(replicas_that_apply_the_same__stay_equal_and_every_rule_holds) {
     ck_assert_uint_ge(w.epoch_max, 3);
     ck_assert_uint_ge(w.deleted_vms, 3);
     ck_assert_uint_ge(w.refused_for_room, 1);
+    ck_assert_uint_ge(w.tombstones_made, 3);
+    ck_assert_uint_ge(w.tombstones_gone, 1);
     t_close(&w.t);
     t_close(&w.twin);
   }

@@ -1,0 +1,190 @@
+/* The commands about one node: describe, cordon, uncordon, label. */
+#include "output.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
+
+enum { NODE_NAME_MAX = 63 };
+
+static const struct cli_column node_fields[] = {
+    {"Name:", "{node.name}"},
+    {"Status:", "{node.status}{node.cordoned?, cordoned}"},
+    {"Since:", "{node.status_since_ms:time}"},
+    {"Means:", "{node.reason.text:text}"},
+    {"Unblock:", "{node.reason.unblock}"},
+    {"Cordoned:", "{node.cordoned_ms:time}{node.cordoned_by? by }{node.cordoned_by}"},
+    {"Cordon reason:", "{node.cordon_reason}"},
+    {"Roles:", "{node.leader?leader,}{node.voter?voter,}{node.simulated?simulated,}"},
+    {"Capacity:", "{node.capacity.vcpus} vCPUs, {node.capacity.memory_mib} MiB"},
+    {"Allocated:", "{node.allocated.vcpus} vCPUs, {node.allocated.memory_mib} MiB"},
+    {"Free:", "{free.vcpus} vCPUs, {free.memory_mib} MiB"},
+    {"Hypervisors:", "{node.hypervisors[]}"},
+    {"Labels:", "{node.labels:labels}"},
+    {"  the daemon's:", "{node.daemon_labels:labels}"},
+    {"  set:", "{node.set_labels:labels}"},
+    {"Address:", "{node.address}"},
+    {"Peer address:", "{node.peer_address}"},
+    {"Version:", "{node.version}"},
+    {"Joined:", "{node.joined_ms:time}"},
+    {"Uid:", "{node.uid}"},
+    {"Revision:", "{node.revision}"},
+};
+
+static const struct cli_column instance_columns[] = {
+    {"INSTANCE", "{name}"},        {"PHASE", "{phase}"},       {"SINCE", "{phase_since_ms:age}"},
+    {"EPOCH", "{epoch}"},          {"RESTARTS", "{restarts}"}, {"REASON", "{reason.code:some}"},
+    {"WHY", "{reason.text:line}"},
+};
+
+static const struct cli_column tombstone_columns[] = {
+    {"TO REMOVE", "{instance}"},   {"UID", "{instance_uid}"}, {"EPOCH", "{epoch}"},
+    {"DELETED", "{since_ms:age}"}, {"BY", "{deleted_by}"},    {"MAY RUN", "{dead?no}{dead!yes}"},
+};
+
+static const struct cli_block describe_blocks[] = {
+    {CLI_FIELDS, NULL, node_fields, COUNT(node_fields)},
+    {CLI_TABLE, "instances", instance_columns, COUNT(instance_columns)},
+    {CLI_TABLE, "tombstones", tombstone_columns, COUNT(tombstone_columns)},
+};
+static const struct cli_view describe_view = {"node", NULL, "node.name", describe_blocks, COUNT(describe_blocks)};
+
+static const struct cli_column changed_columns[] = {
+    {"NAME", "{name}"},
+    {"STATUS", "{status}{cordoned?, cordoned}"},
+    {"LABELS", "{labels:labels}"},
+};
+static const struct cli_block changed_blocks[] = {{CLI_TABLE, NULL, changed_columns, COUNT(changed_columns)}};
+static const struct cli_view changed_view = {"node", NULL, "name", changed_blocks, COUNT(changed_blocks)};
+
+/* A node's name; a leading "node/" is dropped. NULL: it is not one, said on stderr. */
+static const char *node_name(const char *word) {
+  return cli_vm_name(strncmp(word, "node/", 5) == 0 ? word + 5 : word, NODE_NAME_MAX);
+}
+
+int cmd_node_describe(struct cli_args *args) {
+  struct blx_node_name_request request = BLX_NODE_NAME_REQUEST_INIT;
+  struct blx_node_detail *detail = NULL;
+  blx_client *client = NULL;
+  blx_error err = {0};
+  request.name = node_name(args->words[0]);
+  request.stale = args->stale;
+  if (request.name == NULL) return CLI_EXIT_USAGE;
+  int status = cli_connect(args, &client);
+  if (status != 0) return status;
+  if (blx_node_get(client, &request, &detail, &err) != 0)
+    status = cli_fail(&err);
+  else
+    status = cli_show(args, "node_detail", detail, &describe_view);
+  blx_node_detail_free(detail);
+  blx_client_close(client);
+  return status;
+}
+
+/* The words after the name, KEY=VALUE or KEY-, as rows of the request. */
+struct label_words {
+  struct blx_label rows[CLI_WORDS_MAX];
+  struct blx_label *set[CLI_WORDS_MAX], *unset[CLI_WORDS_MAX];
+  char keys[CLI_WORDS_MAX][64];
+  size_t n_set, n_unset;
+};
+
+/* A change of one node: the call, what else it needs, what to say when it is committed. */
+struct change {
+  int (*call)(blx_client *client, const struct cli_args *args, const struct change *change, struct blx_node_info **out,
+              blx_error *err);
+  struct label_words *labels;
+  const char *done;
+};
+
+static int change_node(struct cli_args *args, const struct change *change) {
+  struct blx_node_info *node = NULL;
+  blx_client *client = NULL;
+  blx_error err = {0};
+  args->words[0] = node_name(args->words[0]);
+  if (args->words[0] == NULL) return CLI_EXIT_USAGE;
+  if (cli_request_id(args) == NULL) return CLI_EXIT_INTERNAL;
+  int status = cli_connect(args, &client);
+  if (status != 0) return status;
+  if (change->call(client, args, change, &node, &err) != 0)
+    status = cli_fail_change(args, &err);
+  else
+    status = cli_show_change(args, "node_info", node, &changed_view, change->done);
+  blx_node_info_free(node);
+  blx_client_close(client);
+  return status;
+}
+
+static int call_cordon(blx_client *client, const struct cli_args *args, const struct change *change,
+                       struct blx_node_info **out, blx_error *err) {
+  (void)change;
+  struct blx_node_cordon_request request = BLX_NODE_CORDON_REQUEST_INIT;
+  request.name = args->words[0];
+  request.request_id = args->request_id;
+  request.if_revision = args->if_revision;
+  request.reason = args->reason;
+  return blx_node_cordon(client, &request, out, err);
+}
+
+int cmd_node_cordon(struct cli_args *args) {
+  static const struct change cordon = {call_cordon, NULL, "is cordoned: nothing new is placed there"};
+  return change_node(args, &cordon);
+}
+
+static int call_uncordon(blx_client *client, const struct cli_args *args, const struct change *change,
+                         struct blx_node_info **out, blx_error *err) {
+  (void)change;
+  struct blx_node_name_request request = BLX_NODE_NAME_REQUEST_INIT;
+  request.name = args->words[0];
+  request.request_id = args->request_id;
+  request.if_revision = args->if_revision;
+  return blx_node_uncordon(client, &request, out, err);
+}
+
+int cmd_node_uncordon(struct cli_args *args) {
+  static const struct change uncordon = {call_uncordon, NULL, "is not cordoned"};
+  return change_node(args, &uncordon);
+}
+
+static int take_word(struct label_words *to, size_t at, const char *word) {
+  char quoted[CLI_QUOTE_SIZE];
+  struct blx_label *row = &to->rows[at];
+  const char *equals = strchr(word, '=');
+  size_t n = equals != NULL ? (size_t)(equals - word) : strlen(word), key_max = sizeof to->keys[at] - 1;
+  bool take_away = equals == NULL && n > 0 && word[n - 1] == '-';
+  n -= take_away;
+  if (n == 0 || n > key_max || (equals == NULL && !take_away))
+    return cli_usage("%s is neither KEY=VALUE nor KEY-, with a key of 1 to %zu bytes",
+                     cli_quote(quoted, sizeof quoted, word), key_max);
+  memcpy(to->keys[at], word, n);
+  *row = (struct blx_label)BLX_LABEL_INIT;
+  row->key = to->keys[at];
+  row->value = equals != NULL ? equals + 1 : "";
+  if (take_away)
+    to->unset[to->n_unset++] = row;
+  else
+    to->set[to->n_set++] = row;
+  return 0;
+}
+
+static int call_label(blx_client *client, const struct cli_args *args, const struct change *change,
+                      struct blx_node_info **out, blx_error *err) {
+  struct blx_node_label_request request = BLX_NODE_LABEL_REQUEST_INIT;
+  request.name = args->words[0];
+  request.request_id = args->request_id;
+  request.if_revision = args->if_revision;
+  request.set = change->labels->set;
+  request.n_set = change->labels->n_set;
+  request.unset = change->labels->unset;
+  request.n_unset = change->labels->n_unset;
+  return blx_node_label(client, &request, out, err);
+}
+
+int cmd_node_label(struct cli_args *args) {
+  struct label_words words = {0};
+  for (unsigned i = 1; i < args->n_words; i++)
+    if (take_word(&words, i, args->words[i]) != 0) return CLI_EXIT_USAGE;
+  const struct change label = {call_label, &words, "is labelled"};
+  return change_node(args, &label);
+}
