@@ -6,20 +6,43 @@
 struct blx__map_node {
   struct blx__map_node *child[2];
   void *value;
+  uint64_t head; /* of the key, see head_of() */
   uint16_t key_len;
   uint8_t height;
   uint8_t key[];
 };
 
-static int compare(const void *a, size_t an, const void *b, size_t bn) {
-  size_t n = an < bn ? an : bn;
-  int c = n ? memcmp(a, b, n) : 0;
-  if (c != 0) return c;
-  return an < bn ? -1 : an > bn ? 1 : 0;
+/* A key that is looked for. */
+struct wanted {
+  uint64_t head;
+  const uint8_t *key;
+  size_t len;
+};
+
+/* The first eight bytes as a number that sorts as they do; a shorter key is filled up with zeros. */
+static uint64_t head_of(const void *key, size_t len) {
+  uint8_t bytes[8] = {0};
+  memcpy(bytes, key, len < sizeof bytes ? len : sizeof bytes);
+  uint64_t v = 0;
+  for (unsigned i = 0; i < sizeof bytes; i++) v = v << 8 | bytes[i];
+  return v;
 }
 
-static int compare_node(const void *key, size_t key_len, const struct blx__map_node *n) {
-  return compare(key, key_len, n->key, n->key_len);
+static struct wanted wanted(const void *key, size_t len) {
+  return (struct wanted){.head = len ? head_of(key, len) : 0, .key = key, .len = len};
+}
+
+static int compare_node(const struct wanted *w, const struct blx__map_node *n) {
+  if (w->head != n->head) return w->head < n->head ? -1 : 1;
+  size_t shorter = w->len < n->key_len ? w->len : n->key_len;
+  int c =
+      shorter > sizeof n->head ? memcmp(w->key + sizeof n->head, n->key + sizeof n->head, shorter - sizeof n->head) : 0;
+  if (c != 0) return c;
+  return w->len < n->key_len ? -1 : w->len > n->key_len ? 1 : 0;
+}
+
+static struct wanted of_node(const struct blx__map_node *n) {
+  return (struct wanted){.head = n->head, .key = n->key, .len = n->key_len};
 }
 
 static uint8_t height(const struct blx__map_node *n) {
@@ -51,17 +74,17 @@ static struct blx__map_node *balance(struct blx__map_node *n) {
   return rotate(n, !heavy);
 }
 
-static struct blx__map_node *insert(struct blx__map_node *n, struct blx__map_node *fresh) {
+static struct blx__map_node *insert(struct blx__map_node *n, struct blx__map_node *fresh, const struct wanted *w) {
   if (!n) return fresh;
-  int side = compare_node(fresh->key, fresh->key_len, n) > 0;
-  n->child[side] = insert(n->child[side], fresh);
+  int side = compare_node(w, n) > 0;
+  n->child[side] = insert(n->child[side], fresh, w);
   return balance(n);
 }
 
-static struct blx__map_node *find(const struct blx__map *m, const void *key, size_t key_len) {
+static struct blx__map_node *find(const struct blx__map *m, const struct wanted *w) {
   struct blx__map_node *n = m->root;
   while (n) {
-    int c = compare_node(key, key_len, n);
+    int c = compare_node(w, n);
     if (c == 0) return n;
     n = n->child[c > 0];
   }
@@ -71,7 +94,8 @@ static struct blx__map_node *find(const struct blx__map *m, const void *key, siz
 bool blx__map_set(struct blx__map *m, const void *key, size_t key_len, void *value, void **old) {
   BLX__ASSERT(key_len > 0 && key_len <= UINT16_MAX);
   BLX__ASSERT(value != NULL);
-  struct blx__map_node *n = find(m, key, key_len);
+  const struct wanted w = wanted(key, key_len);
+  struct blx__map_node *n = find(m, &w);
   if (old) *old = n ? n->value : NULL;
   if (n) {
     n->value = value;
@@ -81,15 +105,17 @@ bool blx__map_set(struct blx__map *m, const void *key, size_t key_len, void *val
   if (!n) return false;
   n->value = value;
   n->height = 1;
+  n->head = w.head;
   n->key_len = (uint16_t)key_len;
   memcpy(n->key, key, key_len);
-  m->root = insert(m->root, n);
+  m->root = insert(m->root, n, &w);
   m->count++;
   return true;
 }
 
 void *blx__map_get(const struct blx__map *m, const void *key, size_t key_len) {
-  const struct blx__map_node *n = find(m, key, key_len);
+  const struct wanted w = wanted(key, key_len);
+  const struct blx__map_node *n = find(m, &w);
   return n ? n->value : NULL;
 }
 
@@ -102,12 +128,11 @@ static struct blx__map_node *take_first(struct blx__map_node *n, struct blx__map
   return balance(n);
 }
 
-static struct blx__map_node *take(struct blx__map_node *n, const void *key, size_t key_len,
-                                  struct blx__map_node **gone) {
+static struct blx__map_node *take(struct blx__map_node *n, const struct wanted *w, struct blx__map_node **gone) {
   if (!n) return NULL;
-  int c = compare_node(key, key_len, n);
+  int c = compare_node(w, n);
   if (c != 0) {
-    n->child[c > 0] = take(n->child[c > 0], key, key_len, gone);
+    n->child[c > 0] = take(n->child[c > 0], w, gone);
     return balance(n);
   }
   *gone = n;
@@ -121,7 +146,8 @@ static struct blx__map_node *take(struct blx__map_node *n, const void *key, size
 
 void *blx__map_remove(struct blx__map *m, const void *key, size_t key_len) {
   struct blx__map_node *gone = NULL;
-  m->root = take(m->root, key, key_len, &gone);
+  const struct wanted w = wanted(key, key_len);
+  m->root = take(m->root, &w, &gone);
   if (!gone) return NULL;
   void *value = gone->value;
   free(gone);
@@ -131,8 +157,9 @@ void *blx__map_remove(struct blx__map *m, const void *key, size_t key_len) {
 
 struct blx__map_pos blx__map_seek(const struct blx__map *m, const void *key, size_t key_len) {
   const struct blx__map_node *n = m->root, *best = NULL;
+  const struct wanted w = wanted(key, key_len);
   while (n) {
-    if (key_len == 0 || compare_node(key, key_len, n) <= 0) {
+    if (key_len == 0 || compare_node(&w, n) <= 0) {
       best = n;
       n = n->child[0];
     } else {
@@ -145,8 +172,9 @@ struct blx__map_pos blx__map_seek(const struct blx__map *m, const void *key, siz
 struct blx__map_pos blx__map_next(const struct blx__map *m, struct blx__map_pos pos) {
   BLX__ASSERT(pos.node != NULL);
   const struct blx__map_node *n = m->root, *best = NULL;
+  const struct wanted w = of_node(pos.node);
   while (n) {
-    if (compare_node(pos.node->key, pos.node->key_len, n) < 0) {
+    if (compare_node(&w, n) < 0) {
       best = n;
       n = n->child[0];
     } else {

@@ -139,21 +139,18 @@ static struct blx_reason stopped_by_user(void) {
   return blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "was stopped on request", "start the VM");
 }
 
+/* With the VM's reason, so that nothing is left to settle. */
 static void create_instance(struct blx__state *st, const struct blx_vm *vm, uint32_t ordinal) {
   struct blx_instance i = BLX_INSTANCE_INIT;
-  struct blx_reason reason = unplaced();
   char name[64];
   BLX__ASSERT(instance_name(name, vm->spec->name, ordinal));
-  bool run = vm->desired == BLX_DESIRED_RUNNING;
-  if (!run)
-    reason = blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "is defined and was not started", "start the VM");
   i.name = name;
   i.uid = st->data.next_uid++;
   i.vm = vm->spec->name;
   i.vm_uid = vm->uid;
   i.ordinal = ordinal;
-  i.phase = run ? BLX_PHASE_PENDING : BLX_PHASE_STOPPED;
-  i.reason = &reason;
+  i.phase = vm->phase;
+  i.reason = vm->reason;
   i.dead = 1;
   blx__state_put_instance(st, &i);
 }
@@ -164,14 +161,17 @@ blx__rc blx__state_op_vm_create(struct blx__state *st, const struct blx_op *op, 
   struct blx_vm_spec *spec = o->spec;
   uint32_t replicas = spec && spec->has_replicas ? spec->replicas : 1;
   BLX__TRY(admissible(st, op->tenant, spec, replicas, err));
+  bool run = o->desired != BLX_DESIRED_STOPPED;
   struct blx_reason reason = unplaced();
   struct blx_vm vm = BLX_VM_INIT;
+  if (!run)
+    reason = blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "is defined and was not started", "start the VM");
   vm.uid = st->data.next_uid++;
   vm.tenant = blx__state_tenant(op->tenant);
   vm.spec = spec;
-  vm.desired = o->desired == BLX_DESIRED_STOPPED ? BLX_DESIRED_STOPPED : BLX_DESIRED_RUNNING;
-  vm.phase = vm.desired == BLX_DESIRED_STOPPED ? BLX_PHASE_STOPPED : BLX_PHASE_PENDING;
-  vm.reason = vm.desired == BLX_DESIRED_STOPPED ? NULL : &reason;
+  vm.desired = run ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED;
+  vm.phase = run ? BLX_PHASE_PENDING : BLX_PHASE_STOPPED;
+  vm.reason = &reason;
   vm.spec_revision = st->data.index;
   vm.created_ms = st->data.time_ms;
   blx__state_put_vm(st, &vm);

@@ -33,14 +33,14 @@ blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx
                            blx_error *err) {
   const struct state_vm *vm = blx__state_vm_get(st, uid);
   if (!vm) return blx__fail(err, BLX_E_NOT_FOUND, "state", "there is no VM with uid %llu", (unsigned long long)uid);
-  struct blx_vm draft = *vm->rec;
-  draft.running = 0;
-  draft.instances = instance_drafts(st, vm, arena, &draft.running);
-  draft.n_instances = vm->instances.count;
-  if (!draft.instances) return no_room(err, arena);
-  void *copy = NULL;
-  BLX__TRY(blx__msg_copy(blx__desc_vm(), arena, &draft, &copy, err));
-  *out = copy;
+  struct blx_vm *draft = blx__arena_alloc(arena, sizeof *draft);
+  if (!draft) return no_room(err, arena);
+  *draft = *vm->rec;
+  draft->running = 0;
+  draft->instances = instance_drafts(st, vm, arena, &draft->running);
+  draft->n_instances = vm->instances.count;
+  if (!draft->instances) return no_room(err, arena);
+  *out = draft;
   return BLX__OK;
 }
 

@@ -63,5 +63,38 @@ START_TEST(seek__finds_the_first_key_not_below) {
 }
 END_TEST
 
-BLX_TEST_MAIN("base/map", iteration__is_in_key_order_and_complete, set_and_remove__agree_with_a_plain_array,
+/* Keys of zeros and ones, of all lengths up to twelve: one may be another's beginning, filled up with zeros or not. */
+START_TEST(keys_that_begin_alike__are_in_the_order_of_their_bytes_and_lengths) {
+  struct blx__map m = {0};
+  static char value[1];
+  uint64_t r = 3;
+  size_t distinct = 0;
+  for (unsigned i = 0; i < 4000; i++) {
+    uint8_t key[12];
+    r = blx__mix64(r);
+    size_t n = 1 + r % sizeof key;
+    for (size_t k = 0; k < n; k++) key[k] = r >> (k + 8) & 1;
+    distinct += blx__map_get(&m, key, n) == NULL;
+    ck_assert(blx__map_set(&m, key, n, value, NULL));
+    ck_assert_ptr_eq(blx__map_get(&m, key, n), value);
+  }
+  ck_assert_uint_eq(m.count, distinct);
+  uint8_t last[12] = {0};
+  size_t last_n = 0, seen = 0;
+  BLX__MAP_FOREACH(pos, &m) {
+    size_t n = 0;
+    const uint8_t *key = blx__map_key(pos, &n);
+    int c = memcmp(last, key, last_n < n ? last_n : n);
+    ck_assert(c < 0 || (c == 0 && last_n < n));
+    memcpy(last, key, n);
+    last_n = n;
+    seen++;
+  }
+  ck_assert_uint_eq(seen, distinct);
+  blx__map_clear(&m);
+}
+END_TEST
+
+BLX_TEST_MAIN("base/map", keys_that_begin_alike__are_in_the_order_of_their_bytes_and_lengths,
+              iteration__is_in_key_order_and_complete, set_and_remove__agree_with_a_plain_array,
               seek__finds_the_first_key_not_below)

@@ -13,13 +13,13 @@ START_TEST(a_vm__is_shown_with_its_instances_their_nodes_and_how_many_run) {
   struct blx_vm *vm = NULL;
   struct blx__arena arena = {.limit_bytes = 1 << 20};
   ck_assert_int_eq(blx__state_view_vm(t.st, t_vm(&t, "web")->uid, &arena, &vm, NULL).code, 0);
-  t_close(&t);
   ck_assert_uint_eq(vm->n_instances, 3);
   ck_assert_uint_eq(vm->running, 1);
   ck_assert_str_eq(vm->instances[1]->name, "web-2");
   ck_assert_str_eq(vm->instances[1]->node, "node2");
   ck_assert_ptr_null(vm->instances[0]->node);
   blx__arena_free(&arena);
+  t_close(&t);
 }
 END_TEST
 
