@@ -414,11 +414,39 @@ START_TEST(reports__go_one_batch_at_a_time_and_the_dead_one_is_not_lost) {
 }
 END_TEST
 
+/* Its report of the older epoch is under way when the later one is assigned and deleted at once. */
+START_TEST(gone__and_removed_again_under_a_later_epoch_is_reported_gone_in_that_one) {
+  start_first();
+  run_until(&w, is_quiet_and_told);
+  R->assigned = false;
+  share(&w);
+  w.cluster.hold = true;
+  run_until(&w, is_held);
+  while (journal_exists(&w, 0) && w.host.guests[0].status.state != BLX__VM_ABSENT) {
+    blx__agent_sent_fn *sent = w.cluster.held;
+    w.cluster.held = NULL;
+    sent(w.cluster.held_arg, NULL, NULL, 0);
+    run_until(&w, is_held);
+  }
+  assign(&w, 0)->remove = true;
+  w.cluster.hold = false;
+  share(&w);
+  blx__agent_sent_fn *last = w.cluster.held;
+  w.cluster.held = NULL;
+  last(w.cluster.held_arg, NULL, NULL, 0);
+  run_until(&w, is_gone);
+  run_until(&w, is_forgotten);
+  ck_assert_uint_eq(host_starts(&w, 0), 1);
+  world_close(&w);
+}
+END_TEST
+
 BLX_TEST_MAIN("agent", share__with_a_new_instance__is_prepared_started_and_reported_running,
               before_the_first_share__nothing_is_started, desired_stopped__is_shut_down_with_its_own_deadline,
               stopped_before_it_was_seen__is_reported_dead_without_a_start,
               remove__stops_destroys_reports_gone_and_forgets, remove__of_what_was_never_here__is_reported_gone,
               remove__under_a_later_epoch_than_the_last_here_is_reported_gone_in_that_epoch,
+              gone__and_removed_again_under_a_later_epoch_is_reported_gone_in_that_one,
               moved_away__is_stopped_and_removed, dead_in_the_share__is_not_started,
               monitor_crash__is_reported_with_its_signal_and_not_restarted_in_its_epoch,
               guest_that_powers_itself_off__is_exited_with_status_zero,
