@@ -441,9 +441,10 @@ blx__rc blx__state_op_vm_delete_force(struct blx__state *st, const struct blx_op
     if (n == 0)
       return blx__fail(err, BLX_E_CONFLICT, "state", "no node holds an instance of %s: delete it without --force",
                        o->name);
-    return blx__fail(err, BLX_E_CONFLICT, "state",
-                     "%s answer%s, and nothing else holds instances of %s: delete it without --force", nodes,
-                     n == 1 ? "s" : "", o->name);
+    return blx__fail(
+        err, BLX_E_CONFLICT, "state",
+        "%s %s heard from and can remove %s: delete it without --force; a node is Suspect after 9 s of silence", nodes,
+        n == 1 ? "is" : "are", o->name);
   }
   if (st->data.tombstones.count + silent > BLX__STATE_TOMBSTONES_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state",

@@ -582,3 +582,28 @@ def test_deleted_by_force_the_name_is_free_and_the_node_that_returns_cleans_up(n
     assert instances(cluster.get("web", **ask))["web-1"] == new
     until(lambda: len({cluster.json("cluster", "status", "--stale", node=n)["chain"] for n in cluster.nodes}) == 1, 20,
           "the members tell one digest")
+
+
+def test_hostile_requests_about_nodes_are_refused_by_name_and_change_nothing(shared, messages):
+    label, invalid = messages.Label, grpc.StatusCode.INVALID_ARGUMENT
+    before = shared.json("node", "describe", "n1")["node"]["revision"]
+    with Stub(messages, shared.nodes[2].socket) as stub:
+        for name in ("", "N1", "../n1", "n1\n", "x" * 64):
+            assert refused(stub.NodeGet, messages.NodeNameRequest(name=name))[0] == invalid
+            assert refused(stub.NodeCordon, messages.NodeCordonRequest(name=name))[0] == invalid
+        assert refused(stub.NodeGet, messages.NodeNameRequest(name="n9"))[0] == grpc.StatusCode.NOT_FOUND
+        for field, rows in (
+            ("set", [label(key="", value="x")]),
+            ("set", [label(key="k\x1b[2J", value="x")]),
+            ("set", [label(key="k", value="v" * 254)]),
+            ("set", [label(key="k", value="1"), label(key="k", value="2")]),
+            ("set", [label(key=f"k{n}") for n in range(65)]),
+            ("unset", [label(key="k" * 64)]),
+        ):
+            code, sentence, blixard = refused(stub.NodeLabel, messages.NodeLabelRequest(name="n1", **{field: rows}))
+            assert (code, blixard) == (invalid, "INVALID"), sentence
+        code, sentence, _ = refused(stub.NodeCordon, messages.NodeCordonRequest(name="n1", reason="r" * 257))
+        assert code == invalid and "256" in sentence
+        got = stub.NodeGet(messages.NodeNameRequest(name="n1"))
+    assert str(got.node.revision) == str(before) and not got.node.cordoned
+    assert got.free.memory_mib + got.node.allocated.memory_mib == got.node.capacity.memory_mib

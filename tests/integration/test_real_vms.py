@@ -241,6 +241,31 @@ def test_delete_leaves_no_process_directory_control_group_or_root(real):
     assert not [c for c in cgroups(real.id) if "brief" in c]
 
 
+def test_a_guest_deleted_by_force_is_killed_and_removed_when_its_daemon_is_back(real):
+    old = instance(real.create("ghost"))
+    owner = real.node(old["node"])
+    ask = {"node": next(n for n in real.nodes if n is not owner)}
+    (monitor,) = monitors(real, "ghost-1")
+    owner.kill()
+
+    def detail():
+        return real.json("node", "describe", owner.name, **ask)
+
+    until(lambda: detail()["node"]["status"] == "Suspect", 40, "the leader misses the node")
+    real.cli("vm", "delete", "ghost", "--force", "--wait", **ask)
+    new = instance(real.create("ghost", **ask))
+    assert int(new["uid"]) > int(old["uid"]) and new["node"] != old["node"]
+    assert alive(monitor), "what was forgotten runs on until its node is back"
+    owner.start()
+    until(lambda: not detail()["tombstones"], 60, "the node that returned removed what it held")
+    assert not alive(monitor)
+    assert not [p for p in owner.dir.rglob("*ghost*")]
+    assert len(monitors(real, "ghost-1")) == 1
+    assert instance(real.get("ghost")) == new
+    real.cli("vm", "delete", "ghost", "--wait", "--timeout", "60s")
+    assert not [c for c in cgroups(real.id) if "ghost" in c]
+
+
 def test_a_module_with_an_option_that_the_runner_does_not_know_fails_and_names_it(real, tmp_path):
     module = tmp_path / "odd.nix"
     module.write_text('{ microvm = { hypervisor = "qemu"; vcpu = 1; mem = 128; teleport = true; }; }\n')

@@ -414,6 +414,33 @@ START_TEST(reports__go_one_batch_at_a_time_and_the_dead_one_is_not_lost) {
 }
 END_TEST
 
+/* Its report of the older epoch is under way when the later one is assigned and deleted at once. */
+START_TEST(gone__and_removed_again_under_a_later_epoch_is_reported_gone_in_that_one) {
+  start_first();
+  run_until(&w, is_quiet_and_told);
+  R->assigned = false;
+  share(&w);
+  w.cluster.hold = true;
+  run_until(&w, is_held);
+  while (journal_exists(&w, 0) && w.host.guests[0].status.state != BLX__VM_ABSENT) {
+    blx__agent_sent_fn *sent = w.cluster.held;
+    w.cluster.held = NULL;
+    sent(w.cluster.held_arg, NULL, NULL, 0);
+    run_until(&w, is_held);
+  }
+  assign(&w, 0)->remove = true;
+  w.cluster.hold = false;
+  share(&w);
+  blx__agent_sent_fn *last = w.cluster.held;
+  w.cluster.held = NULL;
+  last(w.cluster.held_arg, NULL, NULL, 0);
+  run_until(&w, is_gone);
+  run_until(&w, is_forgotten);
+  ck_assert_uint_eq(host_starts(&w, 0), 1);
+  world_close(&w);
+}
+END_TEST
+
 static bool is_paused(struct world *x) {
   return x->cluster.records[0].paused;
 }
@@ -564,4 +591,5 @@ BLX_TEST_MAIN("agent", share__with_a_new_instance__is_prepared_started_and_repor
               a_paused_one__is_still_known_as_paused_after_a_restart_of_the_agent,
               a_pause_that_fails__is_told_and_tried_again_only_when_asked_again,
               an_end_in_this_epoch__is_a_shutdown_whatever_is_desired,
-              a_kill__overtakes_the_shutdown_that_takes_its_time, a_kill_from_the_beginning__asks_no_guest)
+              a_kill__overtakes_the_shutdown_that_takes_its_time, a_kill_from_the_beginning__asks_no_guest,
+              gone__and_removed_again_under_a_later_epoch_is_reported_gone_in_that_one)

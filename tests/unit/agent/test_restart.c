@@ -249,6 +249,31 @@ START_TEST(damaged_journal_of_what_was_deleted__is_killed_and_removed) {
 }
 END_TEST
 
+/* A tombstone in the share of a node that was away: the daemon's machine runs on, or was rebooted; its journal is
+ * there, or lost; and the cluster answers "stale" to whatever else is said of it. */
+START_TEST(what_was_deleted_by_force_while_away__is_killed_removed_and_reported_gone) {
+  for (unsigned n = 0; n < 4; n++) {
+    char path[256];
+    run_one();
+    agent_close(&w);
+    if (n & 1) host_reboot(&w);
+    if (n & 2) ck_assert_int_eq(unlink(journal_path(&w, 0, path, sizeof path)), 0);
+    R->remove = true;
+    R->desired = BLX_DESIRED_STOPPED;
+    agent_open(&w);
+    share(&w);
+    run_until(&w, is_gone);
+    run_until(&w, is_forgotten);
+    ck_assert(R->dead);
+    ck_assert_int_eq(w.host.guests[0].status.state, BLX__VM_ABSENT);
+    ck_assert_uint_eq(host_starts(&w, 0), 1);
+    ck_assert_uint_eq(w.cluster.violations + w.host.violations, 0);
+    ck_assert(!journal_exists(&w, 0));
+    world_close(&w);
+  }
+}
+END_TEST
+
 START_TEST(lost_journal_of_what_runs__is_adopted_instead_of_started) {
   char path[256];
   run_one();
@@ -299,5 +324,6 @@ BLX_TEST_MAIN("agent restart", closed_at_any_step__it_converges_and_never_starts
               damaged_journal_of_what_does_not_run__is_reported_dead_and_not_started,
               damaged_journal_under_an_old_epoch__is_killed_first,
               damaged_journal_of_what_was_deleted__is_killed_and_removed,
+              what_was_deleted_by_force_while_away__is_killed_removed_and_reported_gone,
               lost_journal_of_what_runs__is_adopted_instead_of_started,
               foreign_files_in_the_journal__are_left_alone_and_named, journal_that_cannot_be_written__means_no_start)
