@@ -234,6 +234,11 @@ class Cluster:
         assert not self.id or not cgroups(self.id), f"control groups were left: {cgroups(self.id)}"
 
 
+def instances(vm):
+    """A VM's instances by name."""
+    return {i["name"]: i for i in vm["instances"]}
+
+
 def parallel(calls):
     """Run functions at the same time; their results in order."""
     with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:

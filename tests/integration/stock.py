@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import grpc
+import pytest
 
 from cluster import ROOT
 
@@ -45,3 +46,12 @@ class Stub:
 
     def __exit__(self, *_):
         self.close()
+
+
+def refused(call, *arguments):
+    """The error of a call that must fail: its status, its sentence, the code of Blixard."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(*arguments)
+    error = caught.value
+    trailers = dict(error.trailing_metadata() or ())
+    return error.code(), error.details(), trailers.get("blixard-code")
