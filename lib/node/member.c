@@ -43,12 +43,13 @@ blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct bl
   return BLX__OK;
 }
 
-/* The addresses of the others, into the channel and into the identity, from where a restart takes them. */
+/* The addresses of the others, into the channel and into the identity, from where a restart takes them. The channel is
+ * where the API is. */
 static blx__rc set_peers(struct blx__node *n, struct blx_node_info *const *nodes, size_t count, blx_error *err) {
   for (size_t i = 0; i < count; i++) {
-    const char *path = nodes[i]->peer_address;
-    if (nodes[i]->uid == n->uid || !path || strncmp(path, "unix:", 5) != 0) continue;
-    BLX__TRY(blx__peers_set_address(n->peers, nodes[i]->uid, path + 5, err));
+    const char *address = nodes[i]->address;
+    if (nodes[i]->uid == n->uid || !address || !*address) continue;
+    BLX__TRY(blx__channel_set_address(n->channel, nodes[i]->uid, address, err));
   }
   return BLX__OK;
 }
@@ -155,7 +156,7 @@ static uint64_t now_ms(void *user) {
 
 static bool send_peer(void *user, uint64_t to_uid, struct blx__slice message) {
   struct blx__node *n = user;
-  return n->peers && blx__peers_send(n->peers, to_uid, message);
+  return n->channel && blx__channel_send(n->channel, to_uid, message);
 }
 
 static void deliver(void *user, uint64_t from_uid, struct blx__slice message) {
@@ -241,12 +242,15 @@ static blx__rc open_consensus(struct blx__node *n, const uint8_t *id, blx_error 
   return blx__consensus_open(&options, &n->consensus, err);
 }
 
-static blx__rc open_peers(struct blx__node *n, const uint8_t *id, blx_error *err) {
-  struct blx__peers_options options = {.loop = n->loop, .listen_path = n->peer_path, .uid = n->uid, .log = &n->log};
-  memcpy(options.cluster_id, id, sizeof options.cluster_id);
-  options.user = n;
+_Static_assert((int)BLX__CHANNEL_MESSAGE_MAX >= (int)BLX__CONSENSUS_MESSAGE_MAX, "a message must fit");
+_Static_assert((int)BLX__CHANNEL_PEERS_MAX >= (int)BLX__CONSENSUS_MEMBERS_MAX, "each member must fit");
+
+static blx__rc open_channel(struct blx__node *n, blx_error *err) {
+  struct blx__channel_options options = {.loop = n->loop, .uid = n->uid, .log = &n->log, .user = n};
+  options.path = blx__rpc_rows()[BLX__RPC_CHANNEL].path;
+  options.cluster_id = n->identity->cluster_id;
   options.deliver = deliver;
-  BLX__TRY(blx__peers_open(&options, &n->peers, err));
+  BLX__TRY(blx__channel_open(&options, &n->channel, err));
   return set_peers(n, n->identity->peers, n->identity->n_peers, err);
 }
 
@@ -278,7 +282,7 @@ blx__rc blx__member_start(struct blx__node *n, blx_error *err) {
   n->announce = blx__timer_new(n->loop, announce_fn, n);
   if (!n->announce) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a timer");
   BLX__TRY(blx__node_open_agent(n, err));
-  BLX__TRY(open_peers(n, id, err));
+  BLX__TRY(open_channel(n, err));
   BLX__TRY(open_consensus(n, id, err));
   blx__timer_start(n->announce, 100, 1000);
   return BLX__OK;

@@ -37,12 +37,8 @@ static blx__rc copy_paths(struct blx__node *n, const struct blx_node_options *o,
   n->socket_path = blx__arena_strdup(&n->mem, path);
   (void)blx__str_format(text, sizeof text, "unix:%s", path);
   n->address = blx__arena_strdup(&n->mem, text);
-  (void)blx__str_format(text, sizeof text, "unix:%s/peer.sock", o->data_dir);
-  const char *peer = blx__arena_strdup(&n->mem, text);
-  if (!n->data_dir || !n->socket_path || !n->address || !peer) return no_memory(err);
-  n->peer_path = peer + 5;
-  n->self->address = n->address;
-  n->self->peer_address = peer;
+  if (!n->data_dir || !n->socket_path || !n->address) return no_memory(err);
+  n->self->address = n->self->peer_address = n->address;
   return BLX__OK;
 }
 
@@ -159,11 +155,11 @@ static void begin_close(void *arg) {
     n->close_waits++;
     blx__agent_close(agent, part_closed, n);
   }
-  if (n->peers) {
-    struct blx__peers *peers = n->peers;
-    n->peers = NULL;
+  if (n->channel) {
+    struct blx__channel *channel = n->channel;
+    n->channel = NULL;
     n->close_waits++;
-    blx__peers_close(peers, part_closed, n);
+    blx__channel_close(channel, part_closed, n);
   }
   blx__forward_close(n);
   blx__node_part_closed(n);

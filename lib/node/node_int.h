@@ -7,8 +7,8 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "client/channel.h"
 #include "consensus/consensus.h"
-#include "consensus/peer.h"
 #include "io/loop.h"
 #include "io/timer.h"
 #include "node/node.h"
@@ -53,7 +53,7 @@ struct blx__lead {
 struct blx__node {
   struct blx__arena mem; /* copies of the options */
   struct blx__log log;
-  const char *data_dir, *socket_path, *address, *peer_path;
+  const char *data_dir, *socket_path, *address;
   bool simulate_vms, unsafe_fs;
   uint32_t heartbeat_ms, election_ms;
   blx_fatal_fn on_fatal;
@@ -74,7 +74,7 @@ struct blx__node {
   struct blx__state *state;
   struct blx__consensus *consensus;
   enum blx__consensus_role role;
-  struct blx__peers *peers;
+  struct blx__channel *channel; /* to the other members; NULL: in no cluster */
   struct blx__lead lead;
   bool registered;         /* the cluster knows this incarnation */
   bool announcing;         /* a heartbeat or registration is on its way */

@@ -321,10 +321,25 @@ static blx__rc check_tenant(const struct blx__call *call, blx_error *err) {
                    "tenant: tenants other than \"default\" are not supported yet: leave it out");
 }
 
+/* The one call that streams both ways, and the one that a member answers whatever the cluster's state. */
+static void on_channel(struct blx__node *n, struct blx__rpc_call *rpc) {
+  if (n->channel) {
+    blx__channel_accept(n->channel, rpc);
+    return;
+  }
+  blx_error err;
+  (void)blx__fail(&err, BLX_E_UNAVAILABLE, n->self->name, "daemon %s is in no cluster yet", n->self->name);
+  blx__rpc_call_finish(rpc, &err);
+}
+
 static void on_call(void *user, struct blx__rpc_call *rpc, struct blx__slice request) {
   struct blx__node *n = user;
   const struct blx__rpc_method *method = blx__rpc_call_method(rpc);
   blx_error err;
+  if (method->kind == BLX__RPC_BIDI) {
+    on_channel(n, rpc);
+    return;
+  }
   struct blx__call *call = call_new(n, &blx__rpc_rows()[method - n->methods], &err);
   if (!call) {
     blx__rpc_call_finish(rpc, &err);

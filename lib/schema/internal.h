@@ -38,6 +38,7 @@ struct blx_member_invite_request;
 struct blx_member_ready_request;
 struct blx_report_request;
 struct blx_empty;
+struct blx_channel_message;
 struct blx_identity;
 
 /* OpClusterInit: the first operation of a cluster. */
@@ -370,6 +371,17 @@ struct blx_empty {
   const void *unknown;
 };
 
+/* ChannelMessage: from one member to another: first who speaks, then what consensus has to say. */
+struct blx_channel_message {
+  size_t struct_size;
+  const void *unknown;
+  const char *cluster_id; /* in the first only: cluster of who speaks; at most 32 bytes */
+  uint64_t from_uid; /* in the first only: who speaks */
+  uint64_t to_uid; /* in the first only: to whom */
+  struct blx_bytes data; /* a message of consensus, or a piece of one; at most 262144 bytes */
+  uint32_t more; /* the next piece goes on with it */
+};
+
 /* Standing: how far a data directory came into its cluster. */
 enum blx_standing {
   BLX_STANDING_FOUNDING = 0, /* founding: it makes the cluster; its log may not exist yet */
@@ -423,6 +435,7 @@ struct blx_identity {
 #define BLX_MEMBER_READY_REQUEST_INIT BLX_INIT_(struct blx_member_ready_request)
 #define BLX_REPORT_REQUEST_INIT BLX_INIT_(struct blx_report_request)
 #define BLX_EMPTY_INIT BLX_INIT_(struct blx_empty)
+#define BLX_CHANNEL_MESSAGE_INIT BLX_INIT_(struct blx_channel_message)
 #define BLX_IDENTITY_INIT BLX_INIT_(struct blx_identity)
 
 #endif
