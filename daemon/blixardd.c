@@ -236,13 +236,13 @@ static int prepare(int argc, char **argv, struct daemon_config *config) {
 int main(int argc, char **argv) {
   static struct daemon_config config; /* it and what it points to live as long as the process */
   struct daemon d = {.config = &config, .signal_fd = -1, .wake_fd = -1};
-  int status = prepare(argc, argv, &config);
-  if (status >= 0) return status;
+  /* First of all: a stop that comes while the file is read is a stop like any other. */
   if (prepare_signals(&d) != 0) {
     fprintf(stderr, "blixardd: signals could not be set up: %s [IO]\n", strerror(errno));
     return EXIT_FAILURE;
   }
-  status = run(&d);
+  int status = prepare(argc, argv, &config);
+  if (status < 0) status = run(&d);
   close(d.signal_fd);
   close(d.wake_fd);
   return status;

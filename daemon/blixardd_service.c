@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { ASK_MS = 5000, CALL_MS = 10000, MESSAGE_MAX = 512 };
+enum { ASK_MS = 2000, CALL_MS = 10000, MESSAGE_MAX = 512 };
 
 /* The address of the service manager; false: there is none that could be understood. */
 static bool manager_address(struct sockaddr_un *to, socklen_t *size) {

@@ -21,6 +21,7 @@ struct reader {
   struct daemon_config *config;
   struct daemon_config *ignored; /* takes what a flag has set, so that it is checked all the same */
   size_t seen[DAEMON_ROWS_MAX];  /* line of each key; 0: not yet */
+  const unsigned char *bytes;    /* the file */
   unsigned depth;
   bool stopped; /* nothing after this can be read */
 };
@@ -39,12 +40,28 @@ static void tell(struct reader *r, yaml_mark_t at, const char *fmt, ...) {
 
 /* ---- events */
 
+/* Bytes that are no text are found far ahead of what was read of them: libyaml says at which byte, not in which line.
+ */
+static yaml_mark_t place_of_byte(const unsigned char *bytes, size_t offset) {
+  yaml_mark_t at = {.index = offset};
+  for (size_t i = 0; i < offset; i++) {
+    at.column++;
+    if (bytes[i] != '\n') continue;
+    at.line++;
+    at.column = 0;
+  }
+  return at;
+}
+
 static void tell_syntax(struct reader *r) {
   const yaml_parser_t *p = &r->parser;
   const char *problem = p->problem != NULL ? p->problem : "out of memory";
   bool placed = p->error == YAML_SCANNER_ERROR || p->error == YAML_PARSER_ERROR;
-  tell(r, placed ? p->problem_mark : p->mark, "this is not YAML: %s%s%s", problem,
-       placed && p->context != NULL ? ", " : "", placed && p->context != NULL ? p->context : "");
+  yaml_mark_t at = placed                          ? p->problem_mark
+                   : p->error == YAML_READER_ERROR ? place_of_byte(r->bytes, p->problem_offset)
+                                                   : p->mark;
+  tell(r, at, "this is not YAML: %s%s%s", problem, placed && p->context != NULL ? ", " : "",
+       placed && p->context != NULL ? p->context : "");
   r->stopped = true;
 }
 
@@ -258,7 +275,7 @@ static void read_document(struct reader *r) {
 
 static bool parse(struct daemon_config *config, const unsigned char *bytes, size_t size) {
   static struct daemon_config ignored; /* large for a stack */
-  struct reader r = {.config = config, .ignored = &ignored};
+  struct reader r = {.config = config, .ignored = &ignored, .bytes = bytes};
   ignored = (struct daemon_config){.options = BLX_NODE_OPTIONS_INIT};
   if (yaml_parser_initialize(&r.parser) != 1) {
     fputs("blixardd: out of memory [NOMEM]\n", stderr);
@@ -278,6 +295,12 @@ static bool refuse_file(struct daemon_config *config, const char *why) {
   return false;
 }
 
+static bool refuse_unread(struct daemon_config *config, int why) {
+  char text[128];
+  snprintf(text, sizeof text, "cannot be read: %s", strerror(why));
+  return refuse_file(config, text);
+}
+
 /* Who may write the file decides which programs root runs. */
 static bool may_be_trusted(const struct stat *st) {
   return (st->st_mode & (S_IWGRP | S_IWOTH)) == 0 && (st->st_uid == 0 || st->st_uid == geteuid());
@@ -285,7 +308,7 @@ static bool may_be_trusted(const struct stat *st) {
 
 static bool read_open(struct daemon_config *config, int fd) {
   struct stat st;
-  if (fstat(fd, &st) != 0) return refuse_file(config, strerror(errno));
+  if (fstat(fd, &st) != 0) return refuse_unread(config, errno);
   if (!S_ISREG(st.st_mode)) return refuse_file(config, "is not a regular file");
   if (!may_be_trusted(&st))
     return refuse_file(config,
@@ -302,7 +325,7 @@ static bool read_open(struct daemon_config *config, int fd) {
     else if (n > 0)
       size += (size_t)n;
   }
-  bool ok = n < 0                    ? refuse_file(config, strerror(errno))
+  bool ok = n < 0                    ? refuse_unread(config, errno)
             : size > DAEMON_FILE_MAX ? refuse_file(config, "is longer than 1 MiB")
                                      : parse(config, bytes, size);
   free(bytes);
@@ -316,7 +339,7 @@ bool daemon_file_read(struct daemon_config *config) {
     config->file = NULL;
     return true;
   }
-  if (fd < 0) return refuse_file(config, strerror(errno));
+  if (fd < 0) return refuse_unread(config, errno);
   bool ok = read_open(config, fd);
   close(fd);
   if (config->findings > DAEMON_FINDINGS_MAX)
