@@ -21,7 +21,7 @@ enum {
   EXIT_FATAL = 70,
   STOP_MS = 9000,   /* from the first signal to the end at the latest; the service manager allows more */
   REPORT_MS = 2000, /* how often a log line says what is waited for */
-  OPEN_EXTEND_US = 20000000
+  EXTEND_US = 20000000
 };
 
 struct daemon {
@@ -60,6 +60,10 @@ static void log_line(void *user, int level, const char *component, const char *m
   if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0) errno = 0;
 }
 
+void daemon_log(int level, const char *message) {
+  log_line(NULL, level, "daemon", message);
+}
+
 static void say(const struct daemon *d, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 static void say(const struct daemon *d, int level, const char *fmt, ...) {
@@ -69,7 +73,7 @@ static void say(const struct daemon *d, int level, const char *fmt, ...) {
   va_start(ap, fmt);
   vsnprintf(line, sizeof line, fmt, ap);
   va_end(ap);
-  log_line(NULL, level, "daemon", line);
+  daemon_log(level, line);
 }
 
 static void wake(const struct daemon *d) {
@@ -161,7 +165,7 @@ static bool run_job(struct daemon *d, void *(*job)(void *), const char *doing) {
     if (now_ms() - told_ms < REPORT_MS) continue;
     told_ms = now_ms();
     say(d, BLX_LOG_INFO, "waits for %s, %llu s so far", doing, (unsigned long long)(told_ms - began_ms) / 1000);
-    service_notify("EXTEND_TIMEOUT_USEC=%d\nSTATUS=waits for %s", OPEN_EXTEND_US, doing);
+    service_notify("EXTEND_TIMEOUT_USEC=%d\nSTATUS=waits for %s", EXTEND_US, doing);
   }
   pthread_join(thread, NULL);
   return true;

@@ -27,11 +27,11 @@ static bool manager_address(struct sockaddr_un *to, socklen_t *size) {
 }
 
 /* A manager that is gone or slow is not waited for: the node matters more than what is told about it. */
-void service_notify(const char *fmt, ...) {
+bool service_notify(const char *fmt, ...) {
   char message[MESSAGE_MAX];
   struct sockaddr_un to;
   socklen_t size = 0;
-  if (!manager_address(&to, &size)) return;
+  if (!manager_address(&to, &size)) return false;
   va_list ap;
   va_start(ap, fmt);
   int len = vsnprintf(message, sizeof message, fmt, ap);
@@ -39,8 +39,12 @@ void service_notify(const char *fmt, ...) {
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   bool sent = fd >= 0 && len > 0 && len < MESSAGE_MAX &&
               sendto(fd, message, (size_t)len, MSG_NOSIGNAL, (const struct sockaddr *)&to, size) == len;
-  if (!sent) fprintf(stderr, "blixardd: the service manager could not be told: %s\n", strerror(errno));
+  if (!sent) {
+    snprintf(message, sizeof message, "the service manager could not be told: %s", strerror(errno));
+    daemon_log(BLX_LOG_WARNING, message);
+  }
   if (fd >= 0) close(fd);
+  return sent;
 }
 
 /* How long the service manager waits for a sign of life, in ms; 0: it waits for none of this process. */
@@ -132,8 +136,7 @@ void service_watch_tell(struct service_watch *w) {
   pthread_mutex_unlock(&w->lock);
   if (w->watchdog && alive) service_notify("WATCHDOG=1");
   if (strcmp(answer, w->told) == 0) return;
-  memcpy(w->told, answer, sizeof w->told);
-  service_notify("STATUS=%s", answer);
+  if (service_notify("STATUS=%s", answer)) memcpy(w->told, answer, sizeof w->told);
 }
 
 void service_watch_close(struct service_watch *w) {

@@ -9,8 +9,11 @@
 #include <stdint.h>
 
 /* sd_notify(3)'s protocol, without its library: lines "READY=1", "STATUS=..." in one datagram to $NOTIFY_SOCKET.
- * Without that variable nothing happens. */
-void service_notify(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+ * Without that variable nothing happens. False: nobody was told. */
+bool service_notify(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* A line of the daemon's log; blixardd.c. */
+void daemon_log(int level, const char *message);
 
 /* The node asked about itself every few seconds: its answer is the status and, where a watchdog waits, the sign of
  * life. A node whose loop stands still gives none. */
