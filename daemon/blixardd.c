@@ -218,6 +218,13 @@ static int run(struct daemon *d) {
   return end_status(d);
 }
 
+static int refuse_config(const struct daemon_config *config) {
+  const char *whose = config->file != NULL ? config->file : "blixardd";
+  if (config->findings > DAEMON_FINDINGS_MAX)
+    fprintf(stderr, "%s: and %u more\n", whose, config->findings - DAEMON_FINDINGS_MAX);
+  return 2;
+}
+
 /* What the command line and the file say, as far as it takes no node. -1: go on; else the exit status. */
 static int prepare(int argc, char **argv, struct daemon_config *config) {
   daemon_config_init(config);
@@ -227,8 +234,8 @@ static int prepare(int argc, char **argv, struct daemon_config *config) {
   daemon_config_finish(config);
   if (config->check && daemon_check(config))
     printf("blixardd: nothing wrong with %s\n", config->file != NULL ? config->file : "the command line");
-  if (config->check) return config->findings == 0 ? EXIT_SUCCESS : 2;
-  if (!read) return 2;
+  if (config->check && config->findings == 0) return EXIT_SUCCESS;
+  if (config->check || !read) return refuse_config(config);
   if (!config->print) {
     int status = daemon_check_start(config);
     return status != 0 ? status : -1;

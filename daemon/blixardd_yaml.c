@@ -342,7 +342,5 @@ bool daemon_file_read(struct daemon_config *config) {
   if (fd < 0) return refuse_unread(config, errno);
   bool ok = read_open(config, fd);
   close(fd);
-  if (config->findings > DAEMON_FINDINGS_MAX)
-    fprintf(stderr, "%s: and %u more\n", config->file, config->findings - DAEMON_FINDINGS_MAX);
   return ok;
 }

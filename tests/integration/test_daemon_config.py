@@ -317,6 +317,14 @@ def test_findings_name_the_line_that_gave_the_value_and_come_all_at_once(tmp_pat
     ]
 
 
+def test_findings_of_the_file_and_of_the_disk_are_counted_together(tmp_path, file):
+    path = file("".join(f"k{i}: 1\n" for i in range(19)) + f"election_ms: 60\ndata_dir: {tmp_path}/none/data\n")
+    (tmp_path / "none").touch()
+    lines = check("--config", path, "--socket", "/nowhere/x.sock")
+    assert len(lines) == 21 and lines[19] == f"{path}:20:1: election_ms: 60 ms is less than 5 heartbeats (1000 ms)"
+    assert lines[20] == f"{path}: and 2 more"
+
+
 def mounted(kind, directory, *arguments):
     """The check with a file system mounted on the directory, in a mount namespace that ends with it."""
     script = f'mount {kind} {shlex.quote(str(directory))} && exec "$@"'

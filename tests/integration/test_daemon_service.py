@@ -259,6 +259,23 @@ def test_a_stop_during_a_join_is_quick_and_the_join_is_told(daemon, tmp_path):
     silent.close()
 
 
+def test_a_stop_without_a_majority_is_quick_and_who_waits_is_told(new_cluster):
+    cluster = new_cluster(("n1", "n2"))
+    first, second = cluster.form().nodes
+    second.kill()
+    command = [str(BIN / "blixard"), "--socket", str(first.socket), "--timeout", "8s", "vm", "create", "never",
+               "--microvm-config", str(ROOT / "examples/hello.nix")]
+    asking = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              text=True)
+    time.sleep(1)
+    assert asking.poll() is None, "it waits for a majority"
+    began = time.monotonic()
+    first.terminate()
+    assert time.monotonic() - began < STOP_SECONDS_MAX
+    _, said = asking.communicate(timeout=20)
+    assert asking.returncode == EXIT_RETRY and said.count("\n") == 1, said
+
+
 def test_a_stop_with_watches_and_callers_open_is_quick(daemon):
     one = daemon("--bootstrap").start()
     one.wait_said("answers at")
