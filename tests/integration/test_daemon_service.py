@@ -196,7 +196,7 @@ def test_a_stop_ends_in_time_though_opening_never_does(faulty):
     one = faulty("--bootstrap")
     (one.faults / "lock").touch()
     one.start()
-    time.sleep(0.3)
+    until((one.data / "lock").exists, 20, "it takes the lock")
     status, seconds = one.stop()
     assert status == EXIT_OK and 5 < seconds < STOP_SECONDS_MAX
     assert "opening the node takes longer than 9 s: ends without it" in one.said()
@@ -225,7 +225,7 @@ def test_a_second_signal_ends_it_at_once(faulty, fault, doing):
     if fault == "lock":
         (one.faults / fault).touch()
         one.start()
-        time.sleep(0.3)
+        until((one.data / "lock").exists, 20, "it takes the lock")
     else:
         one.start().wait_said("answers at")
         until(lambda: one.cli("vm", "list").returncode == EXIT_OK, 20, "it leads")
