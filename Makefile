@@ -72,6 +72,7 @@ $(B)/obj/%.o: %.c
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_$(subst /,_,$(<D))) -MMD -MP -c $< -o $@
 
 CFLAGS_tools_cli := -Itools/cli
+CFLAGS_daemon := -DBLX__PREFIX='"$(PREFIX)"'
 CFLAGS_lib_node := -DBLX__PREFIX='"$(PREFIX)"' -DBLX__VERSION='"$(VERSION)"'
 CFLAGS_lib_api := -DBLX__VERSION='"$(VERSION)"'
 
@@ -95,7 +96,7 @@ $(B)/lib/pkgconfig/blixard.pc: lib/blixard.pc.in Makefile
 prog_objs = $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(1)))
 $(B)/bin/blixardd: $(call prog_objs,daemon/blixardd*.c) $(SO)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -lyaml -lpthread
 $(B)/bin/blixard: $(call prog_objs,tools/cli/*.c) $(SO)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -ljansson -lyaml

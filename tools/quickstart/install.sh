@@ -32,7 +32,7 @@ done
 for page in docs/man/*.[1-8]; do
   [ ! -e "$page" ] || put 0644 "$page" "share/man/man${page##*.}"
 done
-if [ -e daemon/blixardd.service ]; then
-  install -d "$to/lib/systemd/system"
-  sed -e "s|/usr/local/bin|$prefix/bin|g" daemon/blixardd.service >"$to/lib/systemd/system/blixardd.service"
-fi
+install -d "$to/lib/systemd/system"
+sed -e "s|/usr/local/bin|$prefix/bin|g" daemon/blixardd.service >"$to/lib/systemd/system/blixardd.service"
+put 0644 daemon/blixard-vms.slice lib/systemd/system
+install -m 0755 daemon/blixard-shim-scope.sh "$to/bin/blixard-shim-scope"

@@ -1,0 +1,63 @@
+/* Preloaded into a daemon by tests: its disk and its lock do what BLX_FAULT_DIR holds a file for.
+ *   nfs    the file system says that it is NFS
+ *   lock   taking the lock of a data directory takes as long as the file is there
+ *   accept taking a connection takes as long as the file is there: the node's loop stands still
+ *   hang   a sync to the disk takes as long as the file is there
+ *   eio    a sync to the disk fails */
+#include <dlfcn.h>
+#include <errno.h>
+#include <linux/magic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+static bool wanted(const char *fault) {
+  char path[512];
+  const char *dir = getenv("BLX_FAULT_DIR");
+  snprintf(path, sizeof path, "%s/%s", dir != NULL ? dir : "/nowhere", fault);
+  return access(path, F_OK) == 0;
+}
+
+static void wait_while(const char *fault) {
+  while (wanted(fault)) usleep(20000);
+}
+
+int statfs(const char *path, struct statfs *out) {
+  int (*real)(const char *, struct statfs *) = (int (*)(const char *, struct statfs *))dlsym(RTLD_NEXT, "statfs");
+  int rc = real(path, out);
+  if (rc == 0 && wanted("nfs")) out->f_type = NFS_SUPER_MAGIC;
+  return rc;
+}
+
+int flock(int fd, int operation) {
+  int (*real)(int, int) = (int (*)(int, int))dlsym(RTLD_NEXT, "flock");
+  wait_while("lock");
+  return real(fd, operation);
+}
+
+int accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags) {
+  int (*real)(int, struct sockaddr *, socklen_t *, int) =
+      (int (*)(int, struct sockaddr *, socklen_t *, int))dlsym(RTLD_NEXT, "accept4");
+  wait_while("accept");
+  return real(fd, peer, size, flags);
+}
+
+static int sync_with(const char *name, int fd) {
+  int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
+  wait_while("hang");
+  if (!wanted("eio")) return real(fd);
+  errno = EIO;
+  return -1;
+}
+
+int fdatasync(int fd) {
+  return sync_with("fdatasync", fd);
+}
+
+int fsync(int fd) {
+  return sync_with("fsync", fd);
+}
