@@ -166,6 +166,13 @@ def test_completion_knows_commands_flags_and_values(line, offered, not_offered):
     assert [word for word in not_offered.split() if word in found] == []
 
 
+def test_completion_of_a_value_in_its_flag_s_own_word():
+    done = run("blixard", "__complete", "vm", "list", "--format=")
+    assert done.stdout.split() == [f"--format={name}" for name in ("table", "wide", "json", "yaml", "name")]
+    assert run("blixard", "__complete", "vm", "list", "--nosuch=").stdout == ""
+    assert run("blixard", "__complete").stdout.split() == run("blixard", "__complete", "").stdout.split() != []
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_script_is_one_that_the_shell_can_read(shell):
     script = run("blixard", "completion", shell).stdout
