@@ -124,40 +124,48 @@ void blx__handle_vm_get(struct blx__call *call) {
   answer_vm(call, blx__state_vm_lookup(call->node->state, req->tenant, name), name);
 }
 
-/* The VMs after req->after, as many as one answer holds: what the views take is more than their bytes on the wire.
- * False: there are more than that. */
-static bool collect(struct blx__call *call, const struct blx_vm_list_request *req, struct blx_vm_list *list,
-                    blx__rc *rc, blx_error *err) {
-  const struct blx__state *st = call->node->state;
-  const char *tenant = tenant_of(req->tenant), *after = req->after && *req->after ? req->after : NULL;
-  uint32_t most = blx__state_counts(st).vms;
-  if (req->limit > 0 && req->limit < most) most = req->limit;
-  list->vms = blx__arena_alloc(&call->arena, sizeof *list->vms * (most + (size_t)1));
-  *rc = list->vms ? BLX__OK : blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %u VMs", most);
-  size_t before_bytes = call->arena.used_bytes;
-  const struct blx_vm *vm = blx__state_vm_after(st, tenant, after);
-  for (; rc->code == 0 && vm; vm = blx__state_vm_after(st, tenant, vm->spec->name)) {
-    if (list->n_vms == most) return false;
-    *rc = blx__state_view_vm(st, vm->uid, &call->arena, &list->vms[list->n_vms], err);
-    bool full = rc->code != 0 || call->arena.used_bytes - before_bytes > BLX__NODE_ANSWER_MAX;
-    if (full && req->limit > 0 && list->n_vms > 0) {
-      *rc = BLX__OK;
-      return false;
-    }
-    list->n_vms++;
+/* One VM behind those in @out, as a list of one: the bytes of lists one after another are those of one list. */
+static blx__rc add_vm(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx__buf *out,
+                      blx_error *err) {
+  struct blx_vm *view = NULL;
+  blx__arena_reset(arena);
+  BLX__TRY(blx__state_view_vm(st, uid, arena, &view, err));
+  struct blx_vm_list one = {.struct_size = sizeof one, .vms = &view, .n_vms = 1};
+  return blx__msg_encode(blx__desc_vm_list(), &one, out, err);
+}
+
+/* The VMs after req->after, as many as an answer holds. @next: the last of them, if there are more. */
+static blx__rc add_vms(const struct blx__state *st, const struct blx_vm_list_request *req, struct blx__buf *out,
+                       const char **next, blx_error *err) {
+  struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
+  const char *tenant = tenant_of(req->tenant), *last = req->after && *req->after ? req->after : NULL;
+  blx__rc rc = BLX__OK;
+  uint32_t n = 0;
+  const struct blx_vm *vm = blx__state_vm_after(st, tenant, last);
+  while (vm && (req->limit == 0 || n < req->limit)) {
+    rc = add_vm(st, vm->uid, &arena, out, err);
+    if (rc.code != 0) break;
+    n++;
+    last = vm->spec->name;
+    vm = blx__state_vm_after(st, tenant, last);
   }
-  return true;
+  /* What did not fit begins the next part; what does not fit alone never will. */
+  if (req->limit > 0 && n > 0) rc = BLX__OK;
+  *next = vm && n > 0 ? last : NULL;
+  blx__arena_free(&arena);
+  return rc;
 }
 
 void blx__handle_vm_list(struct blx__call *call) {
-  const struct blx_vm_list_request *req = call->request;
-  struct blx_vm_list list = {.struct_size = sizeof list, .index = blx__state_index(call->node->state)};
+  enum { TAIL_BYTES = 128 }; /* index and next */
+  const struct blx__state *st = call->node->state;
+  struct blx_vm_list tail = {.struct_size = sizeof tail, .index = blx__state_index(st)};
   struct blx__buf out;
   blx_error err;
-  blx__rc rc;
-  blx__buf_init(&out, BLX__NODE_ANSWER_MAX);
-  if (!collect(call, req, &list, &rc, &err)) list.next = list.vms[list.n_vms - 1]->spec->name;
-  if (rc.code == 0) rc = blx__msg_encode(blx__desc_vm_list(), &list, &out, &err);
+  blx__buf_init(&out, BLX__NODE_ANSWER_MAX - TAIL_BYTES);
+  blx__rc rc = add_vms(st, call->request, &out, &tail.next, &err);
+  out.max = BLX__NODE_ANSWER_MAX;
+  if (rc.code == 0) rc = blx__msg_encode(blx__desc_vm_list(), &tail, &out, &err);
   if (rc.code == 0)
     blx__call_answer_bytes(call, (struct blx__slice){out.data, out.len});
   else

@@ -106,11 +106,24 @@ static bool add_escaped(struct blx__buf *out, uint8_t c) {
   }
 }
 
+static bool is_plain(uint8_t c) {
+  return c >= 0x20 && c != '"' && c != '\\' && c != 0x7f;
+}
+
 static bool add_quoted(struct blx__buf *out, const char *s) {
+  size_t plain = 0;
+  while (is_plain((uint8_t)s[plain])) plain++;
+  if (s[plain] == '\0') { /* nearly always */
+    if (!blx__buf_reserve(out, plain + 2)) return false;
+    uint8_t *at = out->data + out->len;
+    at[0] = at[plain + 1] = '"';
+    memcpy(at + 1, s, plain);
+    out->len += plain + 2;
+    return true;
+  }
   bool ok = blx__buf_add_byte(out, '"');
   while (ok && *s) {
-    size_t plain = 0;
-    for (uint8_t c = (uint8_t)s[plain]; c >= 0x20 && c != '"' && c != '\\' && c != 0x7f; c = (uint8_t)s[plain]) plain++;
+    for (plain = 0; is_plain((uint8_t)s[plain]);) plain++;
     ok = blx__buf_add(out, s, plain);
     s += plain;
     if (ok && *s) ok = add_escaped(out, (uint8_t)*s++);
@@ -135,11 +148,13 @@ static void keep(struct blx__jsonw *w, bool ok) {
   if (!ok) w->failed = true;
 }
 
-static void new_line(struct blx__jsonw *w, unsigned depth) {
-  static const char line[] = "\n                                                                "
+/* A comma, a line's end and its indent, as one piece of text: half of a document's values have it in front. */
+static void break_line(struct blx__jsonw *w, bool comma, unsigned depth) {
+  static const char text[] = ",\n                                                                "
                              "                                                                ";
-  _Static_assert(sizeof line - 1 >= 1 + 2 * BLX__JSONW_DEPTH_MAX, "room for the deepest line");
-  if (w->pretty) keep(w, blx__buf_add(w->out, line, 1 + 2 * (size_t)depth));
+  _Static_assert(sizeof text - 1 >= 2 + 2 * BLX__JSONW_DEPTH_MAX, "room for the deepest line");
+  size_t n = w->pretty ? 1 + 2 * (size_t)depth : 0;
+  keep(w, blx__buf_add(w->out, comma ? text : text + 1, comma ? n + 1 : n));
 }
 
 /* What comes before a key, or before a value that has none. */
@@ -149,9 +164,8 @@ static void lead(struct blx__jsonw *w) {
     return;
   }
   if (w->depth == 0) return;
-  if (w->level[w->depth - 1].used) keep(w, blx__buf_add_byte(w->out, ','));
+  break_line(w, w->level[w->depth - 1].used, w->depth);
   w->level[w->depth - 1].used = true;
-  new_line(w, w->depth);
 }
 
 static void open_level(struct blx__jsonw *w, bool array) {
@@ -176,7 +190,7 @@ void blx__jsonw_close(struct blx__jsonw *w) {
   if (w->failed) return;
   BLX__ASSERT(w->depth > 0 && !w->after_key);
   w->depth--;
-  if (w->level[w->depth].used) new_line(w, w->depth);
+  if (w->level[w->depth].used) break_line(w, false, w->depth);
   keep(w, blx__buf_add_byte(w->out, w->level[w->depth].array ? ']' : '}'));
 }
 
@@ -191,9 +205,16 @@ void blx__jsonw_key(struct blx__jsonw *w, const char *key) {
 void blx__schema_json_key(struct blx__jsonw *w, const char *name) {
   lead(w);
   if (w->failed) return;
-  keep(w, blx__buf_add_byte(w->out, '"') && blx__buf_add(w->out, name, strlen(name)) &&
-              blx__buf_add(w->out, "\": ", w->pretty ? 3 : 2));
+  size_t n = strlen(name), end = w->pretty ? 3 : 2;
   w->after_key = true;
+  keep(w, blx__buf_reserve(w->out, n + 4));
+  if (w->failed) return;
+  uint8_t *at = w->out->data + w->out->len;
+  memcpy(at + 1, name, n + 1);
+  at[0] = at[n + 1] = '"';
+  at[n + 2] = ':';
+  at[n + 3] = ' '; /* counted only where it is wanted */
+  w->out->len += 1 + n + end;
 }
 
 void blx__jsonw_str(struct blx__jsonw *w, const char *s) {

@@ -166,6 +166,13 @@ def test_completion_knows_commands_flags_and_values(line, offered, not_offered):
     assert [word for word in not_offered.split() if word in found] == []
 
 
+def test_completion_of_a_value_in_its_flag_s_own_word():
+    done = run("blixard", "__complete", "vm", "list", "--format=")
+    assert done.stdout.split() == [f"--format={name}" for name in ("table", "wide", "json", "yaml", "name")]
+    assert run("blixard", "__complete", "vm", "list", "--nosuch=").stdout == ""
+    assert run("blixard", "__complete").stdout.split() == run("blixard", "__complete", "").stdout.split() != []
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_script_is_one_that_the_shell_can_read(shell):
     script = run("blixard", "completion", shell).stdout
@@ -457,6 +464,23 @@ def test_watch_of_a_daemon_that_does_not_come_back_ends_with_exit_6(new_cluster)
     cluster.nodes[0].terminate()
     out, err = process.communicate(timeout=20)
     assert process.returncode == EXIT_RETRY and len(err.splitlines()) == 1 and "[UNAVAILABLE]" in err
+
+
+def test_list_longer_than_one_answer_comes_whole(new_cluster):
+    """260 VMs of 17 KB each are more than the 4 MiB of an answer."""
+    cluster = new_cluster(names=("n1",), log_level="info")
+    cluster.form()
+    labels = [word for i in range(64) for word in ("--label", f"k{i}={'v' * 250}")]
+    names = [f"big-{i:03}" for i in range(260)]
+    for name in names:
+        cluster.cli("vm", "create", name, "--flake", "x#y", "--stopped", *labels)
+    document = json.loads(ask(cluster, "vm", "list", "-o", "json").stdout)
+    assert [vm["spec"]["name"] for vm in document["vms"]] == names and document["next"] == ""
+    assert ask(cluster, "vm", "list", "-o", "name").stdout.split() == [f"vm/{name}" for name in names]
+    table = ask(cluster, "vm", "list", "--columns", "name,label.k63", "--no-headers", "--sort-by", "-name").stdout
+    assert [line.split() for line in table.splitlines()] == [[name, "v" * 250] for name in reversed(names)]
+    instances = ask(cluster, "get", "instances", "-o", "name").stdout.split()
+    assert instances == [f"instance/{name}-1" for name in names]
 
 
 def test_output_in_a_pipe_has_no_colour_and_no_progress(one):

@@ -104,7 +104,7 @@ int cmd_cluster_status(struct cli_args *args) {
   int status = cli_connect(args, &client);
   if (status != 0) return status;
   request.stale = args->stale;
-  bool people = args->output == CLI_OUT_PLAIN || args->output == CLI_OUT_TABLE;
+  bool people = args->output == CLI_OUT_PLAIN || args->output == CLI_OUT_TABLE || args->output == CLI_OUT_WIDE;
   if (blx_cluster_status_get(client, &request, &result, &err) != 0)
     status = cli_fail(&err);
   else if (people && (result->id == NULL || *result->id == '\0'))

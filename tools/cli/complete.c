@@ -112,6 +112,15 @@ static void put_value(const struct cli_flag *flag) {
   for (size_t i = 0; i < flag->n_choices; i++) puts(flag->choices[i].label);
 }
 
+/* "--output=j", which zsh leaves in one word. */
+static void put_attached(const struct words *w) {
+  char name[64];
+  size_t len = strcspn(w->last, "=");
+  snprintf(name, sizeof name, "%.*s", (int)(len < sizeof name ? len : sizeof name - 1), w->last);
+  const struct cli_flag *flag = flag_of(w, name);
+  for (size_t i = 0; flag != NULL && i < flag->n_choices; i++) printf("%s=%s\n", name, flag->choices[i].label);
+}
+
 /* The words of the commands: groups once, or the verbs of @group. */
 static void put_commands(const char *group) {
   size_t n = 0;
@@ -153,8 +162,9 @@ static void put_names(const struct words *w, const struct cli_object_kind *kind)
 static void put_arguments(const struct words *w) {
   const char *takes = w->verb->words;
   unsigned before = w->n_plain - (*w->verb->group != '\0' ? 2 : 1);
-  if (strncmp(takes, "NAME", 4) == 0 && before == 0 && strcmp(w->verb->name, "create") != 0)
-    put_names(w, cli_kind_find(w->verb->group, strlen(w->verb->group)));
+  const struct cli_object_kind *kind = cli_kind_find(w->verb->group, strlen(w->verb->group));
+  if (kind != NULL && before < w->verb->words_max && strcmp(w->verb->name, "create") != 0)
+    put_names(w, kind);
   else if (strncmp(takes, "KIND", 4) == 0 && before > 0)
     put_names(w, cli_kind_find(w->plain[1], strlen(w->plain[1])));
   else if (strstr(takes, "KIND") != NULL && before == 0)
@@ -171,6 +181,8 @@ int cli_complete(int argc, char **argv) {
   if (nowhere >= 0) dup2(nowhere, STDERR_FILENO);
   if (w.flag != NULL)
     put_value(w.flag);
+  else if (w.last[0] == '-' && strchr(w.last, '=') != NULL)
+    put_attached(&w);
   else if (w.last[0] == '-')
     put_all_flags(w.verb);
   else if (w.n_plain == 0)

@@ -69,6 +69,10 @@ bool cli_table_add(FILE *to, struct cli_table *table, const json_t *rows);
 /* A template over @object; the result is the caller's to free. NULL: out of memory. */
 char *cli_template(const json_t *object, const char *text);
 
+/* The same into a stream, and what is left to do when it is text: commas and spaces at its end go. */
+void cli_template_put(FILE *to, const json_t *object, const char *text);
+void cli_template_trim(char *text);
+
 /* What is at @path in @object, borrowed; NULL if nothing is. In an array of labels "=KEY" is the value of KEY. */
 const json_t *cli_path(const json_t *object, const char *path);
 

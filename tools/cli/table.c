@@ -25,24 +25,44 @@ static size_t row_count(const json_t *document, const struct cli_block *block) {
   return block->rows != NULL ? json_array_size(cli_path(document, block->rows)) : 1;
 }
 
-static void free_cells(char **cells, size_t n) {
-  for (size_t i = 0; i < n; i++) free(cells[i]);
-  free(cells);
+/* The texts of a table, row by row, all in one piece of memory: a piece for each would take most of the time. */
+struct cells {
+  char *text, **at;
+  size_t n;
+};
+
+static void free_cells(struct cells *cells) {
+  free(cells->text);
+  free(cells->at);
 }
 
-/* Every cell of the rows, row by row; NULL when memory ran out. */
-static char **make_cells(const json_t *rows, const struct cli_table *table) {
-  size_t n = json_array_size(rows) * table->n_columns;
-  char **cells = calloc(n + 1, sizeof *cells);
-  if (cells == NULL) return NULL;
-  for (size_t i = 0; i < n; i++) {
+/* @ends: where each cell's text ends in the stream. */
+static bool write_cells(struct cells *cells, const json_t *rows, const struct cli_table *table, off_t *ends) {
+  size_t size = 0;
+  FILE *to = open_memstream(&cells->text, &size);
+  if (to == NULL) return false;
+  for (size_t i = 0; i < cells->n; i++) {
     const json_t *row = json_array_get(rows, i / table->n_columns);
-    cells[i] = cli_template(row, table->columns[i % table->n_columns].text);
-    if (cells[i] != NULL) continue;
-    free_cells(cells, n);
-    return NULL;
+    cli_template_put(to, row, table->columns[i % table->n_columns].text);
+    fputc('\0', to);
+    ends[i] = ftello(to);
   }
-  return cells;
+  bool ok = ferror(to) == 0;
+  return fclose(to) == 0 && ok;
+}
+
+/* False: out of memory. Free the cells in any case. */
+static bool make_cells(struct cells *cells, const json_t *rows, const struct cli_table *table) {
+  *cells = (struct cells){.n = json_array_size(rows) * table->n_columns};
+  off_t *ends = calloc(cells->n + 1, sizeof *ends);
+  cells->at = calloc(cells->n + 1, sizeof *cells->at);
+  bool ok = ends != NULL && cells->at != NULL && write_cells(cells, rows, table, ends);
+  for (size_t i = 0; ok && i < cells->n; i++) {
+    cells->at[i] = cells->text + (i > 0 ? ends[i - 1] : 0);
+    cli_template_trim(cells->at[i]);
+  }
+  free(ends);
+  return ok;
 }
 
 static const char *cell_text(const char *cell) {
@@ -58,21 +78,21 @@ static void put_heading(FILE *to, struct cli_table *table) {
 }
 
 bool cli_table_add(FILE *to, struct cli_table *table, const json_t *rows) {
-  size_t n = table->n_columns, n_cells = json_array_size(rows) * n;
-  char **cells = make_cells(rows, table);
-  if (cells == NULL) return false;
+  size_t n = table->n_columns;
+  struct cells cells;
+  bool ok = make_cells(&cells, rows, table);
   for (size_t c = 0; c < n && !table->headed; c++) table->widths[c] = width_of(table->columns[c].title);
-  for (size_t i = 0; i < n_cells; i++) {
-    int width = width_of(cell_text(cells[i]));
+  for (size_t i = 0; ok && i < cells.n; i++) {
+    int width = width_of(cell_text(cells.at[i]));
     if (width > table->widths[i % n]) table->widths[i % n] = width;
   }
-  put_heading(to, table);
-  for (size_t i = 0; i < n_cells; i++) {
-    put_cell(to, cell_text(cells[i]), table->widths[i % n], i % n + 1 == n);
+  if (ok) put_heading(to, table);
+  for (size_t i = 0; ok && i < cells.n; i++) {
+    put_cell(to, cell_text(cells.at[i]), table->widths[i % n], i % n + 1 == n);
     if (i % n + 1 == n) fputc('\n', to);
   }
-  free_cells(cells, n_cells);
-  return ferror(to) == 0;
+  free_cells(&cells);
+  return ok && ferror(to) == 0;
 }
 
 static bool print_table(FILE *to, const json_t *document, const struct cli_block *block) {

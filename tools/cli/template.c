@@ -190,21 +190,30 @@ static const char *put_slot(FILE *to, const json_t *object, const char *text) {
   return end + 1;
 }
 
-char *cli_template(const json_t *object, const char *text) {
-  char *out = NULL;
-  size_t size = 0;
-  FILE *to = open_memstream(&out, &size);
-  if (to == NULL) return NULL;
+void cli_template_put(FILE *to, const json_t *object, const char *text) {
   while (text != NULL && *text != '\0') {
     if (*text == '{')
       text = put_slot(to, object, text + 1);
     else
       fputc(*text++, to);
   }
+}
+
+void cli_template_trim(char *text) {
+  size_t n = strlen(text);
+  while (n > 0 && (text[n - 1] == ',' || text[n - 1] == ' ')) text[--n] = '\0';
+}
+
+char *cli_template(const json_t *object, const char *text) {
+  char *out = NULL;
+  size_t size = 0;
+  FILE *to = open_memstream(&out, &size);
+  if (to == NULL) return NULL;
+  cli_template_put(to, object, text);
   if (fclose(to) != 0) {
     free(out);
     return NULL;
   }
-  while (size > 0 && (out[size - 1] == ',' || out[size - 1] == ' ')) out[--size] = '\0';
+  cli_template_trim(out);
   return out;
 }
