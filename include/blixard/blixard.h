@@ -3,6 +3,7 @@
 #define BLIXARD_BLIXARD_H
 
 #include <blixard/client.h>
+#include <blixard/completions.h>
 #include <blixard/consensus.h>
 #include <blixard/error.h>
 #include <blixard/log.h>

@@ -186,6 +186,10 @@ START_TEST(structs__of_another_size_or_with_arrays_that_are_not_there_are_refuse
 END_TEST
 
 START_TEST(node_options__that_make_no_sense_open_nothing) {
+  struct {
+    struct blx_node_options options;
+    unsigned char tail[8];
+  } newer = {0};
   struct blx_node_options o = BLX_NODE_OPTIONS_INIT;
   blx_node *n = NULL;
   static char endless[300];
@@ -210,8 +214,14 @@ START_TEST(node_options__that_make_no_sense_open_nothing) {
   REFUSED(BLX_E_INVALID, blx_node_open(&o, &n, &err));
   o.struct_size = 0;
   REFUSED(BLX_E_MISUSE, blx_node_open(&o, &n, &err));
-  o.struct_size = sizeof o + 8;
-  REFUSED(BLX_E_UNSUPPORTED, blx_node_open(&o, &n, &err));
+  newer.options = o;
+  newer.options.struct_size = sizeof newer;
+  newer.tail[7] = 1;
+  REFUSED(BLX_E_UNSUPPORTED, blx_node_open(&newer.options, &n, &err));
+  o.struct_size = sizeof o;
+  o.n_labels = 0;
+  o.completions = 2;
+  REFUSED(BLX_E_INVALID, blx_node_open(&o, &n, &err));
   ck_assert_ptr_null(n);
   ck_assert_int_ne(access("/tmp/blx-misuse-none", F_OK), 0);
 }
