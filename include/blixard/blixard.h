@@ -8,6 +8,7 @@
 #include <blixard/error.h>
 #include <blixard/log.h>
 #include <blixard/node.h>
+#include <blixard/placement.h>
 #include <blixard/types.h>
 #include <blixard/vm.h>
 #include <blixard/watch.h>
