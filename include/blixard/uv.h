@@ -1,7 +1,8 @@
 /* Completions on a libuv loop of your own: the only header that names libuv. It is code for your program, compiled
  * against your libuv, over blx_node_fd() and blx_node_dispatch(); the library itself has a loop of its own that you do
  * not see. Open the node or the client with completions = BLX_COMPLETIONS_DISPATCH, start one struct blx_uv with it,
- * and run the loop.
+ * and run the loop. libuv's own header needs POSIX types: with -std=c11 define _POSIX_C_SOURCE as 200809L before the
+ * first header.
  *
  * A started blx_uv keeps uv_run() going, as any active handle does: stop it when you have had enough, or uv_unref() its
  * `poll`. All of it belongs to the thread that runs the loop. Since 0.1. */
