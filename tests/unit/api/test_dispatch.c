@@ -1,10 +1,9 @@
 /* Completions through an eventfd, and on a libuv loop: where they run, in which order, how many wait, and what a close
  * does with those that nobody dispatched. */
-#include "../harness.h"
+#include "support.h"
 
-#include <blixard/blixard.h>
 #include <blixard/uv.h>
-#include "io/file.h"
+#include "base/rc.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -13,35 +12,16 @@
 
 enum { WAIT_MS = 20000, CALLS = 200, EVENTS = 1500 };
 
-static char dir[64];
 static blx_node *node;
 static blx_client *client;
 
 static void open_node(int32_t completions) {
-  char data[96];
-  blx_error err = {0};
-  static struct blx_resources capacity = {.struct_size = sizeof capacity, .vcpus = 4096, .memory_mib = 1 << 20};
-  (void)blx__str_copy(dir, sizeof dir, "/tmp/blx-dispatch-XXXXXX");
-  ck_assert_ptr_nonnull(mkdtemp(dir));
-  (void)blx__str_format(data, sizeof data, "%s/a", dir);
-  struct blx_node_options o = BLX_NODE_OPTIONS_INIT;
-  o.data_dir = data;
-  o.name = "a";
-  o.bootstrap = 1;
-  o.simulate_vms = 1;
-  o.capacity = &capacity;
-  o.heartbeat_ms = 50;
-  o.election_ms = 500;
-  o.completions = completions;
-  ck_assert_msg(blx_node_open(&o, &node, &err) == 0, "%s", err.message);
-  ck_assert_msg(blx_node_client(node, &client, &err) == 0, "%s", err.message);
+  node = api_open_node(completions);
+  client = api_client_of(node);
 }
 
 static void close_node(void) {
-  blx_error err;
-  blx_client_close(client);
-  blx_node_close(node);
-  ck_assert_int_eq(blx__dir_remove_tree(dir, &err).code, 0);
+  api_close(node, client);
 }
 
 /* A client that nobody answers. */

@@ -1,7 +1,6 @@
 /* Placement without a cluster, through its public header: numbers by hand, order of telling, reasons, limits, speed. */
-#include "../harness.h"
+#include "support.h"
 
-#include <blixard/blixard.h>
 #include "base/rc.h"
 
 #include <pthread.h>
@@ -294,15 +293,6 @@ START_TEST(a_decision_over_5000_nodes__takes_no_memory_and_well_under_a_millisec
   blx_placement_close(p);
 }
 END_TEST
-
-#define REFUSED(code_wanted, expr)                                             \
-  do {                                                                         \
-    blx_error err = {0};                                                       \
-    int got = (expr);                                                          \
-    ck_assert_msg(got == (code_wanted), "%s: %d %s", #expr, got, err.message); \
-    ck_assert_int_eq(err.code, got);                                           \
-    ck_assert_msg(strlen(err.message) > 10, "%s", #expr);                      \
-  } while (0)
 
 START_TEST(requests_and_nodes__outside_of_their_limits_are_refused_by_name) {
   blx_placement *p = open_placement();
