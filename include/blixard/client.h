@@ -93,6 +93,8 @@ BLX_API int blx_cluster_status_get(blx_client *client, const struct blx_cluster_
                                    struct blx_cluster_status **out, blx_error *reterr);
 BLX_API int blx_cluster_status_get_async(blx_client *client, const struct blx_cluster_status_request *request,
                                          blx_cluster_status_fn done, void *user, blx_error *reterr);
+
+/* Free a result. NULL is allowed. Thread: any. Since 0.1. */
 BLX_API void blx_cluster_status_free(struct blx_cluster_status *status);
 
 /* The nodes by name.
@@ -101,6 +103,8 @@ BLX_API int blx_node_list_get(blx_client *client, const struct blx_node_list_req
                               struct blx_node_list **out, blx_error *reterr);
 BLX_API int blx_node_list_get_async(blx_client *client, const struct blx_node_list_request *request,
                                     blx_node_list_fn done, void *user, blx_error *reterr);
+
+/* Free a result. NULL is allowed. Thread: any. Since 0.1. */
 BLX_API void blx_node_list_free(struct blx_node_list *list);
 
 /* A message as JSON: one document, fields by their names in blixard.proto, zero values included.

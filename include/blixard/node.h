@@ -70,7 +70,7 @@ BLX_API void blx_node_close(blx_node *node);
 BLX_API const char *blx_node_address(const blx_node *node);
 
 /* As blx_client_fd() and blx_client_dispatch(), for the node's on_fatal and for all clients of blx_node_client().
- * Errors, thread: as there. Since 0.1. */
+ * Errors: as there. Thread: any; of a node and its clients one dispatches at a time. Since 0.1. */
 BLX_API int blx_node_fd(blx_node *node, blx_error *reterr);
 BLX_API int blx_node_dispatch(blx_node *node, uint32_t max, blx_error *reterr);
 

@@ -84,7 +84,8 @@ BLX_API int blx_vm_logs_open(blx_client *client, const struct blx_vm_logs_reques
                              blx_error *reterr);
 
 /* The same, its pieces told to a function, which frees them with blx_log_chunk_free(); at last, exactly once, with a
- * NULL @chunk. All that blx_watch_open_async() says of events holds. Since 0.1. */
+ * NULL @chunk. All that blx_watch_open_async() says of events holds. Thread: any; @on: where the client's completions
+ * run. Since 0.1. */
 typedef void (*blx_log_chunk_fn)(void *user, const blx_error *err, struct blx_log_chunk *chunk);
 BLX_API int blx_vm_logs_open_async(blx_client *client, const struct blx_vm_logs_request *request, blx_log_chunk_fn on,
                                    void *user, blx_vm_logs **out, blx_error *reterr);

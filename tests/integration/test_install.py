@@ -1,10 +1,13 @@
 """An installed copy is enough to build against, from C and from C++."""
 
+import ctypes
 import json
 import os
 import pathlib
 import re
+import select
 import subprocess
+import threading
 
 import pytest
 
@@ -101,6 +104,42 @@ def test_a_watcher_builds_and_goes_on_after_a_restart_of_the_daemon(installed, t
         watcher.kill()
         watcher.wait()
     assert len(run(installed, program, f"unix:{node.socket}", "3").splitlines()) == 3
+
+
+class ClientOptions(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_size_t), ("addresses", ctypes.POINTER(ctypes.c_char_p)),
+                ("n_addresses", ctypes.c_size_t), ("timeout_ms", ctypes.c_uint32), ("log", ctypes.c_void_p),
+                ("log_user", ctypes.c_void_p), ("log_level", ctypes.c_int32), ("reserved", ctypes.c_uint32),
+                ("completions", ctypes.c_int32)]
+
+
+def test_another_language_dispatches_on_its_own_thread(installed, new_cluster):
+    """By ctypes, with no header and no thread of Python's but this one: structs come from JSON and go to it."""
+    library = ctypes.CDLL(installed / "lib/libblixard.so")
+    node = new_cluster(names=("n1",)).form().nodes[0]
+    addresses = (ctypes.c_char_p * 1)(f"unix:{node.socket}".encode())
+    options = ClientOptions(ctypes.sizeof(ClientOptions), addresses, 1, completions=1)
+    client, request, told = ctypes.c_void_p(), ctypes.c_void_p(), []
+    assert library.blx_client_open(ctypes.byref(options), ctypes.byref(client), None) == 0
+    assert library.blx_from_json(b"node_list_request", b"{}", ctypes.c_size_t(2), ctypes.byref(request), None) == 0
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+    def on_list(_user, error, result):
+        text = ctypes.c_char_p()
+        assert not error and library.blx_to_json(b"node_list", ctypes.c_void_p(result), ctypes.byref(text), None) == 0
+        told.append((threading.get_ident(), json.loads(text.value)["nodes"][0]["name"]))
+        library.blx_string_free(text)
+        library.blx_node_list_free(ctypes.c_void_p(result))
+
+    for _ in range(3):
+        assert library.blx_node_list_get_async(client, request, on_list, None, None) == 0
+    while len(told) < 3:
+        assert select.select([library.blx_client_fd(client, None)], [], [], 20)[0]
+        assert library.blx_client_dispatch(client, 0, None) >= 0
+    assert told == [(threading.get_ident(), "n1")] * 3
+    library.blx_message_free(request)
+    library.blx_client_close(client)
+    assert library.blx_client_dispatch(client, 0, None) == -3  # BLX_E_MISUSE
 
 
 def test_examples_are_short():

@@ -1,7 +1,7 @@
 /* What is no open handle: closed, of another kind or process, too many, or closed while others use it. */
 #include "support.h"
 
-#include "base/rc.h"
+#include "io/file.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -240,9 +240,76 @@ START_TEST(handles_of_each_kind_in_a_child_of_fork__are_misuse_there_and_go_on_i
 }
 END_TEST
 
+/* ---- members of the consensus part alone */
+
+static int apply_nothing(void *user, const void *op, size_t op_len, blx_output *answer) {
+  (void)user;
+  (void)op;
+  (void)op_len;
+  (void)answer;
+  return 0;
+}
+
+static int snapshot_nothing(void *user, blx_output *out) {
+  (void)user;
+  return blx_output_add(out, "x", 1);
+}
+
+static int restore_nothing(void *user, const void *snapshot, size_t snapshot_len) {
+  (void)user;
+  (void)snapshot;
+  (void)snapshot_len;
+  return 0;
+}
+
+static void *propose_for_ever(void *arg) {
+  int rc;
+  while ((rc = blx_consensus_propose(arg, "op", 2, NULL, NULL)) != BLX_E_MISUSE && rc != BLX_E_CANCELLED) continue;
+  return NULL;
+}
+
+START_TEST(a_member_closed_under_its_callers__turns_them_away_and_is_misuse_from_then_on) {
+  enum { THREADS = 4 };
+  char dir[64];
+  pthread_t threads[THREADS];
+  struct blx_consensus_fsm fsm = BLX_CONSENSUS_FSM_INIT;
+  struct blx_consensus_options o = BLX_CONSENSUS_OPTIONS_INIT;
+  blx_consensus *c = NULL;
+  struct blx_consensus_status *status = NULL;
+  blx_error why = {0};
+  (void)blx__str_copy(dir, sizeof dir, "/tmp/blx-handles-XXXXXX");
+  ck_assert_ptr_nonnull(mkdtemp(dir));
+  fsm.apply = apply_nothing;
+  fsm.snapshot = snapshot_nothing;
+  fsm.restore = restore_nothing;
+  o.dir = dir;
+  o.uid = 1;
+  o.fsm = &fsm;
+  o.unsafe_fs = 1;
+  o.heartbeat_ms = 20;
+  o.election_ms = 200;
+  ck_assert_msg(blx_consensus_bootstrap(&o, &why) == 0, "%s", why.message);
+  ck_assert_msg(blx_consensus_open(&o, &c, &why) == 0, "%s", why.message);
+  for (size_t i = 0; i < THREADS; i++) ck_assert_int_eq(pthread_create(&threads[i], NULL, propose_for_ever, c), 0);
+  usleep(300000);
+  blx_consensus_close(c);
+  for (size_t i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+  blx_consensus_close(c);
+  REFUSED(BLX_E_MISUSE, blx_consensus_propose(c, "op", 2, NULL, &err));
+  REFUSED(BLX_E_MISUSE, blx_consensus_read(c, NULL, NULL, &err));
+  REFUSED(BLX_E_MISUSE, blx_consensus_status_get(c, &status, &err));
+  REFUSED(BLX_E_MISUSE, blx_consensus_set_address(c, 2, "/tmp/x", &err));
+  REFUSED(BLX_E_MISUSE, blx_consensus_poison(c, BLX_E_IO, "no more", &err));
+  REFUSED(BLX_E_MISUSE, blx_consensus_transfer(c, 0, &err));
+  ck_assert_uint_eq(blx_consensus_leader(c), 0);
+  ck_assert_int_eq(blx__dir_remove_tree(dir, &why).code, 0);
+}
+END_TEST
+
 BLX_TEST_MAIN("api/handles", closed_handles__are_misuse_for_ever_and_closing_them_again_is_nothing,
               what_is_no_handle_or_one_of_another_kind__is_misuse,
               a_million_handles__at_once_are_busy_and_in_turn_take_no_memory,
               a_watch_and_a_client_closed_under_their_callers__send_them_away,
               a_client_closed_by_many_threads_at_once__is_closed_by_one,
-              handles_of_each_kind_in_a_child_of_fork__are_misuse_there_and_go_on_in_the_parent)
+              handles_of_each_kind_in_a_child_of_fork__are_misuse_there_and_go_on_in_the_parent,
+              a_member_closed_under_its_callers__turns_them_away_and_is_misuse_from_then_on)
