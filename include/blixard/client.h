@@ -38,6 +38,7 @@ struct blx_client_options {
 };
 
 #define BLX_CLIENT_OPTIONS_INIT BLX_INIT_(struct blx_client_options)
+BLX_INIT_FN_(client_options)
 
 /* Open a client. No connection is made yet: the first call connects, and says UNAVAILABLE when nobody answers.
  * @options  borrowed for the call

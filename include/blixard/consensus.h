@@ -85,6 +85,7 @@ struct blx_consensus_fsm {
   void (*thaw)(void *user, void *frozen);
 };
 #define BLX_CONSENSUS_FSM_INIT BLX_INIT_(struct blx_consensus_fsm)
+BLX_INIT_FN_(consensus_fsm)
 
 /* Where a member listens. */
 struct blx_consensus_address {
@@ -93,6 +94,7 @@ struct blx_consensus_address {
   const char *socket_path;
 };
 #define BLX_CONSENSUS_ADDRESS_INIT BLX_INIT_(struct blx_consensus_address)
+BLX_INIT_FN_(consensus_address)
 
 struct blx_consensus_options {
   size_t struct_size;
@@ -119,6 +121,7 @@ struct blx_consensus_options {
   uint32_t unsafe_fs; /* 1: also on file systems other than ext4, XFS and tmpfs, where a crash may cost the log */
 };
 #define BLX_CONSENSUS_OPTIONS_INIT BLX_INIT_(struct blx_consensus_options)
+BLX_INIT_FN_(consensus_options)
 
 /* What came of an operation. */
 struct blx_consensus_answer {

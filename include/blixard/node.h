@@ -48,6 +48,7 @@ struct blx_node_options {
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)
+BLX_INIT_FN_(node_options)
 
 /* Open a node: lock its data directory, read what it was part of, serve its socket.
  * @options  borrowed for the call

@@ -53,6 +53,7 @@ struct blx_placement_options {
   uint32_t nodes_max; /* 0: 5000; 1..5000; memory for so many is taken at the open */
 };
 #define BLX_PLACEMENT_OPTIONS_INIT BLX_INIT_(struct blx_placement_options)
+BLX_INIT_FN_(placement_options)
 
 struct blx_placement_request {
   size_t struct_size;
@@ -65,6 +66,7 @@ struct blx_placement_request {
   uint32_t reserve;               /* 1: a choice counts as allocated on its node from now on */
 };
 #define BLX_PLACEMENT_REQUEST_INIT BLX_INIT_(struct blx_placement_request)
+BLX_INIT_FN_(placement_request)
 
 /* How a node stands to a request. Yours, to be filled; nothing in it is to be freed. */
 struct blx_placement_reason {
@@ -78,6 +80,7 @@ struct blx_placement_reason {
   char text[256];                         /* "node2 has 96 MiB free, 128 needed: 32 MiB short"; UTF-8, terminated */
 };
 #define BLX_PLACEMENT_REASON_INIT BLX_INIT_(struct blx_placement_reason)
+BLX_INIT_FN_(placement_reason)
 
 /* Open a placement without nodes.
  * @options  borrowed; NULL: defaults

@@ -122,5 +122,8 @@ int blx_vm_wait(blx_client *client, const char *name, int phase, uint32_t timeou
     w.vm = NULL;
   }
   blx_vm_free(w.vm);
+  /* It was open when the wait began. */
+  if (rc == BLX_E_MISUSE)
+    return blx__fail(reterr, BLX_E_CANCELLED, "client", "the client was closed during the wait").code;
   return rc == 1 ? 0 : rc;
 }

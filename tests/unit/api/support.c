@@ -6,7 +6,7 @@
 
 static char dir[64];
 
-blx_node *api_open_node(int32_t completions) {
+blx_node *api_open_node_told(int32_t completions, blx_fatal_fn on_fatal) {
   static struct blx_resources capacity = {.struct_size = sizeof capacity, .vcpus = 4096, .memory_mib = 1 << 20};
   char data[96];
   blx_node *node = NULL;
@@ -23,8 +23,13 @@ blx_node *api_open_node(int32_t completions) {
   o.heartbeat_ms = 50;
   o.election_ms = 500;
   o.completions = completions;
+  o.on_fatal = on_fatal;
   ck_assert_msg(blx_node_open(&o, &node, &err) == 0, "%s", err.message);
   return node;
+}
+
+blx_node *api_open_node(int32_t completions) {
+  return api_open_node_told(completions, NULL);
 }
 
 blx_client *api_client_of(blx_node *node) {

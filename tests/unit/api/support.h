@@ -9,6 +9,7 @@
 
 /* A leader of one node, room for thousands of VMs. One at a time. */
 blx_node *api_open_node(int32_t completions);
+blx_node *api_open_node_told(int32_t completions, blx_fatal_fn on_fatal);
 blx_client *api_client_of(blx_node *node);
 
 /* Close both, NULL and closed ones allowed, and remove the directory. */

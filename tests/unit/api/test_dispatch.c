@@ -7,6 +7,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -252,6 +253,84 @@ START_TEST(a_close_beside_a_dispatching_thread__completes_each_call_once) {
 }
 END_TEST
 
+static void *dispatch_once(void *arg) {
+  return (void *)(intptr_t)blx_node_dispatch(arg, 0, NULL);
+}
+
+static void on_slow(void *user, const blx_error *err, struct blx_vm_list *result) {
+  struct seen *s = user;
+  pthread_t other;
+  void *rc = NULL;
+  on_list(user, err, result);
+  ck_assert_int_eq(pthread_create(&other, NULL, dispatch_once, node), 0);
+  pthread_join(other, &rc);
+  s->dispatch = (int)(intptr_t)rc;
+}
+
+START_TEST(a_second_dispatching_thread__is_misuse) {
+  struct seen s = {.thread = pthread_self()};
+  open_node(BLX_COMPLETIONS_DISPATCH);
+  ck_assert_int_eq(list_async(client, on_slow, &s, NULL), 0);
+  ck_assert_int_eq(wait_and_dispatch(node, 0), 1);
+  ck_assert_int_eq(s.dispatch, BLX_E_MISUSE);
+  close_node();
+}
+END_TEST
+
+/* ---- a node that stops itself, because no file can be written; libcheck's neither, so that nothing is asserted then
+ */
+
+static struct {
+  pthread_t thread;
+  unsigned count;
+  bool elsewhere; /* or without a sentence */
+  int code;
+} fatal;
+
+static void on_fatal(void *user, int code, const char *text) {
+  (void)user;
+  fatal.elsewhere = !pthread_equal(fatal.thread, pthread_self()) || strlen(text) <= 10;
+  fatal.count++;
+  fatal.code = code;
+}
+
+static void on_created(void *user, const blx_error *err, struct blx_vm *vm) {
+  *(int *)user = err ? err->code : 0;
+  blx_vm_free(vm);
+}
+
+START_TEST(on_fatal__is_dispatched_like_a_completion) {
+  struct rlimit before, none;
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  struct blx_vm_create_request request = BLX_VM_CREATE_REQUEST_INIT;
+  int code = 1;
+  fatal.thread = pthread_self();
+  fatal.count = 0;
+  node = api_open_node_told(BLX_COMPLETIONS_DISPATCH, on_fatal);
+  client = api_client_of(node);
+  spec.name = "web";
+  spec.flake = "path:/nowhere#web";
+  request.spec = &spec;
+  ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+  none = before;
+  none.rlim_cur = 0;
+  int rc = setrlimit(RLIMIT_FSIZE, &none);
+  if (rc == 0) rc = blx_vm_create_async(client, &request, on_created, &code, NULL);
+  for (int ms = 0; rc == 0 && ms < WAIT_MS && (fatal.count == 0 || code == 1); ms++) {
+    rc = blx_node_dispatch(node, 0, NULL) < 0;
+    usleep(1000);
+  }
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+  ck_assert_int_eq(rc, 0);
+  ck_assert(!fatal.elsewhere);
+  ck_assert_uint_eq(fatal.count, 1);
+  ck_assert_int_lt(fatal.code, 0);
+  ck_assert_int_lt(code, 0);
+  close_node();
+  ck_assert_uint_eq(fatal.count, 1);
+}
+END_TEST
+
 /* ---- watches */
 
 struct watching {
@@ -428,7 +507,8 @@ BLX_TEST_MAIN("api/dispatch", completions__run_in_the_dispatch_and_nowhere_else_
               a_close__runs_what_nobody_dispatched_on_the_thread_that_closes_before_it_returns,
               calls_that_nobody_dispatches__are_bounded_and_cancelled_by_the_close,
               a_client_without_dispatch__has_no_descriptor_and_completes_on_its_thread,
-              a_close_beside_a_dispatching_thread__completes_each_call_once,
+              a_close_beside_a_dispatching_thread__completes_each_call_once, a_second_dispatching_thread__is_misuse,
+              on_fatal__is_dispatched_like_a_completion,
               a_watch_that_is_dispatched__tells_each_event_in_order_and_its_end_once,
               a_watch__may_be_closed_by_its_own_function_and_by_the_close_of_its_client,
               a_watch_that_nobody_dispatches__stops_the_server_and_goes_on_when_somebody_does,

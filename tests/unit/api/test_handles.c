@@ -151,6 +151,10 @@ static void *read_events(void *arg) {
   return (void *)(intptr_t)rc;
 }
 
+static void *wait_for_vm(void *arg) {
+  return (void *)(intptr_t)blx_vm_wait(arg, "never", BLX_PHASE_RUNNING, WAIT_MS, NULL, NULL, NULL);
+}
+
 static void *list_for_ever(void *arg) {
   struct blx_vm_list_request list = BLX_VM_LIST_REQUEST_INIT;
   struct blx_vm_list *result = NULL;
@@ -189,6 +193,31 @@ static void *close_client(void *arg) {
   blx_client_close(arg);
   return NULL;
 }
+
+START_TEST(a_client_closed_during_a_wait_for_a_vm__cancels_it) {
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  struct blx_vm_create_request request = BLX_VM_CREATE_REQUEST_INIT;
+  struct blx_vm *vm = NULL;
+  pthread_t waiter;
+  void *rc = NULL;
+  open_all();
+  spec.name = "never";
+  spec.flake = "path:/nowhere#web";
+  spec.vcpus = 512;
+  spec.has_replicas = 1;
+  spec.replicas = 100; /* more than there is room for: some stay Pending */
+  request.spec = &spec;
+  ck_assert_int_eq(blx_vm_create(client, &request, &vm, NULL), 0);
+  blx_vm_free(vm);
+  blx_client *c = new_client();
+  ck_assert_int_eq(pthread_create(&waiter, NULL, wait_for_vm, c), 0);
+  usleep(300000);
+  blx_client_close(c);
+  pthread_join(waiter, &rc);
+  ck_assert_int_eq((int)(intptr_t)rc, BLX_E_CANCELLED);
+  close_all();
+}
+END_TEST
 
 START_TEST(a_client_closed_by_many_threads_at_once__is_closed_by_one) {
   enum { THREADS = 8, ROUNDS = 10 };
@@ -310,6 +339,7 @@ BLX_TEST_MAIN("api/handles", closed_handles__are_misuse_for_ever_and_closing_the
               what_is_no_handle_or_one_of_another_kind__is_misuse,
               a_million_handles__at_once_are_busy_and_in_turn_take_no_memory,
               a_watch_and_a_client_closed_under_their_callers__send_them_away,
+              a_client_closed_during_a_wait_for_a_vm__cancels_it,
               a_client_closed_by_many_threads_at_once__is_closed_by_one,
               handles_of_each_kind_in_a_child_of_fork__are_misuse_there_and_go_on_in_the_parent,
               a_member_closed_under_its_callers__turns_them_away_and_is_misuse_from_then_on)
