@@ -118,9 +118,10 @@ $(B)/bin/schemagen: $(call prog_objs,tools/schemagen/*.c) $(call obj_of,base)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBS_base)
 
+EXAMPLE_MORE_uv_loop := -D_POSIX_C_SOURCE=200809L -luv
 $(B)/examples/%: examples/%.c $(SO)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -std=c11 $(WARN) $(OPT) $(if $(SAN),-fsanitize=$(SAN)) -Iinclude -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $< -L$(B)/lib -lblixard
+	$(Q)$(CC) -std=c11 $(WARN) $(OPT) $(if $(SAN),-fsanitize=$(SAN)) -Iinclude -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $< -L$(B)/lib -lblixard $(EXAMPLE_MORE_$*)
 
 # ---- unit tests: one program per file, linked with its folder and what that folder may include, nothing else
 UNIT := $(wildcard tests/unit/*/test_*.c)

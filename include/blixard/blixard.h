@@ -3,10 +3,12 @@
 #define BLIXARD_BLIXARD_H
 
 #include <blixard/client.h>
+#include <blixard/completions.h>
 #include <blixard/consensus.h>
 #include <blixard/error.h>
 #include <blixard/log.h>
 #include <blixard/node.h>
+#include <blixard/placement.h>
 #include <blixard/types.h>
 #include <blixard/vm.h>
 #include <blixard/watch.h>

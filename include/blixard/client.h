@@ -1,13 +1,20 @@
 /* A connection to a cluster, and the calls about the cluster itself. VMs: blixard/vm.h; events: blixard/watch.h.
  *
  * Every verb comes twice. The blocking one returns when the answer is there. The _async one returns at once; its
- * completion fires exactly once, never before the call returned, on the client's own thread, and must not block; a
- * blocking call from a completion is BLX_E_MISUSE. The result given to a completion is the completion's to free. When
- * submitting fails (the call does not return 0) there is no completion. Every call, blocking or not, ends by the
- * client's timeout with BLX_E_TIMEOUT at the latest. */
+ * completion fires exactly once, never before the call returned, where blixard/completions.h says. The result given to
+ * a completion is the completion's to free. When submitting fails (the call does not return 0) there is no completion.
+ * Every call, blocking or not, ends by the client's timeout with BLX_E_TIMEOUT at the latest.
+ *
+ * Handles (blx_node, blx_client, blx_watch, blx_vm_logs, blx_consensus, blx_placement) are no pointers to memory: each
+ * call looks theirs up. NULL, a handle that was closed, of another kind, of another process (after a fork) or anything
+ * else is BLX_E_MISUSE, however long ago it was valid; a close then does nothing. At most 65536 are open in a process;
+ * one more is BLX_E_BUSY. A close may come while other threads are in calls of the handle: these end, with
+ * BLX_E_CANCELLED if they were waiting, and the close waits for them. What is not a handle is plain memory, as ever in
+ * C: a result (struct blx_vm, text) that is used after, or given twice to, its _free is an error nobody can report. */
 #ifndef BLIXARD_CLIENT_H
 #define BLIXARD_CLIENT_H
 
+#include <blixard/completions.h>
 #include <blixard/error.h>
 #include <blixard/log.h>
 #include <blixard/types.h>
@@ -25,22 +32,40 @@ struct blx_client_options {
   uint32_t timeout_ms; /* 0: 30000; 1..3600000: how long one call may take */
   blx_log_fn log;      /* NULL: silent; called on the client's thread */
   void *log_user;
-  int32_t log_level; /* BLX_LOG_* */
+  int32_t log_level;   /* BLX_LOG_* */
+  uint32_t reserved;   /* 0: older programs have padding here */
+  int32_t completions; /* BLX_COMPLETIONS_*; 0: on the client's thread */
 };
 
 #define BLX_CLIENT_OPTIONS_INIT BLX_INIT_(struct blx_client_options)
+BLX_INIT_FN_(client_options)
 
 /* Open a client. No connection is made yet: the first call connects, and says UNAVAILABLE when nobody answers.
- * @out  close with blx_client_close(); untouched on error.
- * Errors: BLX_E_INVALID, BLX_E_NOMEM. Thread: any. Since 0.1. */
+ * @options  borrowed for the call
+ * @out      close with blx_client_close(); untouched on error.
+ * Errors: BLX_E_INVALID (names the option), BLX_E_UNSUPPORTED (the struct is of a newer library), BLX_E_BUSY (65536
+ * handles), BLX_E_NOMEM, BLX_E_IO (no descriptors left), BLX_E_MISUSE. Thread: any. Since 0.1. */
 BLX_API int blx_client_open(const struct blx_client_options *options, blx_client **out, blx_error *reterr);
 
-/* Close a client, once: calls in flight complete with BLX_E_CANCELLED first. Watches and log readers of it that are
- * still open say BLX_E_MISUSE from then on, and are closed as ever. NULL is allowed. Not from a completion, nor in a
- * child of fork (BLX_E_MISUSE cannot be told; nothing happens). Thread: any but its own; no other may be in a call of
- * this client, or begin one. Since 0.1. */
+/* Close a client: its calls complete first, those in flight with BLX_E_CANCELLED (blixard/completions.h). Watches and
+ * log readers of it that are still open say BLX_E_MISUSE from then on, and are closed as ever. NULL is allowed, and so
+ * is a second time. From a completion of this client, or in a child of fork, nothing happens. Thread: any but where its
+ * completions run. Since 0.1. */
 BLX_API void blx_client_close(blx_client *client);
 
+/* The descriptor that is readable while completions wait. It stays the library's: poll it, do not close it; it is valid
+ * until the client is closed (a node's client: until the last of the node and its clients is).
+ * Returns it (0 or more). Errors: BLX_E_MISUSE (not opened with BLX_COMPLETIONS_DISPATCH). Thread: any. Since 0.1. */
+BLX_API int blx_client_fd(blx_client *client, blx_error *reterr);
+
+/* Run completions that wait, on this thread. It does not block.
+ * @max  at most so many, 0: those that wait now; what they add waits for the next dispatch
+ * Returns how many ran (0 or more). Errors: BLX_E_MISUSE (from a completion, while another thread dispatches, or not
+ * opened with BLX_COMPLETIONS_DISPATCH). Thread: any, one at a time. Since 0.1. */
+BLX_API int blx_client_dispatch(blx_client *client, uint32_t max, blx_error *reterr);
+
+/* @err is NULL on success, else @result is. Both functions: where completions run; @err is valid during the call, the
+ * result is to be freed by the function that is given it. */
 typedef void (*blx_cluster_status_fn)(void *user, const blx_error *err, struct blx_cluster_status *result);
 typedef void (*blx_node_list_fn)(void *user, const blx_error *err, struct blx_node_list *result);
 typedef void (*blx_node_detail_fn)(void *user, const blx_error *err, struct blx_node_detail *result);
@@ -49,7 +74,9 @@ typedef void (*blx_node_info_fn)(void *user, const blx_error *err, struct blx_no
 /* Make a cluster of the daemon that is asked.
  * @request  name: for people, 0..56 characters
  * @out      the new cluster; free with blx_cluster_status_free()
- * Errors: BLX_E_CONFLICT (it is in a cluster already), BLX_E_INVALID, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+ * Errors: BLX_E_CONFLICT (it is in a cluster already), BLX_E_INVALID, BLX_E_UNAVAILABLE, BLX_E_TIMEOUT; those of every
+ * call: BLX_E_BUSY (BLX_CLIENT_CALLS_MAX are not completed), BLX_E_CANCELLED (the client was closed), BLX_E_FATAL (the
+ * node stopped itself), BLX_E_NOMEM, BLX_E_MISUSE. Thread: any; blocking: any but where completions run. Since 0.1. */
 BLX_API int blx_cluster_init(blx_client *client, const struct blx_cluster_init_request *request,
                              struct blx_cluster_status **out, blx_error *reterr);
 BLX_API int blx_cluster_init_async(blx_client *client, const struct blx_cluster_init_request *request,
@@ -69,6 +96,8 @@ BLX_API int blx_cluster_status_get(blx_client *client, const struct blx_cluster_
                                    struct blx_cluster_status **out, blx_error *reterr);
 BLX_API int blx_cluster_status_get_async(blx_client *client, const struct blx_cluster_status_request *request,
                                          blx_cluster_status_fn done, void *user, blx_error *reterr);
+
+/* Free a result. NULL is allowed. Thread: any. Since 0.1. */
 BLX_API void blx_cluster_status_free(struct blx_cluster_status *status);
 
 /* The nodes by name.
@@ -77,6 +106,8 @@ BLX_API int blx_node_list_get(blx_client *client, const struct blx_node_list_req
                               struct blx_node_list **out, blx_error *reterr);
 BLX_API int blx_node_list_get_async(blx_client *client, const struct blx_node_list_request *request,
                                     blx_node_list_fn done, void *user, blx_error *reterr);
+
+/* Free a result. NULL is allowed. Thread: any. Since 0.1. */
 BLX_API void blx_node_list_free(struct blx_node_list *list);
 
 /* One node: what it is, how it is and why, what is free, its instances, and what it must still remove.

@@ -85,6 +85,7 @@ struct blx_consensus_fsm {
   void (*thaw)(void *user, void *frozen);
 };
 #define BLX_CONSENSUS_FSM_INIT BLX_INIT_(struct blx_consensus_fsm)
+BLX_INIT_FN_(consensus_fsm)
 
 /* Where a member listens. */
 struct blx_consensus_address {
@@ -93,6 +94,7 @@ struct blx_consensus_address {
   const char *socket_path;
 };
 #define BLX_CONSENSUS_ADDRESS_INIT BLX_INIT_(struct blx_consensus_address)
+BLX_INIT_FN_(consensus_address)
 
 struct blx_consensus_options {
   size_t struct_size;
@@ -119,6 +121,7 @@ struct blx_consensus_options {
   uint32_t unsafe_fs; /* 1: also on file systems other than ext4, XFS and tmpfs, where a crash may cost the log */
 };
 #define BLX_CONSENSUS_OPTIONS_INIT BLX_INIT_(struct blx_consensus_options)
+BLX_INIT_FN_(consensus_options)
 
 /* What came of an operation. */
 struct blx_consensus_answer {
@@ -157,13 +160,15 @@ BLX_API int blx_consensus_bootstrap(const struct blx_consensus_options *options,
  * @options  borrowed for the call
  * @out      the member; close with blx_consensus_close(); untouched on error
  * Errors: BLX_E_INVALID, BLX_E_UNSUPPORTED (the struct is of a newer library), BLX_E_BUSY (another process has the
- * directory or the socket), BLX_E_CONFLICT (the directory is another member's or another cluster's), BLX_E_CORRUPT
- * (names what is damaged; nothing was changed), what `restore` returned, BLX_E_DENIED, BLX_E_NOSPACE, BLX_E_IO,
- * BLX_E_NOMEM, BLX_E_MISUSE. Thread: any but a member's. Since 0.1. */
+ * directory or the socket; 65536 handles are open), BLX_E_CONFLICT (the directory is another member's or another
+ * cluster's), BLX_E_CORRUPT (names what is damaged; nothing was changed), what `restore` returned, BLX_E_DENIED,
+ * BLX_E_NOSPACE, BLX_E_IO, BLX_E_NOMEM, BLX_E_MISUSE. Thread: any but a member's. Since 0.1. */
 BLX_API int blx_consensus_open(const struct blx_consensus_options *options, blx_consensus **out, blx_error *reterr);
 
 /* Close a member: its calls complete with BLX_E_CANCELLED first. Blocks until its thread has ended and its directory is
- * free. NULL is allowed. From the member's own thread nothing happens. Thread: any but its own. Since 0.1. */
+ * free. NULL is allowed, and so is a second time; calls of it are BLX_E_MISUSE from then on (blixard/client.h says so
+ * of all handles). From the member's own thread, or in a child of fork, nothing happens. Thread: any but its own. Since
+ * 0.1. */
 BLX_API void blx_consensus_close(blx_consensus *consensus);
 
 /* @err NULL on success. @index, @answer: those of the entry and of `apply`; 0 and empty for other calls. All are valid

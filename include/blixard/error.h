@@ -48,7 +48,8 @@ enum {
 #undef BLX_ERR_ROW
 };
 
-/* What went wrong. Owned by the caller, who may pass NULL instead; written only on failure. No allocation. */
+/* What went wrong. Owned by the caller, who may pass NULL instead; written only on failure, and by the thread that made
+ * the call: nothing of it is kept by the library. No allocation. Since 0.1. */
 typedef struct blx_error {
   int code;          /* BLX_E_* */
   char message[512]; /* one sentence, and the next step; UTF-8, NUL-terminated, cut at a character */

@@ -14,7 +14,9 @@ enum { BLX_LOG_ERROR = 0, BLX_LOG_WARNING = 1, BLX_LOG_INFO = 2, BLX_LOG_DEBUG =
  * @level      BLX_LOG_*
  * @component  static string, the part that speaks ("consensus", "agent")
  * @message    one line without its end, at most 1023 bytes; valid during the call only
- * Thread: the node's thread; it must not block and must not call the library. */
+ * Thread: one of the library's, never the caller's: a node's, a client's, a member's, whatever blixard/completions.h
+ * says of completions; so lines of a node and of its clients may come at once. It must not block and must not call the
+ * library. Since 0.1. */
 typedef void (*blx_log_fn)(void *user, int level, const char *component, const char *message);
 
 #ifdef __cplusplus

@@ -3,6 +3,7 @@
 #ifndef BLIXARD_NODE_H
 #define BLIXARD_NODE_H
 
+#include <blixard/completions.h>
 #include <blixard/error.h>
 #include <blixard/log.h>
 #include <blixard/types.h>
@@ -15,8 +16,8 @@ typedef struct blx_node blx_node;
 typedef struct blx_client blx_client;
 
 /* The node stopped itself: every call completes with BLX_E_FATAL from now on; close it, and open it anew after the
- * cause is mended. @code BLX_E_*, @text one sentence; valid during the call. Thread: the node's; it must not call the
- * library. */
+ * cause is mended. Once. @code BLX_E_*, @text one sentence; valid during the call. Thread: the node's, and it must not
+ * call the library; with BLX_COMPLETIONS_DISPATCH the one that dispatches or closes. Since 0.1. */
 typedef void (*blx_fatal_fn)(void *user, int code, const char *text);
 
 struct blx_node_options {
@@ -42,26 +43,37 @@ struct blx_node_options {
   void *fatal_user;
   const char *guest_path; /* the static blixard-guest program; NULL: beside the shim */
   uint32_t unsafe_fs;     /* 1: also on file systems other than ext4, XFS and tmpfs, where a crash may cost the log */
+  uint32_t reserved;      /* 0: older programs have padding here */
+  int32_t completions;    /* BLX_COMPLETIONS_*, of this node and of its clients; 0: on their threads */
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)
+BLX_INIT_FN_(node_options)
 
 /* Open a node: lock its data directory, read what it was part of, serve its socket.
  * @options  borrowed for the call
  * @out      the node; close with blx_node_close(); untouched on error
  * Returns when the API answers. A node in a cluster may still wait for a leader then; calls say NO_LEADER meanwhile.
- * Errors: BLX_E_INVALID, BLX_E_BUSY (another process has the directory or the socket), BLX_E_CORRUPT (names the file
- * and the way back), BLX_E_DENIED, BLX_E_NOSPACE, BLX_E_IO, BLX_E_NOMEM. Blocks up to a few seconds. Thread: any but a
+ * Errors: BLX_E_INVALID, BLX_E_UNSUPPORTED (the struct is of a newer library), BLX_E_BUSY (another process has the
+ * directory or the socket; 65536 handles are open), BLX_E_CORRUPT (names the file and the way back), BLX_E_DENIED,
+ * BLX_E_NOSPACE, BLX_E_IO, BLX_E_NOMEM, BLX_E_MISUSE. Blocks up to a few seconds. Thread: any but a
  * node's. Since 0.1. */
 BLX_API int blx_node_open(const struct blx_node_options *options, blx_node **out, blx_error *reterr);
 
-/* Close a node: calls in flight complete with BLX_E_CANCELLED, VMs run on and are found again by the next open.
- * NULL is allowed. Blocks until its thread has ended. Not from a completion; in a child of fork nothing happens.
- * Thread: any but the node's. Since 0.1. */
+/* Close a node: calls in flight complete with BLX_E_CANCELLED or BLX_E_UNAVAILABLE, VMs run on and are found again by
+ * the next open. Blocks until its thread has ended; an on_fatal that waits for a dispatch is told here. NULL is
+ * allowed, and so is a second time. From a completion, or in a child of fork, nothing happens. Its clients stay open,
+ * find nobody, and are closed as ever. Thread: any but the node's, or where completions run. Since 0.1. */
 BLX_API void blx_node_close(blx_node *node);
 
-/* Address of the node's API, "unix:PATH". Valid while the node is open. Thread: any. Since 0.1. */
+/* Address of the node's API, "unix:PATH"; "" for what is no open node. Valid while the node is open. Thread: any. Since
+ * 0.1. */
 BLX_API const char *blx_node_address(const blx_node *node);
+
+/* As blx_client_fd() and blx_client_dispatch(), for the node's on_fatal and for all clients of blx_node_client().
+ * Errors: as there. Thread: any; of a node and its clients one dispatches at a time. Since 0.1. */
+BLX_API int blx_node_fd(blx_node *node, blx_error *reterr);
+BLX_API int blx_node_dispatch(blx_node *node, uint32_t max, blx_error *reterr);
 
 /* A client of this node, with the same verbs as a remote one; close it with blx_client_close() before the node.
  * Errors: as blx_client_open(). Thread: any but the node's. Since 0.1. */

@@ -99,38 +99,52 @@ BLX_API int blx_vm_delete_force(blx_client *client, const struct blx_vm_name_req
 BLX_API int blx_vm_delete_force_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done,
                                       void *user, blx_error *reterr);
 
-/* Wait, on the server's events and without polling, until every instance of a VM is in @phase (enum blx_phase), or,
- * with
- * @phase -1, until the VM is gone.
+/* Wait, on the server's events and without polling, until every instance of a VM is in a phase, or until the VM is
+ * gone.
+ * @phase       enum blx_phase; -1: gone
  * @timeout_ms  1..86400000
- * @cancel      may be NULL; when another thread sets it to non-zero the wait ends within a quarter of a second:
- * CANCELLED
+ * @cancel      may be NULL; when another thread sets it to non-zero the wait ends within 250 ms: BLX_E_CANCELLED
  * @out         may be NULL; the VM in that phase (NULL for @phase -1); free with blx_vm_free()
- * Errors: BLX_E_TIMEOUT (the message says where it is and why), BLX_E_NOT_FOUND, BLX_E_CANCELLED, BLX_E_UNAVAILABLE.
- * Thread: any but the client's. Since 0.1. */
+ * Errors: BLX_E_TIMEOUT (the message says where it is and why), BLX_E_NOT_FOUND, BLX_E_CANCELLED, BLX_E_UNAVAILABLE,
+ * BLX_E_INVALID (phase), BLX_E_MISUSE. It has no _async twin: watch its events (blixard/watch.h), look when one says
+ * so. Thread: any but where the client's completions run. Since 0.1. */
 BLX_API int blx_vm_wait(blx_client *client, const char *name, int phase, uint32_t timeout_ms,
                         const volatile int *cancel, struct blx_vm **out, blx_error *reterr);
 
+/* Free a result. NULL is allowed. Thread: any. Since 0.1. */
 BLX_API void blx_vm_free(struct blx_vm *vm);
 BLX_API void blx_vm_list_free(struct blx_vm_list *list);
 
-/* A reader of consoles. Thread: one at a time. */
+/* A reader of consoles. */
 typedef struct blx_vm_logs blx_vm_logs;
 
 /* Read the consoles of a VM's instances, or of one instance, wherever they run.
  * @request  tail_lines: from how many lines before the end (absent: all that is kept); follow: go on with what comes
  * @out      close with blx_vm_logs_close(); untouched on error
- * Errors: BLX_E_NOT_FOUND, BLX_E_INVALID, BLX_E_UNAVAILABLE. Thread: any but the client's. Since 0.1. */
+ * Errors: BLX_E_NOT_FOUND, BLX_E_INVALID, BLX_E_UNAVAILABLE, BLX_E_BUSY, BLX_E_NOMEM, BLX_E_MISUSE; the first and the
+ * third are told by blx_vm_logs_next(). Thread: any but where the client's completions run. Since 0.1. */
 BLX_API int blx_vm_logs_open(blx_client *client, const struct blx_vm_logs_request *request, blx_vm_logs **out,
                              blx_error *reterr);
+
+/* The same, its pieces told to a function, which frees them with blx_log_chunk_free(); at last, exactly once, with a
+ * NULL @chunk. All that blx_watch_open_async() says of events holds. Thread: any; @on: where the client's completions
+ * run. Since 0.1. */
+typedef void (*blx_log_chunk_fn)(void *user, const blx_error *err, struct blx_log_chunk *chunk);
+BLX_API int blx_vm_logs_open_async(blx_client *client, const struct blx_vm_logs_request *request, blx_log_chunk_fn on,
+                                   void *user, blx_vm_logs **out, blx_error *reterr);
 
 /* The next piece.
  * @timeout_ms  how long to wait for one, 0..3600000
  * @out         free with blx_log_chunk_free(); untouched unless 1 is returned
- * Returns 1 with a piece, 0 at the end, or an error: BLX_E_TIMEOUT (none came in time: call again), BLX_E_UNAVAILABLE.
- * Thread: any but the client's. Since 0.1. */
+ * Returns 1 with a piece, 0 at the end, or an error: BLX_E_TIMEOUT (none came in time: call again), BLX_E_UNAVAILABLE,
+ * BLX_E_CANCELLED (another thread closed it), BLX_E_MISUSE. Thread: any but where the client's completions run. Since
+ * 0.1. */
 BLX_API int blx_vm_logs_next(blx_vm_logs *logs, uint32_t timeout_ms, struct blx_log_chunk **out, blx_error *reterr);
+
+/* Close a reader: as blx_watch_close(). Thread: any. Since 0.1. */
 BLX_API void blx_vm_logs_close(blx_vm_logs *logs);
+
+/* Free a piece. NULL is allowed. Thread: any. Since 0.1. */
 BLX_API void blx_log_chunk_free(struct blx_log_chunk *chunk);
 
 #ifdef __cplusplus

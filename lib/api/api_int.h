@@ -2,6 +2,8 @@
 #ifndef BLX__API_INT_H
 #define BLX__API_INT_H
 
+#include "api/dispatch.h"
+#include "api/handle.h"
 #include "base/arena.h"
 #include "base/log.h"
 #include "client/client.h"
@@ -21,17 +23,20 @@ enum {
   BLX__API_ADDRESSES_MAX = 16,
   BLX__API_REQUEST_MAX = 4 << 20, /* bytes of one request */
   BLX__API_QUEUE_MAX = 1024,      /* messages a reader holds before it stops the server */
+  BLX__API_STRUCT_MAX = 4096,     /* bytes of a struct_size that can be meant */
 };
 
-struct blx_client {
+/* What is behind a blx_client. */
+struct blx__api_client {
   struct blx__log log;
-  struct blx__loop *loop;     /* under the lock; NULL: closed, and kept for readers that are still open */
-  struct blx__client *client; /* on its thread; NULL: closed */
+  struct blx__loop *loop;       /* under the lock; NULL: closed, and kept for readers that are still open */
+  struct blx__client *client;   /* on its thread; NULL: closed */
+  struct blx__api_queue *queue; /* NULL: completions on its thread */
   pthread_t thread;
-  pid_t pid; /* a child of fork has the memory, but not the thread */
   uint32_t timeout_ms;
   atomic_bool closing;
-  atomic_uint refs; /* the handle's, and one of each reader */
+  atomic_uint calls; /* whose completion has not begun, at most BLX_CLIENT_CALLS_MAX */
+  atomic_uint refs;  /* the handle's, and one of each reader */
   pthread_mutex_t lock;
 };
 
@@ -40,29 +45,54 @@ typedef void (*blx__api_done)(void *user, const blx_error *err, void *result);
 /* Misuse with one sentence. */
 int blx__api_misuse(blx_error *reterr, const char *sentence);
 
-/* 0, or MISUSE: @client is NULL, closing or another process's, or the caller is on its thread and @blocking. */
-int blx__api_check(const blx_client *client, int blocking, blx_error *reterr);
+/* @from, a struct of the embedder's that may be of an older or a newer header, into @to of @size bytes; what is missing
+ * is zero. Errors: MISUSE (struct_size is below @min bytes or absurd), UNSUPPORTED (the tail beyond @size is not zero).
+ */
+blx__rc blx__api_take_struct(void *to, size_t size, size_t min, const void *from, const char *origin,
+                             blx_error *err) BLX__MUST;
+
+/* As blx_client_open(), @options whole; completions go through @queue unless it is NULL. */
+int blx__api_client_open(const struct blx_client_options *options, struct blx__api_queue *queue, blx_client **out,
+                         blx_error *reterr);
+
+/* 0, or MISUSE: the client is closing, or the caller is where its completions run and @blocking. */
+int blx__api_check(struct blx__api_client *client, bool blocking, blx_error *reterr);
+
+/* The client behind @handle, checked so, until blx__api_handle_put(@handle). NULL: MISUSE. */
+struct blx__api_client *blx__api_client_take(const blx_client *handle, bool blocking, blx_error *reterr);
 
 /* Run @fn(@arg) on the client's thread. Errors: MISUSE (closed), BUSY, NOMEM. Thread: any. */
-blx__rc blx__api_post(blx_client *client, void (*fn)(void *arg), void *arg, blx_error *reterr) BLX__MUST;
+blx__rc blx__api_post(struct blx__api_client *client, void (*fn)(void *arg), void *arg, blx_error *reterr) BLX__MUST;
 
-/* What keeps the handle's memory beyond its close; the last to let go frees it. Thread: any. */
-void blx__api_ref(blx_client *client);
-void blx__api_unref(blx_client *client);
+/* What keeps the object's memory beyond its close; the last to let go frees it. Thread: any. */
+void blx__api_ref(struct blx__api_client *client);
+void blx__api_unref(struct blx__api_client *client);
 
-/* Send @request on the client's thread; @done there, exactly once, with an owned result. Thread: any. */
+/* Send @request on the client's thread; @done where its completions run, exactly once, with an owned result.
+ * Errors, then without @done: MISUSE, BUSY (BLX_CLIENT_CALLS_MAX), INVALID, NOMEM. Thread: any. */
 int blx__api_submit(blx_client *client, enum blx__rpc_id id, const void *request, blx__api_done done, void *user,
                     blx_error *reterr);
 
-/* The same and wait. @out: an owned result. Thread: any but the client's. */
+/* The same and wait. @out: an owned result. Thread: any but where completions run. */
 int blx__api_call(blx_client *client, enum blx__rpc_id id, const void *request, void **out, blx_error *reterr);
 
-/* A stream read by a thread of the caller's. */
-struct blx__reader;
-int blx__reader_open(blx_client *client, enum blx__rpc_id id, const void *request, struct blx__reader **out,
-                     blx_error *reterr);
+/* A stream. With @tell, each message is told where the client's completions run, and at last, exactly once, that none
+ * will follow: @tell(@on, @user, why or NULL, NULL). Without, a thread of the caller's reads it. */
+typedef void (*blx__api_fn)(void);
+struct blx__reader_options {
+  enum blx__api_kind kind;
+  enum blx__rpc_id id;
+  const void *request;
+  void (*tell)(blx__api_fn on, void *user, const blx_error *err, void *message); /* gives @on its type back */
+  blx__api_fn on;
+  void *user;
+};
+/* @out: its handle, on which nothing happens until it is started. */
+int blx__reader_open(blx_client *client, const struct blx__reader_options *options, void **out, blx_error *reterr);
+/* An error: the handle is closed. */
+int blx__reader_start(const void *handle, enum blx__api_kind kind, blx_error *reterr);
 /* 1 and an owned message, 0 at the end, or an error. */
-int blx__reader_next(struct blx__reader *reader, uint32_t timeout_ms, void **out, blx_error *reterr);
-void blx__reader_close(struct blx__reader *reader);
+int blx__reader_next(const void *handle, enum blx__api_kind kind, uint32_t timeout_ms, void **out, blx_error *reterr);
+void blx__reader_close(const void *handle, enum blx__api_kind kind);
 
 #endif

@@ -21,7 +21,6 @@ enum {
   ELECTION_HEARTBEATS_MIN = 5,
   SNAPSHOT_ENTRIES_MIN = 64,
   SNAPSHOT_ENTRIES_MAX = 65536,
-  STRUCT_MAX = 4096, /* bytes of a struct_size that can be meant */
 };
 
 /* ---- the embedder's table, seen from lib/consensus */
@@ -38,7 +37,7 @@ static blx_output *output(struct blx__buf *buf) {
 }
 
 static void fsm_begin(void *user, uint64_t index, uint64_t time_ms) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   if (c->fsm.begin) c->fsm.begin(c->fsm.user, index, time_ms);
 }
 
@@ -48,7 +47,7 @@ static int code_of(int rc) {
 }
 
 static void fsm_apply(void *user, struct blx__slice op, struct blx__buf *result) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   if (c->early_code != 0) return;
   int rc = c->fsm.apply(c->fsm.user, op.data, op.len, output(result));
   if (rc == 0) return;
@@ -59,7 +58,7 @@ static void fsm_apply(void *user, struct blx__slice op, struct blx__buf *result)
 }
 
 static void fsm_end(void *user) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   if (c->fsm.end) c->fsm.end(c->fsm.user);
 }
 
@@ -76,7 +75,7 @@ static blx__rc not_written(blx_error *err, int rc) {
 }
 
 static void *fsm_freeze(void *user, blx_error *err) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   struct frozen *z = calloc(1, sizeof *z);
   int rc = BLX_E_NOMEM;
   if (z) {
@@ -100,7 +99,7 @@ static blx__rc fsm_write(void *frozen, struct blx__buf *out, blx_error *err) {
 }
 
 static void fsm_thaw(void *user, void *frozen) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   struct frozen *z = frozen;
   if (c->fsm.thaw) c->fsm.thaw(c->fsm.user, z->theirs);
   blx__buf_free(&z->written);
@@ -108,7 +107,7 @@ static void fsm_thaw(void *user, void *frozen) {
 }
 
 static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *err) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   int rc = c->fsm.restore(c->fsm.user, snapshot.data, snapshot.len);
   if (rc == 0) return BLX__OK;
   return blx__fail(err, code_of(rc), "consensus", "the state machine could not read its snapshot of %zu bytes (%s)",
@@ -129,47 +128,35 @@ int32_t blx__api_role(enum blx__consensus_role role) {
 }
 
 static void on_role(void *user, enum blx__consensus_role role, uint64_t leader_uid, uint64_t term) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   atomic_store(&c->leader, leader_uid);
   if (c->on_role && !atomic_load(&c->closing)) c->on_role(c->user, blx__api_role(role), leader_uid, term);
 }
 
 static void on_fatal(void *user, int code, const char *text) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   if (c->on_fatal) c->on_fatal(c->user, code, text);
 }
 
 static uint64_t now_ms(void *user) {
-  const struct blx_consensus *c = user;
+  const struct blx__api_consensus *c = user;
   return blx__loop_wall_ms(c->loop);
 }
 
 static bool send_peer(void *user, uint64_t to_uid, struct blx__slice message) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   return c->peers && blx__peers_send(c->peers, to_uid, message);
 }
 
 static void deliver(void *user, uint64_t from_uid, struct blx__slice message) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   if (c->core) blx__consensus_deliver(c->core, from_uid, message);
 }
 
 /* ---- options */
 
-/* @from, which may be of an older or a newer header, into @to of @size bytes. */
 static blx__rc take_struct(void *to, size_t size, const void *from, blx_error *err) {
-  size_t given;
-  memcpy(&given, from, sizeof given);
-  if (given < sizeof given || given > STRUCT_MAX)
-    return blx__fail(err, BLX_E_MISUSE, "consensus", "struct_size is not set: begin with the struct's _INIT");
-  for (size_t i = size; i < given; i++)
-    if (((const uint8_t *)from)[i] != 0)
-      return blx__fail(err, BLX_E_UNSUPPORTED, "consensus",
-                       "a struct of %zu bytes has something that this library, which knows %zu, does not support",
-                       given, size);
-  memset(to, 0, size);
-  memcpy(to, from, given < size ? given : size);
-  return BLX__OK;
+  return blx__api_take_struct(to, size, sizeof(size_t), from, "consensus", err);
 }
 
 static blx__rc check_path(const char *name, const char *path, blx_error *err) {
@@ -201,7 +188,7 @@ static blx__rc check_numbers(struct blx_consensus_options *o, blx_error *err) {
   return BLX__OK;
 }
 
-static blx__rc take_options(struct blx_consensus *c, struct blx_consensus_options *o, blx_error *err) {
+static blx__rc take_options(struct blx__api_consensus *c, struct blx_consensus_options *o, blx_error *err) {
   BLX__TRY(check_identity(o, err));
   BLX__TRY(check_numbers(o, err));
   if (o->socket_path) BLX__TRY(check_path("socket_path", o->socket_path, err));
@@ -235,12 +222,12 @@ int blx_consensus_bootstrap(const struct blx_consensus_options *options, blx_err
 /* ---- close, on the member's thread: first what decides, then what it speaks through */
 
 static void peers_closed(void *user) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   blx__loop_stop(c->loop);
 }
 
 static void core_closed(void *user) {
-  struct blx_consensus *c = user;
+  struct blx__api_consensus *c = user;
   struct blx__peers *peers = c->peers;
   c->core = NULL;
   c->peers = NULL;
@@ -251,7 +238,7 @@ static void core_closed(void *user) {
 }
 
 static void begin_close(void *arg) {
-  struct blx_consensus *c = arg;
+  struct blx__api_consensus *c = arg;
   if (c->core)
     blx__consensus_close(c->core, core_closed, c);
   else
@@ -260,7 +247,7 @@ static void begin_close(void *arg) {
 
 /* ---- open, on the member's thread too: the table never runs on another one */
 
-static blx__rc open_peers(struct blx_consensus *c, const struct blx_consensus_options *o, blx_error *err) {
+static blx__rc open_peers(struct blx__api_consensus *c, const struct blx_consensus_options *o, blx_error *err) {
   char path[BLX_CONSENSUS_PATH_MAX + 16];
   (void)blx__str_format(path, sizeof path, "%s/peer.sock", o->dir);
   struct blx__peers_options options = {.loop = c->loop, .uid = c->uid, .log = &c->log, .user = c, .deliver = deliver};
@@ -278,7 +265,7 @@ static blx__rc open_peers(struct blx_consensus *c, const struct blx_consensus_op
   return BLX__OK;
 }
 
-static blx__rc open_core(struct blx_consensus *c, const struct blx_consensus_options *o, blx_error *err) {
+static blx__rc open_core(struct blx__api_consensus *c, const struct blx_consensus_options *o, blx_error *err) {
   struct blx__consensus_options options = {
       .loop = c->loop,
       .dir = c->dir,
@@ -308,7 +295,7 @@ static blx__rc open_core(struct blx_consensus *c, const struct blx_consensus_opt
   return blx__fail(err, c->early_code, "consensus", "the state machine could not carry out an operation of the log");
 }
 
-static blx__rc open_parts(struct blx_consensus *c, const struct blx_consensus_options *o, blx_error *err) {
+static blx__rc open_parts(struct blx__api_consensus *c, const struct blx_consensus_options *o, blx_error *err) {
   BLX__TRY(blx__loop_new(&c->loop, err));
   BLX__TRY(blx__dir_make(c->dir, 0700, err));
   BLX__TRY(open_peers(c, o, err));
@@ -317,7 +304,7 @@ static blx__rc open_parts(struct blx_consensus *c, const struct blx_consensus_op
 
 /* What the opener waits for. */
 struct opening {
-  struct blx_consensus *c;
+  struct blx__api_consensus *c;
   const struct blx_consensus_options *options;
   pthread_mutex_t lock;
   pthread_cond_t cond;
@@ -328,7 +315,7 @@ struct opening {
 
 static void *thread_main(void *arg) {
   struct opening *opening = arg;
-  struct blx_consensus *c = opening->c;
+  struct blx__api_consensus *c = opening->c;
   blx__rc rc = open_parts(c, opening->options, &opening->err);
   if (rc.code != 0 && c->loop) {
     atomic_store(&c->closing, true);
@@ -345,7 +332,7 @@ static void *thread_main(void *arg) {
 }
 
 static blx__rc start(struct opening *opening, blx_error *err) {
-  struct blx_consensus *c = opening->c;
+  struct blx__api_consensus *c = opening->c;
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -360,11 +347,28 @@ static blx__rc start(struct opening *opening, blx_error *err) {
   return blx__fail_as(err, &opening->err);
 }
 
-static void member_free(struct blx_consensus *c) {
+static void member_free(struct blx__api_consensus *c) {
   if (c->thread_started) pthread_join(c->thread, NULL);
   blx__loop_free(c->loop);
+  pthread_mutex_destroy(&c->lock);
   free(c->dir);
   free(c);
+}
+
+/* Calls that other threads have posted are completed when the loop is freed; those that come later are turned away.
+ * Then their threads leave, and only then the memory goes. */
+static void stop(struct blx__api_consensus *c, const blx_consensus *handle) {
+  atomic_store(&c->closing, true);
+  while (blx__loop_post(c->loop, begin_close, c, NULL).code != 0) usleep(1000); /* it is bounded, and must get in */
+  pthread_join(c->thread, NULL);
+  c->thread_started = false;
+  pthread_mutex_lock(&c->lock);
+  struct blx__loop *loop = c->loop;
+  c->loop = NULL;
+  pthread_mutex_unlock(&c->lock);
+  blx__loop_free(loop);
+  if (handle) blx__api_handle_drop(handle);
+  member_free(c);
 }
 
 int blx_consensus_open(const struct blx_consensus_options *options, blx_consensus **out, blx_error *reterr) {
@@ -372,25 +376,37 @@ int blx_consensus_open(const struct blx_consensus_options *options, blx_consensu
   if (!options || !out) return blx__api_misuse(reterr, "the options or the place for the member is NULL");
   blx__rc rc = take_struct(&o, sizeof o, options, reterr);
   if (rc.code != 0) return rc.code;
-  struct blx_consensus *c = calloc(1, sizeof *c);
+  struct blx__api_consensus *c = calloc(1, sizeof *c);
   if (!c) return blx__fail(reterr, BLX_E_NOMEM, "consensus", "no memory for a member").code;
+  pthread_mutex_init(&c->lock, NULL);
   struct opening opening = {.c = c, .options = &o, .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
   rc = take_options(c, &o, reterr);
   if (rc.code == 0) rc = start(&opening, reterr);
-  if (rc.code == 0)
-    *out = c;
-  else
+  if (rc.code != 0) {
     member_free(c);
-  return rc.code;
+    return rc.code;
+  }
+  blx_consensus *handle = blx__api_handle_new(BLX__API_CONSENSUS, c, reterr);
+  if (handle) {
+    *out = handle;
+    return 0;
+  }
+  stop(c, NULL);
+  return BLX_E_BUSY;
 }
 
 void blx_consensus_close(blx_consensus *consensus) {
-  struct blx_consensus *c = consensus;
-  if (!c || pthread_equal(pthread_self(), c->thread) || atomic_exchange(&c->closing, true)) return;
-  while (blx__loop_post(c->loop, begin_close, c, NULL).code != 0) usleep(1000); /* it is bounded, and must get in */
-  member_free(c);
+  struct blx__api_consensus *c = consensus ? blx__api_handle_take(consensus, BLX__API_CONSENSUS, NULL) : NULL;
+  if (!c) return;
+  bool mine = !pthread_equal(pthread_self(), c->thread) && blx__api_handle_kill(consensus);
+  blx__api_handle_put(consensus);
+  if (mine) stop(c, consensus);
 }
 
 uint64_t blx_consensus_leader(const blx_consensus *consensus) {
-  return consensus ? atomic_load(&consensus->leader) : 0;
+  struct blx__api_consensus *c = blx__api_handle_take(consensus, BLX__API_CONSENSUS, NULL);
+  if (!c) return 0;
+  uint64_t leader = atomic_load(&c->leader);
+  blx__api_handle_put(consensus);
+  return leader;
 }

@@ -7,7 +7,7 @@
 enum kind { PROPOSE, READ, ADD, REMOVE, TRANSFER, ADDRESS, STATUS, POISON };
 
 struct call {
-  struct blx_consensus *c;
+  struct blx__api_consensus *c;
   enum kind kind;
   uint64_t uid; /* of another member; POISON: the code, negated */
   blx_consensus_fn done;
@@ -20,16 +20,17 @@ static int misuse(blx_error *reterr, const char *sentence) {
   return blx__fail(reterr, BLX_E_MISUSE, "consensus", "%s", sentence).code;
 }
 
-static bool on_own_thread(const struct blx_consensus *c) {
+static bool on_own_thread(const struct blx__api_consensus *c) {
   return pthread_equal(pthread_self(), c->thread);
 }
 
-static int check(const struct blx_consensus *c, bool blocking, blx_error *reterr) {
-  if (!c) return misuse(reterr, "the member is NULL");
-  if (atomic_load(&c->closing)) return misuse(reterr, "the member is being closed");
-  if (blocking && on_own_thread(c))
-    return misuse(reterr, "a blocking call on the member's own thread would wait for itself: use the _async one");
-  return 0;
+/* Until blx__api_handle_put(@handle). NULL: MISUSE. */
+static struct blx__api_consensus *take(const blx_consensus *handle, bool blocking, blx_error *reterr) {
+  struct blx__api_consensus *c = blx__api_handle_take(handle, BLX__API_CONSENSUS, reterr);
+  if (!c || !blocking || !on_own_thread(c)) return c;
+  (void)misuse(reterr, "a blocking call on the member's own thread would wait for itself: use the _async one");
+  blx__api_handle_put(handle);
+  return NULL;
 }
 
 /* ---- on the member's thread */
@@ -41,7 +42,7 @@ static void finish(struct call *call, const blx_error *err, uint64_t index, stru
 }
 
 /* Whom to ask instead. */
-static void add_hint(const struct blx_consensus *c, blx_error *err) {
+static void add_hint(const struct blx__api_consensus *c, blx_error *err) {
   uint64_t leader = atomic_load(&c->leader);
   if (err->code == BLX_E_NO_LEADER && leader != 0)
     (void)blx__str_format(err->leader, sizeof err->leader, "%llu", (unsigned long long)leader);
@@ -87,7 +88,7 @@ static void start(void *arg) {
 
 /* From a completion: no hop, and what is refused at once is told by the call itself. */
 static int run_here(struct call *call, blx_error *reterr) {
-  struct blx_consensus *c = call->c;
+  struct blx__api_consensus *c = call->c;
   blx_error err = {0};
   if (run(call, &err).code == 0) return 0;
   add_hint(c, &err);
@@ -98,11 +99,16 @@ static int run_here(struct call *call, blx_error *reterr) {
 
 /* ---- on any thread */
 
-static int submit(struct blx_consensus *c, enum kind kind, uint64_t uid, struct blx__slice bytes, blx_consensus_fn done,
-                  void *user, blx_error *reterr) {
-  int bad = check(c, false, reterr);
-  if (bad != 0) return bad;
-  if (!done) return misuse(reterr, "the completion is NULL");
+static blx__rc post(struct blx__api_consensus *c, struct call *call, blx_error *err) {
+  pthread_mutex_lock(&c->lock);
+  blx__rc rc = c->loop ? blx__loop_post(c->loop, start, call, err)
+                       : blx__fail(err, BLX_E_CANCELLED, "consensus", "this member is closed");
+  pthread_mutex_unlock(&c->lock);
+  return rc;
+}
+
+static int submit(struct blx__api_consensus *c, enum kind kind, uint64_t uid, struct blx__slice bytes,
+                  blx_consensus_fn done, void *user, blx_error *reterr) {
   if (atomic_fetch_add(&c->calls, 1) >= BLX_CONSENSUS_WAITING_MAX) {
     atomic_fetch_sub(&c->calls, 1);
     return blx__fail(reterr, BLX_E_BUSY, "consensus", "%d calls wait already: try again later",
@@ -115,12 +121,22 @@ static int submit(struct blx_consensus *c, enum kind kind, uint64_t uid, struct 
     *call = (struct call){.c = c, .kind = kind, .uid = uid, .done = done, .user = user, .len = bytes.len};
     if (bytes.len) memcpy(call->bytes, bytes.data, bytes.len);
     if (on_own_thread(c)) return run_here(call, reterr);
-    rc = blx__loop_post(c->loop, start, call, reterr);
+    rc = post(c, call, reterr);
   }
   if (rc.code == 0) return 0;
   atomic_fetch_sub(&c->calls, 1);
   free(call);
   return rc.code;
+}
+
+static int submit_to(blx_consensus *handle, enum kind kind, uint64_t uid, struct blx__slice bytes,
+                     blx_consensus_fn done, void *user, blx_error *reterr) {
+  if (!done) return misuse(reterr, "the completion is NULL");
+  struct blx__api_consensus *c = take(handle, false, reterr);
+  if (!c) return BLX_E_MISUSE;
+  int rc = submit(c, kind, uid, bytes, done, user, reterr);
+  blx__api_handle_put(handle);
+  return rc;
 }
 
 static int check_op(const void *op, size_t op_len, blx_error *reterr) {
@@ -134,13 +150,13 @@ static int check_op(const void *op, size_t op_len, blx_error *reterr) {
 int blx_consensus_propose_async(blx_consensus *c, const void *op, size_t op_len, blx_consensus_fn done, void *user,
                                 blx_error *reterr) {
   int bad = check_op(op, op_len, reterr);
-  return bad ? bad : submit(c, PROPOSE, 0, (struct blx__slice){op, op_len}, done, user, reterr);
+  return bad ? bad : submit_to(c, PROPOSE, 0, (struct blx__slice){op, op_len}, done, user, reterr);
 }
 
 #define ASYNC(NAME, KIND)                                                                             \
   int blx_consensus_##NAME##_async(blx_consensus *c, uint64_t uid, blx_consensus_fn done, void *user, \
                                    blx_error *reterr) {                                               \
-    return submit(c, KIND, uid, (struct blx__slice){0}, done, user, reterr);                          \
+    return submit_to(c, KIND, uid, (struct blx__slice){0}, done, user, reterr);                       \
   }                                                                                                   \
   int blx_consensus_##NAME(blx_consensus *c, uint64_t uid, blx_error *reterr) {                       \
     struct waiter w = {0};                                                                            \
@@ -148,7 +164,7 @@ int blx_consensus_propose_async(blx_consensus *c, const void *op, size_t op_len,
   }
 
 int blx_consensus_read_async(blx_consensus *c, blx_consensus_fn done, void *user, blx_error *reterr) {
-  return submit(c, READ, 0, (struct blx__slice){0}, done, user, reterr);
+  return submit_to(c, READ, 0, (struct blx__slice){0}, done, user, reterr);
 }
 
 /* ---- and wait for it */
@@ -194,13 +210,11 @@ static void waiter_done(void *user, const blx_error *err, uint64_t index, const 
   pthread_mutex_unlock(&w->lock);
 }
 
-static int wait_for(struct blx_consensus *c, enum kind kind, uint64_t uid, struct blx__slice bytes, struct waiter *w,
-                    blx_error *reterr) {
-  int rc = check(c, true, reterr);
-  if (rc != 0) return rc;
+static int wait_in(struct blx__api_consensus *c, enum kind kind, uint64_t uid, struct blx__slice bytes,
+                   struct waiter *w, blx_error *reterr) {
   pthread_mutex_init(&w->lock, NULL);
   pthread_cond_init(&w->cond, NULL);
-  rc = submit(c, kind, uid, bytes, waiter_done, w, reterr);
+  int rc = submit(c, kind, uid, bytes, waiter_done, w, reterr);
   if (rc == 0) {
     pthread_mutex_lock(&w->lock);
     while (!w->done) pthread_cond_wait(&w->cond, &w->lock);
@@ -209,6 +223,15 @@ static int wait_for(struct blx_consensus *c, enum kind kind, uint64_t uid, struc
   }
   pthread_mutex_destroy(&w->lock);
   pthread_cond_destroy(&w->cond);
+  return rc;
+}
+
+static int wait_for(blx_consensus *handle, enum kind kind, uint64_t uid, struct blx__slice bytes, struct waiter *w,
+                    blx_error *reterr) {
+  struct blx__api_consensus *c = take(handle, true, reterr);
+  if (!c) return BLX_E_MISUSE;
+  int rc = wait_in(c, kind, uid, bytes, w, reterr);
+  blx__api_handle_put(handle);
   return rc;
 }
 
@@ -258,14 +281,14 @@ int blx_consensus_poison(blx_consensus *c, int code, const char *text, blx_error
   char cut[sizeof((blx_error *)0)->message];
   if (code >= 0 || !text) return misuse(reterr, "a member is stopped by a BLX_E_* code and a text");
   (void)blx__str_copy(cut, sizeof cut, text);
-  return submit(c, POISON, (uint64_t) - (int64_t)code, (struct blx__slice){(const uint8_t *)cut, strlen(cut) + 1},
-                no_completion, NULL, reterr);
+  return submit_to(c, POISON, (uint64_t) - (int64_t)code, (struct blx__slice){(const uint8_t *)cut, strlen(cut) + 1},
+                   no_completion, NULL, reterr);
 }
 
 /* ---- status */
 
 struct looking {
-  const struct blx_consensus *c;
+  const struct blx__api_consensus *c;
   struct blx_consensus_status *status; /* NULL: no memory */
 };
 
@@ -316,18 +339,20 @@ static void look_status(void *user) {
   l->status = status_new(&s);
 }
 
-int blx_consensus_status_get(blx_consensus *c, struct blx_consensus_status **out, blx_error *reterr) {
+int blx_consensus_status_get(blx_consensus *consensus, struct blx_consensus_status **out, blx_error *reterr) {
   if (!out) return misuse(reterr, "the place for the result is NULL");
-  int rc = check(c, false, reterr);
-  if (rc != 0) return rc;
+  struct blx__api_consensus *c = take(consensus, false, reterr);
+  if (!c) return BLX_E_MISUSE;
   struct looking l = {.c = c};
   struct waiter w = {.look = look_status, .user = &l};
+  int rc = 0;
   if (!on_own_thread(c))
-    rc = wait_for(c, STATUS, 0, (struct blx__slice){0}, &w, reterr);
+    rc = wait_in(c, STATUS, 0, (struct blx__slice){0}, &w, reterr);
   else if (c->core)
     look_status(&l);
   else
     rc = misuse(reterr, "the member is being opened");
+  blx__api_handle_put(consensus);
   if (rc == 0 && !l.status) rc = blx__fail(reterr, BLX_E_NOMEM, "consensus", "no memory for a status").code;
   if (rc == 0) *out = l.status;
   return rc;

@@ -6,7 +6,8 @@
 #include "consensus/consensus.h"
 #include "consensus/peer.h"
 
-struct blx_consensus {
+/* What is behind a blx_consensus. */
+struct blx__api_consensus {
   struct blx__log log;
   char *dir; /* owned */
   uint64_t uid;
@@ -19,8 +20,9 @@ struct blx_consensus {
   atomic_bool closing;
   atomic_uint calls; /* not completed yet, at most BLX_CONSENSUS_WAITING_MAX */
   atomic_uint_least64_t leader;
+  pthread_mutex_t lock;
+  struct blx__loop *loop; /* set before there is a handle; for posts under the lock; NULL: closed */
   /* The member's thread alone. */
-  struct blx__loop *loop;
   struct blx__consensus *core; /* NULL before the open and after the close */
   struct blx__peers *peers;
   int early_code; /* the table stopped the member while it was being opened */

@@ -2,48 +2,139 @@
 
 #include "node/node.h"
 
+#include <stdlib.h>
+
 #ifndef BLX__VERSION
 #define BLX__VERSION "0.1.0"
 #endif
 
-/* The public handle is the node itself. */
-static struct blx__node *inside(blx_node *node) {
-  return (struct blx__node *)node;
+/* What is behind a blx_node: the node, and what is to be told on a thread of the embedder's. */
+struct api_node {
+  struct blx__node *node;
+  struct blx__api_queue *queue; /* NULL: completions on the node's and its clients' threads */
+  blx_fatal_fn on_fatal;
+  void *fatal_user;
+  struct blx__api_item fatal; /* told once */
+  int fatal_code;
+  char fatal_text[sizeof((blx_error *)0)->message];
+};
+
+static void tell_fatal(struct blx__api_item *item) {
+  struct api_node *n = BLX__CONTAINER(item, struct api_node, fatal);
+  n->on_fatal(n->fatal_user, n->fatal_code, n->fatal_text);
+}
+
+static void keep_fatal(void *user, int code, const char *text) {
+  struct api_node *n = user;
+  n->fatal_code = code;
+  (void)blx__str_copy(n->fatal_text, sizeof n->fatal_text, text);
+  blx__api_queue_push(n->queue, &n->fatal);
+}
+
+/* The embedder's function is told by a dispatch, the node's thread tells ours. */
+static blx__rc open_queue(struct api_node *n, struct blx_node_options *o, blx_error *err) {
+  if (o->completions == BLX_COMPLETIONS_THREAD) return BLX__OK;
+  if (o->completions != BLX_COMPLETIONS_DISPATCH)
+    return blx__fail(err, BLX_E_INVALID, "node", "completions: %d is none of BLX_COMPLETIONS_*", o->completions);
+  BLX__TRY(blx__api_queue_new(&n->queue, err));
+  if (!o->on_fatal) return BLX__OK;
+  n->on_fatal = o->on_fatal;
+  n->fatal_user = o->fatal_user;
+  n->fatal = (struct blx__api_item){.run = tell_fatal, .owner = n};
+  o->on_fatal = keep_fatal;
+  o->fatal_user = n;
+  return BLX__OK;
+}
+
+static void node_free(struct api_node *n) {
+  blx__api_queue_unref(n->queue);
+  free(n);
 }
 
 int blx_node_open(const struct blx_node_options *options, blx_node **out, blx_error *reterr) {
+  struct blx_node_options whole;
   if (!options || !out) return blx__api_misuse(reterr, "the options or the place for the node is NULL");
-  if (options->struct_size < sizeof(size_t) + 2 * sizeof(char *) || options->struct_size > 4096)
-    return blx__api_misuse(reterr, "struct_size of the options is not set: begin with BLX_NODE_OPTIONS_INIT");
-  if (options->struct_size > sizeof *options)
-    return blx__fail(reterr, BLX_E_UNSUPPORTED, "node", "the options are of a newer library: link version %s's headers",
-                     BLX__VERSION)
-        .code;
-  struct blx_node_options whole = {0};
-  __builtin_memcpy(&whole, options, options->struct_size);
-  whole.struct_size = sizeof whole;
-  struct blx__node *node = NULL;
-  blx__rc rc = blx__node_open(&whole, &node, reterr);
-  if (rc.code == 0) *out = (blx_node *)node;
-  return rc.code;
+  size_t min = offsetof(struct blx_node_options, socket_path);
+  blx__rc rc = blx__api_take_struct(&whole, sizeof whole, min, options, "node", reterr);
+  if (rc.code != 0) return rc.code;
+  struct api_node *n = calloc(1, sizeof *n);
+  if (!n) return blx__fail(reterr, BLX_E_NOMEM, "node", "no memory for a node").code;
+  rc = open_queue(n, &whole, reterr);
+  if (rc.code == 0) rc = blx__node_open(&whole, &n->node, reterr);
+  if (rc.code != 0) {
+    node_free(n);
+    return rc.code;
+  }
+  blx_node *handle = blx__api_handle_new(BLX__API_NODE, n, reterr);
+  if (handle) {
+    *out = handle;
+    return 0;
+  }
+  blx__node_close(n->node);
+  node_free(n);
+  return BLX_E_BUSY;
 }
 
 void blx_node_close(blx_node *node) {
-  if (!node || blx__node_on_own_thread(inside(node))) return;
-  blx__node_close(inside(node));
+  struct api_node *n = node ? blx__api_handle_take(node, BLX__API_NODE, NULL) : NULL;
+  if (!n) return;
+  bool inside = blx__node_on_own_thread(n->node) || blx__api_queue_inside(n->queue);
+  bool mine = !inside && blx__api_handle_kill(node);
+  blx__api_handle_put(node);
+  if (!mine) return;
+  blx__api_handle_drop(node);
+  blx__node_close(n->node);
+  if (n->queue) blx__api_queue_drain(n->queue, n);
+  node_free(n);
 }
 
 const char *blx_node_address(const blx_node *node) {
-  return node ? blx__node_address((const struct blx__node *)node) : "";
+  struct api_node *n = blx__api_handle_take(node, BLX__API_NODE, NULL);
+  if (!n) return "";
+  const char *address = blx__node_address(n->node);
+  blx__api_handle_put(node);
+  return address;
 }
 
 int blx_node_client(blx_node *node, blx_client **out, blx_error *reterr) {
-  if (!node) return blx__api_misuse(reterr, "the node is NULL");
-  const char *address = blx__node_address(inside(node));
+  if (!out) return blx__api_misuse(reterr, "the place for the client is NULL");
+  struct api_node *n = blx__api_handle_take(node, BLX__API_NODE, reterr);
+  if (!n) return BLX_E_MISUSE;
+  const char *address = blx__node_address(n->node);
   struct blx_client_options options = BLX_CLIENT_OPTIONS_INIT;
   options.addresses = &address;
   options.n_addresses = 1;
-  return blx_client_open(&options, out, reterr);
+  int rc = blx__api_client_open(&options, n->queue, out, reterr);
+  blx__api_handle_put(node);
+  return rc;
+}
+
+/* ---- completions on a thread of the embedder's */
+
+static struct blx__api_queue *take_queue(const blx_node *node, blx_error *reterr) {
+  struct api_node *n = blx__api_handle_take(node, BLX__API_NODE, reterr);
+  if (!n) return NULL;
+  struct blx__api_queue *queue = n->queue;
+  if (queue)
+    blx__api_queue_ref(queue);
+  else
+    (void)blx__api_misuse(reterr, "the node was not opened with completions = BLX_COMPLETIONS_DISPATCH");
+  blx__api_handle_put(node);
+  return queue;
+}
+
+int blx_node_fd(blx_node *node, blx_error *reterr) {
+  struct blx__api_queue *queue = take_queue(node, reterr);
+  int fd = queue ? blx__api_queue_fd(queue) : BLX_E_MISUSE;
+  blx__api_queue_unref(queue);
+  return fd;
+}
+
+int blx_node_dispatch(blx_node *node, uint32_t max, blx_error *reterr) {
+  struct blx__api_queue *queue = take_queue(node, reterr);
+  int done = queue ? blx__api_queue_run(queue, max, reterr) : BLX_E_MISUSE;
+  blx__api_queue_unref(queue);
+  return done;
 }
 
 const char *blx_version(void) {

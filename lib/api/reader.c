@@ -1,35 +1,47 @@
-/* Streams read by a thread of the caller's: a bounded queue between the client's thread, which fills it and stops the
- * server when it is full, and the reader. */
+/* Streams. One that a thread of the caller's reads has a bounded queue between the client's thread, which fills it and
+ * stops the server when it is full, and the reader. One that is told by a function has as many items, each in the order
+ * of what else the client has to tell; without a queue of the client's, the function itself is what the server waits
+ * for. */
 #include "api/api_int.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 struct blx__reader {
-  blx_client *client;
+  struct blx__api_client *client;
   const struct blx__rpc_row *row;
   struct blx__buf body;
+  void (*tell)(blx__api_fn on, void *user, const blx_error *err, void *message); /* NULL: it is read */
+  blx__api_fn on;
+  void *user;
+  atomic_uint refs; /* the handle's, and the stream's until its end is told */
   /* The client's thread alone. */
   struct blx__client_call *call;
-  bool paused;
   /* Under the lock. */
   pthread_mutex_t lock;
   pthread_cond_t cond;
-  void *queue[BLX__API_QUEUE_MAX];
-  size_t head, count;
-  bool want_resume; /* a resume is on its way to the client's thread */
+  void *queue[BLX__API_QUEUE_MAX]; /* of one that is read */
+  size_t head, count;              /* count: also of items that were not told yet */
+  bool paused, want_resume;        /* a resume is on its way to the client's thread */
   bool ended, closed;
   int code; /* why it ended; 0: well */
   blx_error err;
+  struct blx__api_item end;
 };
 
-static void reader_free(struct blx__reader *r) {
-  while (r->count > 0) {
+/* A message on its way to the function. */
+struct told {
+  struct blx__api_item item;
+  struct blx__reader *reader;
+  void *message;
+};
+
+static void reader_unref(struct blx__reader *r) {
+  if (atomic_fetch_sub(&r->refs, 1) > 1) return;
+  for (; !r->tell && r->count > 0; r->count--) {
     blx__msg_free_owned(r->queue[r->head]);
     r->head = (r->head + 1) % BLX__API_QUEUE_MAX;
-    r->count--;
   }
   pthread_mutex_destroy(&r->lock);
   pthread_cond_destroy(&r->cond);
@@ -39,28 +51,87 @@ static void reader_free(struct blx__reader *r) {
 }
 
 static void end_locked(struct blx__reader *r, const blx_error *err) {
+  if (r->ended) return;
   r->ended = true;
   r->code = err ? err->code : 0;
   if (err) r->err = *err;
-  pthread_cond_signal(&r->cond);
+  pthread_cond_broadcast(&r->cond);
+}
+
+/* ---- what a function is told, where the client's completions run */
+
+static bool is_closed(struct blx__reader *r) {
+  pthread_mutex_lock(&r->lock);
+  bool closed = r->closed;
+  pthread_mutex_unlock(&r->lock);
+  return closed;
+}
+
+/* After a close only the end is told, as cancelled or as what came before. */
+static void tell(struct blx__reader *r, void *message) {
+  if (is_closed(r))
+    blx__msg_free_owned(message);
+  else
+    r->tell(r->on, r->user, NULL, message);
+}
+
+/* No callback of the stream comes any more, so that code and err are the last. */
+static void tell_end(struct blx__reader *r) {
+  if (r->tell) r->tell(r->on, r->user, r->code != 0 ? &r->err : NULL, NULL);
+  reader_unref(r);
+}
+
+static void resume_when_low(struct blx__reader *r);
+
+static void told_run(struct blx__api_item *item) {
+  struct told *t = BLX__CONTAINER(item, struct told, item);
+  struct blx__reader *r = t->reader;
+  void *message = t->message;
+  free(t);
+  pthread_mutex_lock(&r->lock);
+  r->count--;
+  resume_when_low(r);
+  pthread_mutex_unlock(&r->lock);
+  tell(r, message);
+}
+
+static void end_run(struct blx__api_item *item) {
+  tell_end(BLX__CONTAINER(item, struct blx__reader, end));
 }
 
 /* ---- on the client's thread */
+
+/* Under the lock. */
+static bool keep(struct blx__reader *r, void *message) {
+  BLX__ASSERT(r->count < BLX__API_QUEUE_MAX);
+  if (r->tell) {
+    struct told *t = malloc(sizeof *t);
+    if (!t) return false;
+    *t = (struct told){.item = {.run = told_run, .owner = r->client}, .reader = r, .message = message};
+    blx__api_queue_push(r->client->queue, &t->item);
+  } else {
+    r->queue[(r->head + r->count) % BLX__API_QUEUE_MAX] = message;
+    pthread_cond_signal(&r->cond);
+  }
+  r->count++;
+  return true;
+}
 
 static bool on_message(void *user, struct blx__slice message) {
   struct blx__reader *r = user;
   void *owned = NULL;
   blx_error err;
   blx__rc rc = blx__msg_decode_owned(r->row->response(), message, &owned, &err);
-  pthread_mutex_lock(&r->lock);
-  if (rc.code != 0) {
-    if (!r->ended) end_locked(r, &err);
-  } else {
-    BLX__ASSERT(r->count < BLX__API_QUEUE_MAX);
-    r->queue[(r->head + r->count) % BLX__API_QUEUE_MAX] = owned;
-    r->count++;
-    pthread_cond_signal(&r->cond);
+  if (rc.code == 0 && r->tell && !r->client->queue) {
+    tell(r, owned);
+    return true;
   }
+  pthread_mutex_lock(&r->lock);
+  if (rc.code == 0 && !keep(r, owned)) {
+    rc = blx__fail(&err, BLX_E_NOMEM, "client", "no memory for a message of the stream");
+    blx__msg_free_owned(owned);
+  }
+  if (rc.code != 0) end_locked(r, &err);
   r->paused = rc.code == 0 && r->count == BLX__API_QUEUE_MAX;
   bool go_on = !r->paused;
   pthread_mutex_unlock(&r->lock);
@@ -68,14 +139,20 @@ static bool on_message(void *user, struct blx__slice message) {
   return go_on;
 }
 
-static void on_done(void *user, const struct blx__rpc_result *result) {
-  struct blx__reader *r = user;
+/* The stream is over, or never was. */
+static void end(struct blx__reader *r, const blx_error *err) {
   r->call = NULL;
   pthread_mutex_lock(&r->lock);
-  if (!r->ended) end_locked(r, result->err);
-  bool last = r->closed;
+  end_locked(r, err);
   pthread_mutex_unlock(&r->lock);
-  if (last) reader_free(r);
+  if (r->tell && r->client->queue)
+    blx__api_queue_push(r->client->queue, &r->end);
+  else
+    tell_end(r);
+}
+
+static void on_done(void *user, const struct blx__rpc_result *result) {
+  end(user, result->err);
 }
 
 static const struct blx__client_stream_ops ops = {.on_message = on_message, .on_done = on_done};
@@ -86,13 +163,7 @@ static void start(void *arg) {
   blx_error err;
   blx__rc rc = r->client->client ? blx__client_stream(r->client->client, &request, &ops, r, &r->call, &err)
                                  : blx__fail(&err, BLX_E_CANCELLED, "client", "the client was closed");
-  if (rc.code == 0) return;
-  r->call = NULL;
-  pthread_mutex_lock(&r->lock);
-  end_locked(r, &err);
-  bool last = r->closed;
-  pthread_mutex_unlock(&r->lock);
-  if (last) reader_free(r);
+  if (rc.code != 0) end(r, &err);
 }
 
 static void resume(void *arg) {
@@ -105,31 +176,31 @@ static void resume(void *arg) {
   if (go) blx__client_resume(r->call);
 }
 
-/* The reader is freed here, or, when the stream has not ended, by its last callback. Posts keep their order, so a start
- * or resume that is on its way ran before this. */
+/* Under the lock. Posts keep their order, so a resume that is on its way runs before the finish of a close. */
+static void resume_when_low(struct blx__reader *r) {
+  if (r->paused && !r->want_resume && !r->closed && r->count <= BLX__API_QUEUE_MAX / 4)
+    r->want_resume = blx__api_post(r->client, resume, r, NULL).code == 0;
+}
+
 static void finish(void *arg) {
   struct blx__reader *r = arg;
-  pthread_mutex_lock(&r->lock);
-  r->closed = true;
-  pthread_mutex_unlock(&r->lock);
-  if (r->call)
-    blx__client_cancel(r->call);
-  else
-    reader_free(r);
+  if (r->call) blx__client_cancel(r->call);
+  reader_unref(r);
 }
 
 /* ---- on the caller's thread */
 
-int blx__reader_open(blx_client *client, enum blx__rpc_id id, const void *request, struct blx__reader **out,
-                     blx_error *reterr) {
-  int bad = blx__api_check(client, 1, reterr);
-  if (bad != 0) return bad;
-  if (!request || !out) return blx__api_misuse(reterr, "the request or the place for the reader is NULL");
+static struct blx__reader *reader_new(struct blx__api_client *client, const struct blx__reader_options *o) {
   struct blx__reader *r = calloc(1, sizeof *r);
-  if (!r) return blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a reader").code;
+  if (!r) return NULL;
   r->client = client;
   blx__api_ref(client);
-  r->row = &blx__rpc_rows()[id];
+  r->row = &blx__rpc_rows()[o->id];
+  r->tell = o->tell;
+  r->on = o->on;
+  r->user = o->user;
+  atomic_init(&r->refs, 1);
+  r->end = (struct blx__api_item){.run = end_run, .owner = client};
   blx__buf_init(&r->body, BLX__API_REQUEST_MAX);
   pthread_mutex_init(&r->lock, NULL);
   pthread_condattr_t attr;
@@ -137,14 +208,40 @@ int blx__reader_open(blx_client *client, enum blx__rpc_id id, const void *reques
   pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
   pthread_cond_init(&r->cond, &attr);
   pthread_condattr_destroy(&attr);
-  blx__rc rc = blx__msg_encode(r->row->request(), request, &r->body, reterr);
-  if (rc.code == 0) rc = blx__api_post(client, start, r, reterr);
-  if (rc.code != 0) {
-    reader_free(r);
-    return rc.code;
+  return r;
+}
+
+int blx__reader_open(blx_client *client, const struct blx__reader_options *options, void **out, blx_error *reterr) {
+  struct blx__api_client *c = blx__api_client_take(client, !options->tell, reterr);
+  if (!c) return BLX_E_MISUSE;
+  if (!options->request) {
+    blx__api_handle_put(client);
+    return blx__api_misuse(reterr, "the request is NULL");
   }
-  *out = r;
-  return 0;
+  struct blx__reader *r = reader_new(c, options);
+  blx__api_handle_put(client);
+  if (!r) return blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a reader").code;
+  blx__rc rc = blx__msg_encode(r->row->request(), options->request, &r->body, reterr);
+  if (rc.code == 0) *out = blx__api_handle_new(options->kind, r, reterr);
+  if (rc.code == 0 && *out) return 0;
+  reader_unref(r);
+  return rc.code != 0 ? rc.code : BLX_E_BUSY;
+}
+
+/* Nobody else knows the handle yet, so that taking and killing it cannot fail. */
+int blx__reader_start(const void *handle, enum blx__api_kind kind, blx_error *reterr) {
+  struct blx__reader *r = blx__api_handle_take(handle, kind, reterr);
+  BLX__ASSERT(r != NULL);
+  atomic_fetch_add(&r->refs, 1);
+  blx__rc rc = blx__api_post(r->client, start, r, reterr);
+  bool dead = rc.code != 0 && blx__api_handle_kill(handle);
+  blx__api_handle_put(handle);
+  if (rc.code == 0) return 0;
+  BLX__ASSERT(dead);
+  blx__api_handle_drop(handle);
+  reader_unref(r);
+  reader_unref(r);
+  return rc.code;
 }
 
 static struct timespec after(uint32_t ms) {
@@ -159,22 +256,20 @@ static struct timespec after(uint32_t ms) {
   return t;
 }
 
-int blx__reader_next(struct blx__reader *r, uint32_t timeout_ms, void **out, blx_error *reterr) {
-  if (!r || !out) return blx__api_misuse(reterr, "the reader or the place for the result is NULL");
-  int bad = blx__api_check(r->client, 1, reterr);
-  if (bad != 0) return bad;
-  struct timespec end = after(timeout_ms);
+static int next(struct blx__reader *r, uint32_t timeout_ms, void **out, blx_error *reterr) {
+  struct timespec at = after(timeout_ms);
   pthread_mutex_lock(&r->lock);
-  int why = 0;
-  while (r->count == 0 && !r->ended && why != ETIMEDOUT) why = pthread_cond_timedwait(&r->cond, &r->lock, &end);
-  int rc;
-  if (r->count > 0) {
+  int why = 0, rc;
+  while (r->count == 0 && !r->ended && !r->closed && why != ETIMEDOUT)
+    why = pthread_cond_timedwait(&r->cond, &r->lock, &at);
+  if (r->closed) {
+    rc = blx__fail(reterr, BLX_E_CANCELLED, "client", "another thread closed what was being read").code;
+  } else if (r->count > 0) {
     *out = r->queue[r->head];
     r->head = (r->head + 1) % BLX__API_QUEUE_MAX;
     r->count--;
     rc = 1;
-    if (r->paused && !r->want_resume && r->count <= BLX__API_QUEUE_MAX / 4)
-      r->want_resume = blx__api_post(r->client, resume, r, NULL).code == 0;
+    resume_when_low(r);
   } else if (r->ended) {
     rc = r->code == 0 ? 0 : blx__fail_as(reterr, &r->err).code;
   } else {
@@ -184,53 +279,78 @@ int blx__reader_next(struct blx__reader *r, uint32_t timeout_ms, void **out, blx
   return rc;
 }
 
-void blx__reader_close(struct blx__reader *r) {
-  if (!r || r->client->pid != getpid()) return;
-  for (;;) {
-    int rc = blx__api_post(r->client, finish, r, NULL).code;
-    if (rc == 0) return;
-    if (rc == BLX_E_MISUSE) break;
+int blx__reader_next(const void *handle, enum blx__api_kind kind, uint32_t timeout_ms, void **out, blx_error *reterr) {
+  struct blx__reader *r = blx__api_handle_take(handle, kind, reterr);
+  if (!r) return BLX_E_MISUSE;
+  int rc = blx__api_check(r->client, true, reterr);
+  if (rc == 0 && r->tell)
+    rc = blx__api_misuse(reterr, "this was opened with a function that is told: nothing is left to be read");
+  if (rc == 0) rc = next(r, timeout_ms, out, reterr);
+  blx__api_handle_put(handle);
+  return rc;
+}
+
+/* A thread that is in a read is sent away first. Where the client was closed, its thread is over, and so is the stream:
+ * nothing of it is left but this. */
+void blx__reader_close(const void *handle, enum blx__api_kind kind) {
+  struct blx__reader *r = handle ? blx__api_handle_take(handle, kind, NULL) : NULL;
+  if (!r) return;
+  bool mine = blx__api_handle_kill(handle);
+  if (mine) {
+    pthread_mutex_lock(&r->lock);
+    r->closed = true;
+    pthread_cond_broadcast(&r->cond);
+    pthread_mutex_unlock(&r->lock);
+  }
+  blx__api_handle_put(handle);
+  if (!mine) return;
+  blx__api_handle_drop(handle);
+  int rc;
+  while ((rc = blx__api_post(r->client, finish, r, NULL).code) != 0 && rc != BLX_E_MISUSE) {
     struct timespec t = {.tv_nsec = 1000000};
     nanosleep(&t, NULL);
   }
-  /* Its client was closed first: that ended the stream and its thread. */
-  reader_free(r);
+  if (rc != 0) reader_unref(r);
 }
 
 /* ---- the two streams there are */
 
-struct blx_watch {
-  struct blx__reader *reader;
-};
-
-struct blx_vm_logs {
-  struct blx__reader *reader;
-};
-
-#define STREAM(NAME, HANDLE, ID, REQUEST, MESSAGE)                                                      \
-  int NAME##_open(blx_client *client, const struct REQUEST *request, HANDLE **out, blx_error *reterr) { \
-    if (!out) return blx__api_misuse(reterr, "the place for the result is NULL");                       \
-    HANDLE *h = malloc(sizeof *h);                                                                      \
-    if (!h) return blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a reader").code;             \
-    int rc = blx__reader_open(client, ID, request, &h->reader, reterr);                                 \
-    if (rc != 0)                                                                                        \
-      free(h);                                                                                          \
-    else                                                                                                \
-      *out = h;                                                                                         \
-    return rc;                                                                                          \
-  }                                                                                                     \
-  int NAME##_next(HANDLE *h, uint32_t timeout_ms, struct MESSAGE **out, blx_error *reterr) {            \
-    void *message = NULL;                                                                               \
-    if (!out) return blx__api_misuse(reterr, "the place for the result is NULL");                       \
-    int rc = blx__reader_next(h ? h->reader : NULL, timeout_ms, &message, reterr);                      \
-    if (rc == 1) *out = message;                                                                        \
-    return rc;                                                                                          \
-  }                                                                                                     \
-  void NAME##_close(HANDLE *h) {                                                                        \
-    if (!h) return;                                                                                     \
-    blx__reader_close(h->reader);                                                                       \
-    free(h);                                                                                            \
+#define STREAM(NAME, KIND, ID, REQUEST, MESSAGE, FN)                                                             \
+  static int NAME##_start(blx_client *client, const struct blx__reader_options *options, NAME **out,             \
+                          blx_error *reterr) {                                                                   \
+    NAME *before = *out;                                                                                         \
+    void *handle = NULL;                                                                                         \
+    int rc = blx__reader_open(client, options, &handle, reterr);                                                 \
+    if (rc != 0) return rc;                                                                                      \
+    *out = handle; /* where the function may look for it */                                                      \
+    rc = blx__reader_start(handle, KIND, reterr);                                                                \
+    if (rc != 0) *out = before;                                                                                  \
+    return rc;                                                                                                   \
+  }                                                                                                              \
+  int NAME##_open(blx_client *client, const struct REQUEST *request, NAME **out, blx_error *reterr) {            \
+    if (!out) return blx__api_misuse(reterr, "the place for the handle is NULL");                                \
+    return NAME##_start(client, &(struct blx__reader_options){.kind = KIND, .id = ID, .request = request}, out,  \
+                        reterr);                                                                                 \
+  }                                                                                                              \
+  static void NAME##_tell(blx__api_fn on, void *user, const blx_error *err, void *message) {                     \
+    ((FN)on)(user, err, message);                                                                                \
+  }                                                                                                              \
+  int NAME##_open_async(blx_client *client, const struct REQUEST *request, FN on, void *user, NAME **out,        \
+                        blx_error *reterr) {                                                                     \
+    const struct blx__reader_options options = {KIND, ID, request, NAME##_tell, (blx__api_fn)on, user};          \
+    if (!out || !on) return blx__api_misuse(reterr, "the place for the handle or the function to tell is NULL"); \
+    return NAME##_start(client, &options, out, reterr);                                                          \
+  }                                                                                                              \
+  int NAME##_next(NAME *handle, uint32_t timeout_ms, struct MESSAGE **out, blx_error *reterr) {                  \
+    void *message = NULL;                                                                                        \
+    if (!out) return blx__api_misuse(reterr, "the place for the result is NULL");                                \
+    int rc = blx__reader_next(handle, KIND, timeout_ms, &message, reterr);                                       \
+    if (rc == 1) *out = message;                                                                                 \
+    return rc;                                                                                                   \
+  }                                                                                                              \
+  void NAME##_close(NAME *handle) {                                                                              \
+    blx__reader_close(handle, KIND);                                                                             \
   }
 
-STREAM(blx_watch, blx_watch, BLX__RPC_WATCH, blx_watch_request, blx_event)
-STREAM(blx_vm_logs, blx_vm_logs, BLX__RPC_VM_LOGS, blx_vm_logs_request, blx_log_chunk)
+STREAM(blx_watch, BLX__API_WATCH, BLX__RPC_WATCH, blx_watch_request, blx_event, blx_event_fn)
+STREAM(blx_vm_logs, BLX__API_LOGS, BLX__RPC_VM_LOGS, blx_vm_logs_request, blx_log_chunk, blx_log_chunk_fn)

@@ -101,13 +101,14 @@ static bool is_phase(int phase) {
 
 int blx_vm_wait(blx_client *client, const char *name, int phase, uint32_t timeout_ms, const volatile int *cancel,
                 struct blx_vm **out, blx_error *reterr) {
-  int rc = blx__api_check(client, 1, reterr);
-  if (rc != 0) return rc;
+  if (!blx__api_client_take(client, true, reterr)) return BLX_E_MISUSE;
+  blx__api_handle_put(client); /* each call takes it again: a close need not wait for the whole wait */
   if (phase != -1 && !is_phase(phase))
     return blx__fail(reterr, BLX_E_INVALID, "client", "phase: %d is neither -1 nor one of enum blx_phase", phase).code;
   if (!name || timeout_ms < 1 || timeout_ms > 86400000)
     return blx__api_misuse(reterr, "a wait needs a name and a time of 1 to 86400000 ms");
   struct wait w = {.client = client, .name = name, .phase = phase, .cancel = cancel, .end_ms = now_ms() + timeout_ms};
+  int rc;
   do {
     rc = look(&w, reterr);
     if (rc == 0) rc = follow(&w, reterr);
@@ -121,5 +122,8 @@ int blx_vm_wait(blx_client *client, const char *name, int phase, uint32_t timeou
     w.vm = NULL;
   }
   blx_vm_free(w.vm);
+  /* It was open when the wait began. */
+  if (rc == BLX_E_MISUSE)
+    return blx__fail(reterr, BLX_E_CANCELLED, "client", "the client was closed during the wait").code;
   return rc == 1 ? 0 : rc;
 }

@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* Both shares of a node after the instance came, in 1/10000, added: 0 empty, 20000 full. */
-static uint64_t fullness(const struct blx__placement_node *node, const struct blx__placement_need *need) {
+uint64_t blx__place_fullness(const struct blx__placement_node *node, const struct blx__placement_need *need) {
   uint64_t cpus = node->vcpus ? (node->allocated_vcpus + need->vcpus) * 10000 / node->vcpus : 0;
   uint64_t memory = node->memory_mib ? (node->allocated_memory_mib + need->memory_mib) * 10000 / node->memory_mib : 0;
   return cpus + memory;
@@ -12,12 +11,12 @@ static uint64_t fullness(const struct blx__placement_node *node, const struct bl
 
 /* Scores: the lowest wins. */
 static uint64_t score_best_fit(const struct blx__placement_node *node, const struct blx__placement_need *need) {
-  uint64_t full = fullness(node, need);
+  uint64_t full = blx__place_fullness(node, need);
   return full >= 20000 ? 0 : 20000 - full;
 }
 
 static uint64_t score_load_balanced(const struct blx__placement_node *node, const struct blx__placement_need *need) {
-  return fullness(node, need);
+  return blx__place_fullness(node, need);
 }
 
 struct strategy {

@@ -1,7 +1,7 @@
 /* The placement engine: (fleet, request) -> node. Pure and integral: the same arguments give the same node on every
  * machine. Order of preference among the nodes that are usable and feasible: the node the instance was on; then the
- * fewest replicas of the same VM; then the strategy's score; then a hash of seed and uid; then the lower uid.
- * Thread: any. */
+ * fewest replicas of the same VM; then the strategy's score; then a hash of seed and uid; then the lower uid. What each
+ * of them is, and where it comes from: blixard/placement.h, which is this engine for embedders. Thread: any. */
 #ifndef BLX__PLACEMENT_PLACE_H
 #define BLX__PLACEMENT_PLACE_H
 
@@ -27,6 +27,10 @@ struct blx__place_request {
   uint64_t sticky_uid; /* node it was on; 0: none */
   uint64_t seed;       /* for ties */
 };
+
+/* Both shares of a node with the instance there, in 1/10000 rounded down, added: 0 empty, 20000 full. @node need not
+ * have the room; what it has none of at all counts as empty. */
+uint64_t blx__place_fullness(const struct blx__placement_node *node, const struct blx__placement_need *need);
 
 /* Index of the chosen node in @nodes, or BLX__PLACEMENT_NONE.
  * @nodes  @n of them (0..5000), sorted by uid */

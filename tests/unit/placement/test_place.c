@@ -27,6 +27,20 @@ static struct blx__place_request request(int32_t strategy) {
   return (struct blx__place_request){.need = {.vcpus = 1, .memory_mib = 128}, .strategy = strategy, .seed = 42};
 }
 
+START_TEST(fullness__is_both_shares_rounded_down_and_added) {
+  struct blx__place_request r = request(BLX_STRATEGY_BEST_FIT);
+  struct blx__placement_node n = {.vcpus = 3, .allocated_vcpus = 1, .memory_mib = 1000, .allocated_memory_mib = 100};
+  ck_assert_uint_eq(blx__place_fullness(&n, &r.need), 6666 + 2280);
+  n.allocated_vcpus = 2;
+  n.allocated_memory_mib = 872;
+  ck_assert_uint_eq(blx__place_fullness(&n, &r.need), 20000);
+  n.memory_mib = n.allocated_memory_mib = 1 << 30; /* the most that a node may have */
+  ck_assert_uint_eq(blx__place_fullness(&n, &r.need), 10000 + 10000);
+  n.vcpus = n.memory_mib = 0;
+  ck_assert_uint_eq(blx__place_fullness(&n, &r.need), 0);
+}
+END_TEST
+
 START_TEST(best_fit__fills_the_fullest_node_that_has_room) {
   struct blx__place_node nodes[NODES];
   fleet(nodes);
@@ -166,7 +180,8 @@ START_TEST(an_explanation_of_a_large_fleet__names_a_few_and_counts_the_rest) {
 }
 END_TEST
 
-BLX_TEST_MAIN("placement/place", best_fit__fills_the_fullest_node_that_has_room, load_balanced__takes_the_emptiest_node,
+BLX_TEST_MAIN("placement/place", fullness__is_both_shares_rounded_down_and_added,
+              best_fit__fills_the_fullest_node_that_has_room, load_balanced__takes_the_emptiest_node,
               load_balanced__counts_shares_not_mib, replicas_of_one_vm__spread_before_the_strategy_is_asked,
               spread__is_a_preference_and_never_keeps_a_replica_waiting,
               the_node_it_was_on__is_preferred_while_it_is_usable_and_feasible,

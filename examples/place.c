@@ -1,0 +1,84 @@
+/* Decide placements without a cluster: tell the nodes as JSON, ask for three replicas, then ask why a large one does
+ * not fit. The decisions are those of a cluster, for they come from the same code. Build it against an installed copy:
+ * cc place.c $(pkg-config --cflags --libs blixard) -o place && ./place */
+#include <blixard/blixard.h>
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const nodes[] = {
+    "{\"name\": \"node1\", \"uid\": 1, \"capacity\": {\"vcpus\": 8, \"memory_mib\": 16384}, \"hypervisors\": "
+    "[\"qemu\"],"
+    " \"labels\": [{\"key\": \"disk\", \"value\": \"ssd\"}], \"allocated\": {\"vcpus\": 6, \"memory_mib\": 8192}}",
+    "{\"name\": \"node2\", \"uid\": 2, \"capacity\": {\"vcpus\": 8, \"memory_mib\": 16384}, \"hypervisors\": "
+    "[\"qemu\"],"
+    " \"labels\": [{\"key\": \"disk\", \"value\": \"ssd\"}]}",
+    "{\"name\": \"node3\", \"uid\": 3, \"capacity\": {\"vcpus\": 64, \"memory_mib\": 131072}, \"hypervisors\": "
+    "[\"qemu\"]}",
+};
+
+static int tell_nodes(blx_placement *placement, blx_error *err) {
+  for (size_t i = 0; i < sizeof nodes / sizeof nodes[0]; i++) {
+    void *node = NULL;
+    int rc = blx_from_json("node_info", nodes[i], strlen(nodes[i]), &node, err);
+    if (rc == 0) rc = blx_placement_set_node(placement, node, err);
+    blx_message_free(node);
+    if (rc != 0) return rc;
+  }
+  return 0;
+}
+
+/* Each replica is told where the others are: they spread while they can. */
+static int place_three(blx_placement *placement, struct blx_placement_request *request, blx_error *err) {
+  uint64_t uids[3];
+  request->replica_uids = uids;
+  request->reserve = 1;
+  for (size_t i = 0; i < 3; i++) {
+    int rc;
+    request->n_replica_uids = i;
+    rc = blx_placement_choose(placement, request, &uids[i], err);
+    if (rc != 0) return rc;
+    printf("replica %zu: node%llu\n", i + 1, (unsigned long long)uids[i]);
+  }
+  request->replica_uids = NULL;
+  request->n_replica_uids = 0;
+  return 0;
+}
+
+static int explain(blx_placement *placement, const struct blx_placement_request *request, blx_error *err) {
+  struct blx_placement_reason reason = BLX_PLACEMENT_REASON_INIT;
+  char text[BLX_PLACEMENT_TEXT_BYTES];
+  uint64_t uid = 0;
+  int rc = blx_placement_choose(placement, request, &uid, err);
+  if (rc != BLX_E_NO_CAPACITY) return rc == 0 ? BLX_E_INTERNAL : rc;
+  rc = blx_placement_explain(placement, request, text, sizeof text, err);
+  if (rc != 0) return rc;
+  printf("%s\n", text);
+  while ((rc = blx_placement_reason_after(placement, request, reason.uid, &reason, err)) == 1)
+    printf("  fullness %5llu: %s\n", (unsigned long long)reason.fullness, reason.text);
+  return rc;
+}
+
+int main(void) {
+  struct blx_label ssd = BLX_LABEL_INIT, *selector[] = {&ssd};
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  struct blx_placement_request request = BLX_PLACEMENT_REQUEST_INIT;
+  blx_placement *placement = NULL;
+  blx_error err = {0};
+  int rc = blx_placement_open(NULL, &placement, &err);
+  spec.vcpus = 2;
+  spec.memory_mib = 2048;
+  ssd.key = "disk";
+  ssd.value = "ssd";
+  spec.node_selector = selector;
+  spec.n_node_selector = 1;
+  request.spec = &spec;
+  request.seed = 1;
+  if (rc == 0) rc = tell_nodes(placement, &err);
+  if (rc == 0) rc = place_three(placement, &request, &err);
+  spec.vcpus = 5;
+  if (rc == 0) rc = explain(placement, &request, &err);
+  if (rc != 0) fprintf(stderr, "place: %s [%s]\n", err.message, blx_error_name(err.code));
+  blx_placement_close(placement);
+  return rc == 0 ? 0 : 1;
+}
