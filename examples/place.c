@@ -6,26 +6,25 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const nodes[] = {
-    "{\"name\": \"node1\", \"uid\": 1, \"capacity\": {\"vcpus\": 8, \"memory_mib\": 16384}, \"hypervisors\": "
+/* As `blixard node list -o json` prints them. */
+static const char nodes[] =
+    "{\"nodes\": ["
+    " {\"name\": \"node1\", \"uid\": 1, \"capacity\": {\"vcpus\": 8, \"memory_mib\": 16384}, \"hypervisors\": "
     "[\"qemu\"],"
-    " \"labels\": [{\"key\": \"disk\", \"value\": \"ssd\"}], \"allocated\": {\"vcpus\": 6, \"memory_mib\": 8192}}",
-    "{\"name\": \"node2\", \"uid\": 2, \"capacity\": {\"vcpus\": 8, \"memory_mib\": 16384}, \"hypervisors\": "
+    "  \"allocated\": {\"vcpus\": 6, \"memory_mib\": 8192}, \"labels\": [{\"key\": \"disk\", \"value\": \"ssd\"}]},"
+    " {\"name\": \"node2\", \"uid\": 2, \"capacity\": {\"vcpus\": 8, \"memory_mib\": 16384}, \"hypervisors\": "
     "[\"qemu\"],"
-    " \"labels\": [{\"key\": \"disk\", \"value\": \"ssd\"}]}",
-    "{\"name\": \"node3\", \"uid\": 3, \"capacity\": {\"vcpus\": 64, \"memory_mib\": 131072}, \"hypervisors\": "
-    "[\"qemu\"]}",
-};
+    "  \"labels\": [{\"key\": \"disk\", \"value\": \"ssd\"}]},"
+    " {\"name\": \"node3\", \"uid\": 3, \"capacity\": {\"vcpus\": 64, \"memory_mib\": 131072},"
+    "  \"hypervisors\": [\"qemu\"]}]}";
 
 static int tell_nodes(blx_placement *placement, blx_error *err) {
-  for (size_t i = 0; i < sizeof nodes / sizeof nodes[0]; i++) {
-    void *node = NULL;
-    int rc = blx_from_json("node_info", nodes[i], strlen(nodes[i]), &node, err);
-    if (rc == 0) rc = blx_placement_set_node(placement, node, err);
-    blx_message_free(node);
-    if (rc != 0) return rc;
-  }
-  return 0;
+  void *message = NULL;
+  int rc = blx_from_json("node_list", nodes, strlen(nodes), &message, err);
+  const struct blx_node_list *list = message;
+  for (size_t i = 0; rc == 0 && i < list->n_nodes; i++) rc = blx_placement_set_node(placement, list->nodes[i], err);
+  blx_message_free(message);
+  return rc;
 }
 
 /* Each replica is told where the others are: they spread while they can. */

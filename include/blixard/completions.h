@@ -11,8 +11,8 @@
  * In both:
  *  - A call that was accepted (it returned 0) completes exactly once, never inside the call that asked for it; what a
  *    client has to tell comes in the order in which it happened.
- *  - Inside a completion, _async calls are welcome; a blocking call of the same client is BLX_E_MISUSE, and so is a
- *    dispatch; a close of the same client, or of its node, does nothing.
+ *  - Inside a completion, _async calls are welcome. A blocking call of the same client is BLX_E_MISUSE, its close does
+ *    nothing; with DISPATCH that holds for every client of the queue and for the node, and a dispatch is BLX_E_MISUSE.
  *  - Nothing grows: a client has at most BLX_CLIENT_CALLS_MAX calls whose completion has not begun, one more is
  *    BLX_E_BUSY. What is queued was allocated when it was submitted. A watch or log reader that is told its messages
  * has at most 1024 of them undelivered; the server then waits, and a watch that is too slow for the server's memory

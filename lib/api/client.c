@@ -134,7 +134,7 @@ static void undo_open(struct blx__api_client *c) {
   blx__api_unref(c);
 }
 
-/* The thread is the last to come, since nothing takes it back; so the handle is made before it, and told after it. */
+/* The handle is the last to come: nobody can use what is not whole. */
 int blx__api_client_open(const struct blx_client_options *options, struct blx__api_queue *queue, blx_client **out,
                          blx_error *reterr) {
   blx__rc rc = check_options(options, reterr);
