@@ -60,7 +60,7 @@ struct incoming {
 
 struct blx__channel {
   struct blx__channel_options o;
-  char cluster_id[CLUSTER_ID_BYTES + 1];
+  char cluster_id[CLUSTER_ID_BYTES + 1], address[ADDRESS_MAX_BYTES + 1];
   struct blx__timer *sweep;
   struct peer *peers[BLX__CHANNEL_PEERS_MAX];
   unsigned peers_count, lines_count;
@@ -189,6 +189,7 @@ static blx__rc line_begin(struct line *line, blx_error *err) {
   struct blx_channel_message hello = {.struct_size = sizeof hello, .cluster_id = ch->cluster_id};
   hello.from_uid = ch->o.uid;
   hello.to_uid = line->peer->uid;
+  hello.address = ch->address;
   (void)say(line, &hello); /* there is room on a new call */
   return BLX__OK;
 }
@@ -269,6 +270,15 @@ static void refuse(struct incoming *in, int code, const char *why) {
   incoming_end(in, &err);
 }
 
+/* What the state of the cluster says of a member's address counts for more: one that is known stays. */
+static void learn_address(struct blx__channel *ch, uint64_t uid, const char *address) {
+  blx_error err;
+  if (!address || !*address || find(ch, uid)) return;
+  if (blx__channel_set_address(ch, uid, address, &err).code != 0)
+    blx__log(ch->o.log, BLX_LOG_WARNING, component, "member %llu cannot be answered: %s", (unsigned long long)uid,
+             err.message);
+}
+
 static void take_hello(struct incoming *in, const struct blx_channel_message *m) {
   struct blx__channel *ch = in->ch;
   if (!m->cluster_id || strcmp(m->cluster_id, ch->cluster_id) != 0)
@@ -279,6 +289,7 @@ static void take_hello(struct incoming *in, const struct blx_channel_message *m)
     refuse(in, BLX_E_CONFLICT, "the caller claims to be this member itself: was a directory copied?");
   if (in->ended) return;
   in->from = m->from_uid;
+  learn_address(ch, in->from, m->address);
   struct peer *peer = find(ch, in->from);
   if (peer) peer->try_at_ms = 0; /* it is up: no need to wait */
   /* A member that calls anew has given up its old call, though we may not have heard. */
@@ -413,16 +424,19 @@ blx__rc blx__channel_open(const struct blx__channel_options *options, struct blx
   struct blx__channel *ch = calloc(1, sizeof *ch);
   if (!ch) return blx__fail(err, BLX_E_NOMEM, component, "no memory for the members' channel");
   ch->o = *options;
-  ch->o.cluster_id = NULL; /* borrowed for this call only */
+  ch->o.cluster_id = ch->o.address = NULL; /* borrowed for this call only */
   if (!ch->o.hello_ms) ch->o.hello_ms = BLX__CHANNEL_HELLO_MS;
-  bool fits = blx__str_copy(ch->cluster_id, sizeof ch->cluster_id, options->cluster_id);
+  bool fits = blx__str_copy(ch->cluster_id, sizeof ch->cluster_id, options->cluster_id) &&
+              blx__str_copy(ch->address, sizeof ch->address, options->address ? options->address : "");
   blx__buf_init(&ch->encoded, BLX__CHANNEL_PIECE_MAX + 1024);
   blx__list_init(&ch->incoming);
   blx__defer_init(&ch->last, on_last, ch);
   ch->sweep = fits ? blx__timer_new(ch->o.loop, on_sweep, ch) : NULL;
   if (!ch->sweep) {
     free(ch);
-    if (!fits) return blx__fail(err, BLX_E_INVALID, component, "a cluster's id has at most %d bytes", CLUSTER_ID_BYTES);
+    if (!fits)
+      return blx__fail(err, BLX_E_INVALID, component, "a cluster's id has at most %d bytes, an address %d",
+                       CLUSTER_ID_BYTES, ADDRESS_MAX_BYTES);
     return blx__fail(err, BLX_E_NOMEM, component, "no memory for a timer");
   }
   uint64_t sweep_ms = ch->o.hello_ms / SWEEPS + 1;

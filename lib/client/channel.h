@@ -29,6 +29,7 @@ struct blx__channel_options {
   const char *path;           /* of the method, "/blixard.v1.Member/Channel"; borrowed until closed */
   const char *cluster_id;     /* at most 32 bytes, copied */
   uint64_t uid;               /* of this member, >= 1 */
+  const char *address;        /* where it answers, "unix:PATH", at most 256 bytes, copied; NULL: others must know */
   const struct blx__log *log; /* borrowed until closed, NULL: silent */
   uint32_t hello_ms;          /* 0: BLX__CHANNEL_HELLO_MS */
   void *user;
@@ -36,11 +37,13 @@ struct blx__channel_options {
   void (*deliver)(void *user, uint64_t from_uid, struct blx__slice message);
 };
 
-/* Errors: INVALID (cluster_id too long), NOMEM. */
+/* Errors: INVALID (cluster_id or address too long), NOMEM. */
 blx__rc blx__channel_open(const struct blx__channel_options *options, struct blx__channel **out,
                           blx_error *err) BLX__MUST;
 
-/* Where @uid answers, "unix:PATH"; NULL forgets it. A change drops what is under way. Errors: BUSY
+/* Where @uid answers, "unix:PATH"; NULL forgets it. One that is not known when it calls is known by what it says: a
+ * member that came back without the newest members in its log could not answer a leader that is one of them, and so
+ * would never hear of it. A change drops what is under way. Errors: BUSY
  * (BLX__CHANNEL_PEERS_MAX known), INVALID (its own uid, 0, or an address that is too long), NOMEM. */
 blx__rc blx__channel_set_address(struct blx__channel *ch, uint64_t uid, const char *address, blx_error *err) BLX__MUST;
 

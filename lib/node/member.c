@@ -249,6 +249,7 @@ static blx__rc open_channel(struct blx__node *n, blx_error *err) {
   struct blx__channel_options options = {.loop = n->loop, .uid = n->uid, .log = &n->log, .user = n};
   options.path = blx__rpc_rows()[BLX__RPC_CHANNEL].path;
   options.cluster_id = n->identity->cluster_id;
+  options.address = n->address;
   options.deliver = deliver;
   BLX__TRY(blx__channel_open(&options, &n->channel, err));
   return set_peers(n, n->identity->peers, n->identity->n_peers, err);

@@ -380,6 +380,7 @@ struct blx_channel_message {
   uint64_t to_uid; /* in the first only: to whom */
   struct blx_bytes data; /* a message of consensus, or a piece of one; at most 262144 bytes */
   uint32_t more; /* the next piece goes on with it */
+  const char *address; /* in the first only: where who speaks answers: unix:PATH; at most 256 bytes */
 };
 
 /* Standing: how far a data directory came into its cluster. */

@@ -99,6 +99,7 @@ static void join(struct member *m, const char *cluster_id, uint64_t uid) {
   struct blx__channel_options o = {.loop = m->w->loop, .path = path, .cluster_id = cluster_id, .uid = uid};
   o.log = &logger;
   o.hello_ms = HELLO_MS;
+  o.address = m->address;
   o.user = m;
   o.deliver = deliver;
   ck_assert_int_eq(blx__channel_open(&o, &m->channel, NULL).code, 0);
@@ -186,6 +187,41 @@ START_TEST(messages__of_every_length_come_whole_and_in_order_from_each_to_each) 
   ck_assert_uint_eq(a->from_sum, 240);
   ck_assert_uint_eq(b->from_sum, 120);
   ck_assert_int_eq(w.log_lines, 0);
+  world_close(&w);
+}
+END_TEST
+
+START_TEST(a_member_that_was_not_known__can_be_answered_once_it_spoke) {
+  struct world w;
+  world_open(&w);
+  struct member *a = &w.members[0], *b = &w.members[1];
+  ck_assert_int_eq(blx__channel_set_address(b->channel, a->uid, NULL, NULL).code, 0);
+  ck_assert(!say(b, a, 0));
+  ck_assert(say(a, b, 0));
+  wait_heard(b, 1);
+  ck_assert(say(b, a, 0));
+  wait_heard(a, 1);
+  world_close(&w);
+}
+END_TEST
+
+/* Who claims another address than the one that is known is not believed. */
+START_TEST(a_member_that_is_known__keeps_its_address_whatever_it_says) {
+  struct world w;
+  world_open(&w);
+  struct member *a = &w.members[0], *b = &w.members[1], *c = &w.members[2];
+  blx__channel_close(a->channel, channel_closed, a);
+  while (a->channel) blx__loop_run(w.loop);
+  char own[sizeof a->address];
+  ck_assert(blx__str_copy(own, sizeof own, a->address) && blx__str_copy(a->address, sizeof a->address, c->address));
+  join(a, "00112233445566778899aabbccddeeff", a->uid);
+  ck_assert(blx__str_copy(a->address, sizeof a->address, own));
+  know(a, b);
+  ck_assert(say(a, b, 0));
+  wait_heard(b, 1);
+  ck_assert(say(b, a, 0));
+  wait_heard(a, 1);
+  ck_assert_uint_eq(c->heard, 0);
   world_close(&w);
 }
 END_TEST
@@ -446,4 +482,6 @@ BLX_TEST_MAIN("client/channel", messages__of_every_length_come_whole_and_in_orde
               address__that_changes_or_is_forgotten_ends_what_is_under_way,
               stranger__is_refused_by_name_and_nothing_of_it_is_delivered,
               member__that_calls_anew_replaces_its_old_call_and_one_that_breaks_the_limits_is_cut,
-              calls__over_the_maximum_are_busy_and_the_members_go_on, channel__may_be_closed_while_it_delivers)
+              calls__over_the_maximum_are_busy_and_the_members_go_on, channel__may_be_closed_while_it_delivers,
+              a_member_that_was_not_known__can_be_answered_once_it_spoke,
+              a_member_that_is_known__keeps_its_address_whatever_it_says)
