@@ -11,6 +11,15 @@ static const char *tenant_of(const char *tenant) {
   return tenant && *tenant ? tenant : "default";
 }
 
+/* A copy with another next step: the view points into the state, which is not ours to write. NULL: no memory. */
+static struct blx_reason *reason_with(struct blx__arena *arena, const struct blx_reason *reason, const char *unblock) {
+  struct blx_reason *copy = blx__arena_alloc(arena, sizeof *copy);
+  if (!copy) return NULL;
+  *copy = *reason;
+  copy->unblock = blx__arena_strdup(arena, unblock);
+  return copy->unblock ? copy : NULL;
+}
+
 /* A deleted VM waits for its nodes: whether the one that has not confirmed is silent, only the leader knows. */
 static blx__rc add_silence(struct blx__call *call, struct blx_vm *vm, blx_error *err) {
   const struct blx__node *n = call->node;
@@ -21,10 +30,12 @@ static blx__rc add_silence(struct blx__call *call, struct blx_vm *vm, blx_error 
     (void)blx__str_format(text, sizeof text,
                           "%s is not heard from: start its daemon, or `blixard vm delete %s --force`", in->node,
                           vm->spec->name);
-    const char *unblock = blx__arena_strdup(&call->arena, text);
-    if (!unblock) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the reason of %s", in->name);
-    if (in->reason) in->reason->unblock = unblock;
-    if (vm->reason) vm->reason->unblock = unblock;
+    struct blx_reason *why = in->reason ? reason_with(&call->arena, in->reason, text) : NULL;
+    struct blx_reason *whole = vm->reason ? reason_with(&call->arena, vm->reason, text) : NULL;
+    if ((in->reason && !why) || (vm->reason && !whole))
+      return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the reason of %s", in->name);
+    in->reason = why;
+    vm->reason = whole;
   }
   return BLX__OK;
 }

@@ -139,7 +139,8 @@ struct blx__placement_need blx__state_need(const struct blx_vm *vm);
 /* ---- views: records as callers see them, in @arena. Errors: INVALID (arena's limit), NOMEM, NOT_FOUND. */
 
 /* The VM with its instances by ordinal, their node names, and how many run. It points into the records, as they do: it
- * is gone with the next operation. */
+ * is gone with the next operation. The VM and its instances are the arena's; what they point to is not to be written.
+ */
 blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx__arena *arena, struct blx_vm **out,
                            blx_error *err) BLX__MUST;
 
