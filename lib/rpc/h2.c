@@ -133,7 +133,7 @@ static void feed(struct h2 *h, const uint8_t *p, size_t n) {
 /* A session takes 20 KiB: it is made for whoever has said a client's first words, not for whoever connects. */
 static void greet(struct h2 *h, const uint8_t *p, size_t n) {
   size_t left = NGHTTP2_CLIENT_MAGIC_LEN - h->magic_at, len = n < left ? n : left;
-  if (memcmp(p, NGHTTP2_CLIENT_MAGIC + h->magic_at, len) != 0) {
+  if (memcmp(p, &NGHTTP2_CLIENT_MAGIC[h->magic_at], len) != 0) {
     is_rude(h, "it does not begin as a client does");
     return;
   }
