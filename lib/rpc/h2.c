@@ -144,6 +144,7 @@ static void greet(struct h2 *h, const uint8_t *p, size_t n) {
     h2_close(h, &why);
     return;
   }
+  if (h->ops->on_begun) h->ops->on_begun(h->owner);
   feed(h, (const uint8_t *)NGHTTP2_CLIENT_MAGIC, NGHTTP2_CLIENT_MAGIC_LEN);
   if (n > len && !h->closing) feed(h, p + len, n - len);
 }
