@@ -149,6 +149,7 @@ void call_end(struct blx__rpc_call *c, bool cancelled) {
   blx__list_remove(&c->writable_link);
   blx__list_remove(&c->link);
   c->conn->server->stats.calls--;
+  if (blx__list_empty(&c->conn->calls)) conn_idle(c->conn);
   c->conn = NULL;
   blx__rpc_call_unref(c);
 }
@@ -302,6 +303,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
   c->stream_id = frame->hd.stream_id;
   blx__list_init(&c->writable_link);
   blx__list_push(&conn->calls, &c->link);
+  conn->used = true;
+  conn_busy(conn);
   blx__buf_init(&c->meta, BLX__RPC_HEADERS_MAX_BYTES);
   blx__defer_init(&c->turn, on_turn, c);
   writer_init(&c->out);

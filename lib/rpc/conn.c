@@ -30,7 +30,7 @@ static void on_link_closed(void *owner, const blx_error *why) {
   conn_maybe_closed(c);
 }
 
-static const struct h2_ops link_ops = {pendings_set_callbacks, NULL, on_link_closed, NULL};
+static const struct h2_ops link_ops = {pendings_set_callbacks, NULL, on_link_closed, NULL, NULL};
 
 static void look(void *arg) {
   struct blx__rpc_conn *c = arg;

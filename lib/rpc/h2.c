@@ -133,7 +133,7 @@ static void feed(struct h2 *h, const uint8_t *p, size_t n) {
 /* A session takes 20 KiB: it is made for whoever has said a client's first words, not for whoever connects. */
 static void greet(struct h2 *h, const uint8_t *p, size_t n) {
   size_t left = NGHTTP2_CLIENT_MAGIC_LEN - h->magic_at, len = n < left ? n : left;
-  if (memcmp(p, NGHTTP2_CLIENT_MAGIC + h->magic_at, len) != 0) {
+  if (memcmp(p, &NGHTTP2_CLIENT_MAGIC[h->magic_at], len) != 0) {
     is_rude(h, "it does not begin as a client does");
     return;
   }
@@ -144,6 +144,7 @@ static void greet(struct h2 *h, const uint8_t *p, size_t n) {
     h2_close(h, &why);
     return;
   }
+  if (h->ops->on_begun) h->ops->on_begun(h->owner);
   feed(h, (const uint8_t *)NGHTTP2_CLIENT_MAGIC, NGHTTP2_CLIENT_MAGIC_LEN);
   if (n > len && !h->closing) feed(h, p + len, n - len);
 }

@@ -17,6 +17,7 @@ enum {
   BLX__RPC_PING_LOOKS = 4,     /* looks in a row, with calls open, without a byte: the other side is asked */
   BLX__RPC_CUT_LOOKS = 12,     /* and without any answer to that the connection is cut, 30 s in all */
   BLX__RPC_IDLE_LOOKS = 24,    /* a connection that had no call for so long, 60 s, is closed */
+  BLX__RPC_IDLE_MAX = 128,     /* connections without a call; one more, and the longest idle is closed */
   BLX__RPC_REQUEST_MS = 30000, /* a request that has not arrived whole by then is refused */
 };
 

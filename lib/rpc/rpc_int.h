@@ -26,6 +26,7 @@ struct h2_ops {
   void (*on_flushed)(void *owner);                           /* frames went out; NULL allowed */
   void (*on_closed)(void *owner, const blx_error *why);      /* last, once; @why NULL: an orderly end */
   void (*on_sent)(struct h2 *h, const nghttp2_frame *frame); /* in a callback of nghttp2; NULL allowed */
+  void (*on_begun)(void *owner); /* of a server: the other side has said a client's first words; NULL allowed */
 };
 
 struct h2 {

@@ -20,8 +20,38 @@ static void maybe_gone(struct blx__rpc_server *s) {
   if (s->closing && blx__list_empty(&s->connections)) blx__loop_defer(s->loop, &s->closed_defer);
 }
 
+void conn_busy(struct connection *conn) {
+  if (blx__list_empty(&conn->idle_link)) return;
+  blx__list_remove(&conn->idle_link);
+  conn->server->idle_count--;
+}
+
+static void retire_idle(struct connection *conn) {
+  conn->server->stats.closed_idle++;
+  conn_busy(conn);
+  h2_retire(&conn->h2);
+}
+
+/* A session takes 20 KiB, so there is room for some only. Those that never called go first: whoever opens many must not
+ * end the connections of those who work. */
+void conn_idle(struct connection *conn) {
+  struct blx__rpc_server *s = conn->server;
+  if (conn->h2.closing || s->closing) return;
+  blx__list_push(conn->used ? &s->idle : &s->fresh, &conn->idle_link);
+  if (++s->idle_count <= BLX__RPC_IDLE_MAX) return;
+  struct blx__list *first = blx__list_first(&s->fresh);
+  if (!first || first == &conn->idle_link) first = blx__list_first(&s->idle); /* who has just come may stay */
+  BLX__ASSERT(first);
+  retire_idle(BLX__CONTAINER(first, struct connection, idle_link));
+}
+
+static void on_begun(void *owner) {
+  conn_idle(owner);
+}
+
 static void connection_free(struct connection *conn) {
   struct blx__rpc_server *s = conn->server;
+  conn_busy(conn);
   blx__timer_free(conn->timer);
   blx__list_remove(&conn->link);
   s->stats.connections--;
@@ -47,13 +77,13 @@ static void on_flushed(void *owner) {
   calls_tell_writable(owner);
 }
 
-static const struct h2_ops h2_ops = {calls_set_callbacks, on_flushed, on_conn_closed, calls_frame_sent};
+static const struct h2_ops h2_ops = {calls_set_callbacks, on_flushed, on_conn_closed, calls_frame_sent, on_begun};
 
 /* The preface did not come, or a close takes too long. */
 static void on_timer(void *arg) {
   struct connection *conn = arg;
   struct blx__rpc_server *s = conn->server;
-  if (!conn->settled && !s->closing) {
+  if (!conn->settled && !s->closing && !conn->h2.closing) {
     s->stats.cut_preface++;
     blx__log(s->log, BLX_LOG_INFO, component, "cut a connection of user %u, process %d that said nothing in %d ms",
              conn->cred.uid, conn->cred.pid, BLX__RPC_PREFACE_MS);
@@ -67,12 +97,10 @@ static void look(void *arg) {
     struct connection *conn = BLX__CONTAINER(n, struct connection, link);
     h2_look(&conn->h2, !blx__list_empty(&conn->calls));
     if (conn->h2.closing || conn->h2.idle_looks < BLX__RPC_IDLE_LOOKS) continue;
-    if (conn->h2.idle_looks == BLX__RPC_IDLE_LOOKS) {
-      s->stats.closed_idle++;
-      h2_retire(&conn->h2);
-    } else {
+    if (!blx__list_empty(&conn->idle_link))
+      retire_idle(conn);
+    else
       h2_close(&conn->h2, NULL); /* it does not even take our farewell */
-    }
   }
 }
 
@@ -101,6 +129,7 @@ static void on_accept(void *user, struct blx__stream *stream) {
   conn->cred = cred;
   conn->timer = timer;
   blx__list_init(&conn->calls);
+  blx__list_init(&conn->idle_link);
   blx__list_init(&conn->writable);
   blx__list_push(&s->connections, &conn->link);
   s->stats.connections++;
@@ -117,6 +146,8 @@ blx__rc blx__rpc_server_open(struct blx__loop *loop, const struct blx__rpc_serve
   s->service = options->service;
   s->log = options->log;
   blx__list_init(&s->connections);
+  blx__list_init(&s->fresh);
+  blx__list_init(&s->idle);
   blx__defer_init(&s->closed_defer, server_gone, s);
   s->look = blx__timer_new(loop, look, s);
   blx__rc rc = s->look ? BLX__OK : blx__fail(err, BLX_E_NOMEM, component, "no memory for a timer");

@@ -16,11 +16,13 @@ struct connection {
   struct h2 h2;
   struct blx__list link; /* in server.connections */
   struct blx__rpc_server *server;
-  struct blx__list calls;    /* struct blx__rpc_call, by link */
-  struct blx__list writable; /* those to tell that there is room, by writable_link */
-  struct blx__timer *timer;  /* of the preface, then of the close */
+  struct blx__list calls;     /* struct blx__rpc_call, by link */
+  struct blx__list idle_link; /* in server.fresh or idle, while there is a session without a call */
+  struct blx__list writable;  /* those to tell that there is room, by writable_link */
+  struct blx__timer *timer;   /* of the preface, then of the close */
   struct blx__cred cred;
   bool settled, noisy;
+  bool used; /* it has had a call */
 };
 
 struct blx__rpc_server {
@@ -29,6 +31,8 @@ struct blx__rpc_server {
   const struct blx__log *log;
   struct blx__listener *listener;
   struct blx__list connections;
+  struct blx__list fresh, idle; /* connections that never had a call, and those between calls, the oldest first */
+  size_t idle_count;
   struct blx__timer *look;
   size_t held_bytes, queued_bytes;
   struct blx__rpc_server_stats stats;
@@ -67,6 +71,10 @@ struct blx__rpc_call {
   size_t unacked; /* bytes not given back to the stream's window */
   struct blx__defer turn;
 };
+
+/* It has its first call; its last call has ended. */
+void conn_busy(struct connection *conn);
+void conn_idle(struct connection *conn);
 
 /* Callbacks of nghttp2 that are about calls. */
 void calls_set_callbacks(nghttp2_session_callbacks *cbs);

@@ -7,8 +7,10 @@
 
 #include <fcntl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -133,19 +135,24 @@ START_TEST(connections__that_never_begin_are_cut_and_the_others_are_served) {
 }
 END_TEST
 
-/* In a process of its own, without the loop: connect @count times, say little or nothing, wait until each is closed. */
-static void idle_about(const char *path, int count) {
+enum { IDLE_CONNECTIONS = 2000 };
+
+/* In a process of its own, without the loop: connect, say the first @a bytes of what a caller says before its first
+ * call, on every other connection @b of them, and wait until each is closed. */
+static void idle_about(const char *path, size_t a, size_t b) {
   struct sockaddr_un sa = {.sun_family = AF_UNIX};
   (void)blx__str_copy(sa.sun_path, sizeof sa.sun_path, path);
-  int *fds = calloc((size_t)count, sizeof *fds);
-  for (int i = 0; i < count; i++) {
+  (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when a check fails */
+  static int fds[IDLE_CONNECTIONS];
+  for (int i = 0; i < IDLE_CONNECTIONS; i++) {
     fds[i] = socket(AF_UNIX, SOCK_STREAM, 0);
     if (fds[i] < 0 || connect(fds[i], (struct sockaddr *)&sa, sizeof sa) != 0) _exit(4);
-    if (i % 3 > 0 && write(fds[i], "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", i % 3 == 1 ? 1 : 23) < 0) _exit(5);
+    static const char hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
+    if (write(fds[i], hello, i % 2 ? b : a) < 0) _exit(5);
   }
-  char c;
-  for (int i = 0; i < count; i++)
-    if (read(fds[i], &c, 1) != 0) _exit(6);
+  char c[64];
+  for (int i = 0; i < IDLE_CONNECTIONS; i++)
+    while (read(fds[i], c, sizeof c) > 0) continue;
   _exit(0);
 }
 
@@ -153,30 +160,41 @@ static void child_ended(void *user) {
   blx__loop_stop(user);
 }
 
-START_TEST(two_thousand_idle_connections__are_cut_and_counted_and_take_next_to_no_memory) {
+/* @stay: so many of them may, to the end. */
+static void be_idled_about(size_t a, size_t b, unsigned stay) {
   struct world w;
-  enum { IDLE = 2000 };
   more_descriptors();
   world_open(&w);
   still_answers(&w);
   size_t before = mallinfo2().uordblks;
   pid_t pid = fork();
-  if (pid == 0) idle_about(w.path, IDLE);
+  if (pid == 0) idle_about(w.path, a, b);
   struct blx__pidwatch *watch = NULL;
   ck_assert_int_eq(blx__pidwatch_open(w.loop, pid, child_ended, w.loop, &watch, NULL).code, 0);
-  while (stats_of(&w).connections < IDLE + 1) still_answers(&w);
+  while (stats_of(&w).accepted < IDLE_CONNECTIONS + 1) still_answers(&w);
   ck_assert_uint_le(mallinfo2().uordblks, before + GROWTH_MAX_BYTES);
-  while (stats_of(&w).connections > 1) {
+  while (stats_of(&w).connections > stay + 1) {
     still_answers(&w);
     settle(&w);
   }
-  int status = -1;
-  while (waitpid(pid, &status, WNOHANG) == 0) blx__loop_run(w.loop);
-  ck_assert_int_eq(status, 0);
+  ck_assert_uint_le(mallinfo2().uordblks, before + GROWTH_MAX_BYTES);
+  struct blx__rpc_server_stats s = stats_of(&w);
+  ck_assert_uint_eq(s.cut_preface + s.closed_idle + s.connections, IDLE_CONNECTIONS + 1);
+  ck_assert_int_eq(kill(pid, SIGKILL), 0);
+  while (waitpid(pid, NULL, WNOHANG) == 0) blx__loop_run(w.loop);
   blx__pidwatch_close(watch);
-  ck_assert_uint_eq(stats_of(&w).cut_preface, IDLE);
+  while (stats_of(&w).connections > 1) settle(&w);
   ck_assert_uint_le(mallinfo2().uordblks, before + 200000);
   world_close(&w);
+}
+
+START_TEST(two_thousand_connections__that_say_nothing_are_cut_and_take_next_to_no_memory) {
+  be_idled_about(0, 23, 0);
+}
+END_TEST
+
+START_TEST(two_thousand_connections__that_call_nothing_are_closed_but_for_the_last_hundred) {
+  be_idled_about(24, 33, BLX__RPC_IDLE_MAX);
 }
 END_TEST
 
@@ -190,7 +208,7 @@ static void one_closed(void *user) {
   if (--c->open == 0) blx__loop_stop(c->w->loop);
 }
 
-START_TEST(five_hundred_idle_connections__stay_and_each_is_served) {
+START_TEST(five_hundred_idle_callers__are_each_served_and_take_the_memory_of_a_hundred) {
   struct world w;
   more_descriptors();
   world_open(&w);
@@ -201,7 +219,8 @@ START_TEST(five_hundred_idle_connections__stay_and_each_is_served) {
     w.conn = conns[i];
     still_answers(&w);
   }
-  ck_assert_uint_eq(stats_of(&w).connections, IDLE);
+  ck_assert_uint_le(stats_of(&w).connections, BLX__RPC_IDLE_MAX + 1);
+  ck_assert_uint_ge(stats_of(&w).closed_idle, IDLE - BLX__RPC_IDLE_MAX - 1);
   for (int i = 0; i < IDLE; i += 50) {
     w.conn = conns[i];
     still_answers(&w);
@@ -272,7 +291,8 @@ END_TEST
 
 BLX_TEST_MAIN("rpc/hostile", noise__is_closed_and_counted_and_leaves_no_memory_behind,
               ten_megabytes_of_noise__cost_no_memory_and_hold_up_nobody,
-              two_thousand_idle_connections__are_cut_and_counted_and_take_next_to_no_memory,
+              two_thousand_connections__that_say_nothing_are_cut_and_take_next_to_no_memory,
+              two_thousand_connections__that_call_nothing_are_closed_but_for_the_last_hundred,
               connections__that_never_begin_are_cut_and_the_others_are_served,
-              five_hundred_idle_connections__stay_and_each_is_served,
+              five_hundred_idle_callers__are_each_served_and_take_the_memory_of_a_hundred,
               connections__over_the_maximum_are_closed_and_counted, another_user__is_refused_and_counted)
