@@ -142,16 +142,32 @@ $(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control 
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(sort $(filter %.o,$^)) $(LIBS_all)
 
+# Whole nodes: lib/node and all below it as they are, over another body of lib/io; the linker sends the few system calls
+# above lib/io, and what the simulator may break, to tests/sim/nodes (twin_file.c, wraps.c).
+NODES_FOLDERS := $(filter-out io vm,$(call with_deps,node))
+NODES_WRAPS := open close flock fstatfs statvfs stat faccessat unlink unlinkat opendir readdir closedir pthread_create \
+  pthread_join $(addprefix blx__,vm_sim_open vm_microvm_open consensus_open consensus_propose consensus_deliver \
+  state_end state_restore state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step)
+NODES_LIB := $(foreach f,$(NODES_FOLDERS),$(call obj_of,$(f))) \
+  $(patsubst %,$(B)/obj/lib/%.o,io/sim io/sim_disk vm/sim vm/hypervisor)
+$(B)/tests/sim/sim-nodes: $(call prog_objs,tests/sim/nodes/*.c) $(NODES_LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(NODES_WRAPS:%=-Wl,--wrap=%) -o $@ $^ -lraft -lnghttp2 -ljansson -lcrypto -lm
+
 SEEDS ?= 1000
 FROM ?= 1
-sim: $(B)/tests/sim/sim ## simulate SEEDS clusters, beginning with seed FROM
+sim: $(B)/tests/sim/sim sim-nodes ## simulate SEEDS clusters, beginning with seed FROM: members alone, then whole nodes
+	@$< --seeds $(SEEDS) --from $(FROM)
+.PHONY: sim-nodes
+sim-nodes: $(B)/tests/sim/sim-nodes
 	@$< --seeds $(SEEDS) --from $(FROM)
 
 .PHONY: soak
-soak: $(B)/tests/sim/sim ## 50,000 simulations, 2,400 times open and close under AddressSanitizer
+soak: $(B)/tests/sim/sim $(B)/tests/sim/sim-nodes ## 50,000 simulations, 2,400 times open and close under AddressSanitizer
 	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan SAN=address,undefined OPT="-O1 -g" build/asan/tests/unit/consensus/test_disk
 	@CK_FORK=no BLX_CYCLES=2400 build/asan/tests/unit/consensus/test_disk
 	@$< --seeds 50000 --from 1
+	@$(B)/tests/sim/sim-nodes --seeds 10000 --from 1
 
 # ---- fuzzing: one program for each file tests/fuzz/fuzz_*.c, by clang; $(MAKE) again, for a build tree of its own
 FUZZ_SECONDS ?= $(or $(SECONDS),20)
@@ -189,6 +205,8 @@ tsan: ## unit tests of io, rpc, client, api and consensus under ThreadSanitizer
 # ---- all checks. The last line of each is `N passed, N failed, N skipped`
 RUN_TESTS := /usr/bin/python3 tests/run.py
 SIM_CHECK = "simulation:$(SEEDS)=$(B)/tests/sim/sim --seeds $(SEEDS) --from $(FROM)"
+NODES_CHECK = "simulation of whole nodes:$(SEEDS)=$(B)/tests/sim/sim-nodes --seeds $(SEEDS) --from $(FROM)" \
+  "invariants that notice:12=$(B)/tests/sim/sim-nodes --prove"
 SCHEMA_CHECK = "stock protobuf:1=/usr/bin/python3 tests/schema/cross.py --bin $(B)/tests/schema/filter"
 LINT_CHECK = "lint:1=$(MAKE) --no-print-directory B=$(B) lint"
 FUZZ_CHECK = "fuzzing:$(words $(FUZZ_BINS))=$(MAKE) --no-print-directory FUZZ_SECONDS=10 fuzz"
@@ -200,20 +218,25 @@ unit-bins: $(UNIT_BINS)
 
 check: ## install what is needed, build, run every test
 	@tools/quickstart/deps.sh
-	@$(MAKE) --no-print-directory -j$$(nproc) all unit-bins $(B)/tests/sim/sim $(B)/tests/schema/filter
-	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan SAN=address,undefined OPT="-O1 -g" unit-bins build/asan/tests/sim/sim
+	@$(MAKE) --no-print-directory -j$$(nproc) all unit-bins $(B)/tests/sim/sim $(B)/tests/sim/sim-nodes $(B)/tests/schema/filter
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan SAN=address,undefined OPT="-O1 -g" unit-bins \
+	  build/asan/tests/sim/sim build/asan/tests/sim/sim-nodes
 	@BLX_BUILD=$(B) $(RUN_TESTS) --unit $(UNIT_BINS) $(UNIT_BINS:$(B)/%=build/asan/%) \
-	  --cmd $(SIM_CHECK) $(SCHEMA_CHECK) $(LINT_CHECK) $(CLANG_CHECK) $(FUZZ_CHECK) $(COVERAGE_CHECK) \
+	  --cmd $(SIM_CHECK) $(NODES_CHECK) $(SCHEMA_CHECK) $(LINT_CHECK) $(CLANG_CHECK) $(FUZZ_CHECK) $(COVERAGE_CHECK) \
 	    "simulation under ASan and UBSan:20=build/asan/tests/sim/sim --seeds 20 --from 1" \
+	    "simulation of whole nodes under ASan and UBSan:20=build/asan/tests/sim/sim-nodes --seeds 20 --from 1" \
 	  --pytest tests/lint tests/schema tests/integration
 
-check-fast: all unit-bins $(B)/tests/sim/sim ## unit tests, a few simulations and lint, in under 3 minutes
+check-fast: all unit-bins $(B)/tests/sim/sim $(B)/tests/sim/sim-nodes ## unit tests, a few simulations and lint, in under 3 minutes
 	@BLX_BUILD=$(B) $(RUN_TESTS) --unit $(UNIT_BINS) \
-	  --cmd $(LINT_CHECK) "simulation:20=$(B)/tests/sim/sim --seeds 20 --from 1"
+	  --cmd $(LINT_CHECK) "simulation:20=$(B)/tests/sim/sim --seeds 20 --from 1" \
+	    "simulation of whole nodes:20=$(B)/tests/sim/sim-nodes --seeds 20 --from 1"
 
 asan: ## unit tests and simulation under AddressSanitizer and UBSan
-	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan SAN=address,undefined OPT="-O1 -g" unit-bins build/asan/tests/sim/sim
-	@$(RUN_TESTS) --unit $(UNIT_BINS:$(B)/%=build/asan/%) --cmd "simulation:20=build/asan/tests/sim/sim --seeds 20 --from 1"
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan SAN=address,undefined OPT="-O1 -g" unit-bins build/asan/tests/sim/sim \
+	  build/asan/tests/sim/sim-nodes
+	@$(RUN_TESTS) --unit $(UNIT_BINS:$(B)/%=build/asan/%) --cmd "simulation:20=build/asan/tests/sim/sim --seeds 20 --from 1" \
+	  "simulation of whole nodes:20=build/asan/tests/sim/sim-nodes --seeds 20 --from 1"
 
 lint: $(B)/bin/schemagen ## house rules: includes, sizes, bans, format, stale outputs
 	@/usr/bin/python3 tests/lint/lint.py --schemagen $(B)/bin/schemagen

@@ -171,12 +171,14 @@ blx__rc host_open(struct blx__consensus *c, blx_error *err) {
   uint64_t free_bytes = 0, size_bytes = 0;
   if (space_read(h->dir, &free_bytes, &size_bytes)) space_set(c, free_bytes, size_bytes);
   c->host = h;
+  c->o.dir = h->dir; /* the caller's was borrowed for the open only */
   return BLX__OK;
 }
 
 void host_close(struct blx__consensus *c, void (*closed)(void *arg), void *arg) {
   struct host *h = c->host;
   c->host = NULL;
+  c->o.dir = NULL;
   if (h && h->in_flight) {
     h->closed = closed;
     h->closed_arg = arg;

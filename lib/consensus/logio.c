@@ -343,7 +343,8 @@ static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
   const char *why = store_load(&l->store, load_entry, &found);
   /* A log that ended before its snapshot was given up. */
   bool none = l->store.segments_count == 0;
-  int rv = why ? RAFT_CORRUPT : found.failed ? RAFT_NOMEM : load_snapshot(l, snapshot);
+  int refused = l->store.cleaned.code != 0 ? status_of(l->store.cleaned) : RAFT_CORRUPT;
+  int rv = why ? refused : found.failed ? RAFT_NOMEM : load_snapshot(l, snapshot);
   if (why) (void)blx__str_copy(io->errmsg, sizeof io->errmsg, why);
   if (rv != 0 || none) {
     loading_free(&found);

@@ -1,5 +1,7 @@
 /* A connection carries one direction: hello, then frames of a length (u32, little-endian) and a message.
- *   hello: 0 magic | 8 version u32 | 12 cluster id | 28 from u64 | 36 to u64 */
+ *   hello: 0 magic | 8 version u32 | 12 cluster id | 28 from u64 | 36 to u64 | 44 bytes of path u32 | 48 path
+ * The path is where the sender listens: a member that came back without the newest members in its log could not answer
+ * a leader that is one of them, and so would never hear of it. */
 #include "consensus/peer.h"
 #include "consensus/bytes_int.h"
 #include "consensus/guard_int.h"
@@ -12,8 +14,8 @@
 #include <unistd.h>
 
 enum {
-  HELLO_BYTES = 44,
-  HELLO_VERSION = 1,
+  HELLO_BYTES = 48,
+  HELLO_VERSION = 2,
   FRAME_HEAD = 4,
   QUEUE_MAX = 24 << 20,              /* bytes that wait for one member */
   QUEUE_FULL_FOR_ENTRIES = 8 << 20,  /* no more entries behind this much: Raft sends them again */
@@ -49,6 +51,7 @@ struct incoming {
 
 struct blx__peers {
   struct blx__peers_options o;
+  char path[BLX__STREAM_PATH_MAX + 1]; /* where it listens */
   struct blx__listener *listener;
   struct blx__timer *sweep;
   struct blx__list incoming; /* struct incoming, at most BLX__PEERS_INCOMING_MAX */
@@ -104,8 +107,20 @@ static const char *check_hello(struct incoming *in, const uint8_t *b) {
   uint64_t from = get_u64(b + 28), to = get_u64(b + 36);
   if (to != p->o.uid) return "it takes this member for another one";
   if (from == 0 || from == p->o.uid) return "it claims to be this member itself: was a directory copied?";
-  in->from = from;
+  if (get_u32(b + 44) > BLX__STREAM_PATH_MAX) return "it says that it listens at a path that is too long";
   return NULL;
+}
+
+/* What the state of the cluster says of a member's address counts for more: one that is known stays. */
+static void learn_address(struct blx__peers *p, uint64_t uid, const uint8_t *path, size_t len) {
+  char text[BLX__STREAM_PATH_MAX + 1];
+  blx_error err;
+  if (len == 0 || find(p, uid) || memchr(path, 0, len)) return;
+  memcpy(text, path, len);
+  text[len] = '\0';
+  if (blx__peers_set_address(p, uid, text, &err).code != 0)
+    blx__log(p->o.log, BLX_LOG_WARNING, "peer", "member %llu cannot be answered: %s", (unsigned long long)uid,
+             err.message);
 }
 
 static bool take_hello(struct incoming *in) {
@@ -116,7 +131,11 @@ static bool take_hello(struct incoming *in) {
     incoming_close(in);
     return false;
   }
-  blx__buf_consume(&in->buf, HELLO_BYTES);
+  size_t path_len = get_u32(in->buf.data + 44);
+  if (in->buf.len - HELLO_BYTES < path_len) return false;
+  in->from = get_u64(in->buf.data + 28);
+  learn_address(in->p, in->from, in->buf.data + HELLO_BYTES, path_len);
+  blx__buf_consume(&in->buf, HELLO_BYTES + path_len);
   struct peer *peer = find(in->p, in->from);
   if (peer) peer->try_at_ms = 0; /* it is up: no need to wait */
   /* A member that connects anew has given up its old connection, though we may not have heard. */
@@ -259,6 +278,7 @@ static void hello_of(const struct blx__peers *p, uint64_t to, uint8_t out[HELLO_
   memcpy(out + 12, p->o.cluster_id, BLX__CONSENSUS_CLUSTER_ID_BYTES);
   put_u64(out + 28, p->o.uid);
   put_u64(out + 36, to);
+  put_u32(out + 44, (uint32_t)strlen(p->path));
 }
 
 static bool connect_to(struct peer *peer) {
@@ -282,7 +302,8 @@ static bool connect_to(struct peer *peer) {
   blx__stream_queue_max(peer->stream, QUEUE_MAX);
   uint8_t hello[HELLO_BYTES];
   hello_of(p, peer->uid, hello);
-  return blx__stream_write(peer->stream, hello, sizeof hello);
+  const struct blx__slice parts[] = {{hello, sizeof hello}, {(const uint8_t *)p->path, strlen(p->path)}};
+  return blx__stream_write_parts(peer->stream, parts, BLX__COUNT(parts));
 }
 
 bool blx__peers_send(struct blx__peers *p, uint64_t to_uid, struct blx__slice message) {
@@ -349,7 +370,8 @@ blx__rc blx__peers_open(const struct blx__peers_options *options, struct blx__pe
   struct blx__peers *p = calloc(1, sizeof *p);
   if (!p) return blx__fail(err, BLX_E_NOMEM, "peer", "no memory for the members' socket");
   p->o = *options;
-  p->o.listen_path = NULL; /* borrowed for this call only */
+  p->o.listen_path = NULL;                                            /* borrowed for this call only */
+  (void)blx__str_copy(p->path, sizeof p->path, options->listen_path); /* too long is refused by the listener */
   if (!p->o.hello_ms) p->o.hello_ms = BLX__PEERS_HELLO_MS;
   blx__list_init(&p->incoming);
   blx__defer_init(&p->last, on_last, p);

@@ -1,5 +1,6 @@
 /* Messages between members over unix sockets: each member listens on one, and connects to the others to send. Only root
- * and this process's own user get through (SO_PEERCRED); a hello says which cluster and which member speaks to which.
+ * and this process's own user get through (SO_PEERCRED); a hello says which cluster and which member speaks to which,
+ * and where that one listens, so that it can be answered by one that did not know it.
  * All on the loop's thread. */
 #ifndef BLX__CONSENSUS_PEER_H
 #define BLX__CONSENSUS_PEER_H

@@ -53,8 +53,6 @@ static bool head_read(struct blx__slice file, size_t at, void *head, size_t len)
   return words[0] == head_sum(head, len) && words[1] == MAGIC;
 }
 
-/* ---- files */
-
 static blx__rc disk_write(const struct blx__disk *d, const char *name, uint64_t at, const void *p, size_t len) {
   return d->ops->write(d->self, name, at, slice_of(p, len));
 }
@@ -98,8 +96,7 @@ blx__rc store_mark(struct store *st, uint64_t index) {
 
 static bool mark_read(struct store *st) {
   struct blx__buf file;
-  bool any = false;
-  bool readable = file_of(st->d, store_mark_name, &file);
+  bool any = false, readable = file_of(st->d, store_mark_name, &file);
   for (size_t i = 0; readable && i < MARK_SLOTS; i++) {
     struct mark_slot m;
     if (!head_read(slice_of(file.data, file.len), i * STORE_MARK_BYTES, &m, sizeof m)) continue;
@@ -283,19 +280,13 @@ blx__rc store_append(struct store *st, struct blx__slice records, uint64_t first
 }
 
 /* The newest first, so that a crash leaves no gap. */
-static blx__rc remove_last(struct store *st) {
-  char name[BLX__DISK_NAME_MAX + 1];
-  store_segment_name(st, last_segment(st)->first, name);
-  BLX__TRY(st->d->ops->remove(st->d->self, name));
-  segment_pop(st);
-  return BLX__OK;
-}
-
 blx__rc store_remove_from(struct store *st, uint64_t index, bool *any) {
+  char name[BLX__DISK_NAME_MAX + 1];
   *any = false;
-  BLX__ASSERT(index >= st->start);
   while (st->segments_count && last_segment(st)->first >= index) {
-    BLX__TRY(remove_last(st));
+    store_segment_name(st, last_segment(st)->first, name);
+    BLX__TRY(st->d->ops->remove(st->d->self, name));
+    segment_pop(st);
     *any = true;
   }
   return BLX__OK;
@@ -333,10 +324,6 @@ void store_snapshot_make(const struct store *st, const struct store_snapshot *s,
   head->sum = head_sum(head, sizeof *head);
 }
 
-blx__rc store_snapshot_rename(struct store *st) {
-  return st->d->ops->rename(st->d->self, store_snapshot_new, store_snapshot_name);
-}
-
 /* The oldest first, so that a crash leaves no gap; never the one that is written to. */
 static blx__rc drop_prefix(struct store *st, uint64_t last, unsigned *spared) {
   size_t n = 0;
@@ -365,7 +352,8 @@ blx__rc store_snapshot_done(struct store *st, const struct store_snapshot *s, bo
   st->snapshot_index = s->index;
   st->snapshot_term = s->term;
   if (!replaces) return s->index > trailing ? drop_prefix(st, s->index - trailing, spared) : BLX__OK;
-  while (st->segments_count) BLX__TRY(remove_last(st));
+  bool any = false;
+  BLX__TRY(store_remove_from(st, 0, &any));
   st->generation++;
   st->start = s->index + 1;
   return store_mark(st, s->index);
@@ -473,8 +461,6 @@ static bool is_segment(const char *name, uint64_t *generation, uint64_t *first) 
   return strcmp(name, ours) == 0;
 }
 
-static const char unlisted_text[] = "the directory cannot be listed";
-
 static const char *find_log(struct store *st, struct finding *f) {
   static const char end_text[] = "the end of the log is damaged or missing: this member had more of it";
   const char *why = NULL;
@@ -488,11 +474,27 @@ static const char *find_log(struct store *st, struct finding *f) {
                                       : find_segment(st, name, first, f);
     if (!why && f->torn_whole && marked && first <= st->marked_index) why = end_text;
   }
-  if (!why && rc.code != BLX_E_NOT_FOUND) why = unlisted_text;
+  if (!why && rc.code != BLX_E_NOT_FOUND) why = "the directory cannot be listed";
   if (why) return why;
   st->start = st->segments_count ? st->segments[0].first : st->snapshot_index + 1;
   if (st->start > st->snapshot_index + 1) return "the beginning of the log is missing";
   return marked && next_of(st) <= st->marked_index ? end_text : NULL;
+}
+
+/* After a sync that failed, the cache shows what the disk does not have, and no later sync brings it there: what
+ * follows the mark is written again. */
+static blx__rc write_end_again(struct store *st) {
+  const struct store_segment *s = last_segment(st);
+  uint64_t acked = st->marked_generation == st->generation && !st->unmarked ? st->marked_index : 0;
+  size_t from = acked >= s->first ? s->ends[acked - s->first] : 0;
+  char name[BLX__DISK_NAME_MAX + 1];
+  store_segment_name(st, s->first, name);
+  struct blx__buf file;
+  blx__rc rc = file_of(st->d, name, &file) && file.len >= s->bytes ? BLX__OK : (blx__rc){BLX_E_IO};
+  if (rc.code == 0) rc = disk_write(st->d, name, from, file.data + from, s->bytes - from);
+  if (rc.code == 0) rc = st->d->ops->sync_now(st->d->self, name);
+  blx__buf_free(&file);
+  return rc;
 }
 
 /* What was void or never acknowledged must not come back behind what is written from now on. */
@@ -523,13 +525,9 @@ static blx__rc clean(struct store *st, const struct finding *f) {
     st->start = st->snapshot_index + 1;
   }
   /* A process that was killed leaves them in the cache only: nobody may act on what a power cut takes back. */
-  for (unsigned i = 0; i < BLX__COUNT(meta_names); i++)
-    if (st->has_meta[i]) BLX__TRY(d->ops->sync_now(d->self, meta_names[i]));
+  if (st->meta_version > 0) BLX__TRY(store_set_meta(st, st->term, st->vote));
   BLX__TRY(d->ops->sync_now(d->self, NULL));
-  if (st->segments_count) {
-    store_segment_name(st, last_segment(st)->first, name);
-    BLX__TRY(d->ops->sync_now(d->self, name));
-  }
+  if (st->segments_count) BLX__TRY(write_end_again(st));
   return store_mark(st, next_of(st) - 1); /* what is loaded is acknowledged from now on */
 }
 
@@ -552,7 +550,7 @@ static bool find_names(struct store *st, bool *any) {
 static const char *find_all(struct store *st, struct finding *f) {
   struct meta m = {0};
   bool any = false;
-  if (!find_names(st, &any)) return unlisted_text;
+  if (!find_names(st, &any)) return "the directory cannot be listed";
   if (!any) return NULL;
   if (!mark_read(st)) {
     /* The very first mark, cut before its sync: nothing else was ever written. */
@@ -582,8 +580,8 @@ const char *store_load(struct store *st, store_look_fn *look, void *arg) {
   store_init(st, d, segment_bytes);
   st->unmarked = unmarked;
   const char *why = find_all(st, &f);
-  if (!why && clean(st, &f).code != 0) why = "what a crash left behind cannot be removed: see to its disk";
-  return why;
+  if (!why) st->cleaned = clean(st, &f);
+  return st->cleaned.code != 0 ? "what a crash left behind cannot be removed: see to its disk" : why;
 }
 
 void store_init(struct store *st, const struct blx__disk *d, uint32_t segment_bytes) {

@@ -46,7 +46,8 @@ struct store {
   uint64_t snapshot_index, snapshot_term; /* 0: none */
   struct store_segment *segments;         /* in order, without gaps */
   size_t segments_count, segments_cap;
-  uint64_t start; /* index of the first record, or that it would have */
+  uint64_t start;  /* index of the first record, or that it would have */
+  blx__rc cleaned; /* by the load: if it failed, nothing is damaged, but the disk does not take what must be written */
 };
 
 struct store_record {
@@ -78,7 +79,8 @@ void store_init(struct store *st, const struct blx__disk *d, uint32_t segment_by
 void store_free(struct store *st);
 
 /* Read everything, give each record to @look (NULL allowed; valid during the call), cut what was never acknowledged.
- * NULL, or why this directory must be refused: it was not touched then. An empty one is a member without anything. */
+ * NULL, or why this directory must be refused: it was not touched then, unless @cleaned says that the disk failed. An
+ * empty one is a member without anything. */
 const char *store_load(struct store *st, store_look_fn *look, void *arg);
 
 /* The same without touching anything: for tests. */
@@ -116,7 +118,9 @@ blx__rc store_cut(struct store *st, uint64_t index, char name[BLX__DISK_NAME_MAX
 extern const char store_snapshot_new[], store_snapshot_name[];
 void store_snapshot_make(const struct store *st, const struct store_snapshot *s, uint64_t len, bool replaces,
                          struct store_snapshot_head *head);
-blx__rc store_snapshot_rename(struct store *st) BLX__MUST;
+static inline blx__rc store_snapshot_rename(struct store *st) {
+  return st->d->ops->rename(st->d->self, store_snapshot_new, store_snapshot_name);
+}
 blx__rc store_snapshot_done(struct store *st, const struct store_snapshot *s, bool replaces, uint64_t trailing,
                             unsigned *spared) BLX__MUST; /* @spared: these are ready when the names are synced */
 

@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+enum { CLOCK_STEP_MS = 1000 };
+
 struct seen {
   uint64_t at_ms;    /* loop time of the last word from it */
   uint64_t ready_ms; /* and of the first after a silence */
@@ -104,9 +106,32 @@ static void propose_all(struct blx__node *n, const struct blx__control_out *out)
   }
 }
 
+uint64_t blx__lead_clock_read(const struct blx__lead_clock *c, uint64_t now_ms, uint64_t wall_ms) {
+  if (c->ms == 0) return wall_ms;
+  BLX__ASSERT(now_ms >= c->at_ms);
+  uint64_t elapsed = now_ms - c->at_ms, most = elapsed / 10, time_ms = c->ms + elapsed;
+  uint64_t off = wall_ms > time_ms ? wall_ms - time_ms : time_ms - wall_ms;
+  if (off > most) off = most;
+  return wall_ms > time_ms ? time_ms + off : time_ms - off;
+}
+
+void blx__lead_clock_seen(struct blx__lead_clock *c, bool leading, uint64_t committed_ms, uint64_t now_ms,
+                          uint64_t wall_ms) {
+  uint64_t time_ms = c->ms > 0 ? blx__lead_clock_read(c, now_ms, wall_ms) : 0;
+  /* What a leader commits is as old as the commit took: its own clock goes on, or it would lose that each time. A wall
+   * that is set now must not count for all the time before, so it begins anew every second. */
+  if (leading && time_ms >= committed_ms && now_ms - c->at_ms < CLOCK_STEP_MS) return;
+  c->ms = leading && time_ms >= committed_ms ? time_ms : committed_ms;
+  c->at_ms = now_ms;
+}
+
+uint64_t blx__lead_time_ms(const struct blx__node *n) {
+  return blx__lead_clock_read(&n->lead.clock, blx__loop_now_ms(n->loop), blx__loop_wall_ms(n->loop));
+}
+
 static uint64_t cluster_now_ms(const struct blx__node *n) {
-  uint64_t wall = blx__loop_wall_ms(n->loop), last = blx__state_time_ms(n->state);
-  return wall > last ? wall : last;
+  uint64_t now = blx__lead_time_ms(n), last = blx__state_time_ms(n->state);
+  return now > last ? now : last;
 }
 
 uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid) {

@@ -112,6 +112,8 @@ static void follow_state(struct blx__node *n) {
 static void fsm_end(void *user) {
   struct blx__node *n = user;
   blx__state_end(n->state);
+  blx__lead_clock_seen(&n->lead.clock, n->lead.leading, blx__state_time_ms(n->state), blx__loop_now_ms(n->loop),
+                       blx__loop_wall_ms(n->loop));
   const char *why = blx__state_fatal(n->state);
   if (why) {
     blx__consensus_poison(n->consensus, BLX_E_FATAL, why);
@@ -143,6 +145,9 @@ static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *er
   struct blx__node *n = user;
   blx__rc rc = blx__state_restore(n->state, snapshot, err);
   n->nodes_changed = true;
+  if (rc.code == 0)
+    blx__lead_clock_seen(&n->lead.clock, false, blx__state_time_ms(n->state), blx__loop_now_ms(n->loop),
+                         blx__loop_wall_ms(n->loop));
   if (rc.code == 0 && !n->closing) blx__loop_defer(n->loop, &n->follow);
   return rc;
 }
@@ -150,8 +155,7 @@ static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *er
 /* ---- consensus */
 
 static uint64_t now_ms(void *user) {
-  const struct blx__node *n = user;
-  return blx__loop_wall_ms(n->loop);
+  return blx__lead_time_ms(user);
 }
 
 static bool send_peer(void *user, uint64_t to_uid, struct blx__slice message) {

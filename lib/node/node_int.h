@@ -39,6 +39,11 @@ enum {
 struct blx__call;
 typedef void (*blx__call_done)(void *user, const blx_error *err, struct blx__slice answer);
 
+/* Cluster time @ms at the loop's time @at_ms; both 0: nothing was committed yet. */
+struct blx__lead_clock {
+  uint64_t ms, at_ms;
+};
+
 /* What only the leader knows: soft, never replicated. */
 struct blx__lead {
   bool leading;         /* proposals are served */
@@ -48,6 +53,7 @@ struct blx__lead {
   bool dirty;           /* something changed since control last ran */
   struct blx__defer kick;
   struct blx__timer *due;
+  struct blx__lead_clock clock; /* kept by every member: the next leader goes on from it */
 };
 
 struct blx__node {
@@ -182,6 +188,13 @@ enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid);
 /* Cluster time since which that holds, as far back as this leader knows; 0: it does not lead. */
 uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid);
 void blx__lead_close(struct blx__node *n);
+/* Cluster time: from the last committed value on by the monotonic clock, a tenth at most faster or slower until it is
+ * what the clock on the wall says. That one may have been set to any time: what is due by cluster time comes about. */
+uint64_t blx__lead_clock_read(const struct blx__lead_clock *c, uint64_t now_ms, uint64_t wall_ms);
+/* An entry of that time was applied. */
+void blx__lead_clock_seen(struct blx__lead_clock *c, bool leading, uint64_t committed_ms, uint64_t now_ms,
+                          uint64_t wall_ms);
+uint64_t blx__lead_time_ms(const struct blx__node *n);
 
 /* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_watch.c, stream_logs.c */
 void blx__handle_cluster_init(struct blx__call *call);

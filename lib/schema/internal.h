@@ -303,6 +303,7 @@ struct blx_assignment {
   uint32_t dead; /* the cluster knows it dead in this epoch: do not start it */
   int32_t ending; /* end it in this epoch, whatever is desired (enum blx_ending) */
   uint32_t paused; /* let it stand still once it runs */
+  uint32_t tell; /* the cluster has no word of it in this epoch: report how it is */
 };
 
 /* JournalEntry: what an agent remembers of one instance across its own restarts. */

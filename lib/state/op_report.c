@@ -182,9 +182,12 @@ static void report_alive(struct blx__state *st, struct state_instance *e, struct
 }
 
 static void report_one(struct blx__state *st, struct state_instance *e, const struct blx_instance_report *r) {
-  if (r->seq <= e->rec->report_seq) return;
+  /* What cannot be undone counts whenever it comes: an agent that lost its journal, and whose clock was set back,
+   * begins with lower numbers, and a name would never be free again. */
+  bool final = (r->dead && !e->rec->dead) || r->gone;
+  if (r->seq <= e->rec->report_seq && !final) return;
   struct blx_instance i = *e->rec;
-  i.report_seq = r->seq;
+  if (r->seq > i.report_seq) i.report_seq = r->seq;
   if (r->has_exit_status) {
     i.has_exit_status = 1;
     i.exit_status = r->exit_status;

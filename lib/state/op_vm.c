@@ -196,6 +196,14 @@ static blx__rc find(const struct blx__state *st, const struct blx_op *op, const 
   return BLX__OK;
 }
 
+/* One that still shuts down finishes that; its death starts it again. Its agent may not have heard of the stop at all,
+ * and would have nothing new to say: it is asked. */
+static void ask_again(struct blx__state *st, struct blx_instance *i) {
+  if (i->phase != BLX_PHASE_STOPPING || blx__state_reason_code(i->reason) != BLX_REASON_CODE_STOPPED_BY_USER) return;
+  i->report_seq = 0;
+  blx__state_put_instance(st, i);
+}
+
 static void want_running(struct blx__state *st, const struct state_instance *e) {
   struct blx_instance i = *e->rec;
   struct blx_reason reason = unplaced();
@@ -203,8 +211,9 @@ static void want_running(struct blx__state *st, const struct state_instance *e) 
   if (!i.dead && waited) {
     i.reason = NULL;
     blx__state_put_instance(st, &i);
+  } else if (!i.dead) {
+    ask_again(st, &i);
   }
-  /* One that still shuts down finishes that; its death starts it again. */
   if (!i.dead) return;
   if (i.phase == BLX_PHASE_PENDING && i.not_before_ms == 0 && i.failures == 0) return;
   i.phase = BLX_PHASE_PENDING;

@@ -77,6 +77,7 @@ static blx__rc assignment(const struct blx__state *st, const struct state_instan
   draft.paused = vm->paused;
   if (config) draft.config = config->text;
   draft.dead = i->rec->dead;
+  draft.tell = !i->rec->dead && i->rec->report_seq == 0;
   void *copy = NULL;
   BLX__TRY(blx__msg_copy(blx__desc_assignment(), arena, &draft, &copy, err));
   *out = copy;

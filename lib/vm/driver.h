@@ -9,6 +9,7 @@
 #define BLX__VM_DRIVER_H
 
 #include "base/buf.h"
+#include "base/map.h"
 #include "io/loop.h"
 
 enum {
@@ -161,6 +162,8 @@ struct blx__vm_sim_options {
   uint32_t fail_prepare_every, fail_start_every;    /* every n-th fails; 0: none does */
   uint32_t exit_every, exit_after_ms; /* every n-th instance that is ready ends by itself after that time */
   uint32_t never_ready_every;         /* every n-th never says ready */
+  uint32_t lie_start_every;           /* every n-th that starts is said to have failed, and runs */
+  uint32_t fail_adopt_every;          /* every n-th cannot be looked at: UNAVAILABLE */
   bool lie_dead;                      /* stop and kill claim success while it runs on */
   blx__vm_event_fn *on_event;
   void *user;
@@ -169,6 +172,25 @@ struct blx__vm_sim_options {
 /* Nothing survives its close. Errors: NOMEM. */
 blx__rc blx__vm_sim_open(struct blx__loop *loop, const struct blx__vm_sim_options *options, struct blx__vm_driver **out,
                          blx_error *err) BLX__MUST;
+
+/* A simulated machine, for simulators of whole clusters: what runs on it outlives its driver, as guests outlive their
+ * daemon. Zero-initialised by its owner, who keeps it until the last driver of it is closed. */
+struct blx__vm_sim_host {
+  struct blx__vm_sim_options options;                                   /* looked at anew for each operation */
+  void (*on_run)(void *user, const struct blx__vm_key *key, bool runs); /* a monitor began or ended; NULL allowed */
+  void *user;
+  struct blx__map kept; /* its own: by id, while no driver is open */
+};
+
+/* As blx__vm_sim_open, on @host, one driver at a time; what it holds is found by adopt. Errors: NOMEM. */
+blx__rc blx__vm_sim_open_on(struct blx__loop *loop, struct blx__vm_sim_host *host, struct blx__vm_driver **out,
+                            blx_error *err) BLX__MUST;
+
+/* While no driver is open: one of its instances ends by itself, false: it does not run; or all do, nobody knows how. */
+bool blx__vm_sim_host_end(struct blx__vm_sim_host *host, const struct blx__vm_key *key, int32_t exit_status,
+                          int32_t signal);
+void blx__vm_sim_host_power_off(struct blx__vm_sim_host *host);
+void blx__vm_sim_host_free(struct blx__vm_sim_host *host);
 
 /* Let the simulated instance end by itself, with this status or signal. False: it does not run. */
 bool blx__vm_sim_end(struct blx__vm_driver *sim, const struct blx__vm_key *key, int32_t exit_status, int32_t signal);

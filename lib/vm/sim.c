@@ -17,11 +17,13 @@ enum op { OP_NONE, OP_PREPARE, OP_START, OP_STOP, OP_KILL, OP_PAUSE, OP_DESTROY,
 struct sim {
   struct blx__vm_driver base;
   struct blx__loop *loop;
-  struct blx__vm_sim_options opt;
-  struct blx__map instances; /* by id */
+  struct blx__vm_sim_options own;
+  const struct blx__vm_sim_options *opt; /* own, or the host's, which change while it runs */
+  struct blx__vm_sim_host *host;         /* may be NULL */
+  struct blx__map instances;             /* by id */
   struct blx__list logs;
   size_t logs_open;
-  uint32_t prepares, starts, readies;
+  uint32_t prepares, starts, lies, adoptions, readies;
   bool closing;
   struct blx__defer closed;
   void (*on_close)(void *user);
@@ -41,6 +43,13 @@ struct sim_instance {
   uint64_t op_epoch;
   bool op_paused; /* what OP_PAUSE makes of it */
   struct blx__timer *op_timer, *life_timer;
+};
+
+/* An instance while no driver is open on its host. */
+struct kept {
+  char id[ID_MAX], name[64];
+  uint64_t uid;
+  struct blx__vm_status status;
 };
 
 struct blx__vm_logs {
@@ -71,11 +80,17 @@ static bool every(uint32_t *counter, uint32_t n) {
 static void tell(struct sim_instance *in, enum blx__vm_event event) {
   struct blx__vm_key key = {.instance = in->name, .uid = in->uid, .epoch = in->status.epoch};
   struct blx__vm_status status = in->status;
-  if (in->sim->opt.on_event) in->sim->opt.on_event(in->sim->opt.user, &key, event, &status);
+  if (in->sim->opt->on_event) in->sim->opt->on_event(in->sim->opt->user, &key, event, &status);
+}
+
+static void tell_host(const struct blx__vm_sim_host *host, const char *name, uint64_t uid, uint64_t epoch, bool runs) {
+  const struct blx__vm_key key = {.instance = name, .uid = uid, .epoch = epoch};
+  if (host && host->on_run) host->on_run(host->user, &key, runs);
 }
 
 static void ended(struct sim_instance *in, int32_t exit_status, int32_t signal, const char *text) {
   blx__timer_stop(in->life_timer);
+  tell_host(in->sim->host, in->name, in->uid, in->status.epoch, false);
   in->status.state = BLX__VM_EXITED;
   in->status.exit_status = exit_status;
   in->status.signal = signal;
@@ -129,7 +144,7 @@ static void on_life(void *arg) {
   if (in->status.state == BLX__VM_RUNNING) {
     in->status.state = BLX__VM_READY;
     (void)blx__str_copy(in->status.text, sizeof in->status.text, "the simulated guest said ready");
-    if (every(&s->readies, s->opt.exit_every)) blx__timer_start(in->life_timer, s->opt.exit_after_ms, 0);
+    if (every(&s->readies, s->opt->exit_every)) blx__timer_start(in->life_timer, s->opt->exit_after_ms, 0);
     tell(in, BLX__VM_EVENT_READY);
     return;
   }
@@ -206,7 +221,7 @@ static void refused_later(struct sim *s, blx__vm_done_fn *done, void *user, blx_
 
 static blx__rc do_prepare(struct sim_instance *in, blx_error *err) {
   struct sim *s = in->sim;
-  if (every(&s->prepares, s->opt.fail_prepare_every))
+  if (every(&s->prepares, s->opt->fail_prepare_every))
     return blx__fail(err, BLX_E_INVALID, origin, "the simulated build of %s failed, as it was told to", in->name);
   in->known = true;
   if (!runs(in)) in->status = (struct blx__vm_status){.state = BLX__VM_PREPARED, .exit_status = -1};
@@ -217,26 +232,28 @@ static blx__rc do_start(struct sim_instance *in, blx_error *err) {
   struct sim *s = in->sim;
   if (!in->known) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s was not prepared", in->name);
   if (runs(in)) return blx__fail(err, BLX_E_CONFLICT, origin, "%s runs already", in->name);
-  bool fails = every(&s->starts, s->opt.fail_start_every);
+  bool fails = every(&s->starts, s->opt->fail_start_every);
   if (fails) return blx__fail(err, BLX_E_IO, origin, "the simulated start of %s failed, as it was told to", in->name);
   in->status = (struct blx__vm_status){
       .state = BLX__VM_RUNNING, .epoch = in->op_epoch, .exit_status = -1, .vmm_pid = (int32_t)s->starts};
   (void)blx__str_copy(in->status.text, sizeof in->status.text, "the simulated monitor runs");
-  uint32_t never = s->opt.never_ready_every;
-  if (never == 0 || s->starts % never != 0) blx__timer_start(in->life_timer, s->opt.ready_ms, 0);
-  return BLX__OK;
+  tell_host(s->host, in->name, in->uid, in->op_epoch, true);
+  uint32_t never = s->opt->never_ready_every;
+  if (never == 0 || s->starts % never != 0) blx__timer_start(in->life_timer, s->opt->ready_ms, 0);
+  if (!every(&s->lies, s->opt->lie_start_every)) return BLX__OK;
+  return blx__fail(err, BLX_E_IO, origin, "the simulated start of %s claims to have failed, as it was told to",
+                   in->name);
 }
 
 static void do_stop(struct sim_instance *in) {
-  if (!runs(in) || in->sim->opt.lie_dead) return;
+  if (!runs(in) || in->sim->opt->lie_dead) return;
   in->status.stopping = true;
   ended(in, 0, 0, "the simulated guest powered off, as was asked");
 }
 
 static blx__rc do_pause(struct sim_instance *in, blx_error *err) {
-  if (!runs(in)) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s does not run", in->name);
-  in->status.paused = in->op_paused;
-  return BLX__OK;
+  if (runs(in)) in->status.paused = in->op_paused;
+  return runs(in) ? BLX__OK : blx__fail(err, BLX_E_NOT_FOUND, origin, "%s does not run", in->name);
 }
 
 static void logs_end_of(struct sim *s, struct sim_instance *in);
@@ -247,6 +264,13 @@ static blx__rc do_destroy(struct sim_instance *in, blx_error *err) {
   in->known = false;
   in->status = (struct blx__vm_status){.state = BLX__VM_ABSENT, .exit_status = -1};
   return BLX__OK;
+}
+
+static blx__rc do_adopt(struct sim_instance *in, blx_error *err) {
+  struct sim *s = in->sim;
+  if (!every(&s->adoptions, s->opt->fail_adopt_every)) return BLX__OK;
+  return blx__fail(err, BLX_E_UNAVAILABLE, origin, "the simulated shim of %s does not answer, as it was told to",
+                   in->name);
 }
 
 static void on_op(void *arg) {
@@ -266,12 +290,12 @@ static void on_op(void *arg) {
   case OP_KILL: do_stop(in); break;
   case OP_PAUSE: rc = do_pause(in, &err); break;
   case OP_DESTROY: rc = do_destroy(in, &err); break;
-  case OP_ADOPT: break;
+  case OP_ADOPT: rc = do_adopt(in, &err); break;
   }
   struct blx__vm_status status = in->status;
   if (!in->known && in->op == OP_NONE) instance_free(in);
   if (adopted)
-    adopted(user, NULL, &status);
+    adopted(user, rc.code == 0 ? NULL : &err, rc.code == 0 ? &status : NULL);
   else
     done(user, rc.code == 0 ? NULL : &err);
 }
@@ -288,18 +312,18 @@ static void sim_prepare(struct blx__vm_driver *d, const struct blx__vm_desc *des
     refused_later(s, done, user, why);
     return;
   }
-  (void)op_begin(s, &desc->key, OP_PREPARE, s->opt.prepare_ms, done, user);
+  (void)op_begin(s, &desc->key, OP_PREPARE, s->opt->prepare_ms, done, user);
 }
 
 static void sim_start(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx__vm_done_fn *done, void *user) {
   struct sim *s = sim_of(d);
-  (void)op_begin(s, &desc->key, OP_START, s->opt.start_ms, done, user);
+  (void)op_begin(s, &desc->key, OP_START, s->opt->start_ms, done, user);
 }
 
 static void sim_stop(struct blx__vm_driver *d, const struct blx__vm_key *key, uint32_t deadline_ms,
                      blx__vm_done_fn *done, void *user) {
   struct sim *s = sim_of(d);
-  uint32_t after_ms = s->opt.stop_ms < deadline_ms ? s->opt.stop_ms : deadline_ms;
+  uint32_t after_ms = s->opt->stop_ms < deadline_ms ? s->opt->stop_ms : deadline_ms;
   (void)op_begin(s, key, OP_STOP, after_ms, done, user);
 }
 
@@ -416,6 +440,62 @@ static void sim_logs_close(struct blx__vm_driver *d, struct blx__vm_logs *logs) 
 
 /* ---- life */
 
+/* What the host holds goes over to it, or is lost with the driver. */
+static void host_keep(const struct sim_instance *in) {
+  struct blx__vm_sim_host *host = in->sim->host;
+  if (!host || !in->known) return;
+  struct kept *k = calloc(1, sizeof *k);
+  BLX__ASSERT(k != NULL); /* a guest that is forgotten would run twice */
+  (void)blx__str_copy(k->id, sizeof k->id, in->id);
+  (void)blx__str_copy(k->name, sizeof k->name, in->name);
+  k->uid = in->uid;
+  k->status = in->status;
+  bool kept = blx__map_set_str(&host->kept, k->id, k, NULL);
+  BLX__ASSERT(kept);
+}
+
+static blx__rc host_take(struct sim *s, blx_error *err) {
+  for (struct blx__map_pos pos; (pos = blx__map_seek(&s->host->kept, NULL, 0)).node;) {
+    struct kept *k = blx__map_value(pos);
+    const struct blx__vm_key key = {.instance = k->name, .uid = k->uid};
+    struct sim_instance *in = instance_get(s, &key);
+    if (!in) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a simulated instance");
+    in->known = true;
+    in->status = k->status;
+    if (in->status.state == BLX__VM_RUNNING) blx__timer_start(in->life_timer, s->opt->ready_ms, 0);
+    (void)blx__map_remove_str(&s->host->kept, k->id);
+    free(k);
+  }
+  return BLX__OK;
+}
+
+static bool kept_end(const struct blx__vm_sim_host *host, struct kept *k, int32_t exit_status, int32_t signal) {
+  if (k->status.state != BLX__VM_RUNNING && k->status.state != BLX__VM_READY) return false;
+  k->status.state = BLX__VM_EXITED;
+  k->status.exit_status = exit_status;
+  k->status.signal = signal;
+  k->status.vmm_pid = 0;
+  tell_host(host, k->name, k->uid, k->status.epoch, false);
+  return true;
+}
+
+bool blx__vm_sim_host_end(struct blx__vm_sim_host *host, const struct blx__vm_key *key, int32_t exit_status,
+                          int32_t signal) {
+  char id[ID_MAX];
+  if (!blx__str_format(id, sizeof id, "%s-%llu", key->instance, (unsigned long long)key->uid)) return false;
+  struct kept *k = blx__map_get_str(&host->kept, id);
+  return k && kept_end(host, k, exit_status, signal);
+}
+
+void blx__vm_sim_host_power_off(struct blx__vm_sim_host *host) {
+  BLX__MAP_FOREACH(pos, &host->kept)(void) kept_end(host, blx__map_value(pos), -1, 0);
+}
+
+void blx__vm_sim_host_free(struct blx__vm_sim_host *host) {
+  BLX__MAP_FOREACH(pos, &host->kept) free(blx__map_value(pos));
+  blx__map_clear(&host->kept);
+}
+
 static void on_closed(void *arg) {
   struct sim *s = arg;
   void (*on_close)(void *) = s->on_close;
@@ -438,6 +518,7 @@ static void sim_close(struct blx__vm_driver *d, void (*done)(void *user), void *
       r->done = in->done;
       r->adopted = in->adopted;
     }
+    host_keep(in);
     instance_free(in);
   }
   blx__map_clear(&s->instances);
@@ -462,15 +543,41 @@ static const struct blx__vm_ops sim_ops = {
     .close = sim_close,
 };
 
-blx__rc blx__vm_sim_open(struct blx__loop *loop, const struct blx__vm_sim_options *options, struct blx__vm_driver **out,
-                         blx_error *err) {
+static struct sim *sim_new(struct blx__loop *loop, blx_error *err) {
   struct sim *s = calloc(1, sizeof *s);
-  if (!s) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for the simulated driver");
+  if (!s) {
+    (void)blx__fail(err, BLX_E_NOMEM, origin, "no memory for the simulated driver");
+    return NULL;
+  }
   s->base.ops = &sim_ops;
   s->loop = loop;
-  s->opt = *options;
   blx__list_init(&s->logs);
   blx__defer_init(&s->closed, on_closed, s);
+  return s;
+}
+
+blx__rc blx__vm_sim_open(struct blx__loop *loop, const struct blx__vm_sim_options *options, struct blx__vm_driver **out,
+                         blx_error *err) {
+  struct sim *s = sim_new(loop, err);
+  if (!s) return (blx__rc){BLX_E_NOMEM};
+  s->own = *options;
+  s->opt = &s->own;
+  *out = &s->base;
+  return BLX__OK;
+}
+
+blx__rc blx__vm_sim_open_on(struct blx__loop *loop, struct blx__vm_sim_host *host, struct blx__vm_driver **out,
+                            blx_error *err) {
+  struct sim *s = sim_new(loop, err);
+  if (!s) return (blx__rc){BLX_E_NOMEM};
+  s->opt = &host->options;
+  s->host = host;
+  blx__rc rc = host_take(s, err);
+  if (rc.code != 0) {
+    while (s->instances.count > 0) instance_free(blx__map_value(blx__map_seek(&s->instances, NULL, 0)));
+    free(s);
+    return rc;
+  }
   *out = &s->base;
   return BLX__OK;
 }
@@ -488,9 +595,6 @@ bool blx__vm_sim_end(struct blx__vm_driver *sim, const struct blx__vm_key *key, 
 size_t blx__vm_sim_running(const struct blx__vm_driver *sim) {
   const struct sim *s = BLX__CONTAINER(sim, const struct sim, base);
   size_t n = 0;
-  BLX__MAP_FOREACH(pos, &s->instances) {
-    const struct sim_instance *in = blx__map_value(pos);
-    n += runs(in) ? 1 : 0;
-  }
+  BLX__MAP_FOREACH(pos, &s->instances) n += runs(blx__map_value(pos)) ? 1 : 0;
   return n;
 }

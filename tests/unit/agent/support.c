@@ -301,6 +301,7 @@ void share(struct world *w) {
     all[n].dead = r->dead;
     all[n].ending = r->ending;
     all[n].paused = r->pause;
+    all[n].tell = r->tell;
     all[n].config = (struct blx_bytes){(const uint8_t *)"{ }", 3};
     list[count++] = &all[n];
   }

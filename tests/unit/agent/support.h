@@ -39,7 +39,7 @@ struct record {
   char name[64];
   uint64_t uid, epoch, seq;
   int desired, ending;
-  bool assigned, dead, gone, remove, pause, paused; /* wanted, and reported */
+  bool assigned, dead, gone, remove, tell, pause, paused; /* wanted, and reported */
   int phase, code;
   bool has_exit;
   int32_t exit_status;

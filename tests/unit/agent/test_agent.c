@@ -81,6 +81,25 @@ START_TEST(desired_stopped__is_shut_down_with_its_own_deadline) {
 }
 END_TEST
 
+static unsigned sends_before;
+static bool has_told(struct world *x) {
+  return x->cluster.sends > sends_before;
+}
+
+START_TEST(running_and_asked_how_it_is__reports_again) {
+  world_open(&w);
+  assign(&w, 0);
+  share(&w);
+  run_until(&w, is_running);
+  sends_before = w.cluster.sends;
+  R->tell = true;
+  share(&w);
+  run_until(&w, has_told);
+  ck_assert_int_eq(R->phase, BLX_PHASE_RUNNING);
+  world_close(&w);
+}
+END_TEST
+
 START_TEST(stopped_before_it_was_seen__is_reported_dead_without_a_start) {
   world_open(&w);
   assign(&w, 0)->desired = BLX_DESIRED_STOPPED;
@@ -443,7 +462,7 @@ END_TEST
 
 BLX_TEST_MAIN("agent", share__with_a_new_instance__is_prepared_started_and_reported_running,
               before_the_first_share__nothing_is_started, desired_stopped__is_shut_down_with_its_own_deadline,
-              stopped_before_it_was_seen__is_reported_dead_without_a_start,
+              running_and_asked_how_it_is__reports_again, stopped_before_it_was_seen__is_reported_dead_without_a_start,
               remove__stops_destroys_reports_gone_and_forgets, remove__of_what_was_never_here__is_reported_gone,
               remove__under_a_later_epoch_than_the_last_here_is_reported_gone_in_that_epoch,
               moved_away__is_stopped_and_removed, dead_in_the_share__is_not_started,

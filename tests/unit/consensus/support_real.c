@@ -70,8 +70,10 @@ int real_open(struct real *r, unsigned i, blx_error *err) {
   m->fatal_code = 0;
   m->fsm = sim_fsm_log.create();
   const struct blx__consensus_seam seam = {.rules_off = r->rules_off};
+  char dir[REAL_PATH]; /* the caller's for the call only */
+  ck_assert(blx__str_copy(dir, sizeof dir, m->dir));
   struct blx__consensus_options o = {.loop = r->loop,
-                                     .dir = m->dir,
+                                     .dir = dir,
                                      .uid = m->uid,
                                      .user = m,
                                      .now_ms = on_now,
@@ -89,6 +91,7 @@ int real_open(struct real *r, unsigned i, blx_error *err) {
   memcpy(o.cluster_id, cluster_id, sizeof cluster_id);
   sim_fsm_log.bind(m->fsm, &o.fsm);
   int code = blx__consensus_open(&o, &m->c, err).code;
+  memset(dir, 'x', sizeof dir - 1);
   if (code != 0) {
     sim_fsm_log.destroy(m->fsm);
     m->fsm = NULL;

@@ -208,6 +208,23 @@ START_TEST(segments_of_another_size__are_read) {
 }
 END_TEST
 
+START_TEST(r12__names_the_directory_though_its_name_was_borrowed_for_the_open) {
+  struct real r;
+  real_init(&r);
+  r.reserve_bytes = UINT64_C(1) << 62;
+  real_make(&r, 0, true);
+  blx_error err = {0};
+  ck_assert_int_eq(real_open(&r, 0, &err), 0);
+  real_until(&r, real_has_leader, NULL);
+  const uint64_t id = 1;
+  struct outcome x = {0};
+  const struct blx__slice op = {(const uint8_t *)&id, sizeof id};
+  ck_assert_int_eq(blx__consensus_propose(r.m[0].c, op, outcome_cb, &x, &err).code, BLX_E_NOSPACE);
+  ck_assert_msg(strstr(err.message, r.m[0].dir) != NULL, "%s", err.message);
+  real_free(&r);
+}
+END_TEST
+
 static void on_a_small_disk(struct real *r) {
   char filler[REAL_PATH + 16];
   uint64_t acked = 0;
@@ -259,4 +276,5 @@ END_TEST
 
 BLX_TEST_MAIN("consensus/damage", one_changed_byte_in_any_file__is_refused_or_does_no_harm,
               r15__a_file_system_that_is_not_known_is_refused, a_read_only_directory__is_refused_with_a_sentence,
-              segments_of_another_size__are_read, a_full_disk__refuses_then_stops_and_loses_nothing)
+              segments_of_another_size__are_read, r12__names_the_directory_though_its_name_was_borrowed_for_the_open,
+              a_full_disk__refuses_then_stops_and_loses_nothing)

@@ -260,8 +260,23 @@ START_TEST(r12__a_nearly_full_disk_refuses_proposals_and_serves_reads) {
 }
 END_TEST
 
-BLX_TEST_MAIN("consensus/rules", r19__a_voter_that_does_not_know_it_votes,
-              r8__a_log_that_cannot_be_compacted_is_bounded_and_recovers,
+START_TEST(a_member_whose_disk_fails_at_its_start__says_io_and_not_that_it_is_damaged) {
+  struct sim_options o = rules_off(0);
+  struct world *w = script_new(&o);
+  script_elect(w, 0);
+  script_commit(w, 0, 1, 5);
+  node_crash(&w->nodes[1]);
+  blx__sim_disk_fail(&w->nodes[1].disk, BLX__SIM_DISK_SYNC, BLX_E_IO);
+  blx_error err = {0};
+  ck_assert_int_eq(node_try_start(&w->nodes[1], &err), BLX_E_IO);
+  ck_assert_msg(strstr(err.message, "backup") == NULL, "%s", err.message);
+  ck_assert_int_eq(node_try_start(&w->nodes[1], &err), 0);
+  script_free(w);
+}
+END_TEST
+
+BLX_TEST_MAIN("consensus/rules", a_member_whose_disk_fails_at_its_start__says_io_and_not_that_it_is_damaged,
+              r19__a_voter_that_does_not_know_it_votes, r8__a_log_that_cannot_be_compacted_is_bounded_and_recovers,
               r8__a_member_that_was_away_shortly_needs_no_snapshot,
               r8__members_do_not_all_write_their_snapshot_in_one_moment,
               r20__entries_that_were_compacted_are_not_appended_again,

@@ -345,6 +345,55 @@ START_TEST(a_vote_that_was_loaded__is_on_the_platter) {
 }
 END_TEST
 
+/* As Linux has it: the member that stopped itself for it is started again, and then the power fails. */
+START_TEST(what_a_failed_sync_left_in_the_cache__is_on_the_platter_once_loaded) {
+  struct box *b = box_new(1);
+  char name[BLX__DISK_NAME_MAX + 1];
+  bool made = false;
+  struct blx__buf record;
+  blx__buf_init(&record, 4096);
+  b->d.reach_percent = 0;
+  ck_assert_int_eq(store_set_meta(&b->st, 5, 1).code, 0);
+  for (uint64_t index = 1; index <= 3; index++) {
+    blx__buf_clear(&record);
+    const struct store_record r = {
+        .index = index, .term = 5, .type = 1, .batch = index, .len = 8, .data = (const uint8_t *)"12345678"};
+    ck_assert(store_encode(&record, &r));
+    ck_assert_int_eq(store_append(&b->st, (struct blx__slice){record.data, record.len}, index, 1, name, &made).code, 0);
+    if (index == 3) blx__sim_disk_fail(&b->d, BLX__SIM_DISK_SYNC, BLX_E_IO);
+    ck_assert_int_eq(blx__sim_disk_sync_now(&b->d, name).code, index == 3 ? BLX_E_IO : 0);
+    if (made) ck_assert_int_eq(blx__sim_disk_sync_now(&b->d, NULL).code, 0);
+    if (index == 2) ck_assert_int_eq(store_mark(&b->st, 2).code, 0);
+  }
+  blx__sim_disk_fail(&b->d, BLX__SIM_DISK_SYNC, BLX_E_IO);
+  ck_assert_int_eq(store_set_meta(&b->st, 6, 2).code, BLX_E_IO);
+  ck_assert_ptr_null(store_load(&b->st, NULL, NULL));
+  ck_assert_uint_eq(store_last(&b->st), 3);
+  uint64_t term = b->st.term, vote = b->st.vote;
+  ck_assert_ptr_null(crash(b));
+  ck_assert_uint_eq(store_last(&b->st), 3);
+  ck_assert_uint_eq(b->st.term, term);
+  ck_assert_uint_eq(b->st.vote, vote);
+  blx__buf_free(&record);
+  box_free(b);
+}
+END_TEST
+
+/* Nobody is to restore a backup because a sync failed. */
+START_TEST(a_disk_that_fails_at_the_load__is_not_taken_for_damage) {
+  struct box *b = box_new(1);
+  ck_assert_int_eq(store_set_meta(&b->st, 5, 1).code, 0);
+  ck_assert_ptr_null(crash(b));
+  blx__sim_disk_fail(&b->d, BLX__SIM_DISK_SYNC, BLX_E_IO);
+  ck_assert_ptr_nonnull(store_load(&b->st, NULL, NULL));
+  ck_assert_int_eq(b->st.cleaned.code, BLX_E_IO);
+  ck_assert_ptr_null(store_load(&b->st, NULL, NULL));
+  ck_assert_int_eq(b->st.cleaned.code, 0);
+  ck_assert_uint_eq(b->st.term, 5);
+  box_free(b);
+}
+END_TEST
+
 static blx__rc next_fails(void *self, char name[BLX__DISK_NAME_MAX + 1]) {
   (void)self;
   (void)name;
@@ -473,6 +522,8 @@ BLX_TEST_MAIN("consensus/store", a_store__is_found_again_as_it_was, a_flipped_bi
               a_segment_that_is_used_again__shows_nothing_of_before,
               segments_that_are_dropped__are_kept_up_to_a_number_and_come_back,
               a_first_mark_that_was_cut__is_nothing_yet, a_vote_that_was_loaded__is_on_the_platter,
+              a_disk_that_fails_at_the_load__is_not_taken_for_damage,
+              what_a_failed_sync_left_in_the_cache__is_on_the_platter_once_loaded,
               a_directory_that_cannot_be_listed__is_not_an_empty_one, what_was_loaded__counts_as_acknowledged,
               a_log_that_is_cut__has_no_gap_wherever_it_crashes, a_snapshot_that_replaces_the_log__does_so_in_one_step,
               a_spot_for_damage__is_one_that_is_refused)

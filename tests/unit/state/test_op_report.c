@@ -42,8 +42,8 @@ START_TEST(a_report_seen_before__is_ignored) {
   open_running(&t, BLX_RESTART_POLICY_ALWAYS);
   const struct blx_instance *i = t_instance(&t, "web-1");
   uint64_t uid = i->uid, seq = i->report_seq, revision = i->revision;
-  T_SHALL(0, t_report_as(&t, 1, uid, 1, seq, crash()));
-  T_SHALL(0, t_report_as(&t, 1, uid, 1, seq - 1, crash()));
+  T_SHALL(0, t_report_as(&t, 1, uid, 1, seq, (struct t_seen){.phase = BLX_PHASE_STARTING}));
+  T_SHALL(0, t_report_as(&t, 1, uid, 1, seq - 1, (struct t_seen){.phase = BLX_PHASE_STARTING}));
   ck_assert_uint_eq(t.result.n_stale_instances, 0);
   ck_assert_uint_eq(t_instance(&t, "web-1")->revision, revision);
   ck_assert(!t_instance(&t, "web-1")->dead);
@@ -91,6 +91,21 @@ START_TEST(an_instance_confirmed_dead__cannot_live_again_in_that_epoch) {
   ck_assert_uint_eq(t.result.n_stale_instances, 1);
   ck_assert(t_instance(&t, "web-1")->dead);
   ck_assert_int_eq(t_instance(&t, "web-1")->phase, BLX_PHASE_PENDING);
+  t_close(&t);
+}
+END_TEST
+
+START_TEST(a_death_under_a_number_seen_before__counts_and_so_does_its_removal) {
+  struct t t;
+  open_running(&t, BLX_RESTART_POLICY_ALWAYS);
+  uint64_t uid = t_instance(&t, "web-1")->uid;
+  T_SHALL(0, t_report_as(&t, 1, uid, 1, 100, (struct t_seen){.phase = BLX_PHASE_STOPPING}));
+  T_SHALL(0, t_report_as(&t, 1, uid, 1, 5, crash()));
+  ck_assert(t_instance(&t, "web-1")->dead);
+  ck_assert_uint_eq(t_instance(&t, "web-1")->report_seq, 100);
+  T_SHALL(0, t_delete(&t, "web"));
+  T_SHALL(0, t_report_as(&t, 1, uid, 1, 6, (struct t_seen){.phase = BLX_PHASE_STOPPED, .dead = true, .gone = true}));
+  ck_assert_ptr_null(t_vm(&t, "web"));
   t_close(&t);
 }
 END_TEST
@@ -279,6 +294,7 @@ BLX_TEST_MAIN("state/op_report", reports__take_the_instance_through_its_phases, 
               a_report_that_changes_nothing_visible__keeps_the_revision_and_counts_its_number,
               a_report_of_an_old_epoch_another_node_or_an_unknown_instance__is_answered_kill_it,
               an_instance_confirmed_dead__cannot_live_again_in_that_epoch,
+              a_death_under_a_number_seen_before__counts_and_so_does_its_removal,
               policy_always__waits_a_second_and_then_twice_as_long_each_time,
               a_back_off__says_how_it_ended_and_when_it_starts_again,
               ten_minutes_of_running__forget_the_failures_before,

@@ -246,6 +246,31 @@ START_TEST(start_while_stopping__lets_the_stop_finish_and_then_starts_at_once) {
 }
 END_TEST
 
+START_TEST(start_before_its_node_heard_of_the_stop__asks_how_it_is) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  t_create_named(&t, "web", 1);
+  t_assign(&t, "web-1", 1);
+  t_report(&t, "web-1", running);
+  const struct blx_instance *i = t_instance(&t, "web-1");
+  uint64_t uid = i->uid, seq = i->report_seq;
+  T_SHALL(0, t_desire(&t, "web", BLX_DESIRED_STOPPED));
+  T_SHALL(0, t_desire(&t, "web", BLX_DESIRED_RUNNING));
+  struct blx__arena arena = {.limit_bytes = 1 << 20};
+  struct blx_assignment **share = NULL;
+  size_t n = 0;
+  ck_assert_int_eq(blx__state_share(t.st, 1, &arena, &share, &n, NULL).code, 0);
+  ck_assert_uint_eq(n, 1);
+  ck_assert(share[0]->tell);
+  T_SHALL(0, t_report_as(&t, 1, uid, 1, seq, running));
+  ck_assert_int_eq(t_instance(&t, "web-1")->phase, BLX_PHASE_RUNNING);
+  ck_assert_int_eq(blx__state_share(t.st, 1, &arena, &share, &n, NULL).code, 0);
+  ck_assert(!share[0]->tell);
+  blx__arena_free(&arena);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(delete__drops_what_has_no_node_and_waits_for_the_others) {
   struct t t;
   t_open_cluster(&t, 2);
@@ -336,6 +361,7 @@ BLX_TEST_MAIN("state/op_vm", create__makes_the_instances_pending_dead_and_unplac
               stop__stops_the_dead_at_once_and_asks_the_living,
               start__makes_the_dead_pending_and_forgets_their_failures,
               start_while_stopping__lets_the_stop_finish_and_then_starts_at_once,
+              start_before_its_node_heard_of_the_stop__asks_how_it_is,
               delete__drops_what_has_no_node_and_waits_for_the_others,
               an_unknown_vm_or_an_old_revision__is_refused_with_both_numbers,
               the_phase_of_a_vm__is_the_one_furthest_from_done)

@@ -116,6 +116,80 @@ START_TEST(sim__closed_under_way__completes_with_cancelled_and_ends_readers) {
 }
 END_TEST
 
+/* ---- on a host that outlives the driver */
+
+static unsigned host_runs, host_ends;
+
+static void on_run(void *user, const struct blx__vm_key *key, bool runs) {
+  (void)user;
+  ck_assert_uint_eq(key->epoch, 5);
+  if (runs)
+    host_runs++;
+  else
+    host_ends++;
+}
+
+static void open_on(struct bench *b, struct blx__vm_sim_host *host) {
+  bench_open(b);
+  host->on_run = on_run;
+  host->options.on_event = bench_event;
+  host->options.user = b;
+  ck_assert_int_eq(blx__vm_sim_open_on(b->loop, host, &b->driver, NULL).code, 0);
+}
+
+START_TEST(sim__guests_on_a_host__outlive_their_driver_and_end_without_one) {
+  struct bench b;
+  struct blx__vm_sim_host host = {.options = {.ready_ms = 1}};
+  struct blx__vm_desc d = desc("web-1", 1), other = desc("web-2", 2);
+  host_runs = host_ends = 0;
+  open_on(&b, &host);
+  ck_assert(!bench_prepare(&b, &d).failed && !bench_prepare(&b, &other).failed);
+  ck_assert(!bench_start(&b, &d).failed && !bench_start(&b, &other).failed);
+  bench_wait_event(&b, BLX__VM_EVENT_READY, 1, 1);
+  bench_close(&b);
+  ck_assert_uint_eq(host_runs, 2);
+  ck_assert_uint_eq(host_ends, 0);
+  ck_assert(blx__vm_sim_host_end(&host, &other.key, 3, 0));
+  ck_assert(!blx__vm_sim_host_end(&host, &other.key, 3, 0));
+  open_on(&b, &host);
+  ck_assert_int_eq(bench_adopt(&b, &d.key).status.state, BLX__VM_READY);
+  struct waited w = bench_adopt(&b, &other.key);
+  ck_assert_int_eq(w.status.state, BLX__VM_EXITED);
+  ck_assert_int_eq(w.status.exit_status, 3);
+  bench_close(&b);
+  blx__vm_sim_host_power_off(&host);
+  ck_assert_uint_eq(host_ends, 2);
+  open_on(&b, &host);
+  w = bench_adopt(&b, &d.key);
+  ck_assert_int_eq(w.status.state, BLX__VM_EXITED);
+  ck_assert_int_eq(w.status.exit_status, -1);
+  ck_assert(!bench_destroy(&b, &d.key).failed);
+  bench_close(&b);
+  blx__vm_sim_host_free(&host);
+}
+END_TEST
+
+START_TEST(sim__options_of_a_host__may_change_while_it_runs) {
+  struct bench b;
+  struct blx__vm_sim_host host = {.options = {.lie_start_every = 1, .fail_adopt_every = 1}};
+  struct blx__vm_desc d = desc("web-1", 1);
+  host_runs = host_ends = 0;
+  open_on(&b, &host);
+  ck_assert(!bench_prepare(&b, &d).failed);
+  struct waited w = bench_start(&b, &d);
+  ck_assert(w.failed && w.err.code == BLX_E_IO);
+  ck_assert_uint_eq(host_runs, 1); /* and yet it runs */
+  w = bench_adopt(&b, &d.key);
+  ck_assert(w.failed && w.err.code == BLX_E_UNAVAILABLE);
+  ck_assert(!bench_kill(&b, &d.key).failed);
+  host.options.lie_start_every = host.options.fail_adopt_every = 0;
+  ck_assert(!bench_start(&b, &d).failed);
+  ck_assert_int_ne(bench_adopt(&b, &d.key).status.state, BLX__VM_EXITED);
+  bench_close(&b);
+  blx__vm_sim_host_free(&host);
+}
+END_TEST
+
 START_TEST(hypervisors__absent_or_unknown_or_with_an_impossible_amount__say_why) {
   blx_error err;
   ck_assert_int_eq(blx__vm_hypervisor_check("qemu", 1, 128, &err).code, 0);
@@ -132,4 +206,6 @@ END_TEST
 BLX_TEST_MAIN("vm/sim", sim__life_of_an_instance__is_that_of_a_real_one,
               sim__second_operation__is_refused_as_busy_and_a_stop_overtakes_a_prepare, sim__kill__overtakes_a_stop,
               sim__told_to_fail_end_or_lie__does, sim__closed_under_way__completes_with_cancelled_and_ends_readers,
+              sim__guests_on_a_host__outlive_their_driver_and_end_without_one,
+              sim__options_of_a_host__may_change_while_it_runs,
               hypervisors__absent_or_unknown_or_with_an_impossible_amount__say_why)

@@ -1,0 +1,165 @@
+/* A cluster of whole nodes: lib/node as the daemon opens it, one on each machine of the twin, with users beside,
+ * faults, and the invariants of a cluster watched from outside. A seed is a run. */
+#ifndef BLX_TESTS_SIM_NODES_H
+#define BLX_TESTS_SIM_NODES_H
+
+#include "node/node_int.h"
+#include "twin.h"
+
+enum { NODES_MAX = MACHINES_MAX - 1, WHY_SIZE = 512, VMS = 6, REPLICAS_MAX = 3 };
+
+/* Points that some seed must come by. */
+#define NODES_SOMETIMES_MAP(X)                                                \
+  X(ALONE, "a cluster of one was run")                                        \
+  X(SEVEN, "a cluster of seven was run")                                      \
+  X(KILLED, "a daemon was killed")                                            \
+  X(POWER_LOST, "a machine lost its power")                                   \
+  X(STOPPED, "a daemon was stopped in order, and started")                    \
+  X(STOPPED_ITSELF, "a daemon stopped itself")                                \
+  X(PAUSED, "a daemon was paused")                                            \
+  X(CUT, "a link was cut")                                                    \
+  X(CLOCK_JUMPED, "a clock jumped")                                           \
+  X(ADOPTED, "a daemon that was killed found guests running")                 \
+  X(DIED_ALONE, "a guest ended while no daemon was there")                    \
+  X(GUEST_ENDED, "a guest ended by itself")                                   \
+  X(MOVED, "an instance was started on another node than before")             \
+  X(RESTARTED, "an instance was started again on its node")                   \
+  X(START_LIED, "a start that succeeded said it had failed")                  \
+  X(NO_ROOM, "an instance waited for room")                                   \
+  X(RETRIED, "a user asked again after an unknown outcome")                   \
+  X(UNKNOWN_DONE, "what had an unknown outcome had been done")                \
+  X(REFUSED, "a user was refused: no leader")                                 \
+  X(ASKED_TWICE, "an answered request was asked again and answered the same") \
+  X(KEY_CONFLICT, "a key came with another request, and was refused")         \
+  X(WATCH_RESUMED, "a watch went on at another node where it was")            \
+  X(WATCH_STALE, "a watch came too late and began anew")                      \
+  X(SNAPSHOT, "a snapshot was restored")                                      \
+  X(NEW_LEADER, "a second leader served")                                     \
+  X(TORN, "a crash left a part of a write")
+
+#define NODES_SOMETIMES_ENUM(name, text) SOME_##name,
+enum sometimes { NODES_SOMETIMES_MAP(NODES_SOMETIMES_ENUM) SOME_COUNT };
+#undef NODES_SOMETIMES_ENUM
+
+/* Parts broken on purpose, each to show that its invariant is watched. @expected begins the text of the failure. */
+#define NODES_BROKEN_MAP(X)                                                                                            \
+  X(NONE, "nothing", "")                                                                                               \
+  X(DEATH, "death", "I1 ")                       /* the driver says that a guest is dead that runs on */               \
+  X(JOURNAL, "journal", "I2 ")                   /* a machine that lost its power has lost its journal and its past */ \
+  X(ACKS, "acks", "I3 ")                         /* some proposals are acknowledged and thrown away */                 \
+  X(APPLY, "apply", "I4 ")                       /* one node leaves out one operation */                               \
+  X(ROOM, "room", "I6 ")                         /* every node can take everything */                                  \
+  X(KEYS, "keys", "I8 ")                         /* no request is remembered */                                        \
+  X(READS, "reads", "I11 ")                      /* any member answers reads, from what it has */                      \
+  X(WATCH, "watch", "I12 ")                      /* some events of a watch are left out */                             \
+  X(LEADER, "leader", "I13 a leader")            /* after the faults no message arrives at members */                  \
+  X(ANSWERS, "answers", "I13 the operations")    /* after the faults no request is answered */                         \
+  X(CONTROL, "control", "I13 the desired state") /* after the faults control does nothing */
+
+#define NODES_BROKEN_ENUM(name, text, expected) BROKEN_##name,
+enum broken { NODES_BROKEN_MAP(NODES_BROKEN_ENUM) BROKEN_COUNT };
+#undef NODES_BROKEN_ENUM
+
+struct cluster_options {
+  uint64_t seed;
+  bool verbose;
+  enum broken broken;
+};
+
+/* What a monitor really does, whatever anybody believes. By uid of the instance, never forgotten. */
+struct truth {
+  char name[64];
+  unsigned machine; /* where it was started last */
+  bool runs;
+  uint64_t epoch; /* under which it was started last */
+};
+
+/* One machine with its daemon. */
+struct node {
+  unsigned number;
+  struct machine *m;
+  struct blx__node *n; /* NULL: not open */
+  struct blx__vm_sim_host host;
+  struct blx_resources capacity;
+  char name[8], dir[8], address[32];
+  int fatal_code;
+  bool journal_failed;    /* a file of its agent's journal could not be written, or removed */
+  uint64_t checked_index; /* of its state */
+};
+
+struct cluster {
+  struct cluster_options o;
+  unsigned count;
+  struct node nodes[NODES_MAX + 1]; /* from 1 */
+  struct blx__map truths;           /* instance uid -> struct truth */
+  struct blx__map epochs;           /* instance uid -> the highest epoch that any replica knew */
+  struct blx__map chains;           /* index -> chain, as all members must have it */
+  struct blx__map events;           /* index -> struct events_at */
+  uint64_t leader_uid;
+  uint32_t snapshot_entries, segment_bytes;
+  bool calm; /* the faults are over */
+  bool failed;
+  char why[WHY_SIZE];
+  uint64_t reached;
+};
+extern struct cluster cluster;
+
+/* What an index brought: as many events, with this hash over them in order. */
+struct events_at {
+  uint64_t count, hash;
+};
+uint64_t event_hash(uint64_t hash, const struct blx_event *e);
+
+/* ---- cluster.c: the life of nodes */
+void cluster_init(const struct cluster_options *o);
+void cluster_free(void);
+void cluster_fail(const char *fmt, ...) BLX__PRINTF(1, 2);
+void cluster_log(const char *fmt, ...) BLX__PRINTF(1, 2);
+void cluster_sometimes(enum sometimes point);
+uint64_t cluster_rng(uint64_t lo, uint64_t hi);
+bool cluster_chance(unsigned percent);
+/* Let everything happen in the next @ms, or until @done holds: its value. An invariant that breaks ends it. */
+bool cluster_until(bool (*done)(void), uint64_t ms);
+void cluster_after(uint64_t after_us, blx__sim_fn *fn, uint64_t a);
+
+/* False: its disk failed it; try again later. Any other failure ends the run. */
+bool node_open(struct node *n);
+void node_stop(struct node *n);            /* in order */
+void node_die(struct node *n, bool power); /* in no order */
+struct node *cluster_leader(void);         /* who serves, or NULL */
+
+/* ---- check.c: after every event on a machine */
+void check_node(struct node *n);
+/* Of the driver: a monitor begins or ends. */
+void check_run(void *user, const struct blx__vm_key *key, bool runs);
+/* NULL: what users want is so; else what is not yet. */
+const char *check_settled(void);
+const char *check_empty(void);
+void check_equal(void); /* at the end: all that is kept is the same everywhere */
+
+/* ---- users.c */
+void users_open(void);
+struct blx__loop *users_loop(void);
+void users_close(void); /* after the watch's end */
+void users_free(void);
+void users_join_all(void); /* the cluster is made */
+bool users_joined(void);
+void users_begin(void);
+void users_end(void);        /* nothing new is begun */
+bool users_idle(void);       /* all that was begun is answered */
+void users_delete_all(void); /* and nothing else */
+void users_check(void);      /* I3: what was acknowledged is there */
+
+/* ---- watch.c: somebody who watches all events, from where it was, at one node after another */
+void watch_begin(void);
+void watch_end(void);
+bool watch_has_all(void); /* it saw everything until now */
+
+/* ---- chaos.c */
+void chaos_begin(void);
+void chaos_end(void);
+
+/* ---- run.c */
+bool nodes_run(const struct cluster_options *o, uint64_t *reached, char why[WHY_SIZE]);
+
+#endif

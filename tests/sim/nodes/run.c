@@ -1,0 +1,60 @@
+/* One run: a cluster is made, used and troubled, left in peace, and reckoned with. */
+#include "nodes.h"
+
+enum {
+  JOIN_WITHIN_MS = 60000,
+  CHAOS_MS = 30000,
+  LEADER_WITHIN_MS = 10000,
+  ANSWERS_WITHIN_MS = 60000,
+  SETTLED_WITHIN_MS = 60000,
+};
+
+static bool has_leader(void) {
+  return cluster_leader() != NULL;
+}
+
+static bool is_settled(void) {
+  return check_settled() == NULL;
+}
+
+static bool is_empty(void) {
+  return check_empty() == NULL;
+}
+
+static void reckon(void) {
+  chaos_end();
+  users_end();
+  if (!cluster_until(has_leader, LEADER_WITHIN_MS)) cluster_fail("I13 a leader was not there within 10 s");
+  if (!cluster_until(users_idle, ANSWERS_WITHIN_MS)) cluster_fail("I13 the operations were not answered within 60 s");
+  if (!cluster_until(is_settled, SETTLED_WITHIN_MS))
+    cluster_fail("I13 the desired state was not reached within 60 s: %s", check_settled());
+  if (cluster.failed) return;
+  users_check();
+  check_equal();
+  users_delete_all();
+  if (!cluster_until(is_empty, SETTLED_WITHIN_MS))
+    cluster_fail("I13 the desired state, nothing, was not reached within 60 s: %s", check_empty());
+  if (!cluster_until(watch_has_all, ANSWERS_WITHIN_MS)) cluster_fail("I12 the watch did not see all of it");
+}
+
+bool nodes_run(const struct cluster_options *o, uint64_t *reached, char why[WHY_SIZE]) {
+  cluster_init(o);
+  users_open();
+  users_join_all();
+  bool early = cluster_chance(30);
+  if (early) chaos_begin();
+  if (!cluster_until(users_joined, JOIN_WITHIN_MS)) cluster_fail("I13 the cluster was not made within 60 s");
+  watch_begin();
+  users_begin();
+  if (!early) chaos_begin();
+  (void)cluster_until(NULL, CHAOS_MS);
+  if (!cluster.failed) reckon();
+  watch_end();
+  users_close();
+  users_free();
+  bool good = !cluster.failed;
+  (void)blx__str_copy(why, WHY_SIZE, cluster.why);
+  *reached |= cluster.reached;
+  cluster_free();
+  return good;
+}

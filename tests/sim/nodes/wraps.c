@@ -1,0 +1,178 @@
+/* Functions of the library that the linker sends here first (--wrap, see the Makefile): where a whole node takes what
+ * is the simulator's to say, and where a part of it is broken on purpose to show that somebody would notice. */
+#include "nodes.h"
+
+#include "control/control.h"
+#include "state/state_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define REAL(type, name, ...)      \
+  type __real_##name(__VA_ARGS__); \
+  type __wrap_##name(__VA_ARGS__)
+
+REAL(blx__rc, blx__vm_sim_open, struct blx__loop *loop, const struct blx__vm_sim_options *options,
+     struct blx__vm_driver **out, blx_error *err);
+REAL(blx__rc, blx__vm_microvm_open, struct blx__loop *loop, const struct blx__vm_options *options,
+     struct blx__vm_driver **out, blx_error *err);
+REAL(blx__rc, blx__consensus_open, const struct blx__consensus_options *options, struct blx__consensus **out,
+     blx_error *err);
+REAL(void, blx__state_end, struct blx__state *st);
+REAL(blx__rc, blx__state_restore, struct blx__state *st, struct blx__slice snapshot, blx_error *err);
+REAL(void, blx__state_apply, struct blx__state *st, struct blx__slice op, struct blx__buf *result);
+REAL(void, blx__state_key_put, struct blx__state *st, const struct blx_idempotency *draft);
+REAL(bool, blx__placement_feasible, const struct blx__placement_node *node, const struct blx__placement_need *need,
+     struct blx__placement_verdict *out);
+REAL(blx__rc, blx__consensus_propose, struct blx__consensus *c, struct blx__slice op, blx__consensus_cb cb, void *user,
+     blx_error *err);
+REAL(void, blx__consensus_deliver, struct blx__consensus *c, uint64_t from_uid, struct blx__slice message);
+REAL(void, blx__rpc_call_reply, struct blx__rpc_call *c, const void *message, size_t size);
+REAL(bool, blx__rpc_call_send, struct blx__rpc_call *c, const void *message, size_t size);
+REAL(blx__rc, blx__control_step, const struct blx__state *st, blx__control_status_fn status, void *user,
+     uint64_t now_ms, struct blx__arena *arena, struct blx__control_out *out, blx_error *err);
+
+static bool broken(enum broken part) {
+  return cluster.o.broken == part;
+}
+
+/* ---- what is the simulator's to say */
+
+/* On the machine's host, where guests outlive their daemon; as fast as the daemon's own simulated driver. */
+blx__rc __wrap_blx__vm_sim_open(struct blx__loop *loop, const struct blx__vm_sim_options *options,
+                                struct blx__vm_driver **out, blx_error *err) {
+  struct blx__vm_sim_host *host = &cluster.nodes[loop->m->number].host;
+  struct blx__vm_sim_options *o = &host->options;
+  o->prepare_ms = options->prepare_ms;
+  o->start_ms = options->start_ms;
+  o->ready_ms = options->ready_ms;
+  o->stop_ms = options->stop_ms;
+  o->on_event = options->on_event;
+  o->user = options->user;
+  BLX__MAP_FOREACH(pos, &cluster.truths) {
+    const struct truth *t = blx__map_value(pos);
+    if (t->runs && t->machine == loop->m->number) cluster_sometimes(SOME_ADOPTED);
+  }
+  return blx__vm_sim_open_on(loop, host, out, err);
+}
+
+blx__rc __wrap_blx__vm_microvm_open(struct blx__loop *loop, const struct blx__vm_options *options,
+                                    struct blx__vm_driver **out, blx_error *err) {
+  (void)loop;
+  (void)options;
+  (void)out;
+  return blx__fail(err, BLX_E_UNSUPPORTED, "sim", "there are no real guests here");
+}
+
+blx__rc __wrap_blx__consensus_open(const struct blx__consensus_options *options, struct blx__consensus **out,
+                                   blx_error *err) {
+  struct blx__consensus_options o = *options;
+  o.snapshot_entries = cluster.snapshot_entries;
+  o.snapshot_trailing = cluster.snapshot_entries / 4;
+  o.segment_bytes = cluster.segment_bytes;
+  return __real_blx__consensus_open(&o, out, err);
+}
+
+/* Events of every replica, by index: the first that comes to an index says what it brought, the others agree. */
+void __wrap_blx__state_end(struct blx__state *st) {
+  const struct state_events *ev = &st->events;
+  struct events_at at = {.count = ev->entry_count};
+  for (size_t i = 0; i < ev->entry_count; i++) at.hash = event_hash(at.hash, ev->entry[i]);
+  struct events_at *known = blx__map_get_u64(&cluster.events, st->data.index);
+  if (known && (known->count != at.count || known->hash != at.hash))
+    cluster_fail("I4 index %llu brought other events to one member than to another",
+                 (unsigned long long)st->data.index);
+  if (!known && at.count > 0) {
+    known = malloc(sizeof *known);
+    BLX__ASSERT(known != NULL);
+    *known = at;
+    bool kept = blx__map_set_u64(&cluster.events, st->data.index, known, NULL);
+    BLX__ASSERT(kept);
+  }
+  __real_blx__state_end(st);
+}
+
+blx__rc __wrap_blx__state_restore(struct blx__state *st, struct blx__slice snapshot, blx_error *err) {
+  cluster_sometimes(SOME_SNAPSHOT);
+  return __real_blx__state_restore(st, snapshot, err);
+}
+
+/* ---- what is broken on purpose */
+
+/* Answered as if it had been committed, on a later turn as promised; its sender gets the good result of another. */
+struct false_ack {
+  blx__consensus_cb cb;
+  void *user;
+};
+
+static void on_false_ack(void *arg) {
+  struct false_ack ack = *(struct false_ack *)arg;
+  free(arg);
+  struct blx_op_result result = {.struct_size = sizeof result, .uid = 1, .index = 1};
+  struct blx__buf bytes;
+  blx__buf_init(&bytes, 1024);
+  blx__rc rc = blx__msg_encode(blx__desc_op_result(), &result, &bytes, NULL);
+  BLX__ASSERT(rc.code == 0);
+  ack.cb(ack.user, NULL, 1, (struct blx__slice){bytes.data, bytes.len});
+  blx__buf_free(&bytes);
+}
+
+static struct node *node_of_consensus(const struct blx__consensus *c) {
+  for (unsigned i = 1; i <= cluster.count; i++)
+    if (cluster.nodes[i].n && cluster.nodes[i].n->consensus == c) return &cluster.nodes[i];
+  return NULL;
+}
+
+blx__rc __wrap_blx__consensus_propose(struct blx__consensus *c, struct blx__slice op, blx__consensus_cb cb, void *user,
+                                      blx_error *err) {
+  const struct node *n = broken(BROKEN_ACKS) && cluster_chance(3) ? node_of_consensus(c) : NULL;
+  if (!n) return __real_blx__consensus_propose(c, op, cb, user, err);
+  struct false_ack *ack = malloc(sizeof *ack);
+  BLX__ASSERT(ack != NULL);
+  *ack = (struct false_ack){cb, user};
+  return blx__loop_post(n->n->loop, on_false_ack, ack, err);
+}
+
+void __wrap_blx__consensus_deliver(struct blx__consensus *c, uint64_t from_uid, struct blx__slice message) {
+  if (broken(BROKEN_LEADER) && cluster.calm) return;
+  __real_blx__consensus_deliver(c, from_uid, message);
+}
+
+void __wrap_blx__state_apply(struct blx__state *st, struct blx__slice op, struct blx__buf *result) {
+  const struct node *n = &cluster.nodes[cluster.count];
+  if (broken(BROKEN_APPLY) && n->n && n->n->state == st && cluster_chance(2)) {
+    struct blx_op_result ok = {.struct_size = sizeof ok};
+    if (result) (void)blx__msg_encode(blx__desc_op_result(), &ok, result, NULL).code;
+    return;
+  }
+  __real_blx__state_apply(st, op, result);
+}
+
+void __wrap_blx__state_key_put(struct blx__state *st, const struct blx_idempotency *draft) {
+  if (!broken(BROKEN_KEYS)) __real_blx__state_key_put(st, draft);
+}
+
+bool __wrap_blx__placement_feasible(const struct blx__placement_node *node, const struct blx__placement_need *need,
+                                    struct blx__placement_verdict *out) {
+  bool fits = __real_blx__placement_feasible(node, need, out);
+  return fits || broken(BROKEN_ROOM);
+}
+
+/* It never ends, and whoever asked waits for his deadline, again and again. */
+void __wrap_blx__rpc_call_reply(struct blx__rpc_call *c, const void *message, size_t size) {
+  if (!broken(BROKEN_ANSWERS) || !cluster.calm) __real_blx__rpc_call_reply(c, message, size);
+}
+
+bool __wrap_blx__rpc_call_send(struct blx__rpc_call *c, const void *message, size_t size) {
+  if (broken(BROKEN_WATCH) && cluster_chance(2)) return true;
+  return __real_blx__rpc_call_send(c, message, size);
+}
+
+blx__rc __wrap_blx__control_step(const struct blx__state *st, blx__control_status_fn status, void *user,
+                                 uint64_t now_ms, struct blx__arena *arena, struct blx__control_out *out,
+                                 blx_error *err) {
+  if (!broken(BROKEN_CONTROL) || !cluster.calm)
+    return __real_blx__control_step(st, status, user, now_ms, arena, out, err);
+  *out = (struct blx__control_out){0};
+  return BLX__OK;
+}
