@@ -1,13 +1,17 @@
 /* What callers ask for. Proposals and group commit (R10): what arrives while one entry is on its way becomes the next
  * entry. Confirmed reads. And the calls themselves, each of which owes a completion. */
 #include "consensus/consensus_int.h"
+#include "io/loop.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static const char lost_text[] = "leadership was lost while this was being committed: the outcome is unknown; the same "
                                 "request may be sent again under its request id";
-enum { NUDGE_MS = 1000 };
+enum {
+  NUDGE_MS = 1000,
+  LOOK_US = 80, /* a round between members that are near takes less than it takes to wake a thread and its processor */
+};
 
 static const char not_leader_text[] = "this member stopped leading before this was proposed: ask the new leader";
 
@@ -215,6 +219,7 @@ static bool has_majority(const struct blx__consensus *c) {
 }
 
 static void end_round(struct blx__consensus *c) {
+  if (c->o.loop) blx__loop_look_end(c->o.loop);
   for (struct blx__list *n; (n = blx__list_first(&c->confirm.round)) != NULL;) {
     blx__list_remove(n);
     BLX__CONTAINER(n, struct call, link)->index = c->confirm.index;
@@ -233,6 +238,7 @@ static void begin_round(struct blx__consensus *c) {
   f->index = c->raft.commit_index;
   f->acks_count = 0;
   ask(c);
+  if (c->o.loop && member_voters(c) > 1) blx__loop_look(c->o.loop, LOOK_US);
 }
 
 void confirm_advance(struct blx__consensus *c) {

@@ -39,7 +39,9 @@ struct blx__loop {
   uv_loop_t uv;
   uv_async_t async; /* rung for posts, finished work and stop */
   uv_prepare_t prepare;
-  uv_idle_t idle; /* active while something is deferred, so that the loop does not wait */
+  uv_idle_t idle;         /* active while something is deferred or looked for, so that the loop does not wait */
+  uint64_t look_until_ns; /* 0: nothing is looked for */
+  unsigned look_misses, look_skips;
   struct blx__list deferred;
   pthread_mutex_t posts_lock;
   struct blx__list posts; /* struct post; under posts_lock */

@@ -1,7 +1,10 @@
 #include "io/io_int.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
+
+enum { LOOK_MISSES_MAX = 8 };
 
 static uint64_t clock_ms(clockid_t clock) {
   struct timespec ts;
@@ -35,8 +38,36 @@ static void on_async(uv_async_t *h) {
   if (atomic_load(&loop->stop)) uv_stop(&loop->uv);
 }
 
+static uint64_t now_ns(void) {
+  struct timespec ts;
+  (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+void blx__loop_look(struct blx__loop *loop, unsigned us) {
+  BLX__ASSERT(us >= 1 && us <= 1000);
+  if (loop->look_skips > 0)
+    loop->look_skips--;
+  else
+    loop->look_until_ns = now_ns() + (uint64_t)us * 1000;
+}
+
+void blx__loop_look_end(struct blx__loop *loop) {
+  if (loop->look_until_ns != 0) loop->look_misses = 0;
+  loop->look_until_ns = 0;
+}
+
+/* After n misses in a row the next 2^n looks are left out. */
+static void look_missed(struct blx__loop *loop) {
+  loop->look_until_ns = 0;
+  if (loop->look_misses < LOOK_MISSES_MAX) loop->look_misses++;
+  loop->look_skips = 1u << loop->look_misses;
+}
+
+/* Whoever is to answer may need this processor. */
 static void on_idle(uv_idle_t *h) {
-  (void)h;
+  const struct blx__loop *loop = h->data;
+  if (loop->look_until_ns != 0) (void)sched_yield();
 }
 
 /* Runs right before the loop waits. Only what was deferred before is run, so a function that defers itself cannot keep
@@ -54,7 +85,8 @@ static void on_prepare(uv_prepare_t *h) {
     blx__list_remove(n);
     d->fn(d->arg);
   }
-  if (blx__list_empty(&loop->deferred))
+  if (loop->look_until_ns != 0 && now_ns() >= loop->look_until_ns) look_missed(loop);
+  if (blx__list_empty(&loop->deferred) && loop->look_until_ns == 0)
     uv_idle_stop(&loop->idle);
   else
     uv_idle_start(&loop->idle, on_idle);

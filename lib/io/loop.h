@@ -54,6 +54,12 @@ void blx__loop_defer(struct blx__loop *loop, struct blx__defer *d);
 /* Take it back; harmless when it is not scheduled. */
 void blx__loop_undefer(struct blx__defer *d);
 
+/* Something is expected sooner than a thread that sleeps would be woken: for at most @us microseconds, 1..1000, look
+ * for what comes without sleeping. blx__loop_look_end says that it came. Looks that were in vain make the next ones
+ * fewer. */
+void blx__loop_look(struct blx__loop *loop, unsigned us);
+void blx__loop_look_end(struct blx__loop *loop);
+
 /* The uv_loop_t inside, for what knows libuv only: libraft's own disk in the benchmark. */
 void *blx__loop_uv(struct blx__loop *loop);
 

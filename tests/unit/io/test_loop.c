@@ -1,5 +1,6 @@
 #include "../harness.h"
 
+#include "io/io_int.h"
 #include "io/loop.h"
 #include "io/timer.h"
 #include "io/work.h"
@@ -166,7 +167,40 @@ START_TEST(free__finishes_queued_work_first) {
 }
 END_TEST
 
-BLX_TEST_MAIN("io/loop", posts__from_other_threads_all_arrive_on_the_loop, post__over_the_maximum_is_refused_as_busy,
+static void run_for(struct blx__loop *loop, uint64_t ms) {
+  struct seen s = {.loop = loop, .until = 1};
+  s.timer = blx__timer_new(loop, count_and_stop, &s);
+  blx__timer_start(s.timer, ms, 0);
+  blx__loop_run(loop);
+  blx__timer_free(s.timer);
+}
+
+/* Looks in vain end by themselves, and the next ones are left out: one, two, four ... */
+START_TEST(looks__in_vain_become_fewer_and_one_that_was_worth_it_brings_them_back) {
+  struct blx__loop *loop = loop_new();
+  blx__loop_look(loop, 100);
+  ck_assert_uint_ne(loop->look_until_ns, 0);
+  run_for(loop, 5);
+  ck_assert_uint_eq(loop->look_until_ns, 0);
+  ck_assert_uint_eq(loop->look_misses, 1);
+  for (unsigned skipped = 0; skipped < 2; skipped++) {
+    blx__loop_look(loop, 100);
+    ck_assert_uint_eq(loop->look_until_ns, 0);
+  }
+  blx__loop_look(loop, 1000);
+  ck_assert_uint_ne(loop->look_until_ns, 0);
+  blx__loop_look_end(loop);
+  ck_assert_uint_eq(loop->look_misses, 0);
+  blx__loop_look(loop, 1000);
+  ck_assert_uint_ne(loop->look_until_ns, 0);
+  blx__loop_look_end(loop);
+  run_for(loop, 1);
+  blx__loop_free(loop);
+}
+END_TEST
+
+BLX_TEST_MAIN("io/loop", looks__in_vain_become_fewer_and_one_that_was_worth_it_brings_them_back,
+              posts__from_other_threads_all_arrive_on_the_loop, post__over_the_maximum_is_refused_as_busy,
               defer__runs_once_a_turn_and_not_inside_the_call, timer__may_free_itself_and_repeats_until_stopped,
               now__does_not_go_back_and_wall_is_this_century, work__runs_elsewhere_completes_on_the_loop_and_is_bounded,
               free__finishes_queued_work_first)
