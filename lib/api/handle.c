@@ -2,6 +2,7 @@
 #include "api/handle.h"
 
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,6 +40,35 @@ static const struct {
     [BLX__API_CONSENSUS] = {"member", "consensus"},
     [BLX__API_PLACEMENT] = {"placement", "placement"},
 };
+
+/* ---- which process this is: a page that a child of fork finds empty keeps its id, for to ask the system each time
+ * costs more than all the rest of a call */
+
+enum { PAGE_BYTES = 4096 };
+static _Atomic(atomic_int *) page;
+static atomic_bool page_refused;
+
+static atomic_int *page_make(void) {
+  atomic_int *known = NULL;
+  if (atomic_load(&page_refused)) return NULL;
+  void *made = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  bool good = made != MAP_FAILED && madvise(made, PAGE_BYTES, MADV_WIPEONFORK) == 0;
+  if (good && atomic_compare_exchange_strong(&page, &known, made)) return made;
+  if (made != MAP_FAILED) (void)munmap(made, PAGE_BYTES);
+  if (!good) atomic_store(&page_refused, true);
+  return known; /* another thread's, or NULL */
+}
+
+static pid_t own_pid(void) {
+  atomic_int *at = atomic_load_explicit(&page, memory_order_acquire);
+  if (!at) at = page_make();
+  if (!at) return getpid();
+  pid_t pid = atomic_load_explicit(at, memory_order_relaxed);
+  if (pid != 0) return pid;
+  pid = getpid();
+  atomic_store(at, pid);
+  return pid;
+}
 
 /* ---- free slots */
 
@@ -89,7 +119,7 @@ void *blx__api_handle_new(enum blx__api_kind kind, void *object, blx_error *err)
   uint64_t generation = atomic_load(&s->word) >> WORD_GENERATION_AT;
   s->object = object;
   s->kind = kind;
-  s->pid = getpid();
+  s->pid = own_pid();
   atomic_store(&s->word, generation << WORD_GENERATION_AT | ALIVE);
   uint64_t bits = HANDLE_MARK | generation << GENERATION_AT | (uint64_t)(s - slots) << INDEX_AT;
   return (void *)(uintptr_t)bits;
@@ -110,9 +140,9 @@ void *blx__api_handle_take(const void *handle, enum blx__api_kind kind, blx_erro
       return refuse("was closed: open one anew", kind, err);
   } while (!atomic_compare_exchange_weak(&s->word, &word, word + 1));
   BLX__ASSERT((word & CALLS_MASK) < CALLS_MASK);
-  const char *bad = s->kind != kind      ? "is a handle of another kind"
-                    : s->pid != getpid() ? "was opened before a fork and works in its parent only: open one here"
-                                         : NULL;
+  const char *bad = s->kind != kind       ? "is a handle of another kind"
+                    : s->pid != own_pid() ? "was opened before a fork and works in its parent only: open one here"
+                                          : NULL;
   if (!bad) return s->object;
   blx__api_handle_put(handle);
   return refuse(bad, kind, err);
