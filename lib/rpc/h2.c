@@ -283,3 +283,13 @@ void h2_retire(struct h2 *h) {
                               NGHTTP2_NO_ERROR, NULL, 0);
   h2_dirty(h);
 }
+
+void h2_farewell(struct h2 *h) {
+  h2_retire(h);
+  if (h->closing) return;
+  blx__loop_undefer(&h->flush);
+  flush(h);
+  if (!h->closing) return; /* it takes nothing: its flush waits for that */
+  nghttp2_session_del(h->session);
+  h->session = NULL;
+}

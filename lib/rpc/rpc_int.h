@@ -66,6 +66,10 @@ void h2_look(struct h2 *h, bool has_calls);
 /* Begin nothing more, let open calls end, then close. */
 void h2_retire(struct h2 *h);
 
+/* The same for one that has no call, now, and its session goes with it: many that come at once never take the memory of
+ * more than may stay. Not from within a callback of this connection. */
+void h2_farewell(struct h2 *h);
+
 static inline nghttp2_nv nv_of(const char *name, const char *value, size_t value_len) {
   return (nghttp2_nv){(uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name), value_len,
                       NGHTTP2_NV_FLAG_NO_INDEX};

@@ -29,7 +29,7 @@ void conn_busy(struct connection *conn) {
 static void retire_idle(struct connection *conn) {
   conn->server->stats.closed_idle++;
   conn_busy(conn);
-  h2_retire(&conn->h2);
+  h2_farewell(&conn->h2);
 }
 
 /* A session takes 20 KiB, so there is room for some only. Those that never called go first: whoever opens many must not

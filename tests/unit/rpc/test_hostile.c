@@ -5,6 +5,7 @@
 #include "io/stream.h"
 #include "support_raw.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
@@ -198,6 +199,54 @@ START_TEST(two_thousand_connections__that_call_nothing_are_closed_but_for_the_la
 }
 END_TEST
 
+/* Looks at the memory after each turn of the loop, before what the turn put off is done. */
+struct memory_peak {
+  struct blx__defer each_turn;
+  struct blx__loop *loop;
+  size_t bytes;
+  unsigned turns;
+};
+
+static void look_at_memory(void *arg) {
+  struct memory_peak *m = arg;
+  size_t now = mallinfo2().uordblks;
+  if (now > m->bytes) m->bytes = now;
+  m->turns++;
+  blx__loop_defer(m->loop, &m->each_turn);
+}
+
+START_TEST(two_thousand_connections__that_begin_in_one_turn_take_the_memory_of_a_hundred) {
+  static const char hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+  struct world w;
+  struct sockaddr_un sa = {.sun_family = AF_UNIX};
+  static int fds[IDLE_CONNECTIONS];
+  more_descriptors();
+  world_open(&w);
+  (void)blx__str_copy(sa.sun_path, sizeof sa.sun_path, w.path);
+  for (int i = 0; i < IDLE_CONNECTIONS; i++) {
+    fds[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    ck_assert_int_ge(fds[i], 0);
+    while (connect(fds[i], (struct sockaddr *)&sa, sizeof sa) != 0) {
+      ck_assert_int_eq(errno, EAGAIN);
+      still_answers(&w);
+    }
+    ck_assert_int_eq(write(fds[i], hello, 23), 23);
+  }
+  while (stats_of(&w).accepted < IDLE_CONNECTIONS + 1) still_answers(&w);
+  struct memory_peak m = {.loop = w.loop};
+  size_t before = mallinfo2().uordblks;
+  for (int i = 0; i < IDLE_CONNECTIONS; i++) ck_assert_int_eq(write(fds[i], hello + 23, 1), 1);
+  blx__defer_init(&m.each_turn, look_at_memory, &m);
+  blx__loop_defer(w.loop, &m.each_turn);
+  while (stats_of(&w).connections > BLX__RPC_IDLE_MAX + 1) still_answers(&w);
+  blx__loop_undefer(&m.each_turn);
+  ck_assert_uint_gt(m.turns, 2);
+  ck_assert_uint_le(m.bytes, before + GROWTH_MAX_BYTES);
+  for (int i = 0; i < IDLE_CONNECTIONS; i++) ck_assert_int_eq(close(fds[i]), 0);
+  world_close(&w);
+}
+END_TEST
+
 struct closing {
   struct world *w;
   int open;
@@ -293,6 +342,7 @@ BLX_TEST_MAIN("rpc/hostile", noise__is_closed_and_counted_and_leaves_no_memory_b
               ten_megabytes_of_noise__cost_no_memory_and_hold_up_nobody,
               two_thousand_connections__that_say_nothing_are_cut_and_take_next_to_no_memory,
               two_thousand_connections__that_call_nothing_are_closed_but_for_the_last_hundred,
+              two_thousand_connections__that_begin_in_one_turn_take_the_memory_of_a_hundred,
               connections__that_never_begin_are_cut_and_the_others_are_served,
               five_hundred_idle_callers__are_each_served_and_take_the_memory_of_a_hundred,
               connections__over_the_maximum_are_closed_and_counted, another_user__is_refused_and_counted)
