@@ -63,26 +63,38 @@ blx__rc blx__consensus_propose(struct blx__consensus *c, struct blx__slice op, b
 }
 
 static void batch_free(struct batch *b) {
-  struct blx__consensus *c = b->c;
   BLX__ASSERT(blx__list_empty(&b->calls));
   blx__list_remove(&b->link);
-  if (c->o.loop && blx__list_empty(&c->batches)) blx__loop_look_end(c->o.loop);
   free(b);
 }
 
-/* libraft's last word on an entry: applied here, or leadership is gone. */
-static void on_applied(struct raft_apply *req, int status, void *result) {
-  struct batch *b = req->data;
+static void batch_end(struct batch *b, bool committed) {
   struct blx__consensus *c = b->c;
-  (void)result;
   for (struct blx__list *n; (n = blx__list_first(&b->calls)) != NULL;) {
     struct call *call = BLX__CONTAINER(n, struct call, link);
-    if (status == 0 && call->index != 0)
+    if (committed && call->index != 0)
       call_finish(c, call, call->code, call->why);
     else
       call_finish(c, call, BLX_E_TIMEOUT, lost_text);
   }
   batch_free(b);
+}
+
+void propose_applied(struct batch *b) {
+  batch_end(b, true);
+}
+
+/* libraft's last word on an entry: committed, or leadership is gone. */
+static void on_answered(struct raft_apply *req, int status, void *result) {
+  struct batch *b = req->data;
+  struct blx__consensus *c = b->c;
+  (void)result;
+  blx__list_remove(&b->link);
+  if (c->o.loop && blx__list_empty(&c->batches)) blx__loop_look_end(c->o.loop);
+  if (status == 0 && c->unapplied.mine == b)
+    c->unapplied.answered = true;
+  else
+    batch_end(b, status == 0);
 }
 
 /* How many of the waiting calls go into the next entry. */
@@ -141,8 +153,8 @@ static bool flush_one(struct blx__consensus *c) {
   blx__list_push(&c->batches, &b->link);
   fill(c, b, n, base, size);
   const struct raft_buffer buf = {.base = base, .len = size};
-  consensus_enter_apply(c);
-  int rv = raft_apply(&c->raft, &b->req, &buf, 1, on_applied);
+  consensus_enter(c);
+  int rv = raft_apply(&c->raft, &b->req, &buf, 1, on_answered);
   consensus_leave(c);
   if (rv != 0) {
     raft_free(base);
@@ -259,7 +271,7 @@ void confirm_advance(struct blx__consensus *c) {
   if (!blx__list_empty(&f->round) && f->term == c->raft.current_term && has_majority(c)) end_round(c);
   for (struct blx__list *n; (n = blx__list_first(&f->applied)) != NULL;) {
     struct call *call = BLX__CONTAINER(n, struct call, link);
-    if (call->index > c->raft.last_applied) break; /* in order: later ones wait for no less */
+    if (call->index > fsm_applied(c)) break; /* in order: later ones wait for no less */
     call_finish(c, call, 0, NULL);
   }
   if (blx__list_empty(&f->round) && !blx__list_empty(&f->next)) consensus_wake(c);
@@ -322,6 +334,7 @@ void calls_finish_all(struct blx__consensus *c, int code, const char *why) {
   BLX__LIST_FOREACH (n, &c->batches) {
     calls_finish(c, &BLX__CONTAINER(n, struct batch, link)->calls, code, why);
   }
+  if (c->unapplied.mine) calls_finish(c, &c->unapplied.mine->calls, code, why);
   calls_finish(c, &c->confirm.next, code, why);
   calls_finish(c, &c->confirm.round, code, why);
   calls_finish(c, &c->confirm.applied, code, why);

@@ -143,6 +143,7 @@ static void tell(struct blx__consensus *c) {
   }
   enum blx__consensus_role role = role_of(c);
   uint64_t leader = blx__consensus_leader(c), term = c->raft.current_term;
+  if (role != c->told_role) fsm_apply_settle(c);
   if (role != c->told_role || leader != c->told_leader || term != c->told_term) {
     c->told_role = role;
     c->told_leader = leader;
@@ -164,6 +165,7 @@ static void settle(struct blx__consensus *c) {
     if (consensus_stopped(c)) break;
     watch_state(c);
     propose_flush(c);
+    fsm_apply_advance(c);
     confirm_advance(c);
     member_advance(c);
     transfer_advance(c);
@@ -173,12 +175,8 @@ static void settle(struct blx__consensus *c) {
   if (!c->woken) fsm_chain_settle(c); /* else the next batch is about to go */
 }
 
-void consensus_enter_apply(struct blx__consensus *c) {
-  c->depth++;
-}
-
 void consensus_enter(struct blx__consensus *c) {
-  if (c->depth++ == 0) fsm_chain_settle(c);
+  c->depth++;
 }
 
 void consensus_leave(struct blx__consensus *c) {
@@ -345,6 +343,7 @@ void consensus_finalize(struct blx__consensus *c) {
   void (*done)(void *) = c->close_done;
   void *user = c->close_user;
   guard_free(c);
+  fsm_free(c);
   free(c);
   if (done) done(user);
 }
@@ -357,6 +356,7 @@ static void on_raft_closed(struct raft *r) {
 /* R17: never from inside a callback of libraft, which frees what it still uses. */
 static void begin_close(struct blx__consensus *c) {
   BLX__ASSERT(c->depth == 0 && !c->close_begun);
+  fsm_apply_settle(c);
   c->close_begun = true;
   consensus_enter(c);
   raft_close(&c->raft, on_raft_closed);
@@ -373,6 +373,7 @@ static void begin_close(struct blx__consensus *c) {
 void blx__consensus_turn(struct blx__consensus *c) {
   BLX__ASSERT(c->depth == 0 && !c->settling && !c->close_begun);
   c->woken = false;
+  c->unapplied.turns++;
   settle(c);
   if (c->closing) begin_close(c);
 }
@@ -405,7 +406,7 @@ void blx__consensus_status(const struct blx__consensus *c, struct blx__consensus
       .term = r->current_term,
       .leader_uid = blx__consensus_leader(c),
       .commit_index = r->commit_index,
-      .applied_index = r->last_applied,
+      .applied_index = fsm_applied(c),
       .last_index = c->close_begun ? 0 : raft_last_index((struct raft *)(uintptr_t)r),
       .snapshot_index = r->log.snapshot.last_index,
       .time_ms = c->time_ms,

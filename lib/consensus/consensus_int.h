@@ -72,6 +72,34 @@ struct transfer {
 /* fsm.c: our own snapshot from the freeze until it is on the disk. */
 struct snapshot_job;
 
+/* codec.c: the bytes of one log entry. All integers little-endian; the length a multiple of 8, the rest zero. */
+struct entry_head {
+  uint64_t time_ms, proposer, serial;
+  uint32_t ops_count;
+};
+enum { ENTRY_HEAD_BYTES = 40, ENTRY_OP_HEAD_BYTES = 4 };
+size_t entry_size(size_t ops_count, size_t ops_bytes);
+void entry_begin(uint8_t *at, size_t size, const struct entry_head *head);
+uint8_t *entry_put_op(uint8_t *at, const uint8_t *op, size_t size); /* @at: after the head or the last op */
+struct entry_reader {
+  const uint8_t *at, *end;
+  uint32_t left;
+};
+/* False unless every byte is as it must be: the operations can then be taken without a further check. */
+bool entry_open(struct entry_reader *r, struct entry_head *head, const void *bytes, size_t size);
+bool entry_next(struct entry_reader *r, struct blx__slice *op);
+
+/* The last committed entry, while it is not applied yet: the next one goes on its way first. */
+struct unapplied {
+  struct blx__buf bytes; /* a copy: libraft may free its own */
+  struct blx__slice entry; /* empty: none */
+  struct entry_reader ops;
+  uint64_t index, time_ms;
+  struct batch *mine; /* NULL: another member's */
+  bool answered;      /* libraft has let go of `mine` */
+  unsigned turns;     /* since it was committed */
+};
+
 enum member_step { MEMBER_IDLE, MEMBER_ADD, MEMBER_REMOVE, MEMBER_TRANSFER };
 
 /* The one change of members that is under way. */
@@ -127,7 +155,8 @@ struct blx__consensus {
   uint32_t chunk_bytes;
 
   uint8_t chain[BLX__SHA256_BYTES];
-  struct blx__slice unchained; /* the last applied entry, libraft's, while `chain` is one behind; else empty */
+  struct unapplied unapplied;
+  struct blx__slice unchained; /* the last applied entry, in unapplied.bytes, while `chain` is one behind; else empty */
   uint64_t unchained_index;
   uint64_t time_ms;
   uint64_t bytes_since_snapshot;
@@ -149,7 +178,6 @@ struct blx__consensus {
 
 /* consensus.c: every way into libraft is enclosed by these; the last leave looks at what changed and tells everyone. */
 void consensus_enter(struct blx__consensus *c);
-void consensus_enter_apply(struct blx__consensus *c); /* for raft_apply, which frees no entry */
 void consensus_leave(struct blx__consensus *c);
 void consensus_wake(struct blx__consensus *c);
 bool consensus_rule(const struct blx__consensus *c, unsigned rule);
@@ -176,31 +204,20 @@ blx__rc calls_refuse(const struct blx__consensus *c, blx_error *err); /* OK when
 
 void propose_flush(struct blx__consensus *c);
 void propose_nudge(struct blx__consensus *c); /* once a tick */
+void propose_applied(struct batch *b); /* libraft has let go of it, and its calls have their answers */
 struct batch *propose_find(struct blx__consensus *c, uint64_t index, uint64_t proposer, uint64_t serial);
-
-/* codec.c: the bytes of one log entry. All integers little-endian; the length a multiple of 8, the rest zero. */
-struct entry_head {
-  uint64_t time_ms, proposer, serial;
-  uint32_t ops_count;
-};
-enum { ENTRY_HEAD_BYTES = 40, ENTRY_OP_HEAD_BYTES = 4 };
-size_t entry_size(size_t ops_count, size_t ops_bytes);
-void entry_begin(uint8_t *at, size_t size, const struct entry_head *head);
-uint8_t *entry_put_op(uint8_t *at, const uint8_t *op, size_t size); /* @at: after the head or the last op */
-struct entry_reader {
-  const uint8_t *at, *end;
-  uint32_t left;
-};
-/* False unless every byte is as it must be: the operations can then be taken without a further check. */
-bool entry_open(struct entry_reader *r, struct entry_head *head, const void *bytes, size_t size);
-bool entry_next(struct entry_reader *r, struct blx__slice *op);
 
 /* fsm.c: libraft's table over ours, our own snapshots, and their container. */
 void fsm_init(struct blx__consensus *c);
-/* The chain as it is, and make it so: after the answers and the next entry are on their way, and before libraft does
- * anything that could free the entry. */
+/* Entries up to this one are applied; libraft may count one more. */
+uint64_t fsm_applied(const struct blx__consensus *c);
+/* Apply what is committed, now; or unless the next entry is about to go to other members. */
+void fsm_apply_settle(struct blx__consensus *c);
+void fsm_apply_advance(struct blx__consensus *c);
+/* The chain as it is, and make it so: after the answers and the next entry are on their way. */
 void fsm_chain(const struct blx__consensus *c, uint8_t out[BLX__SHA256_BYTES]);
 void fsm_chain_settle(struct blx__consensus *c);
+void fsm_free(struct blx__consensus *c);
 /* Write what fsm_snapshot froze, on a worker; guard_snapshot_written follows. Not 0: nothing will. */
 int snapshot_write(struct blx__consensus *c, unsigned trailing, const struct raft_snapshot *s);
 void snapshot_job_end(struct blx__consensus *c);     /* it is on the disk, or given up */

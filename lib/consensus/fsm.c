@@ -59,15 +59,48 @@ static void apply_ops(struct blx__consensus *c, struct entry_reader *r, struct b
   blx__buf_free(&result);
 }
 
+uint64_t fsm_applied(const struct blx__consensus *c) {
+  return c->unapplied.entry.len > 0 ? c->unapplied.index - 1 : c->raft.last_applied;
+}
+
+void fsm_apply_settle(struct blx__consensus *c) {
+  struct unapplied *u = &c->unapplied;
+  if (u->entry.len == 0) return;
+  if (!c->fatal_code) {
+    if (u->time_ms > c->time_ms) c->time_ms = u->time_ms;
+    c->o.fsm.begin(c->o.fsm.user, u->index, c->time_ms);
+    apply_ops(c, &u->ops, u->mine, u->index);
+    c->o.fsm.end(c->o.fsm.user);
+    c->unchained = u->entry;
+    c->unchained_index = u->index;
+    c->bytes_since_snapshot += u->entry.len;
+  }
+  u->entry = (struct blx__slice){0};
+  if (u->answered) propose_applied(u->mine);
+  u->mine = NULL;
+}
+
+/* While the next entry is on its way to other members, their disks and ours work, and this thread may as well apply the
+ * last one. What it sends leaves at the end of a turn: not before the second one is it certain to be gone. */
+void fsm_apply_advance(struct blx__consensus *c) {
+  bool goes = !blx__list_empty(&c->batches) && member_voters(c) > 1;
+  if (!goes || c->unapplied.turns >= 2) fsm_apply_settle(c);
+  if (c->unapplied.entry.len > 0) consensus_wake(c);
+}
+
 static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result) {
   struct blx__consensus *c = fsm->data;
+  struct unapplied *u = &c->unapplied;
   *result = NULL;
+  fsm_apply_settle(c);
   if (c->fatal_code) return 0;
   fsm_chain_settle(c);
   uint64_t index = c->raft.last_applied + 1; /* libraft 0.15 counts after the call */
-  struct entry_reader r;
   struct entry_head head;
-  if (!entry_open(&r, &head, buf->base, buf->len)) {
+  blx__buf_clear(&u->bytes);
+  bool kept = blx__buf_add(&u->bytes, buf->base, buf->len);
+  const struct blx__slice entry = {.data = kept ? u->bytes.data : buf->base, .len = buf->len};
+  if (!entry_open(&u->ops, &head, entry.data, entry.len)) {
     char text[FATAL_TEXT_SIZE];
     (void)blx__str_format(text, sizeof text,
                           "log entry %llu of %zu bytes cannot be read by this version: it is damaged or was written by "
@@ -76,15 +109,21 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     blx__consensus_poison(c, BLX_E_CORRUPT, text);
     return 0;
   }
-  if (head.time_ms > c->time_ms) c->time_ms = head.time_ms;
-  struct batch *mine = propose_find(c, index, head.proposer, head.serial);
-  c->o.fsm.begin(c->o.fsm.user, index, c->time_ms);
-  apply_ops(c, &r, mine, index);
-  c->o.fsm.end(c->o.fsm.user);
-  c->unchained = (struct blx__slice){.data = buf->base, .len = buf->len};
-  c->unchained_index = index;
-  c->bytes_since_snapshot += buf->len;
+  u->entry = entry;
+  u->index = index;
+  u->time_ms = head.time_ms;
+  u->mine = propose_find(c, index, head.proposer, head.serial);
+  u->answered = false;
+  u->turns = 0;
+  if (kept && c->opened) return 0;
+  fsm_apply_settle(c);
+  fsm_chain_settle(c);
   return 0;
+}
+
+void fsm_free(struct blx__consensus *c) {
+  BLX__ASSERT(c->unapplied.entry.len == 0);
+  blx__buf_free(&c->unapplied.bytes);
 }
 
 void snapshot_digest_part(struct blx__sha256 *d, const uint8_t *snapshot, uint64_t from, uint64_t to) {
@@ -184,6 +223,8 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
     BLX_SOMETIMES(c, CONFIGURATION_BUSY);
     return RAFT_BUSY;
   }
+  fsm_apply_settle(c);
+  if (c->fatal_code) return RAFT_BUSY;
   struct snapshot_job *job = calloc(1, sizeof *job);
   struct raft_buffer *one = raft_calloc(1, sizeof *one);
   void *stand_in = raft_calloc(1, sizeof(uint64_t));
@@ -321,6 +362,7 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf) {
   struct snapshot_head head;
   struct blx__slice payload;
   blx_error err = {0};
+  fsm_apply_settle(c);
   const char *why = snapshot_check((struct blx__slice){.data = buf->base, .len = buf->len}, &head, &payload);
   if (!why && c->o.fsm.restore(c->o.fsm.user, payload, &err).code != 0) why = err.message;
   if (why) {
@@ -342,6 +384,7 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf) {
 }
 
 void fsm_init(struct blx__consensus *c) {
+  blx__buf_init(&c->unapplied.bytes, entry_size(BLX__CONSENSUS_BATCH_OPS_MAX, BLX__CONSENSUS_BATCH_BYTES_MAX));
   c->fsm =
       (struct raft_fsm){.version = 1, .data = c, .apply = fsm_apply, .snapshot = fsm_snapshot, .restore = fsm_restore};
 }
