@@ -1,231 +1,434 @@
 #include "base/map.h"
 
+#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct blx__map_node {
-  struct blx__map_node *child[2];
-  void *value;
-  uint64_t head; /* of the key, see head_of() */
-  uint16_t key_len;
-  uint8_t height;
-  uint8_t key[];
+/* A node that is not the root has HALF..FULL entries. */
+enum { HALF = 15, FULL = 2 * HALF + 1 };
+
+struct longer {
+  size_t len;
+  uint8_t bytes[];
 };
 
-/* A key that is looked for. */
+/* A key of at most eight bytes is its head, and `longer` holds its length times two plus one. */
+struct entry {
+  uint64_t head; /* big-endian, filled up with zeros: the eight bytes of the key behind the map's common ones */
+  void *value;
+  uintptr_t longer;
+};
+
+/* Entries, and one child more than there are entries, unless it is a leaf. Only a root that is a leaf has less room
+ * than FULL: most maps are small. */
+struct blx__map_node {
+  uint16_t count, room;
+  struct blx__map_node **child; /* NULL: a leaf */
+  struct entry e[];
+};
+
+static bool is_short(const struct entry *e) {
+  return (e->longer & 1) != 0;
+}
+
+static const struct longer *longer_of(const struct entry *e) {
+  return (const struct longer *)e->longer;
+}
+
+static size_t key_len_of(const struct entry *e) {
+  return is_short(e) ? e->longer >> 1 : longer_of(e)->len;
+}
+
+static const uint8_t *key_of(const struct entry *e) {
+  return is_short(e) ? (const uint8_t *)&e->head : longer_of(e)->bytes;
+}
+
+/* ---- comparing: all keys of a map begin with the same `common` bytes, 0 when one is short */
+
 struct wanted {
-  uint64_t head;
   const uint8_t *key;
   size_t len;
+  uint64_t head; /* a number that sorts as the bytes do */
+  int outside;   /* < 0: before all keys, > 0: behind them */
 };
 
-/* The first eight bytes as a number that sorts as they do; a shorter key is filled up with zeros. */
-static uint64_t head_of(const void *key, size_t len) {
-  uint8_t bytes[8] = {0};
-  memcpy(bytes, key, len < sizeof bytes ? len : sizeof bytes);
-  uint64_t v = 0;
-  for (unsigned i = 0; i < sizeof bytes; i++) v = v << 8 | bytes[i];
-  return v;
+static uint64_t head_of(const uint8_t *key, size_t len, size_t common) {
+  uint64_t bytes = 0;
+  if (len > common) memcpy(&bytes, key + common, len - common < 8 ? len - common : 8);
+  return be64toh(bytes);
 }
 
-static struct wanted wanted(const void *key, size_t len) {
-  return (struct wanted){.head = len ? head_of(key, len) : 0, .key = key, .len = len};
+static struct wanted wanted(const struct blx__map *m, const void *key, size_t len) {
+  struct wanted w = {.key = key, .len = len};
+  if (m->common > 0) {
+    size_t n = len < m->common ? len : m->common;
+    w.outside = memcmp(key, longer_of(&m->root->e[0])->bytes, n);
+    if (w.outside == 0 && len < m->common) w.outside = -1;
+  }
+  if (w.outside == 0) w.head = head_of(key, len, m->common);
+  return w;
 }
 
-static int compare_node(const struct wanted *w, const struct blx__map_node *n) {
-  if (w->head != n->head) return w->head < n->head ? -1 : 1;
-  size_t shorter = w->len < n->key_len ? w->len : n->key_len;
-  int c =
-      shorter > sizeof n->head ? memcmp(w->key + sizeof n->head, n->key + sizeof n->head, shorter - sizeof n->head) : 0;
-  if (c != 0) return c;
-  return w->len < n->key_len ? -1 : w->len > n->key_len ? 1 : 0;
+static int compare(const struct blx__map *m, const struct wanted *w, const struct entry *e) {
+  uint64_t head = be64toh(e->head);
+  if (w->head != head) return w->head < head ? -1 : 1;
+  size_t len = key_len_of(e), shorter = w->len < len ? w->len : len, same = m->common + 8;
+  int c = shorter > same ? memcmp(w->key + same, longer_of(e)->bytes + same, shorter - same) : 0;
+  return c != 0 ? c : w->len < len ? -1 : w->len > len;
 }
 
-static struct wanted of_node(const struct blx__map_node *n) {
-  return (struct wanted){.head = n->head, .key = n->key, .len = n->key_len};
+/* The first entry that is not below @w. */
+static unsigned lower(const struct blx__map *m, const struct blx__map_node *n, const struct wanted *w, bool *equal) {
+  unsigned from = 0, to = n->count;
+  *equal = false;
+  while (from < to) {
+    unsigned middle = (from + to) / 2;
+    int c = compare(m, w, &n->e[middle]);
+    if (c > 0)
+      from = middle + 1;
+    else
+      to = middle;
+    if (c == 0) *equal = true;
+  }
+  return from;
 }
 
-static uint8_t height(const struct blx__map_node *n) {
-  return n ? n->height : 0;
-}
-
-static void update(struct blx__map_node *n) {
-  uint8_t l = height(n->child[0]), r = height(n->child[1]);
-  n->height = (uint8_t)((l > r ? l : r) + 1);
-}
-
-/* Lift child[!side] over n; @side is the way n goes down. */
-static struct blx__map_node *rotate(struct blx__map_node *n, int side) {
-  struct blx__map_node *up = n->child[!side];
-  n->child[!side] = up->child[side];
-  up->child[side] = n;
-  update(n);
-  update(up);
-  return up;
-}
-
-static struct blx__map_node *balance(struct blx__map_node *n) {
-  update(n);
-  int lean = (int)height(n->child[1]) - (int)height(n->child[0]);
-  if (lean >= -1 && lean <= 1) return n;
-  int heavy = lean > 0;
-  struct blx__map_node *c = n->child[heavy];
-  if (height(c->child[!heavy]) > height(c->child[heavy])) n->child[heavy] = rotate(c, heavy);
-  return rotate(n, !heavy);
-}
-
-static struct blx__map_node *insert(struct blx__map_node *n, struct blx__map_node *fresh, const struct wanted *w) {
-  if (!n) return fresh;
-  int side = compare_node(w, n) > 0;
-  n->child[side] = insert(n->child[side], fresh, w);
-  return balance(n);
-}
-
-static struct blx__map_node *find(const struct blx__map *m, const struct wanted *w) {
-  struct blx__map_node *n = m->root;
+static struct entry *find(const struct blx__map *m, const struct wanted *w) {
+  struct blx__map_node *n = w->outside == 0 ? m->root : NULL;
   while (n) {
-    int c = compare_node(w, n);
-    if (c == 0) return n;
-    n = n->child[c > 0];
+    bool equal;
+    unsigned i = lower(m, n, w, &equal);
+    if (equal) return &n->e[i];
+    n = n->child ? n->child[i] : NULL;
   }
   return NULL;
+}
+
+static void new_heads(struct blx__map_node *n, size_t common) {
+  for (unsigned i = 0; i < n->count; i++)
+    n->e[i].head = htobe64(head_of(longer_of(&n->e[i])->bytes, longer_of(&n->e[i])->len, common));
+  for (unsigned i = 0; n->child && i <= n->count; i++) new_heads(n->child[i], common);
+}
+
+/* For a key that comes. It gets less only, each time for all: at most as often as a key has bytes. */
+static void set_common(struct blx__map *m, const uint8_t *key, size_t len) {
+  if (m->count == 0) {
+    m->common = (uint16_t)(len > 8 ? len : 0);
+    return;
+  }
+  size_t n = 0, most = len > 8 ? m->common : 0;
+  if (most == 0 && m->common == 0) return;
+  const struct longer *any = longer_of(&m->root->e[0]);
+  while (n < most && n < len && key[n] == any->bytes[n]) n++;
+  if (n == m->common) return;
+  m->common = (uint16_t)n;
+  new_heads(m->root, n);
+}
+
+/* ---- nodes */
+
+static struct blx__map_node *node_new(unsigned room, bool leaf) {
+  struct blx__map_node *n = malloc(sizeof *n + room * sizeof n->e[0]);
+  if (!n) return NULL;
+  *n = (struct blx__map_node){.room = (uint16_t)room};
+  if (leaf) return n;
+  n->child = malloc((FULL + 1) * sizeof(struct blx__map_node *));
+  if (n->child) return n;
+  free(n);
+  return NULL;
+}
+
+static void node_free(struct blx__map_node *n) {
+  free(n->child);
+  free(n);
+}
+
+static void open_entry(struct blx__map_node *n, unsigned i) {
+  memmove(&n->e[i + 1], &n->e[i], (n->count - i) * sizeof n->e[0]);
+}
+
+static void close_entry(struct blx__map_node *n, unsigned i) {
+  memmove(&n->e[i], &n->e[i + 1], (n->count - i - 1u) * sizeof n->e[0]);
+}
+
+static void open_child(struct blx__map_node *n, unsigned i) {
+  memmove(&n->child[i + 1], &n->child[i], (n->count + 1u - i) * sizeof n->child[0]);
+}
+
+static void close_child(struct blx__map_node *n, unsigned i) {
+  memmove(&n->child[i], &n->child[i + 1], (n->count - i) * sizeof n->child[0]);
+}
+
+/* Child @i of @n, which is full, as @n is not, becomes two. */
+static bool split(struct blx__map_node *n, unsigned i) {
+  struct blx__map_node *c = n->child[i], *right = node_new(FULL, c->child == NULL);
+  if (!right) return false;
+  right->count = HALF;
+  memcpy(right->e, &c->e[HALF + 1], HALF * sizeof c->e[0]);
+  if (c->child) memcpy(right->child, &c->child[HALF + 1], (HALF + 1) * sizeof(struct blx__map_node *));
+  c->count = HALF;
+  open_entry(n, i);
+  open_child(n, i + 1);
+  n->e[i] = c->e[HALF];
+  n->child[i + 1] = right;
+  n->count++;
+  return true;
+}
+
+/* Room for one more in the root. */
+static bool root_room(struct blx__map *m) {
+  struct blx__map_node *n = m->root;
+  if (!n) return (m->root = node_new(1, true)) != NULL;
+  if (n->count < n->room) return true;
+  if (n->room < FULL) {
+    unsigned room = n->room < HALF ? 2u * n->room : FULL;
+    n = realloc(n, sizeof *n + room * sizeof n->e[0]);
+    if (!n) return false;
+    n->room = (uint16_t)room;
+    m->root = n;
+    return true;
+  }
+  struct blx__map_node *up = node_new(FULL, false);
+  if (!up) return false;
+  up->child[0] = n;
+  if (!split(up, 0)) {
+    node_free(up);
+    return false;
+  }
+  m->root = up;
+  return true;
+}
+
+static bool insert(struct blx__map *m, const struct wanted *w, const struct entry *fresh) {
+  if (!root_room(m)) return false;
+  for (struct blx__map_node *n = m->root;;) {
+    bool equal;
+    unsigned i = lower(m, n, w, &equal);
+    if (!n->child) {
+      open_entry(n, i);
+      n->e[i] = *fresh;
+      n->count++;
+      return true;
+    }
+    if (n->child[i]->count == FULL) {
+      if (!split(n, i)) return false;
+      if (compare(m, w, &n->e[i]) > 0) i++;
+    }
+    n = n->child[i];
+  }
 }
 
 bool blx__map_set(struct blx__map *m, const void *key, size_t key_len, void *value, void **old) {
   BLX__ASSERT(key_len > 0 && key_len <= UINT16_MAX);
   BLX__ASSERT(value != NULL);
-  const struct wanted w = wanted(key, key_len);
-  struct blx__map_node *n = find(m, &w);
-  if (old) *old = n ? n->value : NULL;
-  if (n) {
-    n->value = value;
+  struct wanted w = wanted(m, key, key_len);
+  struct entry *e = find(m, &w);
+  if (old) *old = e ? e->value : NULL;
+  if (e) {
+    e->value = value;
     return true;
   }
-  n = calloc(1, sizeof *n + key_len);
-  if (!n) return false;
-  n->value = value;
-  n->height = 1;
-  n->head = w.head;
-  n->key_len = (uint16_t)key_len;
-  memcpy(n->key, key, key_len);
-  m->root = insert(m->root, n, &w);
+  struct entry fresh = {.value = value, .longer = (uintptr_t)key_len << 1 | 1};
+  struct longer *copy = NULL;
+  if (key_len > 8) {
+    copy = malloc(sizeof *copy + key_len);
+    if (!copy) return false;
+    copy->len = key_len;
+    memcpy(copy->bytes, key, key_len);
+    fresh.longer = (uintptr_t)copy;
+  }
+  set_common(m, key, key_len);
+  w.head = head_of(key, key_len, m->common);
+  fresh.head = htobe64(w.head);
+  if (!insert(m, &w, &fresh)) {
+    free(copy);
+    return false;
+  }
   m->count++;
   return true;
 }
 
 void *blx__map_get(const struct blx__map *m, const void *key, size_t key_len) {
-  const struct wanted w = wanted(key, key_len);
-  const struct blx__map_node *n = find(m, &w);
-  return n ? n->value : NULL;
+  if (m->count == 0) return NULL;
+  const struct wanted w = wanted(m, key, key_len);
+  const struct entry *e = find(m, &w);
+  return e ? e->value : NULL;
 }
 
-static struct blx__map_node *take_first(struct blx__map_node *n, struct blx__map_node **first) {
-  if (!n->child[0]) {
-    *first = n;
-    return n->child[1];
-  }
-  n->child[0] = take_first(n->child[0], first);
-  return balance(n);
+/* ---- removing: on the way down every node but the root has one entry to spare */
+
+/* Child @i, the entry behind it and the next child become one. */
+static struct blx__map_node *merge(struct blx__map_node *n, unsigned i) {
+  struct blx__map_node *l = n->child[i], *r = n->child[i + 1];
+  l->e[l->count] = n->e[i];
+  memcpy(&l->e[l->count + 1], r->e, r->count * sizeof r->e[0]);
+  if (l->child) memcpy(&l->child[l->count + 1], r->child, (r->count + 1u) * sizeof r->child[0]);
+  l->count = (uint16_t)(l->count + 1 + r->count);
+  close_entry(n, i);
+  close_child(n, i + 1);
+  n->count--;
+  node_free(r);
+  return l;
 }
 
-static struct blx__map_node *take(struct blx__map_node *n, const struct wanted *w, struct blx__map_node **gone) {
-  if (!n) return NULL;
-  int c = compare_node(w, n);
-  if (c != 0) {
-    n->child[c > 0] = take(n->child[c > 0], w, gone);
-    return balance(n);
+static struct blx__map_node *from_left(struct blx__map_node *n, unsigned i) {
+  struct blx__map_node *l = n->child[i - 1], *c = n->child[i];
+  open_entry(c, 0);
+  c->e[0] = n->e[i - 1];
+  n->e[i - 1] = l->e[l->count - 1];
+  if (c->child) {
+    open_child(c, 0);
+    c->child[0] = l->child[l->count];
   }
-  *gone = n;
-  if (!n->child[1]) return n->child[0];
-  struct blx__map_node *heir = NULL;
-  struct blx__map_node *right = take_first(n->child[1], &heir);
-  heir->child[1] = right;
-  heir->child[0] = n->child[0];
-  return balance(heir);
+  c->count++;
+  l->count--;
+  return c;
+}
+
+static struct blx__map_node *from_right(struct blx__map_node *n, unsigned i) {
+  struct blx__map_node *c = n->child[i], *r = n->child[i + 1];
+  c->e[c->count] = n->e[i];
+  n->e[i] = r->e[0];
+  if (c->child) {
+    c->child[c->count + 1] = r->child[0];
+    close_child(r, 0);
+  }
+  close_entry(r, 0);
+  c->count++;
+  r->count--;
+  return c;
+}
+
+/* Child @i, with more than HALF entries; it may be another node then. */
+static struct blx__map_node *spare(struct blx__map_node *n, unsigned i) {
+  if (n->child[i]->count > HALF) return n->child[i];
+  if (i > 0 && n->child[i - 1]->count > HALF) return from_left(n, i);
+  if (i < n->count && n->child[i + 1]->count > HALF) return from_right(n, i);
+  return merge(n, i < n->count ? i : i - 1);
+}
+
+/* The first or last entry below @n. */
+static struct entry take_end(struct blx__map_node *n, bool last) {
+  while (n->child) n = spare(n, last ? n->count : 0);
+  struct entry e = n->e[last ? n->count - 1u : 0];
+  if (!last) close_entry(n, 0);
+  n->count--;
+  return e;
+}
+
+static struct entry take(const struct blx__map *m, const struct wanted *w) {
+  for (struct blx__map_node *n = m->root;;) {
+    bool equal;
+    unsigned i = lower(m, n, w, &equal);
+    BLX__ASSERT(equal || n->child);
+    struct entry e = n->e[equal ? i : 0];
+    if (!equal) {
+      n = spare(n, i);
+    } else if (!n->child) {
+      close_entry(n, i);
+      n->count--;
+      return e;
+    } else if (n->child[i]->count > HALF || n->child[i + 1]->count > HALF) {
+      bool left = n->child[i]->count > HALF;
+      n->e[i] = take_end(n->child[left ? i : i + 1], left);
+      return e;
+    } else {
+      n = merge(n, i);
+    }
+  }
 }
 
 void *blx__map_remove(struct blx__map *m, const void *key, size_t key_len) {
-  struct blx__map_node *gone = NULL;
-  const struct wanted w = wanted(key, key_len);
-  m->root = take(m->root, &w, &gone);
-  if (!gone) return NULL;
-  void *value = gone->value;
-  free(gone);
+  if (m->count == 0) return NULL;
+  const struct wanted w = wanted(m, key, key_len);
+  if (!find(m, &w)) return NULL;
+  const struct entry e = take(m, &w);
+  if (!is_short(&e)) free((void *)e.longer);
   m->count--;
-  return value;
+  struct blx__map_node *root = m->root;
+  if (root->count == 0) {
+    m->root = root->child ? root->child[0] : NULL;
+    if (!m->root) m->common = 0;
+    node_free(root);
+  }
+  return e.value;
+}
+
+/* ---- in order */
+
+static struct blx__map_pos first_of(const struct blx__map_node *n) {
+  while (n->child) n = n->child[0];
+  return (struct blx__map_pos){n, 0};
+}
+
+/* The first entry that is not below @w; with @after the first above it. */
+static struct blx__map_pos seek(const struct blx__map *m, const struct wanted *w, bool after) {
+  struct blx__map_pos best = {NULL, 0};
+  const struct blx__map_node *n = w->outside > 0 ? NULL : m->root;
+  if (n && w->outside < 0) return first_of(n);
+  while (n) {
+    bool equal;
+    unsigned i = lower(m, n, w, &equal);
+    if (equal && !after) return (struct blx__map_pos){n, i};
+    if (equal) i++;
+    if (i < n->count) best = (struct blx__map_pos){n, i};
+    n = n->child ? n->child[i] : NULL;
+  }
+  return best;
 }
 
 struct blx__map_pos blx__map_seek(const struct blx__map *m, const void *key, size_t key_len) {
-  const struct blx__map_node *n = m->root, *best = NULL;
-  const struct wanted w = wanted(key, key_len);
-  while (n) {
-    if (key_len == 0 || compare_node(&w, n) <= 0) {
-      best = n;
-      n = n->child[0];
-    } else {
-      n = n->child[1];
-    }
-  }
-  return (struct blx__map_pos){best};
+  if (m->count == 0) return (struct blx__map_pos){NULL, 0};
+  if (key_len == 0) return first_of(m->root);
+  const struct wanted w = wanted(m, key, key_len);
+  return seek(m, &w, false);
 }
 
 struct blx__map_pos blx__map_next(const struct blx__map *m, struct blx__map_pos pos) {
-  BLX__ASSERT(pos.node != NULL);
-  const struct blx__map_node *n = m->root, *best = NULL;
-  const struct wanted w = of_node(pos.node);
-  while (n) {
-    if (compare_node(&w, n) < 0) {
-      best = n;
-      n = n->child[0];
-    } else {
-      n = n->child[1];
-    }
-  }
-  return (struct blx__map_pos){best};
+  const struct blx__map_node *n = pos.node;
+  BLX__ASSERT(n != NULL && pos.at < n->count);
+  if (n->child) return first_of(n->child[pos.at + 1]);
+  if (pos.at + 1 < n->count) return (struct blx__map_pos){n, pos.at + 1};
+  const struct entry *e = &n->e[pos.at];
+  const struct wanted w = {.key = key_of(e), .len = key_len_of(e), .head = be64toh(e->head)};
+  return seek(m, &w, true);
 }
 
 void *blx__map_value(struct blx__map_pos pos) {
-  return pos.node->value;
+  return pos.node->e[pos.at].value;
 }
 
 const void *blx__map_key(struct blx__map_pos pos, size_t *key_len) {
-  *key_len = pos.node->key_len;
-  return pos.node->key;
+  const struct entry *e = &pos.node->e[pos.at];
+  *key_len = key_len_of(e);
+  return key_of(e);
 }
 
 static void free_tree(struct blx__map_node *n) {
-  if (!n) return;
-  free_tree(n->child[0]);
-  free_tree(n->child[1]);
-  free(n);
+  for (unsigned i = 0; n->child && i <= n->count; i++) free_tree(n->child[i]);
+  for (unsigned i = 0; i < n->count; i++)
+    if (!is_short(&n->e[i])) free((void *)n->e[i].longer);
+  node_free(n);
 }
 
 void blx__map_clear(struct blx__map *m) {
-  free_tree(m->root);
-  m->root = NULL;
-  m->count = 0;
-}
-
-static void big_endian(uint8_t out[8], uint64_t v) {
-  for (int i = 7; i >= 0; i--, v >>= 8) out[i] = (uint8_t)v;
+  if (m->root) free_tree(m->root);
+  *m = (struct blx__map){0};
 }
 
 bool blx__map_set_u64(struct blx__map *m, uint64_t key, void *value, void **old) {
-  uint8_t k[8];
-  big_endian(k, key);
-  return blx__map_set(m, k, sizeof k, value, old);
+  const uint64_t k = htobe64(key);
+  return blx__map_set(m, &k, sizeof k, value, old);
 }
 
 void *blx__map_get_u64(const struct blx__map *m, uint64_t key) {
-  uint8_t k[8];
-  big_endian(k, key);
-  return blx__map_get(m, k, sizeof k);
+  const uint64_t k = htobe64(key);
+  return blx__map_get(m, &k, sizeof k);
 }
 
 void *blx__map_remove_u64(struct blx__map *m, uint64_t key) {
-  uint8_t k[8];
-  big_endian(k, key);
-  return blx__map_remove(m, k, sizeof k);
+  const uint64_t k = htobe64(key);
+  return blx__map_remove(m, &k, sizeof k);
 }
 
 bool blx__map_set_str(struct blx__map *m, const char *key, void *value, void **old) {

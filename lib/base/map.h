@@ -1,5 +1,7 @@
-/* Ordered map from byte strings to pointers (an AVL tree; Adelson-Velsky and Landis 1962). Order is memcmp, shorter
- * first on a tie, so iteration is the same on every machine. Thread: one at a time. */
+/* Ordered map from byte strings to pointers: a B-tree (Bayer and McCreight 1972; split and merged on the way down, Cormen
+ * et al., chapter 18) whose nodes hold eight telling bytes of each key, so that few comparisons leave the node, and the
+ * whole of a short one. Order is memcmp, shorter first on a tie, so iteration is the same on every machine. Thread: one
+ * at a time. */
 #ifndef BLX__BASE_MAP_H
 #define BLX__BASE_MAP_H
 
@@ -10,11 +12,13 @@ struct blx__map_node;
 struct blx__map {
   struct blx__map_node *root;
   size_t count;
+  uint16_t common; /* bytes that all keys begin with, or fewer */
 };
 
 /* A place in the map; valid until the map changes. */
 struct blx__map_pos {
   const struct blx__map_node *node; /* NULL: past the end */
+  unsigned at;
 };
 
 /* Set @key (copied, 1..65535 bytes) to @value (not NULL, borrowed). @old, unless NULL, receives the value that was
@@ -30,7 +34,7 @@ void *blx__map_remove(struct blx__map *m, const void *key, size_t key_len);
 /* First place with a key >= @key; @key_len 0 gives the first of all. O(log n). */
 struct blx__map_pos blx__map_seek(const struct blx__map *m, const void *key, size_t key_len);
 
-/* The place after @pos; O(log n). */
+/* The place after @pos; O(log n), mostly O(1). */
 struct blx__map_pos blx__map_next(const struct blx__map *m, struct blx__map_pos pos);
 
 void *blx__map_value(struct blx__map_pos pos);
