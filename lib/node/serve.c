@@ -76,7 +76,9 @@ static blx__rc call_decode(struct blx__call *call, struct blx__slice bytes, blx_
   if (!copy) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a request of %zu bytes", bytes.len);
   if (bytes.len) memcpy(copy, bytes.data, bytes.len);
   call->bytes = (struct blx__slice){copy, bytes.len};
-  BLX__TRY(blx__msg_decode(call->row->request(), &call->arena, call->bytes, &decoded, err));
+  /* What is not understood must not be half done. */
+  BLX__TRY((call->row->route == BLX__ROUTE_WRITE ? blx__msg_decode_known : blx__msg_decode)(
+      call->row->request(), &call->arena, call->bytes, &decoded, err));
   call->request = decoded;
   return BLX__OK;
 }
@@ -302,12 +304,10 @@ static const char *principal_of(struct blx__call *call) {
   return blx__arena_strdup(&call->arena, text);
 }
 
-/* Names, lengths and ranges, before anything is done; and nothing that would change more than this version understands.
- * Two are not held against the limits: in a create request zeroes become defaults first, and an agent of a newer
- * version may report what this one has no name for. */
+/* Names, lengths and ranges, before anything is done. Two are not held against the limits: in a create request zeroes
+ * become defaults first, and an agent of a newer version may report what this one has no name for. */
 static blx__rc check_request(const struct blx__call *call, blx_error *err) {
   const struct blx__rpc_row *row = call->row;
-  if (row->route == BLX__ROUTE_WRITE) BLX__TRY(blx__msg_refuse_unknown(row->request(), call->request, err));
   if (row->id == BLX__RPC_VM_CREATE || row->id == BLX__RPC_REPORT) return BLX__OK;
   return blx__msg_validate(row->request(), call->request, err);
 }

@@ -37,6 +37,10 @@ blx__rc blx__msg_encode(const struct blx__msg_desc *desc, const void *msg, struc
 blx__rc blx__msg_decode(const struct blx__msg_desc *desc, struct blx__arena *arena, struct blx__slice bytes, void **out,
                         blx_error *err) BLX__MUST;
 
+/* The same, and UNSUPPORTED for a field that this version does not know. */
+blx__rc blx__msg_decode_known(const struct blx__msg_desc *desc, struct blx__arena *arena, struct blx__slice bytes,
+                              void **out, blx_error *err) BLX__MUST;
+
 /* Deep copy into the arena, unknown fields too; the copy has the whole struct size.
  * Errors: BLX_E_UNSUPPORTED (struct_size), BLX_E_INVALID (arena's limit, depth), BLX_E_NOMEM. */
 blx__rc blx__msg_copy(const struct blx__msg_desc *desc, struct blx__arena *arena, const void *msg, void **out,

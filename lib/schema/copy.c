@@ -11,9 +11,21 @@ void *blx__msg_new(const struct blx__msg_desc *desc, struct blx__arena *arena) {
   return head;
 }
 
-/* Without an arena the walk only counts what it would allocate: the same code decides both, so they cannot differ. */
+enum { DRAFT_BYTES = 2048, DRAFT_POINTERS = 96 };
+
+/* A message that is to move into an allocation of its own, of the size it turns out to have. */
+struct draft {
+  _Alignas(16) uint8_t bytes[DRAFT_BYTES];
+  size_t used;
+  unsigned count;
+  uint16_t pointers[DRAFT_POINTERS]; /* where in `bytes` they are */
+};
+
+/* Into an arena or a draft; with neither, or in a draft that is full, the walk only counts what it would allocate: the
+ * same code decides both, so they cannot differ. */
 struct copier {
   struct blx__arena *arena;
+  struct draft *draft;
   size_t need;
   unsigned depth;
   blx_error *err;
@@ -24,18 +36,44 @@ static size_t arena_cost(size_t n) {
   return ((n ? n : 1) + 15) & ~(size_t)15;
 }
 
+static void *draft_room(struct copier *c, size_t cost) {
+  struct draft *d = c->draft;
+  if (cost > DRAFT_BYTES - d->used) {
+    c->draft = NULL;
+    return NULL;
+  }
+  void *p = &d->bytes[d->used];
+  d->used += cost;
+  memset((uint8_t *)p + cost - 16, 0, 16); /* what rounding adds */
+  return p;
+}
+
 /* @out NULL after success: only counted. */
 static blx__rc copy_run(struct copier *c, const void *data, size_t n, size_t zeroes, void **out) {
   *out = NULL;
   if (n > SIZE_MAX / 4 - c->need)
     return blx__fail(c->err, BLX_E_INVALID, origin_name, "a length of %zu bytes cannot be", n);
-  c->need += arena_cost(n + zeroes);
-  if (!c->arena) return BLX__OK;
-  void *p = blx__arena_alloc(c->arena, n + zeroes);
-  if (!p) return blx__schema_full(c->arena, n + zeroes, origin_name, c->err);
+  size_t cost = arena_cost(n + zeroes);
+  c->need += cost;
+  if (!c->arena && !c->draft) return BLX__OK;
+  uint8_t *p = c->arena ? blx__arena_alloc(c->arena, n + zeroes) : draft_room(c, cost);
+  if (!p && c->arena) return blx__schema_full(c->arena, n + zeroes, origin_name, c->err);
+  if (!p) return BLX__OK;
   if (n) memcpy(p, data, n);
+  if (zeroes && c->draft) memset(p + n, 0, zeroes);
   *out = p;
   return BLX__OK;
+}
+
+/* Have the pointer at @at, NULL when only counting, point to @to. */
+static void set_pointer(struct copier *c, void *at, const void *to) {
+  if (!at) return;
+  blx__store_ptr(at, to);
+  if (!c->draft || !to) return;
+  if (c->draft->count == DRAFT_POINTERS)
+    c->draft = NULL;
+  else
+    c->draft->pointers[c->draft->count++] = (uint16_t)((uint8_t *)at - c->draft->bytes);
 }
 
 static blx__rc copy_msg(struct copier *c, const struct blx__msg_desc *desc, const void *from, void **out);
@@ -53,8 +91,8 @@ static blx__rc copy_value(struct copier *c, const struct blx__field *f, const vo
     memcpy(&b, at, sizeof b);
     if (b.len && !b.data) return blx__schema_no_bytes(f, b.len, origin_name, c->err);
     if (b.len) BLX__TRY(copy_run(c, b.data, b.len, 0, &copy));
-    b.data = copy;
     if (to) memcpy(to, &b, sizeof b);
+    set_pointer(c, to ? (uint8_t *)to + offsetof(struct blx_bytes, data) : NULL, copy);
     return BLX__OK;
   } else if (f->kind == BLX__KIND_MSG) {
     const void *sub = blx__load_ptr(at);
@@ -63,7 +101,7 @@ static blx__rc copy_value(struct copier *c, const struct blx__field *f, const vo
   } else {
     return BLX__OK;
   }
-  if (to) blx__store_ptr(to, copy);
+  set_pointer(c, to, copy);
   return BLX__OK;
 }
 
@@ -80,32 +118,32 @@ static blx__rc copy_repeated(struct copier *c, const struct blx__msg_desc *desc,
     return blx__fail(c->err, BLX_E_INVALID, origin_name, "%s.%s: %zu elements, more than the %zu allowed", desc->name,
                      f->name, n, elements ? f->cap : 0);
   BLX__TRY(copy_run(c, elements, n * each, 0, &copy));
-  if (to) blx__store_ptr((uint8_t *)to + f->offset, copy);
+  set_pointer(c, to ? (uint8_t *)to + f->offset : NULL, copy);
   if (blx__kind_is_number(f->kind)) return BLX__OK;
   for (size_t i = 0; i < n; i++)
     BLX__TRY(copy_value(c, f, elements + i * each, copy ? (uint8_t *)copy + i * each : NULL));
   return BLX__OK;
 }
 
-static blx__rc copy_unknown(struct copier *c, const struct blx__unknown *u, const void **out) {
-  const struct blx__unknown *first = NULL;
-  struct blx__unknown *last = NULL;
+/* @at: of the pointer to the first, NULL when only counting. */
+static blx__rc copy_unknown(struct copier *c, const struct blx__unknown *u, void *at) {
+  if (at) blx__store_ptr(at, NULL);
   for (; u; u = u->next) {
     void *node, *data;
     BLX__TRY(copy_run(c, u, sizeof *u, 0, &node));
     BLX__TRY(copy_run(c, u->data, u->len, 0, &data));
-    if (!node) continue;
+    if (!node || !at) continue;
     struct blx__unknown *copy = node;
-    copy->data = data;
     copy->next = NULL;
-    if (last)
-      last->next = copy;
-    else
-      first = copy;
-    last = copy;
+    set_pointer(c, &copy->data, data);
+    set_pointer(c, at, node);
+    at = &copy->next;
   }
-  *out = first;
   return BLX__OK;
+}
+
+static bool has_pointer(const struct blx__field *f) {
+  return f->card == BLX__CARD_REP || !blx__kind_is_number(f->kind);
 }
 
 static blx__rc copy_msg(struct copier *c, const struct blx__msg_desc *desc, const void *from, void **out) {
@@ -113,17 +151,18 @@ static blx__rc copy_msg(struct copier *c, const struct blx__msg_desc *desc, cons
   BLX__TRY(blx__schema_head_ok(desc, from, origin_name, c->err));
   size_t had = blx__struct_size(from) < desc->size ? blx__struct_size(from) : desc->size;
   void *to = NULL;
-  const void *unknown = NULL;
   BLX__TRY(copy_run(c, from, had, desc->size - had, &to));
-  BLX__TRY(copy_unknown(c, ((const struct blx__msg_head *)from)->unknown, &unknown));
-  if (to) *(struct blx__msg_head *)to = (struct blx__msg_head){desc->size, unknown};
+  struct blx__msg_head *head = to;
+  if (head) *head = (struct blx__msg_head){.struct_size = desc->size};
+  BLX__TRY(copy_unknown(c, ((const struct blx__msg_head *)from)->unknown, head ? (void *)&head->unknown : NULL));
   for (unsigned i = 0; i < desc->field_count; i++) {
     const struct blx__field *f = &desc->fields[i];
-    if (!blx__field_inside(f, from)) {
+    if (had < desc->size && !blx__field_inside(f, from)) {
       /* A part of it may lie in the smaller struct: a pointer without its count. */
       if (to) memset((uint8_t *)to + f->offset, 0, f->size);
       continue;
     }
+    if (!has_pointer(f)) continue;
     if (f->card == BLX__CARD_REP)
       BLX__TRY(copy_repeated(c, desc, f, from, to));
     else
@@ -153,23 +192,36 @@ static struct owned *owned_of(const void *msg) {
   return BLX__CONTAINER((uintptr_t)msg, struct owned, msg);
 }
 
+/* The draft, moved. */
+static void settle_draft(const struct draft *d, uint8_t *to) {
+  memcpy(to, d->bytes, d->used);
+  for (unsigned i = 0; i < d->count; i++) {
+    const uint8_t *drafted = blx__load_ptr(d->bytes + d->pointers[i]);
+    blx__store_ptr(to + d->pointers[i], to + (drafted - d->bytes));
+  }
+}
+
 blx__rc blx__msg_own(const struct blx__msg_desc *desc, const void *msg, void **out, blx_error *err) {
-  struct copier count = {.err = err};
-  void *nothing;
-  BLX__TRY(copy_msg(&count, desc, msg, &nothing));
-  struct owned *o = malloc(sizeof *o + count.need);
+  struct draft draft;
+  draft.used = 0;
+  draft.count = 0;
+  struct copier first = {.draft = &draft, .err = err};
+  void *copy;
+  BLX__TRY(copy_msg(&first, desc, msg, &copy));
+  struct owned *o = malloc(sizeof *o + first.need);
   if (!o) return blx__fail(err, BLX_E_NOMEM, origin_name, "out of memory for a message; try again later");
-  o->bytes = sizeof *o + count.need;
+  o->bytes = sizeof *o + first.need;
+  *out = o->msg;
+  if (first.draft) {
+    BLX__ASSERT(draft.used == first.need);
+    settle_draft(&draft, o->msg);
+    return BLX__OK;
+  }
   /* An arena that is exactly this block: it never needs a chunk of its own. */
-  struct blx__arena block = {.at = o->msg, .end = o->msg + count.need, .limit_bytes = count.need};
-  struct copier c = {.arena = &block, .err = err};
-  void *copy = NULL;
-  blx__rc rc = copy_msg(&c, desc, msg, &copy);
-  BLX__ASSERT(block.chunk == NULL && (rc.code != 0 || (copy == o->msg && block.used_bytes == count.need)));
-  if (rc.code != 0)
-    free(o);
-  else
-    *out = copy;
+  struct blx__arena block = {.at = o->msg, .end = o->msg + first.need, .limit_bytes = first.need};
+  struct copier second = {.arena = &block, .err = err};
+  blx__rc rc = copy_msg(&second, desc, msg, &copy);
+  BLX__ASSERT(rc.code == 0 && block.chunk == NULL && copy == o->msg && block.used_bytes == first.need);
   return rc;
 }
 

@@ -7,6 +7,7 @@ struct dec {
   unsigned depth;
   blx_error *err;
   const struct blx__msg_desc *root; /* for paths */
+  bool known_only;
 };
 
 struct bytes_at {
@@ -197,6 +198,7 @@ static blx__rc dec_unknown(struct dec *d, void *msg, uint32_t id, unsigned wire,
     if (ahead.p == ahead.end || !take_tag(&ahead, &next_id, &wire) || next_id != id) break;
     b->p = ahead.p;
   }
+  if (d->known_only) return blx__schema_unknown(d->root, id, path, origin_name, d->err);
   return keep_unknown(d, msg, id, start, (size_t)(b->p - start), path);
 }
 
@@ -219,12 +221,22 @@ static blx__rc dec_msg(struct dec *d, const struct blx__msg_desc *desc, void *ms
   return BLX__OK;
 }
 
+static blx__rc decode(struct dec *d, struct blx__slice bytes, void **out) {
+  void *msg = blx__msg_new(d->root, d->arena);
+  if (!msg) return blx__schema_full(d->arena, d->root->size, origin_name, d->err);
+  if (bytes.len) BLX__TRY(dec_msg(d, d->root, msg, (struct bytes_at){bytes.data, bytes.data + bytes.len}, NULL));
+  *out = msg;
+  return BLX__OK;
+}
+
 blx__rc blx__msg_decode(const struct blx__msg_desc *desc, struct blx__arena *arena, struct blx__slice bytes, void **out,
                         blx_error *err) {
   struct dec d = {.arena = arena, .err = err, .root = desc};
-  void *msg = blx__msg_new(desc, arena);
-  if (!msg) return blx__schema_full(arena, desc->size, origin_name, err);
-  if (bytes.len) BLX__TRY(dec_msg(&d, desc, msg, (struct bytes_at){bytes.data, bytes.data + bytes.len}, NULL));
-  *out = msg;
-  return BLX__OK;
+  return decode(&d, bytes, out);
+}
+
+blx__rc blx__msg_decode_known(const struct blx__msg_desc *desc, struct blx__arena *arena, struct blx__slice bytes,
+                              void **out, blx_error *err) {
+  struct dec d = {.arena = arena, .err = err, .root = desc, .known_only = true};
+  return decode(&d, bytes, out);
 }

@@ -62,6 +62,10 @@ void blx__schema_json_key(struct blx__jsonw *w, const char *name);
 /* How deep a walker is: counts up to BLX__MSG_DEPTH_MAX. */
 blx__rc blx__schema_too_deep(const struct blx__msg_desc *desc, const char *origin, blx_error *err);
 
+/* A message at @path has field @id of a newer version, where that may not be. */
+blx__rc blx__schema_unknown(const struct blx__msg_desc *root, uint32_t id, const struct blx__path *path,
+                            const char *origin, blx_error *err);
+
 /* -- Loads and stores. memcpy, because a struct blx_label ** is not a void ** to the compiler. -- */
 
 static inline const void *blx__load_ptr(const void *at) {

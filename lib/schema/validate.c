@@ -240,14 +240,10 @@ blx__rc blx__msg_validate(const struct blx__msg_desc *desc, const void *msg, blx
 
 static blx__rc refuse_msg(struct val *v, const struct blx__msg_desc *desc, const void *msg,
                           const struct blx__path *up) {
-  char where[BLX__PATH_BYTES];
   if (++v->depth > BLX__MSG_DEPTH_MAX) return blx__schema_too_deep(desc, origin_name, v->err);
   BLX__TRY(blx__schema_head_ok(desc, msg, origin_name, v->err));
   const struct blx__unknown *u = ((const struct blx__msg_head *)msg)->unknown;
-  if (u)
-    return blx__fail(v->err, BLX_E_UNSUPPORTED, origin_name,
-                     "%s: this version does not know its field %u; upgrade the cluster, or leave it out",
-                     blx__schema_path(v->root, up, where), u->id);
+  if (u) return blx__schema_unknown(v->root, u->id, up, origin_name, v->err);
   for (unsigned i = 0; i < desc->field_count; i++) {
     const struct blx__field *f = &desc->fields[i];
     if (f->kind != BLX__KIND_MSG || !blx__field_inside(f, msg)) continue;

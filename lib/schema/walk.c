@@ -63,6 +63,14 @@ blx__rc blx__schema_no_bytes(const struct blx__field *f, size_t n, const char *o
   return blx__fail(err, BLX_E_INVALID, origin, "%s: is NULL and has %zu bytes", f->name, n);
 }
 
+blx__rc blx__schema_unknown(const struct blx__msg_desc *root, uint32_t id, const struct blx__path *path,
+                            const char *origin, blx_error *err) {
+  char where[BLX__PATH_BYTES];
+  return blx__fail(err, BLX_E_UNSUPPORTED, origin,
+                   "%s: this version does not know its field %u; upgrade the cluster, or leave it out",
+                   blx__schema_path(root, path, where), id);
+}
+
 blx__rc blx__schema_too_deep(const struct blx__msg_desc *desc, const char *origin, blx_error *err) {
   return blx__fail(err, BLX_E_INVALID, origin, "%s: nested deeper than %d messages", desc->name, BLX__MSG_DEPTH_MAX);
 }

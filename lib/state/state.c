@@ -1,5 +1,4 @@
 #include "state/state_int.h"
-#include "schema/validate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,12 +78,11 @@ static const struct blx_op *decode(struct blx__state *st, struct blx__slice byte
   void *msg = NULL;
   blx_error err = {0};
   blx__arena_reset(&st->scratch);
-  if (blx__msg_decode(blx__desc_op(), &st->scratch, bytes, &msg, &err).code != 0) {
-    set_fatal(st, "an operation that cannot be read", err.message);
-    return NULL;
-  }
-  if (blx__msg_refuse_unknown(blx__desc_op(), msg, &err).code != 0) {
-    set_fatal(st, "an operation of a newer version; upgrade this node", err.message);
+  int code = blx__msg_decode_known(blx__desc_op(), &st->scratch, bytes, &msg, &err).code;
+  if (code != 0) {
+    bool newer = code == BLX_E_UNSUPPORTED;
+    set_fatal(st, newer ? "an operation of a newer version; upgrade this node" : "an operation that cannot be read",
+              err.message);
     return NULL;
   }
   if (!row_of(msg)) {

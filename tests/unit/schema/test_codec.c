@@ -284,6 +284,10 @@ START_TEST(unknown_fields__are_written_again_byte_for_byte_in_order_of_id) {
   ck_assert_int_eq(blx__msg_refuse_unknown(blx__desc_label(), copy, &err).code, BLX_E_UNSUPPORTED);
   ck_assert_ptr_nonnull(strstr(err.message, "label: this version does not know its field 9"));
   blx__msg_free_owned(copy);
+  struct blx__slice all = {in, sizeof in}, known = {in, 3};
+  ck_assert_int_eq(blx__msg_decode_known(blx__desc_label(), &t.arena, all, &out, &err).code, BLX_E_UNSUPPORTED);
+  ck_assert_ptr_nonnull(strstr(err.message, "label: this version does not know its field 3"));
+  ck_assert_int_eq(blx__msg_decode_known(blx__desc_label(), &t.arena, known, &out, &err).code, 0);
   trip_free(&t);
 }
 END_TEST
