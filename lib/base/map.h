@@ -1,7 +1,7 @@
-/* Ordered map from byte strings to pointers: a B-tree (Bayer and McCreight 1972; split and merged on the way down, Cormen
- * et al., chapter 18) whose nodes hold eight telling bytes of each key, so that few comparisons leave the node, and the
- * whole of a short one. Order is memcmp, shorter first on a tie, so iteration is the same on every machine. Thread: one
- * at a time. */
+/* Ordered map from byte strings to pointers: a B-tree (Bayer and McCreight 1972; split and merged on the way down,
+ * Cormen et al., chapter 18) whose nodes hold eight telling bytes of each key, so that few comparisons leave the node,
+ * and the whole of a short one. Order is memcmp, shorter first on a tie, so iteration is the same on every machine.
+ * Thread: one at a time. */
 #ifndef BLX__BASE_MAP_H
 #define BLX__BASE_MAP_H
 

@@ -175,9 +175,9 @@ START_TEST(seek__of_a_key_that_begins_otherwise_is_before_or_behind_all) {
   static const char *const below[] = {"a", "tenant", "tenant/some-name-", "tenant/some-mane-5", "tenant/some-name-00"};
   for (size_t i = 0; i < BLX__COUNT(below); i++)
     ck_assert_ptr_eq(blx__map_value(blx__map_seek(&m, below[i], strlen(below[i]))), &values[0]);
-  static const char *const above[] = {"u", "tenant0", "tenant/some-name-99x", "tenant/some-name-A", "tenant/tome-name-00"};
-  for (size_t i = 0; i < BLX__COUNT(above); i++)
-    ck_assert_ptr_null(blx__map_seek(&m, above[i], strlen(above[i])).node);
+  static const char *const above[] = {"u", "tenant0", "tenant/some-name-99x", "tenant/some-name-A",
+                                      "tenant/tome-name-00"};
+  for (size_t i = 0; i < BLX__COUNT(above); i++) ck_assert_ptr_null(blx__map_seek(&m, above[i], strlen(above[i])).node);
   ck_assert_ptr_eq(blx__map_value(blx__map_seek(&m, "tenant/some-name-41x", 20)), &values[42]);
   ck_assert_ptr_null(blx__map_get_str(&m, "tenant/some-name-"));
   ck_assert_ptr_null(blx__map_get_str(&m, ""));
