@@ -1,11 +1,26 @@
 #include "base/digest.h"
 
 #include <openssl/evp.h>
+#include <pthread.h>
+
+/* To look the algorithm up takes libcrypto longer than to digest a short text. Kept for the process. */
+static const EVP_MD *sha256_found;
+
+static void find_sha256(void) {
+  sha256_found = EVP_MD_fetch(NULL, "SHA256", NULL);
+  if (!sha256_found) sha256_found = EVP_sha256(); /* it is looked up each time, then */
+}
+
+static const EVP_MD *sha256(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  (void)pthread_once(&once, find_sha256);
+  return sha256_found;
+}
 
 void blx__sha256(const struct blx__slice *parts, size_t n, uint8_t out[BLX__SHA256_BYTES]) {
   EVP_MD_CTX *ctx = EVP_MD_CTX_new();
   BLX__ASSERT(ctx != NULL);
-  int ok = EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
+  int ok = EVP_DigestInit_ex(ctx, sha256(), NULL);
   for (size_t i = 0; i < n; i++) ok = ok && EVP_DigestUpdate(ctx, parts[i].data, parts[i].len);
   unsigned len = 0;
   ok = ok && EVP_DigestFinal_ex(ctx, out, &len);
@@ -20,7 +35,7 @@ static EVP_MD_CTX *ctx_of(struct blx__sha256 *d) {
 
 struct blx__sha256 *blx__sha256_new(void) {
   EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-  if (ctx && !EVP_DigestInit_ex(ctx, EVP_sha256(), NULL)) {
+  if (ctx && !EVP_DigestInit_ex(ctx, sha256(), NULL)) {
     EVP_MD_CTX_free(ctx);
     ctx = NULL;
   }

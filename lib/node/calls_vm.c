@@ -99,7 +99,7 @@ static blx__rc admit_spec(struct blx__call *call, struct blx_vm_create_request *
   return blx__vm_hypervisor_check(hypervisor, req->spec->vcpus, req->spec->memory_mib, err);
 }
 
-static blx__rc put_config(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) {
+static blx__rc name_config(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) {
   struct blx__slice text = {req->config.data, req->config.len};
   uint8_t digest[BLX__SHA256_BYTES];
   char *hex = blx__arena_alloc(&call->arena, BLX__SHA256_HEX);
@@ -107,26 +107,47 @@ static blx__rc put_config(struct blx__call *call, struct blx_vm_create_request *
   blx__sha256(&text, 1, digest);
   blx__sha256_hex(digest, hex);
   req->spec->config_sha256 = hex;
-  struct blx_op_config_put put = {.struct_size = sizeof put, .sha256 = hex, .text = req->config};
+  return BLX__OK;
+}
+
+static blx__rc put_config(struct blx__call *call, const struct blx_vm_create_request *req, blx_error *err) {
+  struct blx_op_config_put put = {.struct_size = sizeof put, .sha256 = req->spec->config_sha256, .text = req->config};
   struct blx_op op = {.struct_size = sizeof op, .config_put = &put, .tenant = req->tenant};
   op.principal = call->principal;
   return blx__node_propose(call->node, &op, NULL, NULL, err);
+}
+
+static void create(struct blx__call *call) {
+  const struct blx_vm_create_request *req = call->request;
+  struct blx_op_vm_create vm = {.struct_size = sizeof vm, .spec = req->spec};
+  vm.desired = req->stopped ? BLX_DESIRED_STOPPED : BLX_DESIRED_RUNNING;
+  struct blx_op op = {.struct_size = sizeof op, .vm_create = &vm, .tenant = req->tenant};
+  blx__call_propose(call, &op, req->request_id, after_create);
+}
+
+/* The config goes in front of the VM in the same batch: batches keep the order of proposals. */
+static void create_with_config(struct blx__call *call) {
+  blx_error err;
+  call->stale = NULL;
+  if (put_config(call, call->request, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    create(call);
 }
 
 void blx__handle_vm_create(struct blx__call *call) {
   struct blx_vm_create_request *req = (struct blx_vm_create_request *)(uintptr_t)call->request;
   blx_error err;
   blx__rc rc = admit_spec(call, req, &err);
-  /* In front of the VM in the same batch: batches keep the order of proposals. */
-  if (rc.code == 0 && req->config.len > 0) rc = put_config(call, req, &err);
-  if (rc.code != 0) {
+  if (rc.code == 0 && req->config.len > 0) rc = name_config(call, req, &err);
+  /* One that the cluster holds may be gone, with the last VM that used it, when this is applied: it is put then. */
+  call->stale = req->config.len > 0 ? create_with_config : NULL;
+  if (rc.code != 0)
     blx__call_fail(call, &err);
-    return;
-  }
-  struct blx_op_vm_create create = {.struct_size = sizeof create, .spec = req->spec};
-  create.desired = req->stopped ? BLX_DESIRED_STOPPED : BLX_DESIRED_RUNNING;
-  struct blx_op op = {.struct_size = sizeof op, .vm_create = &create, .tenant = req->tenant};
-  blx__call_propose(call, &op, req->request_id, after_create);
+  else if (req->config.len > 0 && !blx__state_config(call->node->state, req->spec->config_sha256))
+    create_with_config(call);
+  else
+    create(call);
 }
 
 void blx__handle_vm_get(struct blx__call *call) {

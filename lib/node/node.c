@@ -167,6 +167,7 @@ static void begin_close(void *arg) {
 
 static void node_free(struct blx__node *n) {
   BLX__ASSERT(blx__list_empty(&n->calls));
+  blx__serve_free(n);
   blx__loop_free(n->loop);
   blx__state_free(n->state);
   blx__msg_free_owned(n->identity);
@@ -277,6 +278,7 @@ blx__rc blx__node_open(const struct blx_node_options *options, struct blx__node 
   n->mem.limit_bytes = OPTIONS_ARENA;
   n->lock_fd = -1;
   blx__list_init(&n->calls);
+  blx__list_init(&n->spare_calls);
   blx__list_init(&n->watches);
   blx__lead_init(n);
   blx__member_init(n);

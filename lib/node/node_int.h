@@ -98,6 +98,9 @@ struct blx__node {
   struct blx__map conns;  /* address -> struct blx__rpc_conn */
   struct blx__list calls; /* struct blx__call.link */
   size_t calls_count;
+  struct blx__list spare_calls; /* over, kept for the next */
+  size_t spare_calls_count;
+  struct blx__buf scratch; /* to encode into */
   struct blx__list watches; /* streams of events */
   struct blx__call
       *init_call; /* cluster_init waiting for its cluster, or cluster_join for the end of one begun before */
@@ -126,11 +129,13 @@ struct blx__call {
   blx__call_done done;       /* our own */
   void *done_user;
   void (*after)(struct blx__call *, const struct blx_op_result *); /* see blx__call_propose */
+  void (*stale)(struct blx__call *); /* NULL, or what a refusal with STALE leads to instead of the caller's answer */
   struct blx__list link;
 };
 
 /* ---- serve.c: calls come in, and are routed */
 blx__rc blx__serve_open(struct blx__node *n, blx_error *err) BLX__MUST;
+void blx__serve_free(struct blx__node *n);
 /* A call of our own to the cluster: goes the way a caller's would. @done exactly once, never before this returned. */
 blx__rc blx__node_submit(struct blx__node *n, enum blx__rpc_id id, const void *request, blx__call_done done, void *user,
                          blx_error *err) BLX__MUST;

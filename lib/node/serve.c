@@ -42,8 +42,63 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
 
 /* ---- the life of a call */
 
+#ifdef __SANITIZE_ADDRESS__
+enum { SPARE_CALLS_MAX = 0 }; /* so that a use after the end is seen */
+#else
+enum { SPARE_CALLS_MAX = 256 };
+#endif
+enum { SPARE_ARENA_MAX_BYTES = 8 << 10, SCRATCH_MAX_BYTES = 64 << 10 };
+
+/* One that is over, with its memory, or a new one. */
+static struct blx__call *spare_call(struct blx__node *n) {
+  struct blx__list *spare = blx__list_first(&n->spare_calls);
+  if (!spare) return calloc(1, sizeof(struct blx__call));
+  struct blx__call *call = BLX__CONTAINER(spare, struct blx__call, link);
+  blx__list_remove(spare);
+  n->spare_calls_count--;
+  *call = (struct blx__call){.arena = call->arena};
+  return call;
+}
+
+static void keep_or_free(struct blx__node *n, struct blx__call *call) {
+  blx__arena_reset(&call->arena);
+  if (n->spare_calls_count < SPARE_CALLS_MAX && call->arena.end - call->arena.at <= SPARE_ARENA_MAX_BYTES) {
+    blx__list_push(&n->spare_calls, &call->link);
+    n->spare_calls_count++;
+    return;
+  }
+  blx__arena_free(&call->arena);
+  free(call);
+}
+
+void blx__serve_free(struct blx__node *n) {
+  for (struct blx__list *it; (it = blx__list_first(&n->spare_calls)) != NULL;) {
+    struct blx__call *call = BLX__CONTAINER(it, struct blx__call, link);
+    blx__list_remove(it);
+    blx__arena_free(&call->arena);
+    free(call);
+  }
+  blx__buf_free(&n->scratch);
+}
+
+/* To encode into, mostly without asking for memory. Whoever comes in between gets a new one. */
+static struct blx__buf scratch_take(struct blx__node *n, size_t max) {
+  struct blx__buf b = n->scratch;
+  n->scratch = (struct blx__buf){0};
+  b.max = max;
+  b.len = 0;
+  return b;
+}
+
+static void scratch_put(struct blx__node *n, struct blx__buf *b) {
+  if (n->scratch.cap == 0 && b->cap <= SCRATCH_MAX_BYTES)
+    n->scratch = *b;
+  else
+    blx__buf_free(b);
+}
+
 static struct blx__call *call_new(struct blx__node *n, const struct blx__rpc_row *row, blx_error *err) {
-  struct blx__call *call = n->calls_count < BLX__NODE_CALLS_MAX ? calloc(1, sizeof *call) : NULL;
+  struct blx__call *call = n->calls_count < BLX__NODE_CALLS_MAX ? spare_call(n) : NULL;
   if (!call) {
     (void)blx__fail(err, BLX_E_BUSY, "node", "%d calls are in flight: try again later", BLX__NODE_CALLS_MAX);
     return NULL;
@@ -63,8 +118,7 @@ static void call_free(struct blx__call *call) {
   n->calls_count--;
   if (n->init_call == call) n->init_call = NULL;
   if (call->rpc) blx__rpc_call_unref(call->rpc);
-  blx__arena_free(&call->arena);
-  free(call);
+  keep_or_free(n, call);
 }
 
 void blx__call_release(struct blx__call *call) {
@@ -106,17 +160,15 @@ void blx__call_failf(struct blx__call *call, int code, const char *fmt, ...) {
 }
 
 void blx__call_answer(struct blx__call *call, const void *answer) {
-  struct blx__buf out;
-  blx__buf_init(&out, BLX__NODE_ANSWER_MAX);
+  struct blx__node *n = call->node;
+  struct blx__buf out = scratch_take(n, BLX__NODE_ANSWER_MAX);
   blx_error err;
   blx__rc rc = blx__msg_encode(call->row->response(), answer, &out, &err);
-  if (rc.code != 0) {
-    blx__buf_free(&out);
+  if (rc.code != 0)
     blx__call_fail(call, &err);
-    return;
-  }
-  blx__call_answer_bytes(call, (struct blx__slice){out.data, out.len});
-  blx__buf_free(&out);
+  else
+    blx__call_answer_bytes(call, (struct blx__slice){out.data, out.len});
+  scratch_put(n, &out);
 }
 
 void blx__call_answer_bytes(struct blx__call *call, struct blx__slice answer) {
@@ -139,8 +191,7 @@ static void unwaited(void *user, const blx_error *err, uint64_t index, struct bl
 
 blx__rc blx__node_propose(struct blx__node *n, const struct blx_op *op, blx__consensus_cb cb, void *user,
                           blx_error *err) {
-  struct blx__buf bytes;
-  blx__buf_init(&bytes, BLX__CONSENSUS_OP_MAX);
+  struct blx__buf bytes = scratch_take(n, BLX__CONSENSUS_OP_MAX);
   if (!cb) {
     cb = unwaited;
     user = n;
@@ -150,7 +201,7 @@ blx__rc blx__node_propose(struct blx__node *n, const struct blx_op *op, blx__con
   if (rc.code == 0) rc = blx__msg_encode(blx__desc_op(), op, &bytes, err);
   if (rc.code == 0)
     rc = blx__consensus_propose(n->consensus, (struct blx__slice){bytes.data, bytes.len}, cb, user, err);
-  blx__buf_free(&bytes);
+  scratch_put(n, &bytes);
   return rc;
 }
 
@@ -168,6 +219,10 @@ static void proposed(void *user, const blx_error *err, uint64_t index, struct bl
   }
   struct blx_op_result *result = decoded;
   if (result->index == 0) result->index = index;
+  if (result->code == BLX_E_STALE && call->stale) {
+    call->stale(call);
+    return;
+  }
   if (result->code != 0) {
     (void)blx__fail(&why, result->code, call->node->self->name, "%s",
                     result->message && *result->message ? result->message : blx_error_text(result->code));

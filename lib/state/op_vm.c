@@ -29,7 +29,16 @@ blx__rc blx__state_op_config_put(struct blx__state *st, const struct blx_op *op,
 /* ---- create */
 
 static bool instance_name(char out[64], const char *vm, uint32_t ordinal) {
-  return blx__str_format(out, 64, "%s-%u", vm, ordinal);
+  char digits[12];
+  size_t at = sizeof digits, len = strnlen(vm, 64);
+  digits[--at] = '\0';
+  do digits[--at] = (char)('0' + ordinal % 10);
+  while ((ordinal /= 10) > 0);
+  digits[--at] = '-';
+  if (len + sizeof digits - at > 64) return false;
+  memcpy(out, vm, len);
+  memcpy(out + len, &digits[at], sizeof digits - at);
+  return true;
 }
 
 /* "node2", "node1 and node2", "node1, node2, node3 and 3 more instances". */
@@ -119,7 +128,7 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
                      "config that another VM has",
                      (int)BLX__STATE_CONFIGS_MAX);
   if (config && !blx__state_config(st, spec->config_sha256))
-    return blx__fail(err, BLX_E_NOT_FOUND, "state", "the cluster does not hold the config %s: put it first",
+    return blx__fail(err, BLX_E_STALE, "state", "the cluster does not hold the config %s: put it first",
                      spec->config_sha256);
   if (st->data.vms.count >= BLX__STATE_VMS_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %d VMs, the most it can have",

@@ -118,7 +118,8 @@ static void run_and_answer(struct blx__state *st, const struct blx_op *op, struc
   r->n_stale_instances = answer->n_stale;
 }
 
-/* An operation with a key: the stored answer, or a new one that is then stored, a refusal too. */
+/* An operation with a key: the stored answer, or a new one that is then stored, a refusal too; but not that something
+ * has to come before it, for then it comes again. */
 static void run_keyed(struct blx__state *st, const struct blx_op *op, struct blx_op_result *r, blx_error *err,
                       struct state_answer *answer) {
   char key[131];
@@ -137,6 +138,7 @@ static void run_keyed(struct blx__state *st, const struct blx_op *op, struct blx
     return;
   }
   run_and_answer(st, op, r, err, answer);
+  if (op->vm_create && r->code == BLX_E_STALE) return;
   struct blx_idempotency stored = BLX_IDEMPOTENCY_INIT;
   stored.key = key;
   stored.digest = op->request_digest;

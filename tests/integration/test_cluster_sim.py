@@ -404,6 +404,23 @@ def test_other_hostile_requests_are_refused_and_the_daemon_stays_up(shared, mess
     assert all(n.answers() for n in shared.nodes)
 
 
+def test_a_config_that_comes_and_goes_with_its_last_vm_is_there_for_every_create(shared, messages):
+    """The leader leaves a config out that the cluster holds; it may be gone when the create is applied."""
+
+    def come_and_go(worker):
+        with Stub(messages, shared.nodes[worker % 3].socket) as stub:
+            for turn in range(40):
+                wanted = request(messages, f"brief-{worker}-{turn}x")
+                wanted.config = b"{ microvm.mem = 128; } # for nobody else"
+                wanted.stopped, wanted.request_id = True, f"brief-{worker}-{turn}"
+                made = stub.VmCreate(wanted)
+                assert stub.VmCreate(wanted).uid == made.uid
+                stub.VmDelete(messages.VmNameRequest(name=wanted.spec.name))
+
+    parallel([lambda n=n: come_and_go(n) for n in range(6)])
+    assert not [name for name in shared.names() if name.startswith("brief-")]
+
+
 # ---- a stock gRPC client
 
 

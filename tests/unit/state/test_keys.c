@@ -34,6 +34,29 @@ START_TEST(a_refusal__is_kept_too) {
 }
 END_TEST
 
+/* Whoever proposes a VM may leave out a config that the cluster holds, and it may be gone when its turn comes. */
+START_TEST(a_config_that_is_missing__is_put_and_the_same_request_goes_through) {
+  struct t t;
+  char sha256[65], none[65];
+  t_open_cluster(&t, 1);
+  memset(none, 'a', 64);
+  none[64] = '\0';
+  T_SHALL(0, t_config(&t, "{ }", sha256));
+  t.request_id = "r1";
+  t.digest = "one";
+  struct blx_vm_spec spec = t_spec("web", 1);
+  spec.config_sha256 = none;
+  T_SHALL(BLX_E_STALE, t_create(&t, &spec, BLX_DESIRED_RUNNING));
+  spec.config_sha256 = sha256;
+  T_SHALL(0, t_create(&t, &spec, BLX_DESIRED_RUNNING));
+  uint64_t uid = t.result.uid;
+  spec.config_sha256 = none;
+  T_SHALL(0, t_create(&t, &spec, BLX_DESIRED_RUNNING));
+  ck_assert_uint_eq(t.result.uid, uid);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(another_request_under_a_used_key__is_a_conflict) {
   struct t t;
   t_open_cluster(&t, 1);
@@ -115,6 +138,7 @@ START_TEST(keys__survive_a_snapshot) {
 END_TEST
 
 BLX_TEST_MAIN("state/keys", the_same_request_again__gets_the_same_answer_and_does_nothing, a_refusal__is_kept_too,
+              a_config_that_is_missing__is_put_and_the_same_request_goes_through,
               another_request_under_a_used_key__is_a_conflict,
               a_full_table__gives_up_its_oldest_key_only_after_ten_minutes, a_key__is_kept_a_day,
               keys__survive_a_snapshot)

@@ -144,7 +144,7 @@ START_TEST(a_config__is_checked_against_its_digest_and_goes_with_its_last_vm) {
   ck_assert_ptr_nonnull(blx__state_config(t.st, sha256));
   T_SHALL(0, t_delete(&t, "b"));
   ck_assert_ptr_null(blx__state_config(t.st, sha256));
-  T_SHALL(BLX_E_NOT_FOUND, t_create(&t, &a, BLX_DESIRED_RUNNING));
+  T_SHALL(BLX_E_STALE, t_create(&t, &a, BLX_DESIRED_RUNNING));
   T_SHALL(0, t_config(&t, "{ other = 1; }", other));
   t_check_indexes(&t);
   t_close(&t);
