@@ -100,7 +100,7 @@ struct blx__node {
   size_t calls_count;
   struct blx__list spare_calls; /* over, kept for the next */
   size_t spare_calls_count;
-  struct blx__buf scratch; /* to encode into */
+  struct blx__buf scratch;  /* to encode into */
   struct blx__list watches; /* streams of events */
   struct blx__call
       *init_call; /* cluster_init waiting for its cluster, or cluster_join for the end of one begun before */
