@@ -18,6 +18,7 @@ from cluster import BIN, BUILD, Cluster  # noqa: E402
 
 STARTS = 10
 CREATES = 4000
+LISTED = 10000
 OUTSTANDING = (1, 16, 256)
 IDLE_S = 3
 
@@ -70,6 +71,24 @@ def running_row():
         return [
             ("creates until Running, 64 outstanding", f"{count / took:.0f} /s", f"{count} VMs on 3 simulated nodes")
         ]
+    finally:
+        cluster.close()
+
+
+def list_row():
+    """The CLI's whole process, through a member that does not lead."""
+    cluster = Cluster(capacity="vcpus=65536,memory_mib=1000000000", log_level="warning")
+    try:
+        cluster.form()
+        creates(cluster, "def", LISTED, 256)
+        took = []
+        for _ in range(STARTS):
+            began = time.monotonic()
+            listed = cluster.cli("vm", "list", "-o", "json").stdout
+            took.append((time.monotonic() - began) * 1000)
+        assert len(json.loads(listed)["vms"]) == LISTED
+        note = f"median of {STARTS}; the slowest {max(took):.0f} ms; {len(listed) / 2**20:.1f} MiB"
+        return [(f"vm list -o json of {LISTED} VMs, whole process", f"{statistics.median(took):.0f} ms", note)]
     finally:
         cluster.close()
 
@@ -147,7 +166,7 @@ def size_row():
 def main():
     if not (BIN / "blixardd").exists():
         sys.exit(f"bench: {BIN} holds no blixardd: run 'make all' or set BLX_BUILD")
-    rows = [*create_rows(), *running_row(), *start_rows(), *memory_row(), *size_row()]
+    rows = [*create_rows(), *running_row(), *list_row(), *start_rows(), *memory_row(), *size_row()]
     width = [max(len(r[c]) for r in rows) for c in range(3)]
     print(f"Blixard on {os.cpu_count()} CPUs, kernel {os.uname().release}; three daemons, each fsyncing its own log")
     for name, value, note in rows:
