@@ -9,7 +9,8 @@
 
 #include <string.h>
 
-enum { MEMBERS = 3, HELLO_MS = 60 };
+enum { MEMBERS = 3, HELLO_MS = 60, HELLO_LONG_MS = 1200 };
+static uint32_t hello_ms = HELLO_MS; /* of the worlds that are opened */
 
 static const char path[] = "/t.M/Channel";
 
@@ -98,7 +99,7 @@ static void serve(struct member *m) {
 static void join(struct member *m, const char *cluster_id, uint64_t uid) {
   struct blx__channel_options o = {.loop = m->w->loop, .path = path, .cluster_id = cluster_id, .uid = uid};
   o.log = &logger;
-  o.hello_ms = HELLO_MS;
+  o.hello_ms = hello_ms;
   o.address = m->address;
   o.user = m;
   o.deliver = deliver;
@@ -440,7 +441,9 @@ END_TEST
 START_TEST(calls__over_the_maximum_are_busy_and_the_members_go_on) {
   struct world w;
   enum { MANY = BLX__CHANNEL_INCOMING_MAX + 10 };
+  hello_ms = HELLO_LONG_MS; /* all are to be there before the first is late */
   world_open(&w);
+  hello_ms = HELLO_MS;
   struct stranger *s = calloc(MANY, sizeof *s);
   struct member *a = &w.members[0], *b = &w.members[1];
   ck_assert(say(b, a, 0));
