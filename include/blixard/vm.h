@@ -99,12 +99,19 @@ BLX_API int blx_vm_delete_force(blx_client *client, const struct blx_vm_name_req
 BLX_API int blx_vm_delete_force_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done,
                                       void *user, blx_error *reterr);
 
+/* What a VM can be waited for that is no phase. */
+enum {
+  BLX_VM_WAIT_GONE = -1,
+  BLX_VM_WAIT_PAUSED = -2,  /* every instance stands still */
+  BLX_VM_WAIT_RESUMED = -3, /* every instance is Running and does not stand still */
+};
+
 /* Wait, on the server's events and without polling, until every instance of a VM is in a phase, or until the VM is
- * gone.
- * @phase       enum blx_phase; -1: gone
+ * gone, paused or resumed.
+ * @phase       enum blx_phase, or BLX_VM_WAIT_*
  * @timeout_ms  1..86400000
  * @cancel      may be NULL; when another thread sets it to non-zero the wait ends within 250 ms: BLX_E_CANCELLED
- * @out         may be NULL; the VM in that phase (NULL for @phase -1); free with blx_vm_free()
+ * @out         may be NULL; the VM as it is then (NULL for BLX_VM_WAIT_GONE); free with blx_vm_free()
  * Errors: BLX_E_TIMEOUT (the message says where it is and why), BLX_E_NOT_FOUND, BLX_E_CANCELLED, BLX_E_UNAVAILABLE,
  * BLX_E_INVALID (phase), BLX_E_MISUSE. It has no _async twin: watch its events (blixard/watch.h), look when one says
  * so. Thread: any but where the client's completions run. Since 0.1. */

@@ -20,12 +20,24 @@ static uint64_t now_ms(void) {
   return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static bool reached(const struct wait *w) {
-  if (w->phase < 0 || !w->vm) return false;
-  if (w->vm->n_instances == 0) return w->vm->phase == w->phase;
-  for (size_t i = 0; i < w->vm->n_instances; i++)
-    if (w->vm->instances[i]->phase != w->phase) return false;
-  return true;
+static bool instance_reached(const struct blx_instance *i, int phase) {
+  if (phase == BLX_VM_WAIT_PAUSED) return i->paused;
+  if (phase == BLX_VM_WAIT_RESUMED) return i->phase == BLX_PHASE_RUNNING && !i->paused;
+  return i->phase == phase;
+}
+
+static bool reached(const struct blx_vm *vm, int phase) {
+  if (phase == BLX_VM_WAIT_GONE) return false;
+  for (size_t i = 0; i < vm->n_instances; i++)
+    if (!instance_reached(vm->instances[i], phase)) return false;
+  if (vm->n_instances > 0) return true;
+  return phase >= 0 ? vm->phase == phase : !vm->paused == (phase == BLX_VM_WAIT_RESUMED);
+}
+
+static const char *label_of(int phase) {
+  if (phase == BLX_VM_WAIT_GONE) return "gone";
+  if (phase == BLX_VM_WAIT_PAUSED) return "paused";
+  return phase == BLX_VM_WAIT_RESUMED ? "resumed" : blx__enum_label(blx__enum_phase(), phase);
 }
 
 /* 1: there; 0: not yet; else an error. */
@@ -35,15 +47,15 @@ static int look(struct wait *w, blx_error *reterr) {
   struct blx_vm *vm = NULL;
   blx_error err;
   int rc = blx_vm_get(w->client, &req, &vm, &err);
-  if (rc == BLX_E_NOT_FOUND && w->phase < 0) return 1;
+  if (rc == BLX_E_NOT_FOUND && w->phase == BLX_VM_WAIT_GONE) return 1;
   if (rc != 0) return blx__fail_as(reterr, &err).code;
   blx_vm_free(w->vm);
   w->vm = vm;
-  return reached(w) ? 1 : 0;
+  return reached(vm, w->phase) ? 1 : 0;
 }
 
 static int timed_out(const struct wait *w, blx_error *reterr) {
-  const char *want = w->phase < 0 ? "gone" : blx__enum_label(blx__enum_phase(), w->phase);
+  const char *want = label_of(w->phase);
   if (!w->vm) return blx__fail(reterr, BLX_E_TIMEOUT, "client", "%s is not %s yet", w->name, want).code;
   const struct blx_reason *why = w->vm->reason;
   return blx__fail(reterr, BLX_E_TIMEOUT, "client", "%s is not %s yet: it is %s%s%.300s", w->name, want,
@@ -92,7 +104,8 @@ static void pause_before_retry(void) {
   nanosleep(&t, NULL);
 }
 
-static bool is_phase(int phase) {
+static bool can_be_waited_for(int phase) {
+  if (phase < 0) return phase >= BLX_VM_WAIT_RESUMED;
   const struct blx__enum_desc *phases = blx__enum_phase();
   for (unsigned i = 0; i < phases->value_count; i++)
     if (phases->values[i].number == phase) return true;
@@ -103,8 +116,10 @@ int blx_vm_wait(blx_client *client, const char *name, int phase, uint32_t timeou
                 struct blx_vm **out, blx_error *reterr) {
   if (!blx__api_client_take(client, true, reterr)) return BLX_E_MISUSE;
   blx__api_handle_put(client); /* each call takes it again: a close need not wait for the whole wait */
-  if (phase != -1 && !is_phase(phase))
-    return blx__fail(reterr, BLX_E_INVALID, "client", "phase: %d is neither -1 nor one of enum blx_phase", phase).code;
+  if (!can_be_waited_for(phase))
+    return blx__fail(reterr, BLX_E_INVALID, "client", "phase: %d is none of enum blx_phase, nor of BLX_VM_WAIT_*",
+                     phase)
+        .code;
   if (!name || timeout_ms < 1 || timeout_ms > 86400000)
     return blx__api_misuse(reterr, "a wait needs a name and a time of 1 to 86400000 ms");
   struct wait w = {.client = client, .name = name, .phase = phase, .cancel = cancel, .end_ms = now_ms() + timeout_ms};
@@ -117,7 +132,7 @@ int blx_vm_wait(blx_client *client, const char *name, int phase, uint32_t timeou
     if (!again || now_ms() >= w.end_ms || (cancel && *cancel)) break;
     pause_before_retry();
   } while (true);
-  if (rc == 1 && out && phase >= 0) {
+  if (rc == 1 && out && phase != BLX_VM_WAIT_GONE) {
     *out = w.vm;
     w.vm = NULL;
   }

@@ -70,17 +70,42 @@ def test_restart_ends_it_and_starts_it_under_the_next_epoch_at_once(shared):
 
 def test_pause_lets_it_stand_still_and_resume_lets_it_go_on(shared):
     shared.create("still", "--replicas", 2)
-    shared.cli("vm", "pause", "still")
-    until(lambda: all(i["paused"] for i in shared.get("still")["instances"]), 10, "both stand still")
+    done = shared.cli("vm", "pause", "still", "--wait")
+    assert done.stdout.splitlines()[-1] == "vm/still is paused" and not done.stderr
+    assert all(i["paused"] for i in shared.get("still")["instances"])
     paused = shared.get("still")
     assert (paused["phase"], paused["reason"]["code"]) == ("Running", "Paused")
     assert "Running, paused" in shared.cli("vm", "describe", "still").stdout
-    shared.cli("vm", "resume", "still")
-    until(lambda: not any(i["paused"] for i in shared.get("still")["instances"]), 10, "both go on")
+    done = shared.cli("vm", "resume", "still", "--wait")
+    assert done.stdout.splitlines()[-1] == "vm/still is resumed" and not done.stderr
+    assert not any(i["paused"] for i in shared.get("still")["instances"])
     shared.cli("vm", "pause", "still")
     shared.cli("vm", "kill", "still", "--wait")
     killed = shared.get("still")
     assert (killed["phase"], killed["desired"], killed["paused"]) == ("Stopped", "Stopped", False)
+
+
+def test_a_wait_for_a_pause_ends_with_its_time_and_says_where_the_vm_is(shared):
+    shared.create("nowhere", "--node-selector", "site=moon", wait=False)
+    done = shared.cli("vm", "pause", "nowhere", "--wait", "--timeout", "700ms", check=False)
+    assert done.returncode == EXIT_RETRY
+    assert "nowhere is not paused yet: it is Pending" in done.stderr and "[TIMEOUT]" in done.stderr
+    done = shared.cli("vm", "resume", "nowhere", "--wait", "--timeout", "700ms", check=False)
+    assert done.returncode == EXIT_RETRY
+    assert "nowhere is not resumed yet: it is Pending" in done.stderr
+    shared.cli("vm", "delete", "nowhere", "--wait")
+
+
+def test_a_verb_under_an_old_revision_is_refused_with_both_numbers_and_changes_nothing(shared):
+    now = int(shared.create("rev")["revision"])
+    for verb in ("start", "stop", "restart", "pause", "resume", "kill", "delete"):
+        done = shared.cli("vm", verb, "rev", "--if-revision", now - 1, check=False)
+        assert done.returncode == EXIT_CONFLICT
+        assert f"the VM rev has revision {now}, not {now - 1}: read it again [STALE]" in done.stderr
+    assert int(shared.get("rev")["revision"]) == now
+    for verb in ("pause", "resume", "restart", "stop", "start", "kill"):
+        shared.cli("vm", verb, "rev", "--wait", "--if-revision", shared.get("rev")["revision"])
+    assert shared.get("rev")["phase"] == "Stopped"
 
 
 def test_what_depends_on_another_starts_after_it_and_stops_before_it(shared):

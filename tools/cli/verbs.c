@@ -111,10 +111,9 @@ static const struct cli_flag event_flags[] = {
     TEXT("for", until, "OBJECT", "only those of vm/NAME (and its instances), instance/NAME or node/NAME"),
     BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
     SELECT_FLAGS};
-static const struct cli_flag change_flags[] = {WAIT, REQUEST_ID};
+static const struct cli_flag change_flags[] = {WAIT, IF_REVISION, REQUEST_ID};
 static const struct cli_flag restart_flags[] = {
-    BOOL("force", 0, force, "kill them; their guests are not asked to shut down"), WAIT, REQUEST_ID};
-static const struct cli_flag pause_flags[] = {REQUEST_ID};
+    BOOL("force", 0, force, "kill them; their guests are not asked to shut down"), WAIT, IF_REVISION, REQUEST_ID};
 static const struct cli_flag delete_flags[] = {
     BOOL("force", 0, force,
          "do not wait for nodes that are not heard from; each removes what it holds when it comes back"),
@@ -215,9 +214,9 @@ static const struct cli_verb verbs[] = {
      "end a VM's instances, or one instance, and start them again", NULL},
     {"vm", "kill", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_kill,
      "want a VM stopped at once, without asking its guests", NULL},
-    {"vm", "pause", NULL, "NAME", 1, 1, FLAGS(pause_flags), cmd_vm_pause,
+    {"vm", "pause", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_pause,
      "let a VM's instances stand still, in memory, as soon as they run", NULL},
-    {"vm", "resume", NULL, "NAME", 1, 1, FLAGS(pause_flags), cmd_vm_resume, "let a paused VM go on", NULL},
+    {"vm", "resume", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_resume, "let a paused VM go on", NULL},
     {"vm", "delete", "rm", "NAME", 1, 1, FLAGS(delete_flags), cmd_vm_delete,
      "delete a VM; its name is free when its nodes confirmed", NULL},
     {"vm", "wait", NULL, "NAME", 1, 1, FLAGS(wait_flags), cmd_vm_wait, "wait until a VM is in a phase, or gone",

@@ -57,7 +57,7 @@ const size_t cli_n_phases = COUNT(cli_phases);
 const char *cli_phase_label(int phase) {
   for (size_t i = 0; i < COUNT(cli_phases); i++)
     if (cli_phases[i].value == phase) return cli_phases[i].label;
-  return "gone";
+  return phase == BLX_VM_WAIT_PAUSED ? "paused" : phase == BLX_VM_WAIT_RESUMED ? "resumed" : "gone";
 }
 
 int cli_vm_wait(const struct cli_args *args, blx_client *client, const char *name, int phase, uint64_t started_ms,
