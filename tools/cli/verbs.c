@@ -28,6 +28,8 @@
   }
 #define NAMES(flag_name, member, most, text) \
   { .name = (flag_name), .kind = CLI_NAME, .at = AT(member), .hi = (most), .value = "NAME", .doc = (text) }
+#define ABSENT(flag_name, why) \
+  { .name = (flag_name), .kind = CLI_ABSENT, .doc = (why) }
 /* Of whatever prints a list. */
 #define SELECT_FLAGS                                                                                                  \
   TEXT("columns", columns, "A,B,C", "what a table shows: names of its columns, of fields (spec.vcpus), label.KEY"),   \
@@ -149,10 +151,10 @@ static const struct cli_flag create_flags[] = {
     BOOL("stopped", 0, stopped, "define it, do not start it"),
     WAIT,
     REQUEST_ID,
-    {.name = "storage-class",
-     .kind = CLI_ABSENT,
-     .value = "CLASS",
-     .doc = "there is no storage yet; a guest's disks come from its microvm.nix module"},
+    ABSENT("storage-class", "there is no storage yet; a guest's disks come from its microvm.nix module"),
+    ABSENT("disk", "there is no storage yet; a guest's disks come from its microvm.nix module"),
+    ABSENT("network", "there is no networking yet; a guest's interfaces come from its microvm.nix module"),
+    ABSENT("health-check", "there are no health checks yet; a guest's agent says when it is ready"),
 };
 
 static const char create_more[] =
@@ -233,6 +235,8 @@ static const struct cli_verb verbs[] = {
     {"storage", "volume", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
     {"storage", "fs", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
     {"cluster", "storage", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
+    {"network", "create", NULL, "", 0, 4, NULL, 0, NULL, "there is no networking yet", NULL},
+    {"function", "create", NULL, "", 0, 4, NULL, 0, NULL, "there are no functions yet", NULL},
     {"", "version", NULL, "", 0, 0, NULL, 0, cmd_version, "version of the command and its library", NULL},
     {"", "help", NULL, "[COMMAND...]", 0, 2, NULL, 0, cmd_help, "what there is, or one command", NULL},
     {"", "completion", NULL, "SHELL", 1, 1, NULL, 0, cmd_completion, "completion for a shell: bash or zsh",
