@@ -164,26 +164,48 @@ def test_a_vm_named_like_anothers_instance_is_refused(shared):
     assert "twin" in done.stderr
 
 
-def test_twenty_parallel_creates_of_one_name_have_one_winner(shared):
-    def create(number):
-        return shared.cli(
-            "vm",
-            "create",
-            "race",
-            "--microvm-config",
-            HELLO,
-            "--label",
-            f"by={number}",
-            node=shared.nodes[number % 3],
-            check=False,
-        )
+def test_two_hundred_parallel_creates_of_one_name_have_one_winner(shared, messages):
+    """All of them are under way before the first is answered, over the three members alike."""
+    with Stub(messages, shared.nodes[0].socket) as a, Stub(messages, shared.nodes[1].socket) as b:
+        with Stub(messages, shared.nodes[2].socket) as c:
+            ways = [
+                stub.channel.unary_unary(
+                    "/blixard.v1.Blixard/VmCreate",
+                    request_serializer=lambda m: m.SerializeToString(),
+                    response_deserializer=messages.Vm.FromString,
+                )
+                for stub in (a, b, c)
+            ]
+            wants = [request(messages, "race", labels=[messages.Label(key="by", value=str(n))]) for n in range(200)]
+            calls = [ways[n % 3].future(want, timeout=30) for n, want in enumerate(wants)]
+            refusals = [dict(call.exception().trailing_metadata()) for call in calls if call.exception()]
+            winners = [n for n, call in enumerate(calls) if not call.exception()]
+            said = {call.exception().details() for call in calls if call.exception()}
+    assert len(winners) == 1 and len(refusals) == 199
+    assert {r["blixard-code"] for r in refusals} == {"EXISTS"}
+    assert said == {"a VM named race exists already: choose another name"}
+    assert shared.get("race")["spec"]["labels"] == [{"key": "by", "value": str(winners[0])}]
+    done = shared.cli("vm", "create", "race", "--microvm-config", HELLO, check=False)
+    assert done.returncode == EXIT_CONFLICT and "race" in done.stderr
 
-    done = parallel([lambda n=n: create(n) for n in range(20)])
-    statuses = sorted(d.returncode for d in done)
-    assert statuses == [0] + [EXIT_CONFLICT] * 19, [d.stderr for d in done]
-    assert all("race" in d.stderr for d in done if d.returncode)
-    winner = next(n for n, d in enumerate(done) if d.returncode == 0)
-    assert shared.get("race")["spec"]["labels"] == [{"key": "by", "value": str(winner)}]
+
+def test_a_vm_deleted_while_it_starts_or_stops_is_gone_and_leaves_nothing(shared):
+    """At once, and at each of the moments at which its node is about something else."""
+    for number in range(24):
+        shared.create("brief", "--replicas", 3, wait=False, node=shared.nodes[number % 3])
+        time.sleep(number * 0.012)
+        if number % 3 == 1:
+            shared.cli("vm", "restart", "brief")
+        if number % 3 == 2:
+            shared.cli("vm", "stop", "brief")
+        shared.cli("vm", "delete", "brief", "--wait", "--timeout", "20s")
+        assert shared.cli("vm", "status", "brief", check=False).returncode == EXIT_NOT_FOUND
+    journals = [node.dir / "agent" for node in shared.nodes]
+    until(lambda: not [i for j in journals for i in j.glob("*-brief-*")], 10, "no agent remembers any of them")
+    alive = [i for vm in shared.json("vm", "list")["vms"] for i in vm["instances"] if not i["dead"]]
+    for node in shared.json("node", "list")["nodes"]:
+        assert node["instances"] == len([i for i in alive if i["node"] == node["name"]])
+        assert node["tombstones"] == 0
 
 
 def test_the_same_request_id_gives_the_same_vm_and_another_body_a_conflict(shared):
@@ -275,6 +297,36 @@ def test_the_leader_killed_another_serves_within_ten_seconds_and_nothing_is_lost
     assert cluster.names(node=old) == names | {"after"}
     for name in names:
         cluster.wait(name, "phase=Running", node=old)
+
+
+def test_a_create_sent_again_after_a_crash_in_between_made_one_vm(new_cluster, messages):
+    """The leader dies with creates under way; whoever asked sends each again, under its key, to another member."""
+    cluster = new_cluster().form()
+    old = cluster.leader()
+    others = [n for n in cluster.nodes if n is not old]
+    names = [f"cut{n}" for n in range(120)]
+    with Stub(messages, old.socket) as stub:
+        call = stub.channel.unary_unary(
+            "/blixard.v1.Blixard/VmCreate",
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=messages.Vm.FromString,
+        )
+        specs = {n: messages.VmSpec(name=n, flake="x#y") for n in names}
+        wants = {n: messages.VmCreateRequest(spec=specs[n], request_id=n, stopped=True) for n in names}
+        first = {n: call.future(wants[n], timeout=30) for n in names}
+        until(lambda: sum(f.done() for f in first.values()) >= 20, 10, "some of them are answered")
+        old.kill()
+        acknowledged = {n: f.result().uid for n, f in first.items() if not f.exception()}
+    assert len(acknowledged) >= 20
+    until(lambda: others[0].cli("--timeout", "2s", "vm", "list", check=False).returncode == 0, 20, "another one leads")
+    for node in others:
+        with Stub(messages, node.socket) as stub:
+            again = {n: stub.VmCreate(wants[n]).uid for n in names}
+            other = messages.VmCreateRequest(spec=messages.VmSpec(name=names[0], flake="x#z"), request_id=names[0])
+            assert refused(stub.VmCreate, other)[2] == "CONFLICT"
+        assert {n: again[n] for n in acknowledged} == acknowledged
+        assert len(set(again.values())) == len(names)
+    assert cluster.names(node=others[0]) == set(names)
 
 
 def test_without_a_quorum_calls_end_by_their_timeout_and_go_on_when_it_is_back(new_cluster):
