@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import resource
 import socket
 import stat
@@ -75,6 +76,8 @@ def test_ten_megabytes_of_noise_and_absurd_frames_change_nothing(shared):
             s.sendall(hello)
             while s.recv(65536):  # what a server of HTTP/2 says first, perhaps, and the end
                 pass
+    counted = [int(n) for n in re.findall(r"closed a connection of .* number (\d+) so far: ", node.log.read_text())]
+    assert counted == list(range(1, len(counted) + 1)) and len(counted) > 10
 
 
 def test_two_thousand_idle_connections_are_cut_and_the_others_are_served(shared):
@@ -97,6 +100,8 @@ def test_two_thousand_idle_connections_are_cut_and_the_others_are_served(shared)
             s.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     until(lambda: descriptors(node) <= files + 4, 10, "the daemon closes them, too")
+    counted = re.findall(r"that said nothing in 5000 ms, number (\d+) so far", node.log.read_text())
+    assert int(counted[-1]) >= IDLE
     assert serves(node)
 
 
