@@ -24,16 +24,19 @@ static const char *const unblock_of[] = {
     [BLX_REASON_CODE_WAITS_FOR_STOP] = "it goes on when that VM has stopped; a kill does not wait for it",
 };
 
-/* Of what waits. False: no memory. */
-static bool add_unblock(struct blx_reason **reason, int32_t phase, struct blx__arena *arena) {
-  const struct blx_reason *r = *reason;
+const char *blx__state_unblock(const struct blx_reason *r, int32_t phase) {
   bool settled = phase == BLX_PHASE_RUNNING || phase == BLX_PHASE_STOPPED || phase == BLX_PHASE_FAILED;
-  if (settled || !r || (r->unblock && r->unblock[0])) return true;
-  const char *unblock = r->code >= 0 && (size_t)r->code < BLX__COUNT(unblock_of) ? unblock_of[r->code] : NULL;
-  if (!unblock) return true;
+  if (!r || (r->unblock && r->unblock[0])) return r ? r->unblock : NULL;
+  return !settled && r->code >= 0 && (size_t)r->code < BLX__COUNT(unblock_of) ? unblock_of[r->code] : r->unblock;
+}
+
+/* False: no memory. */
+static bool add_unblock(struct blx_reason **reason, int32_t phase, struct blx__arena *arena) {
+  const char *unblock = blx__state_unblock(*reason, phase);
+  if (!*reason || unblock == (*reason)->unblock) return true;
   struct blx_reason *copy = blx__arena_alloc(arena, sizeof *copy);
   if (!copy) return false;
-  *copy = *r;
+  *copy = **reason;
   copy->unblock = unblock;
   *reason = copy;
   return true;

@@ -1,5 +1,7 @@
 """Three daemons, everything real but the virtual machines."""
 
+import json
+import os
 import re
 import subprocess
 import threading
@@ -8,7 +10,7 @@ import time
 import grpc
 import pytest
 
-from cluster import EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, HELLO, instances, parallel, until
+from cluster import BIN, EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, HELLO, instances, parallel, until
 from stock import Stub, refused
 
 
@@ -83,6 +85,25 @@ def test_pause_lets_it_stand_still_and_resume_lets_it_go_on(shared):
     shared.cli("vm", "kill", "still", "--wait")
     killed = shared.get("still")
     assert (killed["phase"], killed["desired"], killed["paused"]) == ("Stopped", "Stopped", False)
+
+
+def test_whatever_waits_has_a_code_a_sentence_and_what_would_help_in_answers_and_events(shared, messages):
+    waiting = {getattr(messages.Phase, p) for p in ("Pending", "Creating", "Starting", "Stopping", "Deleting")}
+    with Stub(messages, shared.nodes[1].socket) as stub:
+        since = int(shared.json("cluster", "status")["index"])
+        shared.create("told", "--replicas", 2)
+        shared.cli("vm", "restart", "told", "--wait")
+        shared.cli("vm", "stop", "told", "--wait")
+        shared.cli("vm", "delete", "told", "--wait")
+        events = list(stub.Watch(messages.WatchRequest(since_index=since, vm="told", once=True), timeout=30))
+        stub.VmCreate(messages.VmCreateRequest(spec=messages.VmSpec(name="brief", flake="x#y")))
+        answers = [stub.VmGet(messages.VmNameRequest(name="brief")) for _ in range(20)]
+        shared.cli("vm", "delete", "brief", "--wait")
+    seen = {e.phase for e in events}
+    assert waiting - {messages.Phase.Starting} <= seen, seen
+    for e in [*events, *answers, *(i for vm in answers for i in vm.instances)]:
+        if e.phase in waiting and getattr(e, "type", None) != messages.EventType.deleted:
+            assert e.reason.code and e.reason.text and e.reason.unblock, e
 
 
 def test_a_wait_for_a_pause_ends_with_its_time_and_says_where_the_vm_is(shared):
@@ -479,6 +500,26 @@ def test_other_hostile_requests_are_refused_and_the_daemon_stays_up(shared, mess
         assert refused(unknown, b"")[0] == grpc.StatusCode.UNIMPLEMENTED
     assert not shared.names() & {"large", "huge", "nothing", "both", "many", "other"}
     assert all(n.answers() for n in shared.nodes)
+
+
+def test_the_lines_of_the_first_design_work_as_they_are_written(new_cluster):
+    """With the socket in the environment, and nginx.nix in the directory where they are typed."""
+    cluster = new_cluster(("n1", "other"))
+    first, other = cluster.nodes
+    first.start("--bootstrap")
+    other.start()
+
+    def typed(line, node=first):
+        environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "BLIXARD_SOCKET": str(node.socket)}
+        done = subprocess.run(line, shell=True, cwd=HELLO.parent, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        return done.stdout
+
+    typed(f"blixard cluster join --node-id node4 --address unix:{first.socket}", node=other)
+    assert "node4" in typed("blixard node list")
+    typed("blixard vm create nginx --microvm-config nginx.nix --replicas 3")
+    nginx = json.loads(typed("blixard vm status nginx --format json"))
+    assert (nginx["spec"]["name"], nginx["spec"]["replicas"], len(nginx["instances"])) == ("nginx", 3, 3)
 
 
 # ---- a stock gRPC client
