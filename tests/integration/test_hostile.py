@@ -98,6 +98,8 @@ def test_labels_that_no_sentence_holds_whole_do_not_stop_the_scheduler(shared):
     ("VmLogs", b"", "name"),
     ("VmGet", part(1, "../x"), "name"),
     ("VmDelete", part(1, "-rf"), "name"),
+    ("VmGet", part(1, "a\0b"), "name"),
+    ("VmCreate", create_body("a\0b"), "spec.name"),
     ("VmStop", part(1, "\U0001f600"), "name"),
     ("VmDelete", part(1, "a") + part(2, "key\nwith a line"), "request_id"),
     ("VmGet", part(1, "a") + part(4, "../b"), "tenant"),
