@@ -1,4 +1,5 @@
-/* Where completions run: chosen when a node or a client is opened, by `completions` of its options.
+/* Where completions run: chosen when a node, a client or a member of a consensus is opened, by `completions` of its
+ * options.
  *
  * BLX_COMPLETIONS_THREAD: on the thread of the client, as soon as they are there. They must not block.
  *

@@ -7,12 +7,19 @@
  * blx_error.leader when it is known. TIMEOUT, FATAL and CANCELLED mean that the outcome is unknown: send again, with a
  * number of your own in the operation by which the state machine knows what it has done already.
  *
- * Each call comes twice. The blocking one returns when it is done; from the member's own thread it is BLX_E_MISUSE. The
- * _async one completes exactly once, on the member's thread and never from inside the call that asked; when it returns
- * anything but 0 there is no completion. Completions must not block: an election waits for them. */
+ * Each call comes twice. The blocking one returns when it is done; from where completions run it is BLX_E_MISUSE, and
+ * so it is on the member's own thread. The _async one completes exactly once and never from inside the call that asked;
+ * when it returns anything but 0 there is no completion. Where it completes is chosen by `completions` of the options:
+ *
+ * BLX_COMPLETIONS_THREAD: on the member's thread. It must not block: an election waits for it.
+ *
+ * BLX_COMPLETIONS_DISPATCH: inside blx_consensus_dispatch(), or in the close. So are on_role and on_fatal. All that
+ * blixard/completions.h says of a client holds, with BLX_CONSENSUS_WAITING_MAX calls that are not told yet; each keeps
+ * its answer until then. The table and the log are the member's thread's in either case. */
 #ifndef BLIXARD_CONSENSUS_H
 #define BLIXARD_CONSENSUS_H
 
+#include <blixard/completions.h>
 #include <blixard/error.h>
 #include <blixard/log.h>
 #include <blixard/types.h>
@@ -106,11 +113,12 @@ struct blx_consensus_options {
   size_t n_addresses;
   const struct blx_consensus_fsm *fsm; /* required; copied */
   void *user;                          /* for the two functions below */
-  /* The role, the leader (0: unknown) or the term changed. On the member's thread, perhaps before the open returned. It
-   * may call _async functions and blx_consensus_status_get(). NULL allowed. */
+  /* The role, the leader (0: unknown) or the term changed. Where completions run; on the member's thread perhaps before
+   * the open returned; in a dispatch only the last of the changes that were not told yet is told. It may call _async
+   * functions and blx_consensus_status_get(). NULL allowed. */
   void (*on_role)(void *user, int32_t role, uint64_t leader_uid, uint64_t term);
   /* This member has stopped itself, once; calls complete with BLX_E_FATAL from now on. Close it, mend the cause, open
-   * it again. On the member's thread. NULL allowed. */
+   * it again. Where completions run. NULL allowed. */
   void (*on_fatal)(void *user, int code, const char *text);
   blx_log_fn log; /* on the member's thread; NULL: silent */
   void *log_user;
@@ -118,7 +126,9 @@ struct blx_consensus_options {
   uint32_t heartbeat_ms;     /* 0: 200; 10..1000 */
   uint32_t election_ms;      /* 0: 2000; at least 5 heartbeats, at most 10000 */
   uint32_t snapshot_entries; /* 0: 8192; 64..65536: a snapshot is due after so many log entries */
-  uint32_t unsafe_fs; /* 1: also on file systems other than ext4, XFS and tmpfs, where a crash may cost the log */
+  uint32_t unsafe_fs;  /* 1: also on file systems other than ext4, XFS and tmpfs, where a crash may cost the log */
+  uint32_t reserved;   /* 0: older programs have padding here */
+  int32_t completions; /* BLX_COMPLETIONS_*; 0: on the member's thread */
 };
 #define BLX_CONSENSUS_OPTIONS_INIT BLX_INIT_(struct blx_consensus_options)
 BLX_INIT_FN_(consensus_options)
@@ -167,9 +177,13 @@ BLX_API int blx_consensus_open(const struct blx_consensus_options *options, blx_
 
 /* Close a member: its calls complete with BLX_E_CANCELLED first. Blocks until its thread has ended and its directory is
  * free. NULL is allowed, and so is a second time; calls of it are BLX_E_MISUSE from then on (blixard/client.h says so
- * of all handles). From the member's own thread, or in a child of fork, nothing happens. Thread: any but its own. Since
- * 0.1. */
+ * of all handles). With BLX_COMPLETIONS_DISPATCH what nobody dispatched is told here. From where completions run, from
+ * the member's own thread, or in a child of fork, nothing happens. Thread: any but those. Since 0.1. */
 BLX_API void blx_consensus_close(blx_consensus *consensus);
+
+/* As blx_client_fd() and blx_client_dispatch(), for this member. Errors and threads: as there. Since 0.1. */
+BLX_API int blx_consensus_fd(blx_consensus *consensus, blx_error *reterr);
+BLX_API int blx_consensus_dispatch(blx_consensus *consensus, uint32_t max, blx_error *reterr);
 
 /* @err NULL on success. @index, @answer: those of the entry and of `apply`; 0 and empty for other calls. All are valid
  * during the call only. */
@@ -191,7 +205,8 @@ BLX_API void blx_consensus_answer_free(struct blx_consensus_answer *answer);
 /* A confirmed read: a majority has said that this member leads still, and everything that was committed before the call
  * is applied here. It writes nothing. Reads that come together share one round of questions.
  * @look  runs on the member's thread, between two entries, when that is so: it may look at the state machine's data
- *        without a lock. In the _async twin the completion does, when its @err is NULL. NULL allowed.
+ *        without a lock. In the _async twin the completion does, when its @err is NULL; in a dispatch it needs a lock
+ *        of the embedder's that the table takes too, and sees perhaps what came later. NULL allowed.
  * Errors: BLX_E_NO_LEADER (ask the leader), BLX_E_BUSY, BLX_E_FATAL, BLX_E_CANCELLED, BLX_E_NOMEM, BLX_E_MISUSE.
  * Thread: any; blocking: any but its own. Since 0.1. */
 BLX_API int blx_consensus_read(blx_consensus *consensus, void (*look)(void *user), void *user, blx_error *reterr);

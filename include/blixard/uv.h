@@ -1,8 +1,8 @@
 /* Completions on a libuv loop of your own: the only header that names libuv. It is code for your program, compiled
  * against your libuv, over blx_node_fd() and blx_node_dispatch(); the library itself has a loop of its own that you do
- * not see. Open the node or the client with completions = BLX_COMPLETIONS_DISPATCH, start one struct blx_uv with it,
- * and run the loop. libuv's own header needs POSIX types: with -std=c11 define _POSIX_C_SOURCE as 200809L before the
- * first header.
+ * not see. Open the node, the client or the member of a consensus with completions = BLX_COMPLETIONS_DISPATCH, start
+ * one struct blx_uv with it, and run the loop. libuv's own header needs POSIX types: with -std=c11 define
+ * _POSIX_C_SOURCE as 200809L before the first header.
  *
  * A started blx_uv keeps uv_run() going, as any active handle does: stop it when you have had enough, or uv_unref() its
  * `poll`. All of it belongs to the thread that runs the loop. Since 0.1. */
@@ -10,6 +10,7 @@
 #define BLIXARD_UV_H
 
 #include <blixard/client.h>
+#include <blixard/consensus.h>
 #include <blixard/node.h>
 
 #include <string.h>
@@ -26,6 +27,7 @@ struct blx_uv {
   uv_poll_t poll;
   blx_node *node;
   blx_client *client;
+  blx_consensus *consensus;
   void (*stopped)(void *user);
   void *user;
 };
@@ -36,6 +38,8 @@ static inline void blx_uv_on_poll_(uv_poll_t *poll, int status, int events) {
   (void)events;
   if (uv->node)
     (void)blx_node_dispatch(uv->node, BLX_UV_TURN_MAX, NULL);
+  else if (uv->consensus)
+    (void)blx_consensus_dispatch(uv->consensus, BLX_UV_TURN_MAX, NULL);
   else
     (void)blx_client_dispatch(uv->client, BLX_UV_TURN_MAX, NULL);
 }
@@ -81,8 +85,18 @@ static inline int blx_uv_start_client(struct blx_uv *uv, uv_loop_t *loop, blx_cl
   return blx_uv_start_(uv, loop, fd, reterr);
 }
 
-/* Dispatch no more. The node or client may be closed as soon as this returned, also from the same callback of the loop;
- * not from a completion.
+/* The same for a member that blx_consensus_open() gave. */
+static inline int blx_uv_start_consensus(struct blx_uv *uv, uv_loop_t *loop, blx_consensus *consensus,
+                                         blx_error *reterr) {
+  int fd = blx_consensus_fd(consensus, reterr);
+  if (fd < 0) return fd;
+  memset(uv, 0, sizeof *uv);
+  uv->consensus = consensus;
+  return blx_uv_start_(uv, loop, fd, reterr);
+}
+
+/* Dispatch no more. The node, client or member may be closed as soon as this returned, also from the same callback of
+ * the loop; not from a completion.
  * @stopped  when @uv may be freed; on a later turn of the loop; NULL allowed
  * Thread: the loop's; once. A completion may call it. Since 0.1. */
 static inline void blx_uv_stop(struct blx_uv *uv, void (*stopped)(void *user), void *user) {

@@ -99,17 +99,28 @@ BLX_API int blx_vm_delete_force(blx_client *client, const struct blx_vm_name_req
 BLX_API int blx_vm_delete_force_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done,
                                       void *user, blx_error *reterr);
 
+/* What a VM can be waited for that is no phase. */
+enum {
+  BLX_VM_WAIT_GONE = -1,
+  BLX_VM_WAIT_PAUSED = -2,  /* every instance stands still */
+  BLX_VM_WAIT_RESUMED = -3, /* every instance is Running and does not stand still */
+};
+
 /* Wait, on the server's events and without polling, until every instance of a VM is in a phase, or until the VM is
- * gone.
- * @phase       enum blx_phase; -1: gone
+ * gone, paused or resumed.
+ * @phase       enum blx_phase, or BLX_VM_WAIT_*
  * @timeout_ms  1..86400000
  * @cancel      may be NULL; when another thread sets it to non-zero the wait ends within 250 ms: BLX_E_CANCELLED
- * @out         may be NULL; the VM in that phase (NULL for @phase -1); free with blx_vm_free()
+ * @out         may be NULL; the VM as it is then (NULL for BLX_VM_WAIT_GONE); free with blx_vm_free()
  * Errors: BLX_E_TIMEOUT (the message says where it is and why), BLX_E_NOT_FOUND, BLX_E_CANCELLED, BLX_E_UNAVAILABLE,
- * BLX_E_INVALID (phase), BLX_E_MISUSE. It has no _async twin: watch its events (blixard/watch.h), look when one says
- * so. Thread: any but where the client's completions run. Since 0.1. */
+ * BLX_E_BUSY (a wait is two of BLX_CLIENT_CALLS_MAX), BLX_E_INVALID (phase), BLX_E_NOMEM, BLX_E_MISUSE. Thread: any;
+ * blocking: any but where completions run. Since 0.1.
+ * The _async twin: @name is copied; @cancel and @user are needed until @done runs, which is given the VM, or NULL for
+ * BLX_VM_WAIT_GONE. A close of the client ends the wait with BLX_E_CANCELLED. */
 BLX_API int blx_vm_wait(blx_client *client, const char *name, int phase, uint32_t timeout_ms,
                         const volatile int *cancel, struct blx_vm **out, blx_error *reterr);
+BLX_API int blx_vm_wait_async(blx_client *client, const char *name, int phase, uint32_t timeout_ms,
+                              const volatile int *cancel, blx_vm_fn done, void *user, blx_error *reterr);
 
 /* Free a result. NULL is allowed. Thread: any. Since 0.1. */
 BLX_API void blx_vm_free(struct blx_vm *vm);

@@ -38,6 +38,7 @@ struct blx__api_client {
   atomic_uint calls; /* whose completion has not begun, at most BLX_CLIENT_CALLS_MAX */
   atomic_uint refs;  /* the handle's, and one of each reader */
   pthread_mutex_t lock;
+  struct blx__list waits; /* on its thread */
 };
 
 typedef void (*blx__api_done)(void *user, const blx_error *err, void *result);
@@ -72,6 +73,27 @@ void blx__api_unref(struct blx__api_client *client);
  * Errors, then without @done: MISUSE, BUSY (BLX_CLIENT_CALLS_MAX), INVALID, NOMEM. Thread: any. */
 int blx__api_submit(blx_client *client, enum blx__rpc_id id, const void *request, blx__api_done done, void *user,
                     blx_error *reterr);
+
+/* A call that was submitted with blx__api_waiter_done, and the thread that waits for it. */
+struct blx__api_waiter {
+  pthread_mutex_t lock;
+  pthread_cond_t cond;
+  bool done;
+  int code;
+  blx_error err;
+  void *result;
+};
+#define BLX__API_WAITER_INIT \
+  { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER }
+void blx__api_waiter_done(void *user, const blx_error *err, void *result);
+/* Until it is done; @w is used up. @out: an owned result. */
+int blx__api_waiter_wait(struct blx__api_waiter *w, void **out, blx_error *reterr);
+
+/* Room for @n more calls whose completion has not begun: what waits in a queue is bounded by this too. Error: BUSY. */
+blx__rc blx__api_count(struct blx__api_client *client, unsigned n, blx_error *err) BLX__MUST;
+
+/* Every wait for a VM ends with CANCELLED. On the client's thread. */
+void blx__api_waits_close(struct blx__api_client *client);
 
 /* The same and wait. @out: an owned result. Thread: any but where completions run. */
 int blx__api_call(blx_client *client, enum blx__rpc_id id, const void *request, void **out, blx_error *reterr);

@@ -81,6 +81,7 @@ static void client_closed(void *user) {
 
 static void begin_close(void *arg) {
   struct blx__api_client *c = arg;
+  blx__api_waits_close(c);
   blx__client_close(c->client, client_closed, c);
 }
 
@@ -142,6 +143,7 @@ int blx__api_client_open(const struct blx_client_options *options, struct blx__a
   struct blx__api_client *c = calloc(1, sizeof *c);
   if (!c) return blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a client").code;
   pthread_mutex_init(&c->lock, NULL);
+  blx__list_init(&c->waits);
   blx__api_ref(c);
   c->queue = queue;
   if (queue)
@@ -308,17 +310,16 @@ static blx__rc encode(const struct blx__rpc_row *row, const void *request, struc
   return rc;
 }
 
-/* Room for one more call whose completion has not begun: what waits in a queue is bounded by this too. */
-static blx__rc count_call(struct blx__api_client *c, blx_error *err) {
-  if (atomic_fetch_add(&c->calls, 1) < BLX_CLIENT_CALLS_MAX) return BLX__OK;
-  atomic_fetch_sub(&c->calls, 1);
+blx__rc blx__api_count(struct blx__api_client *c, unsigned n, blx_error *err) {
+  if (atomic_fetch_add(&c->calls, n) + n <= BLX_CLIENT_CALLS_MAX) return BLX__OK;
+  atomic_fetch_sub(&c->calls, n);
   return blx__fail(err, BLX_E_BUSY, "client", "%d calls of this client are not completed yet: wait for one%s",
                    BLX_CLIENT_CALLS_MAX, c->queue ? ", and dispatch" : "");
 }
 
 static int submit(struct blx__api_client *c, const struct call *with, const void *request, blx_error *reterr) {
   if (!request) return blx__api_misuse(reterr, "the request is NULL");
-  blx__rc rc = count_call(c, reterr);
+  blx__rc rc = blx__api_count(c, 1, reterr);
   if (rc.code != 0) return rc.code;
   struct call *call = malloc(sizeof *call);
   if (call) {
@@ -348,17 +349,8 @@ int blx__api_submit(blx_client *client, enum blx__rpc_id id, const void *request
 
 /* ---- and wait for it */
 
-struct waiter {
-  pthread_mutex_t lock;
-  pthread_cond_t cond;
-  bool done;
-  int code;
-  blx_error err;
-  void *result;
-};
-
-static void waiter_done(void *user, const blx_error *err, void *result) {
-  struct waiter *w = user;
+void blx__api_waiter_done(void *user, const blx_error *err, void *result) {
+  struct blx__api_waiter *w = user;
   pthread_mutex_lock(&w->lock);
   if (err) w->err = *err;
   w->code = err ? err->code : 0;
@@ -368,22 +360,24 @@ static void waiter_done(void *user, const blx_error *err, void *result) {
   pthread_mutex_unlock(&w->lock);
 }
 
+int blx__api_waiter_wait(struct blx__api_waiter *w, void **out, blx_error *reterr) {
+  pthread_mutex_lock(&w->lock);
+  while (!w->done) pthread_cond_wait(&w->cond, &w->lock);
+  pthread_mutex_unlock(&w->lock);
+  pthread_mutex_destroy(&w->lock);
+  pthread_cond_destroy(&w->cond);
+  if (w->code != 0) return blx__fail_as(reterr, &w->err).code;
+  *out = w->result;
+  return 0;
+}
+
 int blx__api_call(blx_client *client, enum blx__rpc_id id, const void *request, void **out, blx_error *reterr) {
   struct blx__api_client *c = blx__api_client_take(client, true, reterr);
   if (!c) return BLX_E_MISUSE;
-  struct waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
-  struct call call = {.row = &blx__rpc_rows()[id], .done = waiter_done, .user = &w, .at_once = true};
+  struct blx__api_waiter w = BLX__API_WAITER_INIT;
+  struct call call = {.row = &blx__rpc_rows()[id], .done = blx__api_waiter_done, .user = &w, .at_once = true};
   int rc = submit(c, &call, request, reterr);
-  if (rc == 0) {
-    pthread_mutex_lock(&w.lock);
-    while (!w.done) pthread_cond_wait(&w.cond, &w.lock);
-    pthread_mutex_unlock(&w.lock);
-  }
+  if (rc == 0) rc = blx__api_waiter_wait(&w, out, reterr);
   blx__api_handle_put(client);
-  if (rc != 0) return rc;
-  pthread_mutex_destroy(&w.lock);
-  pthread_cond_destroy(&w.cond);
-  if (w.code != 0) return blx__fail_as(reterr, &w.err).code;
-  *out = w.result;
-  return 0;
+  return rc;
 }

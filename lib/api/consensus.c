@@ -127,15 +127,52 @@ int32_t blx__api_role(enum blx__consensus_role role) {
   return BLX_CONSENSUS_STOPPED;
 }
 
+static void tell_role(struct blx__api_item *item) {
+  struct blx__api_consensus *c = BLX__CONTAINER(item, struct blx__api_consensus, role);
+  pthread_mutex_lock(&c->lock);
+  int32_t role = c->role_now;
+  uint64_t leader = c->role_leader, term = c->role_term;
+  c->role_waits = false;
+  pthread_mutex_unlock(&c->lock);
+  if (!atomic_load(&c->closing)) c->on_role(c->user, role, leader, term);
+}
+
+static void keep_role(struct blx__api_consensus *c, int32_t role, uint64_t leader, uint64_t term) {
+  pthread_mutex_lock(&c->lock);
+  bool first = !c->role_waits;
+  c->role_waits = true;
+  c->role_now = role;
+  c->role_leader = leader;
+  c->role_term = term;
+  pthread_mutex_unlock(&c->lock);
+  if (first) blx__api_queue_push(c->queue, &c->role);
+}
+
 static void on_role(void *user, enum blx__consensus_role role, uint64_t leader_uid, uint64_t term) {
   struct blx__api_consensus *c = user;
   atomic_store(&c->leader, leader_uid);
-  if (c->on_role && !atomic_load(&c->closing)) c->on_role(c->user, blx__api_role(role), leader_uid, term);
+  if (!c->on_role || atomic_load(&c->closing)) return;
+  if (c->queue)
+    keep_role(c, blx__api_role(role), leader_uid, term);
+  else
+    c->on_role(c->user, blx__api_role(role), leader_uid, term);
+}
+
+static void tell_fatal(struct blx__api_item *item) {
+  struct blx__api_consensus *c = BLX__CONTAINER(item, struct blx__api_consensus, fatal);
+  c->on_fatal(c->user, c->fatal_code, c->fatal_text);
 }
 
 static void on_fatal(void *user, int code, const char *text) {
   struct blx__api_consensus *c = user;
-  if (c->on_fatal) c->on_fatal(c->user, code, text);
+  if (!c->on_fatal) return;
+  if (!c->queue) {
+    c->on_fatal(c->user, code, text);
+    return;
+  }
+  c->fatal_code = code;
+  (void)blx__str_copy(c->fatal_text, sizeof c->fatal_text, text);
+  blx__api_queue_push(c->queue, &c->fatal);
 }
 
 static uint64_t now_ms(void *user) {
@@ -182,6 +219,8 @@ static blx__rc check_numbers(struct blx_consensus_options *o, blx_error *err) {
   if (o->snapshot_entries && (o->snapshot_entries < SNAPSHOT_ENTRIES_MIN || o->snapshot_entries > SNAPSHOT_ENTRIES_MAX))
     return blx__fail(err, BLX_E_INVALID, "consensus", "snapshot_entries: %u is outside of %d to %d",
                      o->snapshot_entries, SNAPSHOT_ENTRIES_MIN, SNAPSHOT_ENTRIES_MAX);
+  if (o->completions != BLX_COMPLETIONS_THREAD && o->completions != BLX_COMPLETIONS_DISPATCH)
+    return blx__fail(err, BLX_E_INVALID, "consensus", "completions: %d is none of BLX_COMPLETIONS_*", o->completions);
   if (o->n_addresses > BLX_CONSENSUS_MEMBERS_MAX)
     return blx__fail(err, BLX_E_INVALID, "consensus", "addresses: %zu are more than %d", o->n_addresses,
                      BLX_CONSENSUS_MEMBERS_MAX);
@@ -206,7 +245,9 @@ static blx__rc take_options(struct blx__api_consensus *c, struct blx_consensus_o
   c->user = o->user;
   c->on_role = o->on_role;
   c->on_fatal = o->on_fatal;
-  return BLX__OK;
+  c->role = (struct blx__api_item){.run = tell_role, .owner = c};
+  c->fatal = (struct blx__api_item){.run = tell_fatal, .owner = c};
+  return o->completions == BLX_COMPLETIONS_DISPATCH ? blx__api_queue_new(&c->queue, err) : BLX__OK;
 }
 
 int blx_consensus_bootstrap(const struct blx_consensus_options *options, blx_error *reterr) {
@@ -350,6 +391,8 @@ static blx__rc start(struct opening *opening, blx_error *err) {
 static void member_free(struct blx__api_consensus *c) {
   if (c->thread_started) pthread_join(c->thread, NULL);
   blx__loop_free(c->loop);
+  if (c->queue) blx__api_queue_drain(c->queue, c);
+  blx__api_queue_unref(c->queue);
   pthread_mutex_destroy(&c->lock);
   free(c->dir);
   free(c);
@@ -369,6 +412,10 @@ static void stop(struct blx__api_consensus *c, const blx_consensus *handle) {
   blx__loop_free(loop);
   if (handle) blx__api_handle_drop(handle);
   member_free(c);
+}
+
+bool blx__api_consensus_inside(struct blx__api_consensus *c) {
+  return pthread_equal(pthread_self(), c->thread) || blx__api_queue_inside(c->queue);
 }
 
 int blx_consensus_open(const struct blx_consensus_options *options, blx_consensus **out, blx_error *reterr) {
@@ -398,7 +445,7 @@ int blx_consensus_open(const struct blx_consensus_options *options, blx_consensu
 void blx_consensus_close(blx_consensus *consensus) {
   struct blx__api_consensus *c = consensus ? blx__api_handle_take(consensus, BLX__API_CONSENSUS, NULL) : NULL;
   if (!c) return;
-  bool mine = !pthread_equal(pthread_self(), c->thread) && blx__api_handle_kill(consensus);
+  bool mine = !blx__api_consensus_inside(c) && blx__api_handle_kill(consensus);
   blx__api_handle_put(consensus);
   if (mine) stop(c, consensus);
 }
@@ -409,4 +456,33 @@ uint64_t blx_consensus_leader(const blx_consensus *consensus) {
   uint64_t leader = atomic_load(&c->leader);
   blx__api_handle_put(consensus);
   return leader;
+}
+
+/* ---- completions on a thread of the embedder's */
+
+static struct blx__api_queue *take_queue(const blx_consensus *consensus, blx_error *reterr) {
+  struct blx__api_consensus *c = blx__api_handle_take(consensus, BLX__API_CONSENSUS, reterr);
+  if (!c) return NULL;
+  struct blx__api_queue *queue = c->queue;
+  if (queue)
+    blx__api_queue_ref(queue);
+  else
+    (void)blx__api_misuse(reterr, "the member was not opened with completions = BLX_COMPLETIONS_DISPATCH");
+  blx__api_handle_put(consensus);
+  return queue;
+}
+
+int blx_consensus_fd(blx_consensus *consensus, blx_error *reterr) {
+  struct blx__api_queue *queue = take_queue(consensus, reterr);
+  int fd = queue ? blx__api_queue_fd(queue) : BLX_E_MISUSE;
+  blx__api_queue_unref(queue);
+  return fd;
+}
+
+/* The queue is held, not the member: a close that comes meanwhile waits for the completion, not for this call. */
+int blx_consensus_dispatch(blx_consensus *consensus, uint32_t max, blx_error *reterr) {
+  struct blx__api_queue *queue = take_queue(consensus, reterr);
+  int done = queue ? blx__api_queue_run(queue, max, reterr) : BLX_E_MISUSE;
+  blx__api_queue_unref(queue);
+  return done;
 }

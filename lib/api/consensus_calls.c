@@ -6,12 +6,25 @@
 
 enum kind { PROPOSE, READ, ADD, REMOVE, TRANSFER, ADDRESS, STATUS, POISON };
 
+/* A completion on its way to a dispatch. */
+struct told {
+  struct blx__api_item item;
+  struct call *call;
+  int code;
+  blx_error err;
+  uint64_t index;
+  void *answer; /* owned */
+  size_t len;
+};
+
 struct call {
   struct blx__api_consensus *c;
   enum kind kind;
   uint64_t uid; /* of another member; POISON: the code, negated */
   blx_consensus_fn done;
   void *user;
+  bool at_once;      /* a thread waits for it: not through the queue */
+  struct told *told; /* NULL: its completion is not dispatched */
   size_t len;
   uint8_t bytes[]; /* an operation, a path, a text; none: ADDRESS forgets */
 };
@@ -27,18 +40,55 @@ static bool on_own_thread(const struct blx__api_consensus *c) {
 /* Until blx__api_handle_put(@handle). NULL: MISUSE. */
 static struct blx__api_consensus *take(const blx_consensus *handle, bool blocking, blx_error *reterr) {
   struct blx__api_consensus *c = blx__api_handle_take(handle, BLX__API_CONSENSUS, reterr);
-  if (!c || !blocking || !on_own_thread(c)) return c;
-  (void)misuse(reterr, "a blocking call on the member's own thread would wait for itself: use the _async one");
+  if (!c || !blocking || !blx__api_consensus_inside(c)) return c;
+  (void)misuse(reterr, on_own_thread(c)
+                           ? "a blocking call on the member's own thread would wait for itself: use the _async one"
+                           : "a blocking call from a completion would keep the others waiting: use the _async one");
   blx__api_handle_put(handle);
   return NULL;
 }
 
 /* ---- on the member's thread */
 
-static void finish(struct call *call, const blx_error *err, uint64_t index, struct blx__slice answer) {
+static void call_free(struct call *call) {
+  free(call->told);
+  free(call);
+}
+
+/* It counts no more when its completion begins, so that this one may submit the next. */
+static void tell(struct call *call, const blx_error *err, uint64_t index, struct blx__slice answer) {
   atomic_fetch_sub(&call->c->calls, 1);
   call->done(call->user, err, index, answer.data, answer.len);
-  free(call);
+}
+
+static void tell_item(struct blx__api_item *item) {
+  struct told *t = BLX__CONTAINER(item, struct told, item);
+  struct blx__slice answer = {t->answer, t->len};
+  tell(t->call, t->code != 0 ? &t->err : NULL, t->index, answer);
+  free(t->answer);
+  call_free(t->call);
+}
+
+static blx__rc keep(struct told *t, struct blx__slice answer, blx_error *err) {
+  if (answer.len == 0) return BLX__OK;
+  t->answer = malloc(answer.len);
+  if (!t->answer) return blx__fail(err, BLX_E_NOMEM, "consensus", "it is done, but no memory was left for the answer");
+  memcpy(t->answer, answer.data, answer.len);
+  t->len = answer.len;
+  return BLX__OK;
+}
+
+static void finish(struct call *call, const blx_error *err, uint64_t index, struct blx__slice answer) {
+  struct told *t = call->told;
+  if (!t) {
+    tell(call, err, index, answer);
+    call_free(call);
+    return;
+  }
+  if (err) t->err = *err;
+  t->code = err ? err->code : keep(t, answer, &t->err).code;
+  t->index = t->code == 0 ? index : 0;
+  blx__api_queue_push(call->c->queue, &t->item);
 }
 
 /* Whom to ask instead. */
@@ -93,7 +143,7 @@ static int run_here(struct call *call, blx_error *reterr) {
   if (run(call, &err).code == 0) return 0;
   add_hint(c, &err);
   atomic_fetch_sub(&c->calls, 1);
-  free(call);
+  call_free(call);
   return blx__fail_as(reterr, &err).code;
 }
 
@@ -107,34 +157,46 @@ static blx__rc post(struct blx__api_consensus *c, struct call *call, blx_error *
   return rc;
 }
 
-static int submit(struct blx__api_consensus *c, enum kind kind, uint64_t uid, struct blx__slice bytes,
-                  blx_consensus_fn done, void *user, blx_error *reterr) {
+static blx__rc call_new(struct blx__api_consensus *c, const struct call *with, struct blx__slice bytes,
+                        struct call **out, blx_error *err) {
+  struct call *call = malloc(sizeof *call + bytes.len);
+  struct told *told = call && c->queue && !with->at_once ? calloc(1, sizeof *told) : NULL;
+  if (!call || (c->queue && !with->at_once && !told)) {
+    free(call);
+    return blx__fail(err, BLX_E_NOMEM, "consensus", "no memory for a call");
+  }
+  *call = *with;
+  call->c = c;
+  call->told = told;
+  call->len = bytes.len;
+  if (bytes.len) memcpy(call->bytes, bytes.data, bytes.len);
+  if (told) *told = (struct told){.item = {.run = tell_item, .owner = c}, .call = call};
+  *out = call;
+  return BLX__OK;
+}
+
+static int submit(struct blx__api_consensus *c, const struct call *with, struct blx__slice bytes, blx_error *reterr) {
   if (atomic_fetch_add(&c->calls, 1) >= BLX_CONSENSUS_WAITING_MAX) {
     atomic_fetch_sub(&c->calls, 1);
-    return blx__fail(reterr, BLX_E_BUSY, "consensus", "%d calls wait already: try again later",
-                     BLX_CONSENSUS_WAITING_MAX)
+    return blx__fail(reterr, BLX_E_BUSY, "consensus", "%d calls wait already: try again later%s",
+                     BLX_CONSENSUS_WAITING_MAX, c->queue ? ", and dispatch" : "")
         .code;
   }
-  struct call *call = malloc(sizeof *call + bytes.len);
-  blx__rc rc = call ? BLX__OK : blx__fail(reterr, BLX_E_NOMEM, "consensus", "no memory for a call");
-  if (rc.code == 0) {
-    *call = (struct call){.c = c, .kind = kind, .uid = uid, .done = done, .user = user, .len = bytes.len};
-    if (bytes.len) memcpy(call->bytes, bytes.data, bytes.len);
-    if (on_own_thread(c)) return run_here(call, reterr);
-    rc = post(c, call, reterr);
-  }
+  struct call *call = NULL;
+  blx__rc rc = call_new(c, with, bytes, &call, reterr);
+  if (rc.code == 0 && on_own_thread(c)) return run_here(call, reterr);
+  if (rc.code == 0) rc = post(c, call, reterr);
   if (rc.code == 0) return 0;
   atomic_fetch_sub(&c->calls, 1);
-  free(call);
+  if (call) call_free(call);
   return rc.code;
 }
 
-static int submit_to(blx_consensus *handle, enum kind kind, uint64_t uid, struct blx__slice bytes,
-                     blx_consensus_fn done, void *user, blx_error *reterr) {
-  if (!done) return misuse(reterr, "the completion is NULL");
+static int submit_to(blx_consensus *handle, const struct call *with, struct blx__slice bytes, blx_error *reterr) {
+  if (!with->done) return misuse(reterr, "the completion is NULL");
   struct blx__api_consensus *c = take(handle, false, reterr);
   if (!c) return BLX_E_MISUSE;
-  int rc = submit(c, kind, uid, bytes, done, user, reterr);
+  int rc = submit(c, with, bytes, reterr);
   blx__api_handle_put(handle);
   return rc;
 }
@@ -150,13 +212,15 @@ static int check_op(const void *op, size_t op_len, blx_error *reterr) {
 int blx_consensus_propose_async(blx_consensus *c, const void *op, size_t op_len, blx_consensus_fn done, void *user,
                                 blx_error *reterr) {
   int bad = check_op(op, op_len, reterr);
-  return bad ? bad : submit_to(c, PROPOSE, 0, (struct blx__slice){op, op_len}, done, user, reterr);
+  struct call call = {.kind = PROPOSE, .done = done, .user = user};
+  return bad ? bad : submit_to(c, &call, (struct blx__slice){op, op_len}, reterr);
 }
 
 #define ASYNC(NAME, KIND)                                                                             \
   int blx_consensus_##NAME##_async(blx_consensus *c, uint64_t uid, blx_consensus_fn done, void *user, \
                                    blx_error *reterr) {                                               \
-    return submit_to(c, KIND, uid, (struct blx__slice){0}, done, user, reterr);                       \
+    struct call call = {.kind = KIND, .uid = uid, .done = done, .user = user};                        \
+    return submit_to(c, &call, (struct blx__slice){0}, reterr);                                       \
   }                                                                                                   \
   int blx_consensus_##NAME(blx_consensus *c, uint64_t uid, blx_error *reterr) {                       \
     struct waiter w = {0};                                                                            \
@@ -164,7 +228,8 @@ int blx_consensus_propose_async(blx_consensus *c, const void *op, size_t op_len,
   }
 
 int blx_consensus_read_async(blx_consensus *c, blx_consensus_fn done, void *user, blx_error *reterr) {
-  return submit_to(c, READ, 0, (struct blx__slice){0}, done, user, reterr);
+  struct call call = {.kind = READ, .done = done, .user = user};
+  return submit_to(c, &call, (struct blx__slice){0}, reterr);
 }
 
 /* ---- and wait for it */
@@ -214,7 +279,8 @@ static int wait_in(struct blx__api_consensus *c, enum kind kind, uint64_t uid, s
                    struct waiter *w, blx_error *reterr) {
   pthread_mutex_init(&w->lock, NULL);
   pthread_cond_init(&w->cond, NULL);
-  int rc = submit(c, kind, uid, bytes, waiter_done, w, reterr);
+  struct call call = {.kind = kind, .uid = uid, .done = waiter_done, .user = w, .at_once = true};
+  int rc = submit(c, &call, bytes, reterr);
   if (rc == 0) {
     pthread_mutex_lock(&w->lock);
     while (!w->done) pthread_cond_wait(&w->cond, &w->lock);
@@ -281,8 +347,8 @@ int blx_consensus_poison(blx_consensus *c, int code, const char *text, blx_error
   char cut[sizeof((blx_error *)0)->message];
   if (code >= 0 || !text) return misuse(reterr, "a member is stopped by a BLX_E_* code and a text");
   (void)blx__str_copy(cut, sizeof cut, text);
-  return submit_to(c, POISON, (uint64_t) - (int64_t)code, (struct blx__slice){(const uint8_t *)cut, strlen(cut) + 1},
-                   no_completion, NULL, reterr);
+  struct call call = {.kind = POISON, .uid = (uint64_t) - (int64_t)code, .done = no_completion, .at_once = true};
+  return submit_to(c, &call, (struct blx__slice){(const uint8_t *)cut, strlen(cut) + 1}, reterr);
 }
 
 /* ---- status */

@@ -126,16 +126,20 @@ void blx__handle_node_list(struct blx__call *call) {
 
 enum { REASON_SHOWN_BYTES = 240 };
 
-/* The end of a build's log has its place in the VM; 4,096 of them would not fit into an answer. */
-static bool cut_reason(struct blx__call *call, struct blx_instance *i) {
-  if (!i->reason || !i->reason->text || strlen(i->reason->text) < REASON_SHOWN_BYTES) return true;
-  struct blx_reason *cut = blx__arena_alloc(&call->arena, sizeof *cut);
-  char *text = blx__arena_strndup(&call->arena, i->reason->text, REASON_SHOWN_BYTES - 3);
-  if (!cut || !text) return false;
+/* With what would help. The end of a build's log has its place in the VM; 4,096 of them would not fit into an answer.
+ */
+static bool show_reason(struct blx__call *call, struct blx_instance *i) {
+  if (!i->reason) return true;
+  struct blx_reason *shown = blx__arena_alloc(&call->arena, sizeof *shown);
+  if (!shown) return false;
+  *shown = *i->reason;
+  shown->unblock = blx__state_unblock(i->reason, i->phase);
+  i->reason = shown;
+  if (!shown->text || strlen(shown->text) < REASON_SHOWN_BYTES) return true;
+  char *text = blx__arena_strndup(&call->arena, shown->text, REASON_SHOWN_BYTES - 3);
+  if (!text) return false;
   blx__utf8_mend(text);
-  *cut = *i->reason;
-  cut->text = text;
-  i->reason = cut;
+  shown->text = text;
   return true;
 }
 
@@ -154,7 +158,7 @@ static bool list_instances(struct blx__call *call, const struct blx_node_info *n
     struct blx_instance *draft = &drafts[out->n_instances];
     *draft = *i;
     draft->node = node->name;
-    if (!cut_reason(call, draft)) return false;
+    if (!show_reason(call, draft)) return false;
     out->instances[out->n_instances++] = draft;
   }
   return true;

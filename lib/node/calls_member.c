@@ -61,7 +61,7 @@ static void voter_noted(struct blx__call *call, const struct blx_op_result *resu
   (void)result;
   const struct blx_member_ready_request *req = call->request;
   const struct blx_node_info *node = blx__state_node(call->node->state, req->uid);
-  if (node) blx__lead_seen(call->node, node->uid, node->incarnation);
+  if (node) blx__lead_seen(call->node, node->uid, node->incarnation, 0);
   answer_empty(call);
 }
 
@@ -125,6 +125,6 @@ void blx__handle_report(struct blx__call *call) {
     blx__call_propose(call, &op, NULL, propose_reports);
     return;
   }
-  blx__lead_seen(n, req->node_uid, req->incarnation);
+  blx__lead_seen(n, req->node_uid, req->incarnation, req->wall_ms);
   propose_reports(call, NULL);
 }

@@ -11,6 +11,8 @@ enum { CLOCK_STEP_MS = 1000 };
 struct seen {
   uint64_t at_ms;    /* loop time of the last word from it */
   uint64_t ready_ms; /* and of the first after a silence */
+  bool has_wall;
+  int64_t wall_ms; /* what its wall said then, less the loop's time: our own wall may be set meanwhile */
 };
 
 static void run(void *arg);
@@ -24,11 +26,13 @@ void blx__lead_begin(struct blx__node *n) {
   n->lead.leading = true;
   n->lead.since_ms = blx__loop_now_ms(n->loop);
   n->lead.outstanding = 0;
+  blx__lead_tick(n);
   blx__lead_kick(n);
 }
 
 void blx__lead_end(struct blx__node *n) {
   n->lead.leading = false;
+  n->lead.wall = (struct blx__lead_median){0};
   BLX__MAP_FOREACH(pos, &n->lead.seen) free(blx__map_value(pos));
   blx__map_clear(&n->lead.seen);
   if (n->lead.due) blx__timer_stop(n->lead.due);
@@ -47,7 +51,7 @@ void blx__lead_kick(struct blx__node *n) {
   blx__loop_defer(n->loop, &n->lead.kick);
 }
 
-void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation) {
+void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation, uint64_t wall_ms) {
   if (!n->lead.leading) return;
   const struct blx_node_info *node = blx__state_node(n->state, uid);
   if (!node || node->incarnation != incarnation) return; /* an older life of it */
@@ -62,6 +66,10 @@ void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation) {
     }
   }
   s->at_ms = blx__loop_now_ms(n->loop);
+  if (wall_ms > 0 && wall_ms <= INT64_MAX) {
+    s->has_wall = true;
+    s->wall_ms = (int64_t)wall_ms - (int64_t)s->at_ms;
+  }
   if (before != BLX_NODE_STATUS_READY || s->ready_ms == 0) s->ready_ms = s->at_ms;
   if (before != BLX_NODE_STATUS_READY) {
     blx__log(&n->log, BLX_LOG_INFO, "node", "node %s is ready", node->name);
@@ -106,27 +114,74 @@ static void propose_all(struct blx__node *n, const struct blx__control_out *out)
   }
 }
 
-uint64_t blx__lead_clock_read(const struct blx__lead_clock *c, uint64_t now_ms, uint64_t wall_ms) {
-  if (c->ms == 0) return wall_ms;
-  BLX__ASSERT(now_ms >= c->at_ms);
+/* ---- cluster time */
+
+static int by_value(const void *a, const void *b) {
+  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+struct blx__lead_median blx__lead_median(int64_t *walls, size_t count, size_t voters) {
+  if (count == 0 || 2 * count <= voters) return (struct blx__lead_median){0};
+  qsort(walls, count, sizeof *walls, by_value);
+  return (struct blx__lead_median){true, walls[(count - 1) / 2], walls[count / 2]};
+}
+
+static int64_t own_wall_ms(const struct blx__node *n) {
+  return (int64_t)blx__loop_wall_ms(n->loop) - (int64_t)blx__loop_now_ms(n->loop);
+}
+
+/* Of the voters that are heard from, this one among them. */
+static struct blx__lead_median median(const struct blx__node *n) {
+  int64_t walls[BLX__CONSENSUS_MEMBERS_MAX];
+  size_t count = 0, voters = 1;
+  walls[count++] = own_wall_ms(n);
+  const struct blx_node_info *node = blx__state_node_after_uid(n->state, 0);
+  for (; node; node = blx__state_node_after_uid(n->state, node->uid)) {
+    if (!node->voter || node->uid == n->uid) continue;
+    voters++;
+    const struct seen *s = blx__map_get_u64(&n->lead.seen, node->uid);
+    bool heard = s && s->has_wall && blx__lead_status(n, node->uid) == BLX_NODE_STATUS_READY;
+    if (heard && count < BLX__COUNT(walls)) walls[count++] = s->wall_ms;
+  }
+  return blx__lead_median(walls, count, voters);
+}
+
+void blx__lead_tick(struct blx__node *n) {
+  if (!n->lead.leading) return;
+  struct blx__lead_clock *c = &n->lead.clock;
+  if (c->ms > 0) {
+    c->ms = blx__lead_time_ms(n);
+    c->at_ms = blx__loop_now_ms(n->loop);
+  }
+  n->lead.wall = median(n);
+}
+
+uint64_t blx__lead_clock_read(const struct blx__lead_clock *c, uint64_t now_ms, struct blx__lead_median wall) {
+  BLX__ASSERT(c->ms > 0 && now_ms >= c->at_ms);
   uint64_t elapsed = now_ms - c->at_ms, most = elapsed / 10, time_ms = c->ms + elapsed;
-  uint64_t off = wall_ms > time_ms ? wall_ms - time_ms : time_ms - wall_ms;
-  if (off > most) off = most;
-  return wall_ms > time_ms ? time_ms + off : time_ms - off;
+  if (!wall.known) return time_ms;
+  int64_t off = (int64_t)time_ms - (int64_t)now_ms, want = off;
+  if (want < wall.low_ms) want = wall.low_ms;
+  if (want > wall.high_ms) want = wall.high_ms;
+  uint64_t by = want > off ? (uint64_t)(want - off) : (uint64_t)(off - want);
+  if (by > most) by = most;
+  return want > off ? time_ms + by : time_ms - by;
 }
 
 void blx__lead_clock_seen(struct blx__lead_clock *c, bool leading, uint64_t committed_ms, uint64_t now_ms,
-                          uint64_t wall_ms) {
-  uint64_t time_ms = c->ms > 0 ? blx__lead_clock_read(c, now_ms, wall_ms) : 0;
-  /* What a leader commits is as old as the commit took: its own clock goes on, or it would lose that each time. A wall
-   * that is set now must not count for all the time before, so it begins anew every second. */
+                          struct blx__lead_median wall) {
+  uint64_t time_ms = c->ms > 0 ? blx__lead_clock_read(c, now_ms, wall) : 0;
+  /* What a leader commits is as old as the commit took: its own clock goes on, or it would lose that each time. */
   if (leading && time_ms >= committed_ms && now_ms - c->at_ms < CLOCK_STEP_MS) return;
   c->ms = leading && time_ms >= committed_ms ? time_ms : committed_ms;
   c->at_ms = now_ms;
 }
 
+/* Before anything was committed it is what the wall says. */
 uint64_t blx__lead_time_ms(const struct blx__node *n) {
-  return blx__lead_clock_read(&n->lead.clock, blx__loop_now_ms(n->loop), blx__loop_wall_ms(n->loop));
+  if (n->lead.clock.ms == 0) return blx__loop_wall_ms(n->loop);
+  return blx__lead_clock_read(&n->lead.clock, blx__loop_now_ms(n->loop), n->lead.wall);
 }
 
 static uint64_t cluster_now_ms(const struct blx__node *n) {

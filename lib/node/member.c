@@ -113,7 +113,7 @@ static void fsm_end(void *user) {
   struct blx__node *n = user;
   blx__state_end(n->state);
   blx__lead_clock_seen(&n->lead.clock, n->lead.leading, blx__state_time_ms(n->state), blx__loop_now_ms(n->loop),
-                       blx__loop_wall_ms(n->loop));
+                       n->lead.wall);
   const char *why = blx__state_fatal(n->state);
   if (why) {
     blx__consensus_poison(n->consensus, BLX_E_FATAL, why);
@@ -146,8 +146,7 @@ static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *er
   blx__rc rc = blx__state_restore(n->state, snapshot, err);
   n->nodes_changed = true;
   if (rc.code == 0)
-    blx__lead_clock_seen(&n->lead.clock, false, blx__state_time_ms(n->state), blx__loop_now_ms(n->loop),
-                         blx__loop_wall_ms(n->loop));
+    blx__lead_clock_seen(&n->lead.clock, false, blx__state_time_ms(n->state), blx__loop_now_ms(n->loop), n->lead.wall);
   if (rc.code == 0 && !n->closing) blx__loop_defer(n->loop, &n->follow);
   return rc;
 }
@@ -271,6 +270,7 @@ static blx__rc parse_id(const char *hex, uint8_t id[BLX__CONSENSUS_CLUSTER_ID_BY
 }
 
 static void announce_fn(void *arg) {
+  blx__lead_tick(arg);
   blx__member_announce(arg);
 }
 
@@ -381,6 +381,7 @@ void blx__member_announce(struct blx__node *n) {
   if (leader == 0 || !due || !blx__state_node(n->state, n->uid)) return;
   struct blx_report_request req = {.struct_size = sizeof req, .node_uid = n->uid};
   req.incarnation = n->self->incarnation;
+  req.wall_ms = blx__loop_wall_ms(n->loop);
   if (!n->registered) req.registration = n->self;
   blx_error err;
   if (blx__node_submit(n, BLX__RPC_REPORT, &req, announced, n, &err).code != 0) return;
@@ -419,6 +420,7 @@ void blx__member_report(void *user, const struct blx_instance_report *const *rep
   struct blx_report_request req = {.struct_size = sizeof req, .node_uid = n->uid, .incarnation = n->self->incarnation};
   req.reports = (struct blx_instance_report **)(uintptr_t)reports;
   req.n_reports = count;
+  req.wall_ms = blx__loop_wall_ms(n->loop);
   blx_error err;
   n->report_done = done;
   n->report_arg = arg;

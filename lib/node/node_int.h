@@ -44,6 +44,13 @@ struct blx__lead_clock {
   uint64_t ms, at_ms;
 };
 
+/* Where the clocks on the voters' walls have their median, as what is to be added to the loop's time. Of an even number
+ * it is both middles and what lies between. Not known: nobody leads here, or fewer than a majority said theirs. */
+struct blx__lead_median {
+  bool known;
+  int64_t low_ms, high_ms;
+};
+
 /* What only the leader knows: soft, never replicated. */
 struct blx__lead {
   bool leading;         /* proposals are served */
@@ -54,6 +61,7 @@ struct blx__lead {
   struct blx__defer kick;
   struct blx__timer *due;
   struct blx__lead_clock clock; /* kept by every member: the next leader goes on from it */
+  struct blx__lead_median wall;
 };
 
 struct blx__node {
@@ -188,17 +196,23 @@ void blx__lead_init(struct blx__node *n);
 void blx__lead_begin(struct blx__node *n);
 void blx__lead_end(struct blx__node *n);
 void blx__lead_kick(struct blx__node *n);
-void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation);
+/* Node @uid spoke. @wall_ms: what its wall said then; 0: not told. */
+void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation, uint64_t wall_ms);
 enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid);
 /* Cluster time since which that holds, as far back as this leader knows; 0: it does not lead. */
 uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid);
 void blx__lead_close(struct blx__node *n);
+/* Each second: the median anew, and the clock, so that a median that moves does not count for all the time before. */
+void blx__lead_tick(struct blx__node *n);
+/* The median of @count walls, of @voters that there are. Sorts @walls. */
+struct blx__lead_median blx__lead_median(int64_t *walls, size_t count, size_t voters);
 /* Cluster time: from the last committed value on by the monotonic clock, a tenth at most faster or slower until it is
- * what the clock on the wall says. That one may have been set to any time: what is due by cluster time comes about. */
-uint64_t blx__lead_clock_read(const struct blx__lead_clock *c, uint64_t now_ms, uint64_t wall_ms);
+ * the median. A wall may have been set to any time, the leader's too: what is due by cluster time comes about, and one
+ * wall of three that lies moves nothing. */
+uint64_t blx__lead_clock_read(const struct blx__lead_clock *c, uint64_t now_ms, struct blx__lead_median wall);
 /* An entry of that time was applied. */
 void blx__lead_clock_seen(struct blx__lead_clock *c, bool leading, uint64_t committed_ms, uint64_t now_ms,
-                          uint64_t wall_ms);
+                          struct blx__lead_median wall);
 uint64_t blx__lead_time_ms(const struct blx__node *n);
 
 /* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_watch.c, stream_logs.c */

@@ -28,12 +28,19 @@ static bool wanted(const struct watch *w, const struct blx_event *e) {
   return blx__str_eq(of, w->vm) || blx__str_eq(e->name, w->vm);
 }
 
-static bool send_event(struct watch *w, const struct blx_event *e) {
+static bool send_event(struct watch *w, const struct blx_event *event) {
+  struct blx_event draft = *event;
+  struct blx_reason reason;
   struct blx__buf bytes;
+  if (draft.reason) {
+    reason = *draft.reason;
+    reason.unblock = blx__state_unblock(&reason, draft.phase);
+    draft.reason = &reason;
+  }
   blx__buf_init(&bytes, 64 << 10);
   blx_error err;
   bool sent = true;
-  if (blx__msg_encode(blx__desc_event(), e, &bytes, &err).code != 0)
+  if (blx__msg_encode(blx__desc_event(), &draft, &bytes, &err).code != 0)
     blx__rpc_call_finish(w->rpc, &err);
   else
     sent = blx__rpc_call_send(w->rpc, bytes.data, bytes.len);

@@ -65,9 +65,10 @@ static void on_conn_closed(void *owner, const blx_error *why) {
   bool noise = conn->noisy || conn->h2.rude;
   s->stats.noise += noise;
   s->stats.cut_silent += conn->h2.cut;
+  unsigned long long count = s->stats.noise + s->stats.cut_silent;
   if (noise || conn->h2.cut)
-    blx__log(s->log, BLX_LOG_INFO, component, "closed a connection of user %u, process %d: %s", conn->cred.uid,
-             conn->cred.pid, why ? why->message : "it broke the rules of HTTP/2");
+    blx__log(s->log, BLX_LOG_INFO, component, "closed a connection of user %u, process %d, number %llu so far: %s",
+             conn->cred.uid, conn->cred.pid, count, why ? why->message : "it broke the rules of HTTP/2");
   for (struct blx__list *n; (n = blx__list_first(&conn->calls)) != NULL;)
     call_end(BLX__CONTAINER(n, struct blx__rpc_call, link), true);
   connection_free(conn);
@@ -85,8 +86,9 @@ static void on_timer(void *arg) {
   struct blx__rpc_server *s = conn->server;
   if (!conn->settled && !s->closing && !conn->h2.closing) {
     s->stats.cut_preface++;
-    blx__log(s->log, BLX_LOG_INFO, component, "cut a connection of user %u, process %d that said nothing in %d ms",
-             conn->cred.uid, conn->cred.pid, BLX__RPC_PREFACE_MS);
+    blx__log(s->log, BLX_LOG_INFO, component,
+             "cut a connection of user %u, process %d that said nothing in %d ms, number %llu so far", conn->cred.uid,
+             conn->cred.pid, BLX__RPC_PREFACE_MS, (unsigned long long)s->stats.cut_preface);
   }
   h2_close(&conn->h2, NULL);
 }

@@ -364,6 +364,7 @@ struct blx_report_request {
   struct blx_instance_report **reports; /* reports; at most 64 of them */
   size_t n_reports;
   struct blx_node_info *registration; /* at the start of an agent: what the node is now */
+  uint64_t wall_ms; /* what the clock on its wall says, ms since 1970; 0: it does not say */
 };
 
 /* Empty: nothing. */

@@ -138,6 +138,10 @@ struct blx__placement_need blx__state_need(const struct blx_vm *vm);
 
 /* ---- views: records as callers see them, in @arena. Errors: INVALID (arena's limit), NOMEM, NOT_FOUND. */
 
+/* What would help against @reason, which may be NULL, in @phase: its own words, or those for all of its code when it
+ * waits and has none. Static or the reason's; NULL: nothing. */
+const char *blx__state_unblock(const struct blx_reason *reason, int32_t phase);
+
 /* The VM with its instances by ordinal, their node names, and how many run. It points into the records, as they do: it
  * is gone with the next operation. The VM and its instances are the arena's; what they point to is not to be written.
  */

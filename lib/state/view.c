@@ -9,6 +9,39 @@ static blx__rc no_node(blx_error *err, uint64_t uid) {
   return blx__fail(err, BLX_E_NOT_FOUND, "state", "the cluster has no node with uid %llu", (unsigned long long)uid);
 }
 
+/* ---- what would help, where the record does not say: not replicated, so that the words may change */
+
+static const char *const unblock_of[] = {
+    [BLX_REASON_CODE_UNPLACED] = "it is placed as soon as the leader has looked at it",
+    [BLX_REASON_CODE_BUILDING] = "it goes on when its runner is built",
+    [BLX_REASON_CODE_BOOTING] = "it runs as soon as the guest says that it is ready",
+    [BLX_REASON_CODE_BACK_OFF] = "it starts by itself then, or at once when the VM is restarted",
+    [BLX_REASON_CODE_STOPPED_BY_USER] = "it is killed when its stop timeout is over, or at once by a kill of the VM",
+    [BLX_REASON_CODE_DELETE_REQUESTED] = "its node removes it; if that never comes back, delete the VM by force",
+    [BLX_REASON_CODE_NODE_RESTARTED] = "it is started again when it has ended, if it shall run",
+    [BLX_REASON_CODE_RESTART_REQUESTED] =
+        "it is killed when its stop timeout is over, or at once by a restart with force",
+    [BLX_REASON_CODE_WAITS_FOR_STOP] = "it goes on when that VM has stopped; a kill does not wait for it",
+};
+
+const char *blx__state_unblock(const struct blx_reason *r, int32_t phase) {
+  bool settled = phase == BLX_PHASE_RUNNING || phase == BLX_PHASE_STOPPED || phase == BLX_PHASE_FAILED;
+  if (!r || (r->unblock && r->unblock[0])) return r ? r->unblock : NULL;
+  return !settled && r->code >= 0 && (size_t)r->code < BLX__COUNT(unblock_of) ? unblock_of[r->code] : r->unblock;
+}
+
+/* False: no memory. */
+static bool add_unblock(struct blx_reason **reason, int32_t phase, struct blx__arena *arena) {
+  const char *unblock = blx__state_unblock(*reason, phase);
+  if (!*reason || unblock == (*reason)->unblock) return true;
+  struct blx_reason *copy = blx__arena_alloc(arena, sizeof *copy);
+  if (!copy) return false;
+  *copy = **reason;
+  copy->unblock = unblock;
+  *reason = copy;
+  return true;
+}
+
 /* Drafts of the instances, pointing into the records, with the names of their nodes. */
 static struct blx_instance **instance_drafts(const struct blx__state *st, const struct state_vm *vm,
                                              struct blx__arena *arena, uint32_t *running) {
@@ -22,6 +55,7 @@ static struct blx_instance **instance_drafts(const struct blx__state *st, const 
     drafts[at] = *i->rec;
     drafts[at].node = node ? node->name : NULL;
     *running += i->rec->phase == BLX_PHASE_RUNNING;
+    if (!add_unblock(&drafts[at].reason, drafts[at].phase, arena)) return NULL;
     list[at] = &drafts[at];
     at++;
   }
@@ -39,7 +73,7 @@ blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx
   draft->running = 0;
   draft->instances = instance_drafts(st, vm, arena, &draft->running);
   draft->n_instances = vm->instances.count;
-  if (!draft->instances) return no_room(err, arena);
+  if (!draft->instances || !add_unblock(&draft->reason, draft->phase, arena)) return no_room(err, arena);
   *out = draft;
   return BLX__OK;
 }

@@ -19,7 +19,7 @@ import cluster as clusters
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 WRITE = os.environ.get("BLX_GOLDEN") == "write"
-EXIT_OK, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_CONFLICT, EXIT_RETRY = 0, 2, 3, 5, 6
+EXIT_OK, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_DENIED, EXIT_CONFLICT, EXIT_RETRY = 0, 2, 3, 4, 5, 6
 
 
 def commands(name):
@@ -301,6 +301,57 @@ def start(cluster, *words, **more):
 def catches(pid, signum):
     mask = re.search(r"^SigCgt:\s*(\w+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M).group(1)
     return int(mask, 16) >> (signum - 1) & 1
+
+
+def test_interrupted_wait_after_a_change_names_its_request(one):
+    process = start(one, "vm", "create", "far", "--flake", "x#y", "--node-selector", "site=moon", "--wait",
+                    "--request-id", "far-0001")
+    assert process.stdout.readline() == "vm/far created\n"
+    clusters.until(lambda: catches(process.pid, signal.SIGINT), 10, "the wait has begun")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == EXIT_RETRY and out == ""
+    assert err == ("blixard: stopped waiting for far to be Running; it goes on as request far-0001, see "
+                   "`blixard vm status far` [CANCELLED]\n")
+    assert ask(one, "vm", "delete", "far", "--wait").returncode == EXIT_OK
+
+
+def at_terminal(cluster, *words):
+    """Exit status, standard output, and what a terminal was shown on standard error."""
+    ours, theirs = os.openpty()
+    environment = {"PATH": os.environ["PATH"], "BLIXARD_SOCKET": str(cluster.nodes[0].socket)}
+    with subprocess.Popen([str(clusters.BIN / "blixard"), *words], env=environment, stdout=subprocess.PIPE,
+                          stderr=theirs, stdin=subprocess.DEVNULL, text=True) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+        out = process.stdout.read()
+    os.close(ours)
+    return process.returncode, out, shown.decode().replace("\r\n", "\n")
+
+
+def test_a_wait_shows_its_progress_at_a_terminal(one):
+    status, out, shown = at_terminal(one, "vm", "create", "slow", "--flake", "x#y", "--memory", "64", "--wait")
+    assert status == EXIT_OK and out == "vm/slow created\nvm/slow is Running\n"
+    lines = shown.splitlines()
+    assert lines[0] == "waiting for slow to be Running"
+    assert re.match(r"  slow-1: (Pending|Creating|Starting|Running)(, .+)?$", lines[1]) and "\x1b" not in shown
+    status, out, shown = at_terminal(one, "vm", "pause", "slow", "--wait")
+    assert (status, out) == (EXIT_OK, "vm/slow will be paused\nvm/slow is paused\n")
+    assert shown.startswith("waiting for slow to be paused\n")
+    assert at_terminal(one, "vm", "delete", "slow", "--wait")[0] == EXIT_OK
+
+
+def test_who_may_not_use_the_socket_is_told_so_with_exit_4(one):
+    one.dir.chmod(0o755)
+    done = ask(one, "vm", "list", user=65534, group=65534, extra_groups=[])
+    assert done.returncode == EXIT_DENIED and done.stdout == ""
+    assert "may not be used by you" in done.stderr and done.stderr.endswith("[DENIED]\n")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_interrupted_wait_says_how_to_look_and_exits_6(one):

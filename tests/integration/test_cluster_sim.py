@@ -1,5 +1,7 @@
 """Three daemons, everything real but the virtual machines."""
 
+import json
+import os
 import re
 import subprocess
 import threading
@@ -8,7 +10,7 @@ import time
 import grpc
 import pytest
 
-from cluster import EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, HELLO, instances, parallel, until
+from cluster import BIN, EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, HELLO, instances, parallel, until
 from stock import Stub, refused
 
 
@@ -70,17 +72,61 @@ def test_restart_ends_it_and_starts_it_under_the_next_epoch_at_once(shared):
 
 def test_pause_lets_it_stand_still_and_resume_lets_it_go_on(shared):
     shared.create("still", "--replicas", 2)
-    shared.cli("vm", "pause", "still")
-    until(lambda: all(i["paused"] for i in shared.get("still")["instances"]), 10, "both stand still")
+    done = shared.cli("vm", "pause", "still", "--wait")
+    assert done.stdout.splitlines()[-1] == "vm/still is paused" and not done.stderr
+    assert all(i["paused"] for i in shared.get("still")["instances"])
     paused = shared.get("still")
     assert (paused["phase"], paused["reason"]["code"]) == ("Running", "Paused")
     assert "Running, paused" in shared.cli("vm", "describe", "still").stdout
-    shared.cli("vm", "resume", "still")
-    until(lambda: not any(i["paused"] for i in shared.get("still")["instances"]), 10, "both go on")
+    done = shared.cli("vm", "resume", "still", "--wait")
+    assert done.stdout.splitlines()[-1] == "vm/still is resumed" and not done.stderr
+    assert not any(i["paused"] for i in shared.get("still")["instances"])
     shared.cli("vm", "pause", "still")
     shared.cli("vm", "kill", "still", "--wait")
     killed = shared.get("still")
     assert (killed["phase"], killed["desired"], killed["paused"]) == ("Stopped", "Stopped", False)
+
+
+def test_whatever_waits_has_a_code_a_sentence_and_what_would_help_in_answers_and_events(shared, messages):
+    waiting = {getattr(messages.Phase, p) for p in ("Pending", "Creating", "Starting", "Stopping", "Deleting")}
+    with Stub(messages, shared.nodes[1].socket) as stub:
+        since = int(shared.json("cluster", "status")["index"])
+        shared.create("told", "--replicas", 2)
+        shared.cli("vm", "restart", "told", "--wait")
+        shared.cli("vm", "stop", "told", "--wait")
+        shared.cli("vm", "delete", "told", "--wait")
+        events = list(stub.Watch(messages.WatchRequest(since_index=since, vm="told", once=True), timeout=30))
+        stub.VmCreate(messages.VmCreateRequest(spec=messages.VmSpec(name="brief", flake="x#y")))
+        answers = [stub.VmGet(messages.VmNameRequest(name="brief")) for _ in range(20)]
+        shared.cli("vm", "delete", "brief", "--wait")
+    seen = {e.phase for e in events}
+    assert waiting - {messages.Phase.Starting} <= seen, seen
+    for e in [*events, *answers, *(i for vm in answers for i in vm.instances)]:
+        if e.phase in waiting and getattr(e, "type", None) != messages.EventType.deleted:
+            assert e.reason.code and e.reason.text and e.reason.unblock, e
+
+
+def test_a_wait_for_a_pause_ends_with_its_time_and_says_where_the_vm_is(shared):
+    shared.create("nowhere", "--node-selector", "site=moon", wait=False)
+    done = shared.cli("vm", "pause", "nowhere", "--wait", "--timeout", "700ms", check=False)
+    assert done.returncode == EXIT_RETRY
+    assert "nowhere is not paused yet: it is Pending" in done.stderr and "[TIMEOUT]" in done.stderr
+    done = shared.cli("vm", "resume", "nowhere", "--wait", "--timeout", "700ms", check=False)
+    assert done.returncode == EXIT_RETRY
+    assert "nowhere is not resumed yet: it is Pending" in done.stderr
+    shared.cli("vm", "delete", "nowhere", "--wait")
+
+
+def test_a_verb_under_an_old_revision_is_refused_with_both_numbers_and_changes_nothing(shared):
+    now = int(shared.create("rev")["revision"])
+    for verb in ("start", "stop", "restart", "pause", "resume", "kill", "delete"):
+        done = shared.cli("vm", verb, "rev", "--if-revision", now - 1, check=False)
+        assert done.returncode == EXIT_CONFLICT
+        assert f"the VM rev has revision {now}, not {now - 1}: read it again [STALE]" in done.stderr
+    assert int(shared.get("rev")["revision"]) == now
+    for verb in ("pause", "resume", "restart", "stop", "start", "kill"):
+        shared.cli("vm", verb, "rev", "--wait", "--if-revision", shared.get("rev")["revision"])
+    assert shared.get("rev")["phase"] == "Stopped"
 
 
 def test_what_depends_on_another_starts_after_it_and_stops_before_it(shared):
@@ -139,26 +185,48 @@ def test_a_vm_named_like_anothers_instance_is_refused(shared):
     assert "twin" in done.stderr
 
 
-def test_twenty_parallel_creates_of_one_name_have_one_winner(shared):
-    def create(number):
-        return shared.cli(
-            "vm",
-            "create",
-            "race",
-            "--microvm-config",
-            HELLO,
-            "--label",
-            f"by={number}",
-            node=shared.nodes[number % 3],
-            check=False,
-        )
+def test_two_hundred_parallel_creates_of_one_name_have_one_winner(shared, messages):
+    """All of them are under way before the first is answered, over the three members alike."""
+    with Stub(messages, shared.nodes[0].socket) as a, Stub(messages, shared.nodes[1].socket) as b:
+        with Stub(messages, shared.nodes[2].socket) as c:
+            ways = [
+                stub.channel.unary_unary(
+                    "/blixard.v1.Blixard/VmCreate",
+                    request_serializer=lambda m: m.SerializeToString(),
+                    response_deserializer=messages.Vm.FromString,
+                )
+                for stub in (a, b, c)
+            ]
+            wants = [request(messages, "race", labels=[messages.Label(key="by", value=str(n))]) for n in range(200)]
+            calls = [ways[n % 3].future(want, timeout=30) for n, want in enumerate(wants)]
+            refusals = [dict(call.exception().trailing_metadata()) for call in calls if call.exception()]
+            winners = [n for n, call in enumerate(calls) if not call.exception()]
+            said = {call.exception().details() for call in calls if call.exception()}
+    assert len(winners) == 1 and len(refusals) == 199
+    assert {r["blixard-code"] for r in refusals} == {"EXISTS"}
+    assert said == {"a VM named race exists already: choose another name"}
+    assert shared.get("race")["spec"]["labels"] == [{"key": "by", "value": str(winners[0])}]
+    done = shared.cli("vm", "create", "race", "--microvm-config", HELLO, check=False)
+    assert done.returncode == EXIT_CONFLICT and "race" in done.stderr
 
-    done = parallel([lambda n=n: create(n) for n in range(20)])
-    statuses = sorted(d.returncode for d in done)
-    assert statuses == [0] + [EXIT_CONFLICT] * 19, [d.stderr for d in done]
-    assert all("race" in d.stderr for d in done if d.returncode)
-    winner = next(n for n, d in enumerate(done) if d.returncode == 0)
-    assert shared.get("race")["spec"]["labels"] == [{"key": "by", "value": str(winner)}]
+
+def test_a_vm_deleted_while_it_starts_or_stops_is_gone_and_leaves_nothing(shared):
+    """At once, and at each of the moments at which its node is about something else."""
+    for number in range(24):
+        shared.create("brief", "--replicas", 3, wait=False, node=shared.nodes[number % 3])
+        time.sleep(number * 0.012)
+        if number % 3 == 1:
+            shared.cli("vm", "restart", "brief")
+        if number % 3 == 2:
+            shared.cli("vm", "stop", "brief")
+        shared.cli("vm", "delete", "brief", "--wait", "--timeout", "20s")
+        assert shared.cli("vm", "status", "brief", check=False).returncode == EXIT_NOT_FOUND
+    journals = [node.dir / "agent" for node in shared.nodes]
+    until(lambda: not [i for j in journals for i in j.glob("*-brief-*")], 10, "no agent remembers any of them")
+    alive = [i for vm in shared.json("vm", "list")["vms"] for i in vm["instances"] if not i["dead"]]
+    for node in shared.json("node", "list")["nodes"]:
+        assert node["instances"] == len([i for i in alive if i["node"] == node["name"]])
+        assert node["tombstones"] == 0
 
 
 def test_the_same_request_id_gives_the_same_vm_and_another_body_a_conflict(shared):
@@ -250,6 +318,36 @@ def test_the_leader_killed_another_serves_within_ten_seconds_and_nothing_is_lost
     assert cluster.names(node=old) == names | {"after"}
     for name in names:
         cluster.wait(name, "phase=Running", node=old)
+
+
+def test_a_create_sent_again_after_a_crash_in_between_made_one_vm(new_cluster, messages):
+    """The leader dies with creates under way; whoever asked sends each again, under its key, to another member."""
+    cluster = new_cluster().form()
+    old = cluster.leader()
+    others = [n for n in cluster.nodes if n is not old]
+    names = [f"cut{n}" for n in range(120)]
+    with Stub(messages, old.socket) as stub:
+        call = stub.channel.unary_unary(
+            "/blixard.v1.Blixard/VmCreate",
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=messages.Vm.FromString,
+        )
+        specs = {n: messages.VmSpec(name=n, flake="x#y") for n in names}
+        wants = {n: messages.VmCreateRequest(spec=specs[n], request_id=n, stopped=True) for n in names}
+        first = {n: call.future(wants[n], timeout=30) for n in names}
+        until(lambda: sum(f.done() for f in first.values()) >= 20, 10, "some of them are answered")
+        old.kill()
+        acknowledged = {n: f.result().uid for n, f in first.items() if not f.exception()}
+    assert len(acknowledged) >= 20
+    until(lambda: others[0].cli("--timeout", "2s", "vm", "list", check=False).returncode == 0, 20, "another one leads")
+    for node in others:
+        with Stub(messages, node.socket) as stub:
+            again = {n: stub.VmCreate(wants[n]).uid for n in names}
+            other = messages.VmCreateRequest(spec=messages.VmSpec(name=names[0], flake="x#z"), request_id=names[0])
+            assert refused(stub.VmCreate, other)[2] == "CONFLICT"
+        assert {n: again[n] for n in acknowledged} == acknowledged
+        assert len(set(again.values())) == len(names)
+    assert cluster.names(node=others[0]) == set(names)
 
 
 def test_without_a_quorum_calls_end_by_their_timeout_and_go_on_when_it_is_back(new_cluster):
@@ -419,6 +517,26 @@ def test_a_config_that_comes_and_goes_with_its_last_vm_is_there_for_every_create
 
     parallel([lambda n=n: come_and_go(n) for n in range(6)])
     assert not [name for name in shared.names() if name.startswith("brief-")]
+
+
+def test_the_lines_of_the_first_design_work_as_they_are_written(new_cluster):
+    """With the socket in the environment, and nginx.nix in the directory where they are typed."""
+    cluster = new_cluster(("n1", "other"))
+    first, other = cluster.nodes
+    first.start("--bootstrap")
+    other.start()
+
+    def typed(line, node=first):
+        environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "BLIXARD_SOCKET": str(node.socket)}
+        done = subprocess.run(line, shell=True, cwd=HELLO.parent, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        return done.stdout
+
+    typed(f"blixard cluster join --node-id node4 --address unix:{first.socket}", node=other)
+    assert "node4" in typed("blixard node list")
+    typed("blixard vm create nginx --microvm-config nginx.nix --replicas 3")
+    nginx = json.loads(typed("blixard vm status nginx --format json"))
+    assert (nginx["spec"]["name"], nginx["spec"]["replicas"], len(nginx["instances"])) == ("nginx", 3, 3)
 
 
 # ---- a stock gRPC client

@@ -128,6 +128,40 @@ def test_followers_say_whom_they_follow_and_how_many_instances_they_have(new_clu
     manager.close()
 
 
+def cluster_rate(cluster, seconds):
+    """How fast cluster time goes by, measured at two operations."""
+    def now():
+        cluster.cli("node", "label", "n1", f"tick={time.monotonic_ns()}")
+        return int(cluster.json("cluster", "status")["time_ms"]), time.monotonic() * 1000
+
+    (first, began) = now()
+    time.sleep(seconds)
+    (last, ended) = now()
+    return (last - first) / (ended - began)
+
+
+def test_one_wall_of_three_moves_no_cluster_time_and_two_do_by_a_tenth(new_cluster, library, tmp_path, monkeypatch):
+    cluster = new_cluster()
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    for node in cluster.nodes:
+        (tmp_path / node.name).mkdir()
+        monkeypatch.setenv("BLX_FAULT_DIR", str(tmp_path / node.name))
+        node.start(*(["--bootstrap"] if node is cluster.nodes[0] else []))
+    monkeypatch.delenv("LD_PRELOAD")
+    for node in cluster.nodes[1:]:
+        node.cli("cluster", "join", "--address", f"unix:{cluster.nodes[0].socket}")
+    cluster.wait_ready()
+    until(lambda: all(n["voter"] for n in cluster.json("node", "list")["nodes"]), 20, "all of them vote")
+    leader = cluster.leader()
+    (tmp_path / leader.name / "wall").touch()
+    time.sleep(4)  # a heartbeat of each
+    assert 0.98 < cluster_rate(cluster, 5) < 1.02
+    other = next(node for node in cluster.nodes if node is not leader)
+    (tmp_path / other.name / "wall").touch()
+    time.sleep(4)
+    assert 1.07 < cluster_rate(cluster, 5) < 1.12
+
+
 def watchdogs(manager):
     return manager.listen().count("WATCHDOG=1")
 

@@ -98,6 +98,8 @@ def test_labels_that_no_sentence_holds_whole_do_not_stop_the_scheduler(shared):
     ("VmLogs", b"", "name"),
     ("VmGet", part(1, "../x"), "name"),
     ("VmDelete", part(1, "-rf"), "name"),
+    ("VmGet", part(1, "a\0b"), "name"),
+    ("VmCreate", create_body("a\0b"), "spec.name"),
     ("VmStop", part(1, "\U0001f600"), "name"),
     ("VmDelete", part(1, "a") + part(2, "key\nwith a line"), "request_id"),
     ("VmGet", part(1, "a") + part(4, "../b"), "tenant"),
@@ -240,7 +242,7 @@ def test_a_second_daemon_on_a_directory_is_refused_and_the_first_goes_on(shared)
 
 
 class Shim:
-    HELLO, STATE, REFUSED, STOP, KILL = 1, 2, 3, 4, 5
+    HELLO, STATE, REFUSED, STOP, KILL, PROTOCOL = 1, 2, 3, 4, 5, 6
     FIXED = struct.Struct("<BBQQQIiiiBB")
 
     def __init__(self, directory, script):
@@ -270,6 +272,14 @@ class Shim:
             return None
         body = client.recv(struct.unpack("<I", head)[0], socket.MSG_WAITALL)
         return body[0], body[self.FIXED.size:].decode()
+
+    def rss_kib(self):
+        """Of the shim, which is the monitor's parent."""
+        (monitor,) = processes_of(self.dir)
+        with open(f"/proc/{monitor}/status") as status:
+            parent = next(line.split()[1] for line in status if line.startswith("PPid:"))
+        with open(f"/proc/{parent}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
 
     def greeted(self):
         client = self.connect()
@@ -329,3 +339,52 @@ def test_a_shim_is_reached_whoever_else_stays_connected(shim):
     assert shim.read(late)[0] == shim.STATE
     for client in silent + stuck:
         client.close()
+
+
+# What a monitor says on its own socket as soon as the shim is there; then it is silent.
+LIAR = """#!/usr/bin/python3
+import os, socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("blixard-qmp.sock")
+listener.listen()
+client, _ = listener.accept()
+sent = 0
+try:
+    while sent < %(times)d:
+        client.sendall(%(data)r)
+        sent += 1
+except OSError:
+    pass
+time.sleep(600)
+"""
+GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
+
+
+@pytest.mark.parametrize("data, times, sentence", [
+    (b"\x00\xff" * 500 + b"\n", 1, "no JSON"),
+    (GREETING[:20] + b"\n", 1, "no JSON"),
+    (b'{"return": {}}\n', 1, "did not greet first"),
+    (GREETING + b"[7]\n", 1, "no message of QMP"),
+    (GREETING + b'{"event": "' + b"x" * 65536, 16384, "a line of more than"),  # 1 GiB without an end
+], ids=["bytes", "half", "rude", "other", "endless"])
+def test_a_monitor_that_answers_nonsense_is_told_of_and_costs_its_shim_nothing(tmp_path, data, times, sentence):
+    shim = Shim(tmp_path, LIAR % dict(data=data, times=times))
+    try:
+        client = shim.connect()
+        client.sendall(shim.frame(shim.HELLO))
+        kind, text = shim.read(client)
+        while kind != shim.PROTOCOL:
+            kind, text = shim.read(client)
+        assert sentence in text and len(text) < 300
+        assert shim.rss_kib() < 8192
+    finally:
+        shim.end()
+
+
+def test_a_monitor_that_says_nothing_can_be_ended(tmp_path):
+    shim = Shim(tmp_path, LIAR % dict(data=b"", times=0))
+    client = shim.greeted()
+    client.sendall(shim.frame(shim.STOP, deadline_ms=500))
+    while shim.read(client):
+        pass
+    until(lambda: not processes_of(tmp_path), 10, "the shim and its monitor are gone")

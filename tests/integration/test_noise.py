@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import resource
 import socket
 import stat
@@ -16,6 +17,9 @@ GROWTH_MAX_KIB = 4096
 MAGIC = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 IDLE = 2000
+# A ClientHello of TLS 1.0, as one would be sent by mistake; and one that says it is 16 MiB long.
+TLS = (b"\x16\x03\x01\0\x2f\x01\0\0\x2b\x03\x01" + bytes(32) + b"\0\0\x04\0\x2f\0\x35\x01\0",
+       b"\x16\x03\x01\xff\xff\x01\xff\xff\xff\x03\x01")
 
 
 def rss_kib(node):
@@ -58,7 +62,7 @@ def test_ten_megabytes_of_noise_and_absurd_frames_change_nothing(shared):
     noise = random.Random(1).randbytes(1 << 20)
     heads = [b"", MAGIC, MAGIC + SETTINGS, MAGIC + SETTINGS + b"\0\x40\0\0\0\0\0\0\1",
              MAGIC + SETTINGS + b"\x7f\xff\xff\6\0\0\0\0\0", MAGIC + SETTINGS + b"\0\0\4\3\0\0\0\0\0",
-             b"GET / HTTP/1.1\r\n"]
+             b"GET / HTTP/1.1\r\n", *TLS]
     pour(node, b"", noise)
     assert serves(node)
     before, given, i = rss_kib(node), 0, 0
@@ -67,6 +71,13 @@ def test_ten_megabytes_of_noise_and_absurd_frames_change_nothing(shared):
         i += 1
     assert serves(node)
     assert rss_kib(node) <= before + GROWTH_MAX_KIB
+    for hello in TLS:
+        with connect(node) as s:
+            s.sendall(hello)
+            while s.recv(65536):  # what a server of HTTP/2 says first, perhaps, and the end
+                pass
+    counted = [int(n) for n in re.findall(r"closed a connection of .* number (\d+) so far: ", node.log.read_text())]
+    assert counted == list(range(1, len(counted) + 1)) and len(counted) > 10
 
 
 def test_two_thousand_idle_connections_are_cut_and_the_others_are_served(shared):
@@ -89,6 +100,8 @@ def test_two_thousand_idle_connections_are_cut_and_the_others_are_served(shared)
             s.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     until(lambda: descriptors(node) <= files + 4, 10, "the daemon closes them, too")
+    counted = re.findall(r"that said nothing in 5000 ms, number (\d+) so far", node.log.read_text())
+    assert int(counted[-1]) >= IDLE
     assert serves(node)
 
 

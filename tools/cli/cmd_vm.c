@@ -128,19 +128,19 @@ int cmd_vm_kill(struct cli_args *args) {
 }
 
 int cmd_vm_pause(struct cli_args *args) {
-  static const struct change pause = {blx_vm_pause, "will be paused", BLX_PHASE_RUNNING};
+  static const struct change pause = {blx_vm_pause, "will be paused", BLX_VM_WAIT_PAUSED};
   return change_vm(args, &pause);
 }
 
 int cmd_vm_resume(struct cli_args *args) {
-  static const struct change resume = {blx_vm_resume, "will be resumed", BLX_PHASE_RUNNING};
+  static const struct change resume = {blx_vm_resume, "will be resumed", BLX_VM_WAIT_RESUMED};
   return change_vm(args, &resume);
 }
 
 int cmd_vm_delete(struct cli_args *args) {
-  static const struct change delete = {blx_vm_delete, "will be deleted", VM_GONE};
+  static const struct change delete = {blx_vm_delete, "will be deleted", BLX_VM_WAIT_GONE};
   static const struct change force = {blx_vm_delete_force, "is deleted; nodes that are not heard from clean up later",
-                                      VM_GONE};
+                                      BLX_VM_WAIT_GONE};
   return change_vm(args, args->force != 0 ? &force : &delete);
 }
 
@@ -148,7 +148,7 @@ int cmd_vm_delete(struct cli_args *args) {
 static int parse_until(const char *text, int *phase) {
   char quoted[CLI_QUOTE_SIZE];
   if (text == NULL) return cli_usage("--for is missing: --for phase=Running, or --for deleted");
-  *phase = VM_GONE;
+  *phase = BLX_VM_WAIT_GONE;
   if (strcmp(text, "deleted") == 0 || strcmp(text, "delete") == 0) return 0;
   const char *label = strncmp(text, "phase=", 6) == 0 ? text + 6 : "";
   for (size_t i = 0; i < cli_n_phases; i++) {
@@ -166,7 +166,7 @@ int cmd_vm_wait(struct cli_args *args) {
   char what[32];
   struct blx_vm *vm = NULL;
   blx_client *client = NULL;
-  int phase = VM_GONE;
+  int phase = BLX_VM_WAIT_GONE;
   uint64_t started_ms = cli_now_ms();
   const char *name = cli_vm_name(args->words[0], INSTANCE_NAME_MAX);
   if (name == NULL) return CLI_EXIT_USAGE;

@@ -28,6 +28,8 @@
   }
 #define NAMES(flag_name, member, most, text) \
   { .name = (flag_name), .kind = CLI_NAME, .at = AT(member), .hi = (most), .value = "NAME", .doc = (text) }
+#define ABSENT(flag_name, why) \
+  { .name = (flag_name), .kind = CLI_ABSENT, .doc = (why) }
 /* Of whatever prints a list. */
 #define SELECT_FLAGS                                                                                                  \
   TEXT("columns", columns, "A,B,C", "what a table shows: names of its columns, of fields (spec.vcpus), label.KEY"),   \
@@ -111,10 +113,9 @@ static const struct cli_flag event_flags[] = {
     TEXT("for", until, "OBJECT", "only those of vm/NAME (and its instances), instance/NAME or node/NAME"),
     BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
     SELECT_FLAGS};
-static const struct cli_flag change_flags[] = {WAIT, REQUEST_ID};
+static const struct cli_flag change_flags[] = {WAIT, IF_REVISION, REQUEST_ID};
 static const struct cli_flag restart_flags[] = {
-    BOOL("force", 0, force, "kill them; their guests are not asked to shut down"), WAIT, REQUEST_ID};
-static const struct cli_flag pause_flags[] = {REQUEST_ID};
+    BOOL("force", 0, force, "kill them; their guests are not asked to shut down"), WAIT, IF_REVISION, REQUEST_ID};
 static const struct cli_flag delete_flags[] = {
     BOOL("force", 0, force,
          "do not wait for nodes that are not heard from; each removes what it holds when it comes back"),
@@ -150,10 +151,10 @@ static const struct cli_flag create_flags[] = {
     BOOL("stopped", 0, stopped, "define it, do not start it"),
     WAIT,
     REQUEST_ID,
-    {.name = "storage-class",
-     .kind = CLI_ABSENT,
-     .value = "CLASS",
-     .doc = "there is no storage yet; a guest's disks come from its microvm.nix module"},
+    ABSENT("storage-class", "there is no storage yet; a guest's disks come from its microvm.nix module"),
+    ABSENT("disk", "there is no storage yet; a guest's disks come from its microvm.nix module"),
+    ABSENT("network", "there is no networking yet; a guest's interfaces come from its microvm.nix module"),
+    ABSENT("health-check", "there are no health checks yet; a guest's agent says when it is ready"),
 };
 
 static const char create_more[] =
@@ -215,9 +216,9 @@ static const struct cli_verb verbs[] = {
      "end a VM's instances, or one instance, and start them again", NULL},
     {"vm", "kill", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_kill,
      "want a VM stopped at once, without asking its guests", NULL},
-    {"vm", "pause", NULL, "NAME", 1, 1, FLAGS(pause_flags), cmd_vm_pause,
+    {"vm", "pause", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_pause,
      "let a VM's instances stand still, in memory, as soon as they run", NULL},
-    {"vm", "resume", NULL, "NAME", 1, 1, FLAGS(pause_flags), cmd_vm_resume, "let a paused VM go on", NULL},
+    {"vm", "resume", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_resume, "let a paused VM go on", NULL},
     {"vm", "delete", "rm", "NAME", 1, 1, FLAGS(delete_flags), cmd_vm_delete,
      "delete a VM; its name is free when its nodes confirmed", NULL},
     {"vm", "wait", NULL, "NAME", 1, 1, FLAGS(wait_flags), cmd_vm_wait, "wait until a VM is in a phase, or gone",
@@ -234,6 +235,8 @@ static const struct cli_verb verbs[] = {
     {"storage", "volume", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
     {"storage", "fs", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
     {"cluster", "storage", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},
+    {"network", "create", NULL, "", 0, 4, NULL, 0, NULL, "there is no networking yet", NULL},
+    {"function", "create", NULL, "", 0, 4, NULL, 0, NULL, "there are no functions yet", NULL},
     {"", "version", NULL, "", 0, 0, NULL, 0, cmd_version, "version of the command and its library", NULL},
     {"", "help", NULL, "[COMMAND...]", 0, 2, NULL, 0, cmd_help, "what there is, or one command", NULL},
     {"", "completion", NULL, "SHELL", 1, 1, NULL, 0, cmd_completion, "completion for a shell: bash or zsh",

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 
@@ -57,7 +58,41 @@ const size_t cli_n_phases = COUNT(cli_phases);
 const char *cli_phase_label(int phase) {
   for (size_t i = 0; i < COUNT(cli_phases); i++)
     if (cli_phases[i].value == phase) return cli_phases[i].label;
-  return "gone";
+  return phase == BLX_VM_WAIT_PAUSED ? "paused" : phase == BLX_VM_WAIT_RESUMED ? "resumed" : "gone";
+}
+
+/* ---- how far it is, for who sits at a terminal */
+
+/* One line; what a guest wrote cannot steer the terminal. */
+static void put_progress(const struct blx_event *event) {
+  enum { SHOWN_MAX = 160 };
+  const char *text = event->reason != NULL && event->reason->text != NULL ? event->reason->text : "";
+  const char *phase = event->phase == BLX_PHASE_DELETING ? "Deleting" : cli_phase_label(event->phase);
+  unsigned chars = 0;
+  fprintf(stderr, "  %s: %s%s", event->name, phase, *text != '\0' ? ", " : "");
+  for (; *text != '\0' && *text != '\n'; text++) {
+    if (((unsigned char)*text & 0xc0) != 0x80 && chars++ == SHOWN_MAX) break;
+    fputc((unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text, stderr);
+  }
+  fputs(*text != '\0' ? "...\n" : "\n", stderr);
+}
+
+static void on_event(void *user, const blx_error *err, struct blx_event *event) {
+  (void)user;
+  (void)err; /* the wait says what is wrong */
+  if (event != NULL && event->kind == BLX_EVENT_KIND_INSTANCE && event->type != BLX_EVENT_TYPE_DELETED)
+    put_progress(event);
+  blx_event_free(event);
+}
+
+/* NULL where nobody looks. */
+static blx_watch *watch_progress(blx_client *client, const char *name) {
+  struct blx_watch_request request = BLX_WATCH_REQUEST_INIT;
+  blx_watch *watch = NULL;
+  request.vm = name;
+  if (isatty(STDERR_FILENO) == 0 || blx_watch_open_async(client, &request, on_event, NULL, &watch, NULL) != 0)
+    return NULL;
+  return watch;
 }
 
 int cli_vm_wait(const struct cli_args *args, blx_client *client, const char *name, int phase, uint64_t started_ms,
@@ -66,10 +101,14 @@ int cli_vm_wait(const struct cli_args *args, blx_client *client, const char *nam
   const volatile int *cancel = cli_catch_interrupt();
   cli_hint("waiting for %s to be %s", name, cli_phase_label(phase));
   fflush(stdout);
-  if (blx_vm_wait(client, name, phase, time_left(args, started_ms), cancel, out, &err) == 0) return 0;
+  blx_watch *progress = watch_progress(client, name);
+  int rc = blx_vm_wait(client, name, phase, time_left(args, started_ms), cancel, out, &err);
+  blx_watch_close(progress);
+  if (rc == 0) return 0;
   if (*cancel == 0) return cli_fail(&err);
-  fprintf(stderr, "blixard: stopped waiting for %s to be %s; it goes on, see `blixard vm status %s` [CANCELLED]\n",
-          name, cli_phase_label(phase), name);
+  fprintf(stderr, "blixard: stopped waiting for %s to be %s; it goes on%s%s, see `blixard vm status %s` [CANCELLED]\n",
+          name, cli_phase_label(phase), args->request_id != NULL ? " as request " : "",
+          args->request_id != NULL ? args->request_id : "", name);
   return CLI_EXIT_RETRY;
 }
 

@@ -6,13 +6,11 @@
 
 static char dir[64];
 
-blx_node *api_open_node_told(int32_t completions, blx_fatal_fn on_fatal) {
+static blx_node *open_in_dir(int32_t completions, blx_fatal_fn on_fatal) {
   static struct blx_resources capacity = {.struct_size = sizeof capacity, .vcpus = 4096, .memory_mib = 1 << 20};
   char data[96];
   blx_node *node = NULL;
   blx_error err = {0};
-  (void)blx__str_copy(dir, sizeof dir, "/tmp/blx-api-XXXXXX");
-  ck_assert_ptr_nonnull(mkdtemp(dir));
   (void)blx__str_format(data, sizeof data, "%s/a", dir);
   struct blx_node_options o = BLX_NODE_OPTIONS_INIT;
   o.data_dir = data;
@@ -26,6 +24,16 @@ blx_node *api_open_node_told(int32_t completions, blx_fatal_fn on_fatal) {
   o.on_fatal = on_fatal;
   ck_assert_msg(blx_node_open(&o, &node, &err) == 0, "%s", err.message);
   return node;
+}
+
+blx_node *api_open_node_told(int32_t completions, blx_fatal_fn on_fatal) {
+  (void)blx__str_copy(dir, sizeof dir, "/tmp/blx-api-XXXXXX");
+  ck_assert_ptr_nonnull(mkdtemp(dir));
+  return open_in_dir(completions, on_fatal);
+}
+
+blx_node *api_reopen_node(int32_t completions) {
+  return open_in_dir(completions, NULL);
 }
 
 blx_node *api_open_node(int32_t completions) {

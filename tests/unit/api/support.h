@@ -10,6 +10,8 @@
 /* A leader of one node, room for thousands of VMs. One at a time. */
 blx_node *api_open_node(int32_t completions);
 blx_node *api_open_node_told(int32_t completions, blx_fatal_fn on_fatal);
+/* After the close of the node alone: the same one again. */
+blx_node *api_reopen_node(int32_t completions);
 blx_client *api_client_of(blx_node *node);
 
 /* Close both, NULL and closed ones allowed, and remove the directory. */

@@ -93,6 +93,47 @@ START_TEST(restart__ends_a_back_off_and_is_refused_for_what_is_stopped_or_goes) 
 }
 END_TEST
 
+/* ---- if_revision */
+
+/* Each verb once, with the revision that it asks for. */
+static int verb_at(struct t *t, unsigned verb, uint64_t if_revision) {
+  struct blx_op_vm_desire desire = BLX_OP_VM_DESIRE_INIT;
+  struct blx_op_vm_restart restart = BLX_OP_VM_RESTART_INIT;
+  struct blx_op_vm_pause pause = BLX_OP_VM_PAUSE_INIT;
+  struct blx_op_vm_kill kill = BLX_OP_VM_KILL_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  desire.name = restart.name = pause.name = kill.name = "web";
+  desire.if_revision = restart.if_revision = pause.if_revision = kill.if_revision = if_revision;
+  desire.desired = verb == 0 ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED;
+  pause.paused = verb == 2;
+  if (verb == 0 || verb == 5) op.vm_desire = &desire;
+  if (verb == 1) op.vm_restart = &restart;
+  if (verb == 2 || verb == 3) op.vm_pause = &pause;
+  if (verb == 4) op.vm_kill = &kill;
+  return t_apply(t, &op);
+}
+
+START_TEST(start_restart_pause_resume_kill_stop__under_an_old_revision_are_refused_and_change_nothing) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  T_SHALL(0, t_create_named(&t, "web", 1));
+  run(&t, "web-1");
+  for (unsigned verb = 0; verb < 6; verb++) {
+    uint64_t revision = t_vm(&t, "web")->revision, of_instance = t_instance(&t, "web-1")->revision;
+    char says[80];
+    (void)blx__str_format(says, sizeof says, "the VM web has revision %llu, not %llu: read it again",
+                          (unsigned long long)revision, (unsigned long long)revision - 1);
+    T_SHALL(BLX_E_STALE, verb_at(&t, verb, revision - 1));
+    T_SAYS(says);
+    ck_assert_uint_eq(t_vm(&t, "web")->revision, revision);
+    ck_assert_uint_eq(t_instance(&t, "web-1")->revision, of_instance);
+    T_SHALL(0, verb_at(&t, verb, revision));
+  }
+  t_check_indexes(&t);
+  t_close(&t);
+}
+END_TEST
+
 /* ---- pause */
 
 START_TEST(pause__is_told_to_the_node_and_shown_once_it_is_so) {
@@ -281,6 +322,7 @@ END_TEST
 BLX_TEST_MAIN(
     "state/op_verbs", restart__ends_every_instance_and_starts_it_at_once_under_the_next_epoch,
     restart_of_one_instance__leaves_the_others, restart__ends_a_back_off_and_is_refused_for_what_is_stopped_or_goes,
+    start_restart_pause_resume_kill_stop__under_an_old_revision_are_refused_and_change_nothing,
     pause__is_told_to_the_node_and_shown_once_it_is_so, stop_and_start_of_a_paused_vm__let_it_go_on,
     kill__wants_it_stopped_and_asks_no_guest, what_it_depends_on__must_be_there_first_and_cannot_be_deleted_before_it,
     it_starts__when_all_instances_that_it_depends_on_run, what_is_depended_on__is_stopped_after_what_depends_on_it,

@@ -23,6 +23,47 @@ START_TEST(a_vm__is_shown_with_its_instances_their_nodes_and_how_many_run) {
 }
 END_TEST
 
+/* Of the VM web: its reason's code; what would help is told as its instance's too. */
+static int waits(struct t *t, int32_t phase) {
+  struct blx_vm *vm = NULL;
+  struct blx__arena arena = {.limit_bytes = 1 << 20};
+  ck_assert_int_eq(blx__state_view_vm(t->st, t_vm(t, "web")->uid, &arena, &vm, NULL).code, 0);
+  ck_assert_int_eq(vm->phase, phase);
+  const struct blx_reason *all[] = {vm->reason, vm->instances[0]->reason};
+  for (size_t i = 0; i < 2; i++) {
+    ck_assert(all[i] && all[i]->code != BLX_REASON_CODE_NONE && all[i]->text && all[i]->text[0]);
+    ck_assert_msg(all[i]->unblock && all[i]->unblock[0], "nothing would help against: %s", all[i]->text);
+  }
+  int code = vm->reason->code;
+  blx__arena_free(&arena);
+  return code;
+}
+
+START_TEST(whatever_waits__says_what_would_help) {
+  static const struct t_seen booting = {.phase = BLX_PHASE_STARTING, .code = BLX_REASON_CODE_BOOTING, .text = "boots"};
+  struct t t;
+  t_open_cluster(&t, 1);
+  t_create_named(&t, "web", 1);
+  ck_assert_int_eq(waits(&t, BLX_PHASE_PENDING), BLX_REASON_CODE_UNPLACED);
+  t_assign(&t, "web-1", 1);
+  ck_assert_int_eq(waits(&t, BLX_PHASE_CREATING), BLX_REASON_CODE_BUILDING);
+  t_report(&t, "web-1", booting);
+  ck_assert_int_eq(waits(&t, BLX_PHASE_STARTING), BLX_REASON_CODE_BOOTING);
+  t_report(&t, "web-1", died);
+  ck_assert_int_eq(waits(&t, BLX_PHASE_PENDING), BLX_REASON_CODE_BACK_OFF);
+  t_restart(&t, "web", BLX_ENDING_SHUT_DOWN);
+  t_assign(&t, "web-1", 1);
+  t_report(&t, "web-1", running);
+  t_restart(&t, "web", BLX_ENDING_SHUT_DOWN);
+  ck_assert_int_eq(waits(&t, BLX_PHASE_STOPPING), BLX_REASON_CODE_RESTART_REQUESTED);
+  t_desire(&t, "web", BLX_DESIRED_STOPPED);
+  ck_assert_int_eq(waits(&t, BLX_PHASE_STOPPING), BLX_REASON_CODE_STOPPED_BY_USER);
+  t_delete(&t, "web");
+  ck_assert_int_eq(waits(&t, BLX_PHASE_DELETING), BLX_REASON_CODE_DELETE_REQUESTED);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(a_view__that_does_not_fit_the_arena_is_an_error) {
   struct t t;
   t_open_cluster(&t, 1);
@@ -130,6 +171,6 @@ START_TEST(the_revision_of_a_share__rises_when_that_share_changes_and_only_then)
 END_TEST
 
 BLX_TEST_MAIN("state/view", a_vm__is_shown_with_its_instances_their_nodes_and_how_many_run,
-              a_view__that_does_not_fit_the_arena_is_an_error, a_node__is_shown_with_what_its_living_instances_use,
-              the_share_of_a_node__holds_all_an_agent_needs,
+              whatever_waits__says_what_would_help, a_view__that_does_not_fit_the_arena_is_an_error,
+              a_node__is_shown_with_what_its_living_instances_use, the_share_of_a_node__holds_all_an_agent_needs,
               the_revision_of_a_share__rises_when_that_share_changes_and_only_then)
