@@ -91,7 +91,7 @@ bool entry_next(struct entry_reader *r, struct blx__slice *op);
 
 /* The last committed entry, while it is not applied yet: the next one goes on its way first. */
 struct unapplied {
-  struct blx__buf bytes; /* a copy: libraft may free its own */
+  struct blx__buf bytes;   /* a copy: libraft may free its own */
   struct blx__slice entry; /* empty: none */
   struct entry_reader ops;
   uint64_t index, time_ms;
@@ -204,7 +204,7 @@ blx__rc calls_refuse(const struct blx__consensus *c, blx_error *err); /* OK when
 
 void propose_flush(struct blx__consensus *c);
 void propose_nudge(struct blx__consensus *c); /* once a tick */
-void propose_applied(struct batch *b); /* libraft has let go of it, and its calls have their answers */
+void propose_applied(struct batch *b);        /* libraft has let go of it, and its calls have their answers */
 struct batch *propose_find(struct blx__consensus *c, uint64_t index, uint64_t proposer, uint64_t serial);
 
 /* fsm.c: libraft's table over ours, our own snapshots, and their container. */

@@ -63,6 +63,7 @@ blx__rc blx__state_op_node_join(struct blx__state *st, const struct blx_op *op, 
   struct blx_label *labels[LABELS_MAX];
   take_description(&draft, o, labels);
   draft.name = o->name;
+  draft.role = o->role;
   draft.uid = st->data.next_node_uid++;
   draft.joined_ms = st->data.time_ms;
   blx__state_put_node(st, &draft);
@@ -98,6 +99,9 @@ blx__rc blx__state_op_node_voter(struct blx__state *st, const struct blx_op *op,
   const struct blx_op_node_voter *o = op->node_voter;
   struct state_node *e = NULL;
   BLX__TRY(known(st, o->uid, &e, err));
+  if (o->voter && e->rec->role == BLX_NODE_ROLE_WORKER)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s is a worker, it does not vote: a server joins as one",
+                     e->rec->name);
   out->uid = o->uid;
   if (!e->rec->voter == !o->voter) return BLX__OK;
   struct blx_node_info draft = *e->rec;
