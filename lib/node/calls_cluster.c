@@ -291,6 +291,7 @@ static bool goes_on(struct blx__call *call) {
   bool begun = n->identity && (n->identity->standing == BLX_STANDING_JOINING || (me && !me->voter));
   if (!begun || (!n->consensus && !n->worker)) return false;
   if (join_role(call) != n->identity->role) {
+    if (n->identity->standing != BLX_STANDING_JOINING) return false; /* it has joined: this is about another daemon */
     blx__call_failf(call, BLX_E_CONFLICT,
                     "this daemon is joining \"%s\" as a %s: what it is does not change; to join as another, empty its "
                     "data directory",

@@ -69,7 +69,9 @@ static void assignment(const struct blx__state *st, const struct state_instance 
   out->instance_uid = i->rec->uid;
   out->epoch = i->rec->epoch;
   out->spec = vm->spec;
-  bool held = vm->desired == BLX_DESIRED_STOPPED && i->rec->ending == BLX_ENDING_NONE && blx__state_stops_first(i->vm);
+  /* By what it was told, not by who is on his way out now: a stop that was asked for is not taken back. */
+  bool held = vm->desired == BLX_DESIRED_STOPPED && i->rec->ending == BLX_ENDING_NONE &&
+              blx__state_reason_code(i->rec->reason) == BLX_REASON_CODE_WAITS_FOR_STOP;
   out->desired = held ? BLX_DESIRED_RUNNING : vm->desired;
   out->remove = vm->deleting;
   out->ending = i->rec->ending;
