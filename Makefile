@@ -286,6 +286,11 @@ $(B)/tests/bench/rpc: $(B)/obj/tests/bench/rpc.o $(LIB_OBJS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_all)
 
+# A worker's calls are members' own.
+$(B)/tests/bench/workers: $(B)/obj/tests/bench/workers.o $(LIB_OBJS)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_all)
+
 # Its floor speaks over the members' own sockets, which only the inside knows.
 $(B)/tests/bench/consensus: $(call prog_objs,tests/bench/consensus*.c) $(LIB_OBJS)
 	@mkdir -p $(@D)
@@ -303,7 +308,7 @@ bench-snapshot: $(B)/tests/bench/snapshot
 bench-etcd: all $(B)/tests/bench/rpc
 	@BLX_BUILD=$(B) tests/bench/etcd.py
 
-bench: all $(B)/tests/bench/create $(B)/tests/bench/schema bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates a second, time to serve, memory, size
+bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
 	@$(B)/tests/bench/schema
 
