@@ -47,7 +47,7 @@ void blx__handle_member_join(struct blx__call *call) {
   if (begun) {
     struct blx_node_info again = *req->node;
     again.uid = begun->uid;
-    struct blx_op_node_register reg = {.struct_size = sizeof reg, .node = &again};
+    struct blx_op_node_register reg = {.struct_size = sizeof reg, .node = &again, .replaces = begun->incarnation};
     struct blx_op op = {.struct_size = sizeof op, .node_register = &reg};
     blx__call_propose(call, &op, NULL, answer_join);
     return;
@@ -131,6 +131,7 @@ void blx__handle_report(struct blx__call *call) {
   const struct blx_report_request *req = call->request;
   if (req->registration && req->registration->uid == req->node_uid) {
     struct blx_op_node_register reg = {.struct_size = sizeof reg, .node = req->registration};
+    reg.replaces = req->replaces;
     struct blx_op op = {.struct_size = sizeof op, .node_register = &reg};
     blx__call_propose(call, &op, NULL, propose_reports);
     return;

@@ -394,7 +394,10 @@ void blx__member_announce(struct blx__node *n) {
   if (leader == 0 || !due || !blx__state_node(n->state, n->uid)) return;
   struct blx_report_request req = {.struct_size = sizeof req, .node_uid = n->uid};
   req.incarnation = n->self->incarnation;
-  if (!n->registered) req.registration = n->self;
+  if (!n->registered) {
+    req.registration = n->self;
+    req.replaces = blx__state_node(n->state, n->uid)->incarnation;
+  }
   blx_error err;
   if (blx__node_submit(n, BLX__RPC_REPORT, &req, announced, n, &err).code != 0) return;
   n->announcing = true;

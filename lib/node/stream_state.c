@@ -189,13 +189,13 @@ struct share {
   struct blx__node *node;
   struct blx__rpc_call *rpc;
   uint64_t uid, incarnation;
-  uint64_t has_index;                 /* what the worker came with: it is told nothing older */
-  bool begun;                         /* the worker was told that it is known, and what follows is its share */
-  bool whole;                         /* the next part is the first of a whole one */
-  bool greeted;                       /* it was told something */
-  bool full;                          /* it takes no more for now */
-  uint64_t revision, servers, leader; /* that it was told last */
-  struct told *told;                  /* by uid */
+  uint64_t has_index;                        /* what the worker came with: it is told nothing older */
+  bool begun;                                /* the worker was told that it is known, and what follows is its share */
+  bool whole;                                /* the next part is the first of a whole one */
+  bool greeted;                              /* it was told something */
+  bool full;                                 /* it takes no more for now */
+  uint64_t revision, servers, leader, other; /* that it was told last; other: an incarnation that is not the asker's */
+  struct told *told;                         /* by uid */
   size_t told_count;
 };
 
@@ -345,6 +345,7 @@ static bool share_begin(struct share *s) {
     s->begun = true;
     s->whole = s->has_index == 0 || blx__state_share_index(n->state, s->uid) > s->has_index;
     s->greeted = false;
+    s->other = 0;
     if (!s->whole) resume(s);
   }
   if (s->begun && !known) {
@@ -359,12 +360,16 @@ static void share_pump(struct share *s) {
   struct blx__node *n = s->node;
   if (s->full || blx__rpc_call_is_over(s->rpc)) return;
   bool known = share_begin(s);
-  bool news = !s->greeted || s->servers != n->servers_revision || s->leader != blx__consensus_leader(n->consensus);
+  const struct blx_node_info *node = blx__state_node(n->state, s->uid);
+  uint64_t other = known || !node ? 0 : node->incarnation;
+  bool news = !s->greeted || s->other != other || s->servers != n->servers_revision ||
+              s->leader != blx__consensus_leader(n->consensus);
   if (known && (news || s->revision != blx__state_share_revision(n->state, s->uid))) {
     send_round(s);
   } else if (!known && !s->begun && news) {
-    struct blx_share_part part = BLX_SHARE_PART_INIT;
+    struct blx_share_part part = {.incarnation = other};
     s->full = !send_part(s, &part);
+    if (!s->full) s->other = other;
   }
   if (!known && blx__state_index(n->state) < s->has_index) n->shares_behind = true;
 }

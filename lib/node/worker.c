@@ -20,7 +20,9 @@ struct blx__worker {
   size_t at;            /* the server that is asked: of identity->peers */
   unsigned failures;    /* servers in a row that said nothing */
   bool heard;           /* the stream that is open has said something */
+  bool sent;            /* the heartbeat that is on its way carries the registration */
   bool registering;     /* this incarnation is committed, if its server does not know it yet */
+  uint64_t replaces;    /* the one before, as a server says; 0: none has said yet */
   uint64_t since_ms;    /* loop time at which the stream was opened */
   uint64_t told_ms;     /* at which a stream that had said something ended; at first the start */
   uint64_t announce_ms; /* of the last heartbeat */
@@ -137,6 +139,7 @@ static blx__rc take_part(struct blx__node *n, const struct blx_share_part *part,
   BLX__TRY(take_servers(n, part, err));
   bool new_leader = part->leader != 0 && part->leader != w->leader;
   w->leader = part->leader;
+  if (!part->known) w->replaces = part->incarnation;
   if (part->known) {
     BLX__TRY(take_changes(w, part, err));
     check_registered(n);
@@ -229,12 +232,13 @@ static void announced(void *user, const blx_error *err, struct blx__slice answer
   n->announcing = false;
   if (!err) {
     w->unheard = 0;
-    if (!w->registering) w->announce_ms = 0; /* a registration is no sign of life yet */
-    w->registering = true;
+    if (w->sent) w->announce_ms = 0; /* a registration is no sign of life yet */
+    w->registering = w->registering || w->sent;
     return;
   }
   blx__log(&n->log, BLX_LOG_DEBUG, "node", "not heard by the leader: %s", err->message);
   w->announce_ms = 0;
+  if (err->code == BLX_E_STALE) return; /* another one came between: the server says which */
   if (!n->closing && (++w->unheard >= UNHEARD_MAX || err->code == BLX_E_TIMEOUT)) next_server(n);
 }
 
@@ -247,7 +251,11 @@ void blx__worker_announce(struct blx__node *n) {
   if (n->announcing || !due) return;
   struct blx_report_request req = {.struct_size = sizeof req, .node_uid = n->uid};
   req.incarnation = n->self->incarnation;
-  if (!n->registered && !w->registering) req.registration = n->self;
+  w->sent = !n->registered && !w->registering && w->replaces != 0;
+  if (w->sent) {
+    req.registration = n->self;
+    req.replaces = w->replaces;
+  }
   blx_error err;
   if (blx__node_submit(n, BLX__RPC_REPORT, &req, announced, n, &err).code != 0) return;
   n->announcing = true;

@@ -63,6 +63,7 @@ struct blx_op_node_register {
   size_t struct_size;
   const void *unknown;
   struct blx_node_info *node; /* uid, incarnation, addresses, capacity, hypervisors, version */
+  uint64_t replaces; /* incarnation that it comes after; if that is not the last one, it comes too late. 0: any */
 };
 
 /* OpNodeVoter: a node became a voter, or stopped being one. */
@@ -367,6 +368,7 @@ struct blx_report_request {
   struct blx_instance_report **reports; /* reports; at most 64 of them */
   size_t n_reports;
   struct blx_node_info *registration; /* at the start of an agent: what the node is now */
+  uint64_t replaces; /* with a registration: as in op_node_register */
 };
 
 /* Empty: nothing. */
@@ -411,6 +413,7 @@ struct blx_share_part {
   struct blx_node_info **servers; /* if there are any: all servers, with uid, name and address; at most 64 of them */
   size_t n_servers;
   uint64_t leader; /* uid of the leader as this server knows it; 0: none */
+  uint64_t incarnation; /* unless known: the one that the cluster knows of this node; 0: none */
 };
 
 /* Standing: how far a data directory came into its cluster. */

@@ -86,6 +86,11 @@ blx__rc blx__state_op_node_register(struct blx__state *st, const struct blx_op *
   if (!o) return blx__fail(err, BLX_E_INVALID, "state", "node: the registration is empty");
   struct state_node *e = NULL;
   BLX__TRY(known(st, o->uid, &e, err));
+  /* One of an earlier life that was long on its way would hide the present one for ever. */
+  const uint64_t replaces = op->node_register->replaces, last = e->rec->incarnation;
+  if (replaces != 0 && replaces != last && o->incarnation != last)
+    return blx__fail(err, BLX_E_STALE, "state", "the node %s was started anew since: it registers again by itself",
+                     e->rec->name);
   struct blx_node_info draft = *e->rec;
   struct blx_label *labels[LABELS_MAX];
   take_description(&draft, o, labels);

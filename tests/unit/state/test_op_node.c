@@ -101,6 +101,28 @@ static int cordon_as(struct t *t, const char *reason, bool cordoned, uint64_t if
   return t_apply(t, &op);
 }
 
+START_TEST(a_registration__that_comes_too_late_is_refused) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  struct blx_node_info me = BLX_NODE_INFO_INIT;
+  me.uid = 1;
+  struct blx_op_node_register reg = BLX_OP_NODE_REGISTER_INIT;
+  reg.node = &me;
+  struct blx_op op = BLX_OP_INIT;
+  op.node_register = &reg;
+  me.incarnation = 70; /* whatever was before */
+  T_SHALL(0, t_apply(&t, &op));
+  me.incarnation = 80;
+  reg.replaces = 70;
+  T_SHALL(0, t_apply(&t, &op));
+  T_SHALL(0, t_apply(&t, &op)); /* twice is harmless */
+  me.incarnation = 75;
+  T_SHALL(BLX_E_STALE, t_apply(&t, &op));
+  ck_assert_uint_eq(blx__state_node(t.st, 1)->incarnation, 80);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(a_worker__stays_one_and_never_votes) {
   struct t t;
   t_open_cluster(&t, 1);
@@ -253,7 +275,8 @@ END_TEST
 
 BLX_TEST_MAIN("state/op_node", cluster_init__comes_first_and_once, a_joining_node__gets_the_next_uid_and_the_first_is_1,
               register__updates_what_a_node_says_of_itself_and_nothing_else,
-              voter_and_cordon__set_their_bit_and_change_nothing_when_it_is_set, a_worker__stays_one_and_never_votes,
+              voter_and_cordon__set_their_bit_and_change_nothing_when_it_is_set,
+              a_registration__that_comes_too_late_is_refused, a_worker__stays_one_and_never_votes,
               a_cordon__keeps_who_when_and_why_until_it_is_lifted,
               a_cordoned_node__keeps_what_runs_and_takes_nothing_new,
               labels__of_users_win_over_the_daemons_and_stay_when_it_restarts,
