@@ -181,6 +181,7 @@ enum {
 /* What the worker has of one instance. Its spec does not change. */
 struct told {
   uint64_t uid, epoch;
+  uint64_t asked; /* revision of the instance by which it was asked how that is; 0: it was not */
   uint32_t what;
 };
 
@@ -207,10 +208,17 @@ struct round {
   size_t next_count;
 };
 
-static struct told tell(const struct blx_assignment *a) {
+static struct told tell(const struct blx__state *st, const struct blx_assignment *a) {
   uint32_t what = (uint32_t)a->desired | (uint32_t)a->ending << 8 | (a->remove ? 1u << 16 : 0) |
                   (a->dead ? 1u << 17 : 0) | (a->paused ? 1u << 18 : 0);
-  return (struct told){.uid = a->instance_uid, .epoch = a->epoch, .what = what};
+  const struct blx_instance *i = a->tell ? blx__state_instance(st, a->instance_uid) : NULL;
+  return (struct told){.uid = a->instance_uid, .epoch = a->epoch, .asked = i ? i->revision : 0, .what = what};
+}
+
+/* What it was asked and has not answered yet is no news, nor is that it need not answer any more. */
+static bool is_news(const struct told *old, const struct told *next) {
+  return old->uid != next->uid || old->epoch != next->epoch || old->what != next->what ||
+         (next->asked != 0 && next->asked != old->asked);
 }
 
 static int by_uid(const void *a, const void *b) {
@@ -238,9 +246,8 @@ static void round_fill(const struct share *s, struct round *r, struct blx_share_
       r->told_at++;
       continue;
     }
-    const struct told next = tell(now);
-    bool same = old && old->uid == next.uid && old->epoch == next.epoch && old->what == next.what;
-    if (!same) {
+    const struct told next = tell(s->node->state, now);
+    if (!old || is_news(old, &next)) {
       if (part->n_assignments == PART_ASSIGNMENTS_MAX || bytes > PART_CONFIG_MAX_BYTES) break;
       bytes += now->config.len;
       part->assignments[part->n_assignments++] = now;
@@ -329,7 +336,7 @@ static void resume(struct share *s) {
   if (round_begin(s, &arena, &r, &err).code != 0) {
     blx__rpc_call_finish(s->rpc, &err);
   } else {
-    while (r.at < r.count) r.next[r.next_count++] = tell(r.list[r.at++]);
+    while (r.at < r.count) r.next[r.next_count++] = tell(s->node->state, r.list[r.at++]);
     round_end(s, &r);
     s->revision = blx__state_share_revision(s->node->state, s->uid);
   }
