@@ -435,7 +435,11 @@ static bool share_put(struct blx__node *n, struct share *s) {
 void blx__handle_share(struct blx__call *call) {
   struct blx__node *n = call->node;
   const struct blx_share_request *req = call->request;
-  if (!n->consensus || req->node_uid == 0) {
+  if (req->node_uid == 0) {
+    blx__call_failf(call, BLX_E_INVALID, "node_uid: is required");
+    return;
+  }
+  if (!n->consensus) {
     blx__call_failf(call, BLX_E_CONFLICT, "node %s is a worker, and tells no share: ask a server", n->self->name);
     return;
   }
