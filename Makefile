@@ -147,7 +147,7 @@ $(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control 
 NODES_FOLDERS := $(filter-out io vm,$(call with_deps,node))
 NODES_WRAPS := open close flock fstatfs statvfs stat faccessat unlink unlinkat opendir readdir closedir pthread_create \
   pthread_join $(addprefix blx__,vm_sim_open vm_microvm_open consensus_open consensus_propose consensus_deliver \
-  state_end state_restore state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step)
+  state_end state_restore state_share state_share_index state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step)
 NODES_LIB := $(foreach f,$(NODES_FOLDERS),$(call obj_of,$(f))) \
   $(patsubst %,$(B)/obj/lib/%.o,io/sim io/sim_disk vm/sim vm/hypervisor)
 $(B)/tests/sim/sim-nodes: $(call prog_objs,tests/sim/nodes/*.c) $(NODES_LIB)
@@ -286,6 +286,11 @@ $(B)/tests/bench/rpc: $(B)/obj/tests/bench/rpc.o $(LIB_OBJS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_all)
 
+# A worker's calls are members' own.
+$(B)/tests/bench/workers: $(B)/obj/tests/bench/workers.o $(LIB_OBJS)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_all)
+
 # Its floor speaks over the members' own sockets, which only the inside knows.
 $(B)/tests/bench/consensus: $(call prog_objs,tests/bench/consensus*.c) $(LIB_OBJS)
 	@mkdir -p $(@D)
@@ -303,7 +308,7 @@ bench-snapshot: $(B)/tests/bench/snapshot
 bench-etcd: all $(B)/tests/bench/rpc
 	@BLX_BUILD=$(B) tests/bench/etcd.py
 
-bench: all $(B)/tests/bench/create $(B)/tests/bench/schema bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates a second, time to serve, memory, size
+bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
 	@$(B)/tests/bench/schema
 

@@ -41,6 +41,7 @@ struct blx_cluster_join_request {
   const void *unknown;
   const char *node_id; /* name the new node takes; empty: the name its daemon was started with; at most 63 bytes */
   const char *address; /* API address of the other daemon: unix:PATH; 1..256 bytes */
+  int32_t role; /* what the new node becomes (enum blx_node_role) */
 };
 
 /* ClusterStatusRequest: how the cluster is. */

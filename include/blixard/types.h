@@ -240,6 +240,13 @@ struct blx_vm {
   uint32_t paused; /* its instances shall stand still as soon as they run */
 };
 
+/* NodeRole: what a node does in its cluster. */
+enum blx_node_role {
+  BLX_NODE_ROLE_SERVER = 0, /* server: keeps the cluster's state and votes, and runs instances */
+  BLX_NODE_ROLE_WORKER = 1, /* worker: runs instances alone: no state, no vote; as many as are wanted */
+  BLX_NODE_ROLE_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
 /* Node: a machine of the cluster. */
 struct blx_node_info {
   size_t struct_size;
@@ -276,6 +283,8 @@ struct blx_node_info {
   uint64_t status_since_ms; /* cluster time since which its status holds, filled in when read; 0: not known */
   struct blx_reason *reason; /* what its status means and what would change it, filled in when read */
   uint32_t tombstones; /* instances deleted by force that it must still remove, filled in when read */
+  uint32_t before_role_; /* unused; zero */
+  int32_t role; /* server or worker, as it joined (enum blx_node_role) */
 };
 
 /* EventKind: what an event is about. */

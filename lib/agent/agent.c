@@ -167,6 +167,12 @@ size_t blx__agent_instances(const struct blx__agent *agent) {
   return agent->instances.count;
 }
 
+size_t blx__agent_running(const struct blx__agent *agent) {
+  size_t n = 0;
+  BLX__MAP_FOREACH(pos, &agent->instances) n += ((const struct instance *)blx__map_value(pos))->state == READY;
+  return n;
+}
+
 size_t blx__agent_unreported(const struct blx__agent *agent) {
   size_t n = 0;
   BLX__LIST_FOREACH (link, &agent->dirty) n++;

@@ -81,6 +81,8 @@ blx__rc blx__agent_find(struct blx__agent *agent, const char *instance, struct b
 
 /* How many instances it keeps, and how many reports are not acknowledged. */
 size_t blx__agent_instances(const struct blx__agent *agent);
+/* Of these, how many run and said that they are ready. */
+size_t blx__agent_running(const struct blx__agent *agent);
 size_t blx__agent_unreported(const struct blx__agent *agent);
 
 /* Stop acting; VMs run on. Answers of the driver and the sink that come later are ignored. @done is called on a later

@@ -13,7 +13,7 @@
 #include "io/disk.h"
 
 enum {
-  BLX__SIM_NODES_MAX = 16,
+  BLX__SIM_NODES_MAX = 32,
   BLX__SIM_EVENTS_MAX = 1 << 20, /* waiting to happen; more traps */
   BLX__SIM_MESSAGE_MAX = 64 << 20,
   BLX__SIM_SECTOR_BYTES = 512,

@@ -101,6 +101,10 @@ static blx__rc view_status(struct blx__call *call, struct blx_cluster_status *st
 
 static void answer_status(struct blx__call *call) {
   struct blx__node *n = call->node;
+  if (n->worker) {
+    blx__worker_answer_status(call);
+    return;
+  }
   struct blx_cluster_status st = {.struct_size = sizeof st, .answered_by = n->self->name};
   blx_error err;
   if (n->consensus && view_status(call, &st, &err).code != 0)
@@ -269,7 +273,7 @@ void blx__handle_cluster_init(struct blx__call *call) {
 
 void blx__init_done(struct blx__node *n) {
   struct blx__call *call = n->init_call;
-  const struct blx_node_info *me = blx__state_node(n->state, n->uid);
+  const struct blx_node_info *me = n->state ? blx__state_node(n->state, n->uid) : NULL;
   if (!call || !n->registered || !me || !me->voter) return;
   n->init_call = NULL;
   answer_status(call);
@@ -277,13 +281,27 @@ void blx__init_done(struct blx__node *n) {
 
 /* ---- join, seen from the daemon that is asked to do it */
 
+/* What the new node becomes. */
+static int32_t join_role(const struct blx__call *call) {
+  if (call->row->id == BLX__RPC_CLUSTER_JOIN) return ((const struct blx_cluster_join_request *)call->request)->role;
+  return ((const struct blx_member_invite_request *)call->request)->role;
+}
+
 /* A join that was begun before, by a call that was cut or by this daemon's earlier life, goes on by itself: the call
  * waits for its end. False: there is none. */
 static bool goes_on(struct blx__call *call) {
   struct blx__node *n = call->node;
-  const struct blx_node_info *me = blx__state_node(n->state, n->uid);
+  const struct blx_node_info *me = n->state ? blx__state_node(n->state, n->uid) : NULL;
   bool begun = n->identity && (n->identity->standing == BLX_STANDING_JOINING || (me && !me->voter));
-  if (!begun || !n->consensus) return false;
+  if (!begun || (!n->consensus && !n->worker)) return false;
+  if (join_role(call) != n->identity->role) {
+    if (n->identity->standing != BLX_STANDING_JOINING) return false; /* it has joined: this is about another daemon */
+    blx__call_failf(call, BLX_E_CONFLICT,
+                    "this daemon is joining \"%s\" as a %s: what it is does not change; to join as another, empty its "
+                    "data directory",
+                    n->identity->cluster_name, n->worker ? "worker" : "server");
+    return true;
+  }
   if (n->init_call)
     blx__call_failf(n->init_call, BLX_E_BUSY, "another call waits for this daemon to join \"%s\" now: try again later",
                     n->identity->cluster_name);
@@ -304,12 +322,13 @@ static void joined(void *user, const blx_error *err, struct blx__slice answer) {
 
 /* The identity is written: a start that fails now cannot be taken back, and the next one says the same. */
 static blx__rc start_or_stop(struct blx__node *n, blx_error *err) {
-  blx__rc rc = blx__member_start(n, err);
+  blx__rc rc = blx__node_start(n, err);
   if (rc.code != 0) blx__node_fatal(n, rc.code, err->message);
   return rc;
 }
 
-static blx__rc own_identity(const struct blx_member_join_reply *reply, const char *name, void **owned, blx_error *err) {
+static blx__rc own_identity(const struct blx_member_join_reply *reply, const char *name, int32_t role, void **owned,
+                            blx_error *err) {
   size_t digits = reply->cluster_id ? strspn(reply->cluster_id, "0123456789abcdef") : 0;
   if (reply->uid == 0 || digits != (size_t)2 * BLX__CONSENSUS_CLUSTER_ID_BYTES || reply->cluster_id[digits] != '\0')
     return blx__fail(err, BLX_E_INVALID, "node",
@@ -318,17 +337,19 @@ static blx__rc own_identity(const struct blx_member_join_reply *reply, const cha
   identity.cluster_id = reply->cluster_id;
   identity.cluster_name = reply->cluster_name;
   identity.standing = BLX_STANDING_JOINING;
+  identity.role = role;
   identity.peers = reply->members;
   identity.n_peers = reply->n_members;
   return blx__msg_own(blx__desc_identity(), &identity, owned, err);
 }
 
-static blx__rc accept_uid(struct blx__node *n, const char *name, struct blx__slice answer, blx_error *err) {
+static blx__rc accept_uid(struct blx__node *n, const char *name, int32_t role, struct blx__slice answer,
+                          blx_error *err) {
   void *decoded = NULL, *owned = NULL;
   const char *kept = blx__arena_strdup(&n->mem, name);
   if (!kept) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the node's name");
   BLX__TRY(blx__msg_decode_owned(blx__desc_member_join_reply(), answer, &decoded, err));
-  blx__rc rc = own_identity(decoded, name, &owned, err);
+  blx__rc rc = own_identity(decoded, name, role, &owned, err);
   blx__msg_free_owned(decoded);
   BLX__TRY(rc);
   rc = blx__identity_write(n->data_dir, owned, err);
@@ -375,7 +396,7 @@ static blx__rc check_address(const char *address, blx_error *err) {
                    address ? address : "");
 }
 
-/* A uid was given: start consensus with it, then ask to be made a voter. */
+/* A uid was given: start with it. A server then asks to be made a voter, a worker waits until the cluster knows it. */
 static void got_uid(void *user, const blx_error *err, struct blx__slice answer) {
   struct blx__call *call = user;
   struct blx__node *n = call->node;
@@ -389,8 +410,12 @@ static void got_uid(void *user, const blx_error *err, struct blx__slice answer) 
     blx__call_failf(call, BLX_E_CONFLICT, "this daemon joined a cluster in the meantime: run `blixard cluster status`");
     return;
   }
-  if (accept_uid(n, join_name(call), answer, &why).code != 0) {
+  if (accept_uid(n, join_name(call), join_role(call), answer, &why).code != 0) {
     blx__call_fail(call, &why);
+    return;
+  }
+  if (n->worker) {
+    n->init_call = call;
     return;
   }
   struct blx_member_ready_request ready = {.struct_size = sizeof ready, .uid = n->uid};
@@ -406,10 +431,11 @@ static void join_at(struct blx__call *call) {
   char hex[BLX__SHA256_HEX], id[64];
   blx_error err;
   me.name = join_name(call);
-  /* The same daemon that asks twice, because the first answer was lost, gets the same uid; under another name it asks
-   * for something else. */
-  const struct blx__slice name = {(const uint8_t *)me.name, strlen(me.name)};
-  blx__sha256(&name, 1, digest);
+  me.role = join_role(call);
+  /* The same daemon that asks twice, because the first answer was lost, gets the same uid; under another name, or
+   * role, it asks for something else. */
+  const struct blx__slice name[] = {{(const uint8_t *)me.name, strlen(me.name)}, {(const uint8_t *)"worker", 6}};
+  blx__sha256(name, me.role == BLX_NODE_ROLE_WORKER ? 2 : 1, digest);
   blx__sha256_hex(digest, hex);
   (void)blx__str_format(id, sizeof id, "join-%016llx-%.16s", (unsigned long long)me.incarnation, hex);
   req.request_id = id;
@@ -441,8 +467,8 @@ void blx__handle_cluster_join(struct blx__call *call) {
     join_at(call);
     return;
   }
-  struct blx_member_invite_request invite = {.struct_size = sizeof invite, .node_id = req->node_id};
-  invite.address = n->address;
+  struct blx_member_invite_request invite = {.struct_size = sizeof invite, .node_id = req->node_id, .role = req->role};
+  invite.address = n->worker ? blx__worker_server(n) : n->address;
   if (blx__node_ask(n, req->address, BLX__RPC_MEMBER_INVITE, &invite, invited, call, &err).code != 0)
     blx__call_fail(call, &err);
 }

@@ -23,12 +23,18 @@ static bool in_group(const struct blx__node *n, uint64_t uid) {
   return false;
 }
 
-/* The node that @node began to join as, if its daemon died before it noted its uid: same name, same sockets, and never
- * yet in the group, so that no log of it counts. NULL: it joins as a new one. */
+/* Nothing was ever given to it, so that an empty journal says the truth. */
+static bool holds_nothing(const struct blx__node *n, uint64_t uid) {
+  return !blx__state_instance_on_node_after(n->state, uid, 0) && !blx__state_tombstone_on_node_after(n->state, uid, 0);
+}
+
+/* The node that @node began to join as, if its daemon died before it noted its uid: same name, same role, same sockets,
+ * and never yet in the group, so that no log of it counts. NULL: it joins as a new one. */
 static const struct blx_node_info *begun_before(const struct blx__node *n, const struct blx_node_info *node) {
   const struct blx_node_info *old = node->name ? blx__state_node_by_name(n->state, node->name) : NULL;
   bool same = old && blx__str_eq(old->address, node->address) && blx__str_eq(old->peer_address, node->peer_address);
-  return same && !old->voter && !in_group(n, old->uid) ? old : NULL;
+  if (!same || old->role != node->role || old->voter || in_group(n, old->uid)) return NULL;
+  return old->role == BLX_NODE_ROLE_WORKER && !holds_nothing(n, old->uid) ? NULL : old;
 }
 
 void blx__handle_member_join(struct blx__call *call) {
@@ -41,7 +47,7 @@ void blx__handle_member_join(struct blx__call *call) {
   if (begun) {
     struct blx_node_info again = *req->node;
     again.uid = begun->uid;
-    struct blx_op_node_register reg = {.struct_size = sizeof reg, .node = &again};
+    struct blx_op_node_register reg = {.struct_size = sizeof reg, .node = &again, .replaces = begun->incarnation};
     struct blx_op op = {.struct_size = sizeof op, .node_register = &reg};
     blx__call_propose(call, &op, NULL, answer_join);
     return;
@@ -88,6 +94,10 @@ void blx__handle_member_ready(struct blx__call *call) {
                     (unsigned long long)req->uid);
     return;
   }
+  if (node->role == BLX_NODE_ROLE_WORKER) {
+    blx__call_failf(call, BLX_E_CONFLICT, "node %s is a worker, it does not vote: a server joins as one", node->name);
+    return;
+  }
   if (node->voter) {
     answer_empty(call);
     return;
@@ -121,6 +131,7 @@ void blx__handle_report(struct blx__call *call) {
   const struct blx_report_request *req = call->request;
   if (req->registration && req->registration->uid == req->node_uid) {
     struct blx_op_node_register reg = {.struct_size = sizeof reg, .node = req->registration};
+    reg.replaces = req->replaces;
     struct blx_op op = {.struct_size = sizeof op, .node_register = &reg};
     blx__call_propose(call, &op, NULL, propose_reports);
     return;

@@ -46,6 +46,12 @@ static void forwarded(void *user, const struct blx__rpc_result *result) {
   struct blx__call *call = user;
   if (result->err) {
     blx_error err = *result->err;
+    if (err.code == BLX_E_UNAVAILABLE && call->node->worker) {
+      blx__worker_avoid(call->node, call->forwarded_to);
+      (void)blx__fail(&err, BLX_E_UNAVAILABLE, call->node->self->name,
+                      "worker %s reaches no server at the moment, what runs on it runs on: %.300s",
+                      call->node->self->name, result->err->message);
+    }
     /* The leader went away under the call: whoever asked must not take that for "not done". */
     if (err.code == BLX_E_UNAVAILABLE && result->maybe_done && call->row->route == BLX__ROUTE_WRITE)
       err.code = BLX_E_TIMEOUT;
@@ -60,12 +66,95 @@ static void forwarded(void *user, const struct blx__rpc_result *result) {
 void blx__call_forward(struct blx__call *call, const char *address) {
   blx_error err;
   struct blx__rpc_conn *conn = blx__node_conn(call->node, address, &err);
-  const struct blx__rpc_meta meta[] = {{"blixard-forwarded", "1"}, {"blixard-principal", call->principal}};
+  const struct blx__rpc_meta meta[] = {{"blixard-principal", call->principal}, {"blixard-forwarded", "1"}};
   struct blx__rpc_request request = {.path = call->row->path, .body = call->bytes, .deadline_ms = deadline_of(call)};
   request.meta = meta;
-  request.meta_count = BLX__COUNT(meta);
+  request.meta_count = call->node->worker ? 1 : BLX__COUNT(meta);
+  call->forwarded_to = blx__arena_strdup(&call->arena, address);
   if (!conn || blx__rpc_unary(conn, &request, forwarded, call, NULL, &err).code != 0) blx__call_fail(call, &err);
 }
+
+/* ---- streams, passed on message by message */
+
+struct relay {
+  struct blx__node *node;
+  struct blx__rpc_call *to;
+  struct blx__rpc_pending *from; /* NULL: it has ended */
+  struct blx__buf held;          /* one message that the caller's queue had no room for */
+  bool gone;                     /* the caller is */
+};
+
+static void relay_free(struct relay *r) {
+  blx__rpc_call_unref(r->to);
+  blx__buf_free(&r->held);
+  free(r);
+}
+
+static bool relay_message(void *user, struct blx__slice message) {
+  struct relay *r = user;
+  if (r->gone || blx__rpc_call_send(r->to, message.data, message.len)) return true;
+  if (blx__buf_add(&r->held, message.data, message.len)) return false;
+  blx_error err;
+  (void)blx__fail(&err, BLX_E_NOMEM, r->node->self->name, "no memory to pass on a message");
+  blx__rpc_call_finish(r->to, &err);
+  return true;
+}
+
+static void relay_done(void *user, const struct blx__rpc_result *result) {
+  struct relay *r = user;
+  r->from = NULL;
+  if (r->gone)
+    relay_free(r);
+  else
+    blx__rpc_call_finish(r->to, result->err);
+}
+
+static void relay_writable(void *user) {
+  struct relay *r = user;
+  if (!r->from || r->held.len == 0 || !blx__rpc_call_send(r->to, r->held.data, r->held.len)) return;
+  blx__buf_clear(&r->held);
+  blx__rpc_resume(r->from);
+}
+
+static void relay_gone(void *user, bool cancelled) {
+  (void)cancelled;
+  struct relay *r = user;
+  r->gone = true;
+  if (r->from)
+    blx__rpc_cancel(r->from);
+  else
+    relay_free(r);
+}
+
+static const struct blx__rpc_stream_ops relay_from = {relay_message, relay_done};
+static const struct blx__rpc_call_ops relay_to = {relay_writable, relay_gone};
+
+void blx__call_relay(struct blx__call *call, const char *address) {
+  struct blx__node *n = call->node;
+  struct relay *r = call->rpc ? calloc(1, sizeof *r) : NULL;
+  if (!r) {
+    blx__call_failf(call, BLX_E_NOMEM, "no memory for a stream");
+    return;
+  }
+  r->node = n;
+  r->to = blx__rpc_call_ref(call->rpc);
+  blx__buf_init(&r->held, BLX__RPC_MESSAGE_MAX_BYTES);
+  blx_error err;
+  struct blx__rpc_conn *conn = blx__node_conn(n, address, &err);
+  const struct blx__rpc_meta meta[] = {{"blixard-principal", call->principal}};
+  struct blx__rpc_request request = {.path = call->row->path, .body = call->bytes, .meta = meta};
+  request.meta_count = BLX__COUNT(meta);
+  request.deadline_ms = blx__rpc_call_deadline_ms(call->rpc);
+  if (!conn || blx__rpc_stream(conn, &request, &relay_from, r, &r->from, &err).code != 0) {
+    relay_free(r);
+    blx__call_fail(call, &err);
+    return;
+  }
+  blx__rpc_call_watch(r->to, &relay_to, r);
+  blx__call_release(call);
+}
+
+/* ---- our own questions */
 
 struct ask {
   blx__call_done done;

@@ -33,13 +33,20 @@ blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct bl
   uint32_t most = blx__state_counts(n->state).nodes;
   struct blx_node_info **nodes = blx__arena_alloc(arena, sizeof *nodes * (most + (size_t)1));
   if (!nodes) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %u nodes", most);
-  *count = 0;
+  size_t at = 0;
   const struct blx_node_info *node = blx__state_node_after_uid(n->state, 0);
   for (; node; node = blx__state_node_after_uid(n->state, node->uid)) {
-    BLX__ASSERT(*count < most);
-    BLX__TRY(blx__state_view_node(n->state, node->uid, arena, &nodes[(*count)++], err));
+    if (node->role == BLX_NODE_ROLE_WORKER) continue;
+    BLX__ASSERT(at < most);
+    struct blx_node_info *draft = blx__arena_alloc(arena, sizeof *draft);
+    if (!draft) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %u nodes", most);
+    *draft = (struct blx_node_info){.struct_size = sizeof *draft, .uid = node->uid, .name = node->name};
+    draft->address = node->address;
+    draft->peer_address = node->peer_address;
+    nodes[at++] = draft;
   }
   *out = nodes;
+  *count = at;
   return BLX__OK;
 }
 
@@ -61,8 +68,10 @@ static void take_over_peers(struct blx__node *n) {
   blx_error err;
   blx__rc rc = blx__node_peers(n, &arena, &nodes, &count, &err);
   if (rc.code == 0) rc = set_peers(n, nodes, count, &err);
+  if (rc.code == 0) rc = blx__node_save(n, (enum blx_standing)n->identity->standing, nodes, count, &err);
   blx__arena_free(&arena);
-  if (rc.code == 0) rc = blx__member_save(n, (enum blx_standing)n->identity->standing, &err);
+  n->servers_revision++;
+  blx__shares_due(n);
   if (rc.code != 0) blx__log(&n->log, BLX_LOG_ERROR, "node", "peer addresses could not be taken over: %s", err.message);
 }
 
@@ -73,7 +82,7 @@ static void check_registered(struct blx__node *n) {
   n->registered = true;
   blx__log(&n->log, BLX_LOG_INFO, "node", "registered as %s (uid %llu)", me->name, (unsigned long long)n->uid);
   blx_error err;
-  if (n->identity->standing != BLX_STANDING_MEMBER && blx__member_save(n, BLX_STANDING_MEMBER, &err).code != 0)
+  if (n->identity->standing != BLX_STANDING_MEMBER && blx__node_save(n, BLX_STANDING_MEMBER, NULL, 0, &err).code != 0)
     blx__log(&n->log, BLX_LOG_ERROR, "node", "the identity could not be written: %s", err.message);
 }
 
@@ -105,6 +114,7 @@ static void follow_state(struct blx__node *n) {
   check_registered(n);
   blx__init_done(n);
   check_share(n);
+  blx__shares_pump(n);
   blx__watches_pump(n);
   blx__lead_kick(n);
 }
@@ -198,6 +208,9 @@ static void on_role(void *user, enum blx__consensus_role role, uint64_t leader_u
   }
   if (leading && n->uid == 1 && !*blx__state_cluster_id(n->state)) found_cluster(n);
   if (leader_uid != 0) blx__member_announce(n);
+  /* Workers are told who leads now, and are heard by it at once. */
+  blx__shares_due(n);
+  blx__loop_defer(n->loop, &n->follow);
 }
 
 static void on_fatal(void *user, int code, const char *text) {
@@ -278,7 +291,7 @@ void blx__member_init(struct blx__node *n) {
   blx__defer_init(&n->follow, follow_fn, n);
 }
 
-blx__rc blx__member_start(struct blx__node *n, blx_error *err) {
+static blx__rc member_start(struct blx__node *n, blx_error *err) {
   BLX__ASSERT(n->identity && !n->consensus);
   uint8_t id[BLX__CONSENSUS_CLUSTER_ID_BYTES];
   BLX__TRY(parse_id(n->identity->cluster_id, id, err));
@@ -291,6 +304,10 @@ blx__rc blx__member_start(struct blx__node *n, blx_error *err) {
   BLX__TRY(open_consensus(n, id, err));
   blx__timer_start(n->announce, 100, 1000);
   return BLX__OK;
+}
+
+blx__rc blx__node_start(struct blx__node *n, blx_error *err) {
+  return n->identity->role == BLX_NODE_ROLE_WORKER ? blx__worker_start(n, err) : member_start(n, err);
 }
 
 blx__rc blx__member_found(struct blx__node *n, const char *cluster_name, blx_error *err) {
@@ -309,25 +326,21 @@ blx__rc blx__member_found(struct blx__node *n, const char *cluster_name, blx_err
     return rc;
   }
   n->identity = owned;
-  return blx__member_start(n, err);
+  return member_start(n, err);
 }
 
-blx__rc blx__member_save(struct blx__node *n, enum blx_standing standing, blx_error *err) {
-  struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
+blx__rc blx__node_save(struct blx__node *n, enum blx_standing standing, struct blx_node_info *const *peers,
+                       size_t count, blx_error *err) {
   struct blx_identity next = *n->identity;
   next.standing = (int32_t)standing;
   next.name = n->self->name;
-  struct blx_node_info **nodes = NULL;
-  size_t count = 0;
-  blx__rc rc = blx__node_peers(n, &arena, &nodes, &count, err);
-  if (rc.code == 0 && count > 0) {
-    next.peers = nodes;
+  if (count > 0) {
+    next.peers = (struct blx_node_info **)(uintptr_t)peers;
     next.n_peers = count;
   }
   void *owned = NULL;
-  if (rc.code == 0) rc = blx__msg_own(blx__desc_identity(), &next, &owned, err);
-  blx__arena_free(&arena);
-  if (rc.code == 0) rc = blx__identity_write(n->data_dir, owned, err);
+  BLX__TRY(blx__msg_own(blx__desc_identity(), &next, &owned, err));
+  blx__rc rc = blx__identity_write(n->data_dir, owned, err);
   if (rc.code != 0) {
     blx__msg_free_owned(owned);
     return rc;
@@ -382,7 +395,10 @@ void blx__member_announce(struct blx__node *n) {
   struct blx_report_request req = {.struct_size = sizeof req, .node_uid = n->uid};
   req.incarnation = n->self->incarnation;
   req.wall_ms = blx__loop_wall_ms(n->loop);
-  if (!n->registered) req.registration = n->self;
+  if (!n->registered) {
+    req.registration = n->self;
+    req.replaces = blx__state_node(n->state, n->uid)->incarnation;
+  }
   blx_error err;
   if (blx__node_submit(n, BLX__RPC_REPORT, &req, announced, n, &err).code != 0) return;
   n->announcing = true;

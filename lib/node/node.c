@@ -138,6 +138,7 @@ static void begin_close(void *arg) {
   n->closing = true;
   n->close_waits = 1; /* ours, until everything below was asked */
   blx__lead_close(n);
+  if (n->worker) blx__worker_close(n);
   blx__timer_free(n->announce);
   n->announce = NULL;
   blx__loop_undefer(&n->follow);
@@ -166,8 +167,9 @@ static void begin_close(void *arg) {
 }
 
 static void node_free(struct blx__node *n) {
-  BLX__ASSERT(blx__list_empty(&n->calls));
+  BLX__ASSERT(blx__list_empty(&n->calls) && n->shares.count == 0);
   blx__serve_free(n);
+  blx__worker_free(n->worker);
   blx__loop_free(n->loop);
   blx__state_free(n->state);
   blx__msg_free_owned(n->identity);
@@ -222,10 +224,52 @@ void blx__node_close(struct blx__node *n) {
   node_free(n);
 }
 
-/* ---- opening */
+/* ---- the driver that the options ask for, and what it needs to know of this host */
+
+enum { UNPRIVILEGED = 65534 }; /* nobody: owns nothing on a Debian host */
+
+static void on_vm_event(void *user, const struct blx__vm_key *key, enum blx__vm_event event,
+                        const struct blx__vm_status *status) {
+  struct blx__node *n = user;
+  if (n->agent) blx__agent_event(n->agent, key, event, status);
+}
+
+static blx__rc open_simulated(struct blx__node *n, blx_error *err) {
+  const struct blx__vm_sim_options options = {
+      .prepare_ms = 20, .start_ms = 20, .ready_ms = 50, .stop_ms = 20, .on_event = on_vm_event, .user = n};
+  return blx__vm_sim_open(n->loop, &options, &n->driver, err);
+}
+
+static blx__rc absolute(struct blx__node *n, const char *path, const char **out, blx_error *err) {
+  char buf[PATH_MAX];
+  if (!path) return BLX__OK;
+  const char *real = realpath(path, buf);
+  *out = blx__arena_strdup(&n->mem, real ? real : path);
+  return *out ? BLX__OK : blx__fail(err, BLX_E_NOMEM, "node", "no memory for a path");
+}
+
+static blx__rc open_microvm(struct blx__node *n, blx_error *err) {
+  char tag[48];
+  (void)blx__str_format(tag, sizeof tag, "blixard-%.8s-%llu", n->identity->cluster_id, (unsigned long long)n->uid);
+  struct blx__vm_options options = {.host_tag = tag, .on_event = on_vm_event, .user = n};
+  options.vmm_uid = options.vmm_gid = UNPRIVILEGED;
+  options.vmm_user_optional = true;
+  BLX__TRY(absolute(n, n->data_dir, &options.state_dir, err));
+  BLX__TRY(absolute(n, n->shim_path, &options.shim_path, err));
+  BLX__TRY(absolute(n, n->runner_dir, &options.runner_dir, err));
+  BLX__TRY(absolute(n, n->kernel_dir, &options.kernel_dir, err));
+  BLX__TRY(absolute(n, n->guest_path, &options.guest_path, err));
+  BLX__TRY(absolute(n, n->nix_store_dir, &options.nix_store_dir, err));
+  return blx__vm_microvm_open(n->loop, &options, &n->driver, err);
+}
+
+static blx__rc open_driver(struct blx__node *n, blx_error *err) {
+  BLX__ASSERT(n->uid != 0 && !n->driver);
+  return n->simulate_vms ? open_simulated(n, err) : open_microvm(n, err);
+}
 
 blx__rc blx__node_open_agent(struct blx__node *n, blx_error *err) {
-  if (!n->driver) BLX__TRY(blx__node_open_driver(n, err));
+  if (!n->driver) BLX__TRY(open_driver(n, err));
   char dir[DATA_DIR_MAX + 32];
   (void)blx__str_format(dir, sizeof dir, "%s/agent", n->data_dir);
   struct blx__agent_options options = {.loop = n->loop, .driver = n->driver, .journal_dir = dir, .log = &n->log};
@@ -236,9 +280,20 @@ blx__rc blx__node_open_agent(struct blx__node *n, blx_error *err) {
   return blx__agent_open(&options, &n->agent, err);
 }
 
+/* ---- opening */
+
 static void on_event(void *user, const struct blx_event *event) {
   struct blx__node *n = user;
-  if (event->kind == BLX_EVENT_KIND_NODE) n->nodes_changed = true;
+  if (event->kind != BLX_EVENT_KIND_NODE) return;
+  const struct blx_node_info *node = blx__state_node(n->state, event->uid);
+  if (node && node->role == BLX_NODE_ROLE_WORKER)
+    blx__share_due(n, event->uid);
+  else
+    n->nodes_changed = true;
+}
+
+static void on_share(void *user, uint64_t node_uid) {
+  blx__share_due(user, node_uid);
 }
 
 /* Without an identity there is nothing that it could belong to. */
@@ -256,14 +311,14 @@ static blx__rc check_no_log(const struct blx__node *n, blx_error *err) {
 
 static blx__rc open_parts(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
   BLX__TRY(blx__loop_new(&n->loop, err));
-  const struct blx__state_options state_options = {.on_event = on_event, .user = n};
+  const struct blx__state_options state_options = {.on_event = on_event, .on_share = on_share, .user = n};
   n->state = blx__state_new(&state_options);
   if (!n->state) return no_memory(err);
   BLX__TRY(blx__identity_read(n->data_dir, &n->identity, err));
   if (n->identity) {
     n->self->name = blx__arena_strdup(&n->mem, n->identity->name);
     if (!n->self->name) return no_memory(err);
-    BLX__TRY(blx__member_start(n, err));
+    BLX__TRY(blx__node_start(n, err));
   } else {
     BLX__TRY(check_no_log(n, err));
     if (o->bootstrap) BLX__TRY(blx__member_found(n, NULL, err));
@@ -280,6 +335,7 @@ blx__rc blx__node_open(const struct blx_node_options *options, struct blx__node 
   blx__list_init(&n->calls);
   blx__list_init(&n->spare_calls);
   blx__list_init(&n->watches);
+  blx__list_init(&n->shares_due);
   blx__lead_init(n);
   blx__member_init(n);
   blx__rc rc = take_options(n, options, err);

@@ -33,6 +33,7 @@ enum {
   BLX__NODE_CONNS_MAX = 256,        /* connections to other members */
   BLX__NODE_DEADLINE_MS = 30000,    /* of a call that came without one */
   BLX__NODE_OWN_DEADLINE_MS = 5000, /* of heartbeats and reports */
+  BLX__NODE_SHARE_MS = 5000,        /* a server that has not begun to tell a worker its share by then is left */
   BLX__NODE_SETTLE_MS = 1000,       /* a new leader waits so long to hear from the nodes before it places anything */
 };
 
@@ -94,7 +95,7 @@ struct blx__node {
   bool announcing;         /* a heartbeat or registration is on its way */
   bool asking_vote;        /* a member was asked to make this node a voter */
   uint64_t share_revision; /* of the share the agent has */
-  bool nodes_changed;      /* peer addresses are to be taken over */
+  bool nodes_changed;      /* the servers' addresses are to be taken over */
   struct blx__timer *announce;
   uint64_t announced_to, announced_ms; /* leader and loop time of the last heartbeat */
   size_t ask_next;                     /* which known member is asked next for a vote */
@@ -108,8 +109,13 @@ struct blx__node {
   size_t calls_count;
   struct blx__list spare_calls; /* over, kept for the next */
   size_t spare_calls_count;
-  struct blx__buf scratch;  /* to encode into */
-  struct blx__list watches; /* streams of events */
+  struct blx__buf scratch;     /* to encode into */
+  struct blx__list watches;    /* streams of events */
+  struct blx__map shares;      /* uid of a worker -> struct share, the stream that it follows its share by */
+  struct blx__list shares_due; /* those to be looked at after this apply */
+  bool shares_behind;          /* a worker knows more than this server: look at all after each apply */
+  uint64_t servers_revision;   /* rises when the servers or their addresses change */
+  struct blx__worker *worker;  /* NULL: a server, or in no cluster */
   struct blx__call
       *init_call; /* cluster_init waiting for its cluster, or cluster_join for the end of one begun before */
 
@@ -133,6 +139,7 @@ struct blx__call {
   struct blx__slice bytes; /* the same, encoded, in the arena */
   const char *principal;
   bool forwarded;            /* came from another member on somebody's behalf: not passed on again */
+  const char *forwarded_to;  /* where it was passed on to */
   struct blx__rpc_call *rpc; /* NULL: our own */
   blx__call_done done;       /* our own */
   void *done_user;
@@ -164,8 +171,11 @@ blx__rc blx__node_propose(struct blx__node *n, const struct blx_op *op, blx__con
 
 /* ---- forward.c: calls to other members */
 struct blx__rpc_conn *blx__node_conn(struct blx__node *n, const char *address, blx_error *err);
-/* Send a call to @address as it is, on its caller's behalf, and answer it with what comes back. */
+/* Send a call to @address as it is, on its caller's behalf, and answer it with what comes back. From a worker to a
+ * server, which may pass it on to the leader; from a server to the leader, and no further. */
 void blx__call_forward(struct blx__call *call, const char *address);
+/* The same for a call that streams. A caller who reads slowly stops the source: one message at most is held here. */
+void blx__call_relay(struct blx__call *call, const char *address);
 /* Ask @address ourselves. */
 blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
                       blx__call_done done, void *user, blx_error *err) BLX__MUST;
@@ -173,13 +183,25 @@ void blx__forward_close(struct blx__node *n);
 
 /* ---- node.c */
 void blx__node_part_closed(struct blx__node *n);
-/* ---- driver.c: the driver that the options ask for */
-blx__rc blx__node_open_driver(struct blx__node *n, blx_error *err) BLX__MUST; /* needs n->uid */
-blx__rc blx__node_open_agent(struct blx__node *n, blx_error *err) BLX__MUST;  /* needs n->uid */
+blx__rc blx__node_open_agent(struct blx__node *n, blx_error *err) BLX__MUST; /* needs n->uid */
+
+/* ---- worker.c: a node without consensus, state or vote; all it knows of its cluster comes from the servers */
+blx__rc blx__worker_start(struct blx__node *n, blx_error *err) BLX__MUST; /* needs n->identity */
+void blx__worker_announce(struct blx__node *n);
+/* Where the server is that is asked at present. */
+const char *blx__worker_server(const struct blx__node *n);
+/* The server at @address did not answer: another one is asked from now on. */
+void blx__worker_avoid(struct blx__node *n, const char *address);
+/* Answer a cluster_status of this node's own knowledge. */
+void blx__worker_answer_status(struct blx__call *call);
+/* A call that waits in init_call is answered when the cluster knows this worker. */
+void blx__worker_init_done(struct blx__node *n);
+void blx__worker_close(struct blx__node *n);
+void blx__worker_free(struct blx__worker *w); /* NULL allowed */
 
 /* ---- member.c: consensus, registration, heartbeats, what follows an apply */
 void blx__member_init(struct blx__node *n);
-blx__rc blx__member_start(struct blx__node *n, blx_error *err) BLX__MUST; /* needs n->identity */
+blx__rc blx__node_start(struct blx__node *n, blx_error *err) BLX__MUST; /* as what n->identity says */
 void blx__member_announce(struct blx__node *n);
 /* Make a new cluster of this node. @cluster_name NULL or "": blixard. */
 blx__rc blx__member_found(struct blx__node *n, const char *cluster_name, blx_error *err) BLX__MUST;
@@ -187,8 +209,10 @@ blx__rc blx__member_found(struct blx__node *n, const char *cluster_name, blx_err
 void blx__member_report(void *user, const struct blx_instance_report *const *reports, size_t count,
                         blx__agent_sent_fn *done, void *arg);
 blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct blx_node_info ***out, size_t *count,
-                        blx_error *err) BLX__MUST; /* all nodes by uid, from state */
-blx__rc blx__member_save(struct blx__node *n, enum blx_standing standing, blx_error *err) BLX__MUST;
+                        blx_error *err) BLX__MUST; /* the servers by uid, from state */
+/* Note down how far this node came, and @peers where the servers are; @count 0: as it was. */
+blx__rc blx__node_save(struct blx__node *n, enum blx_standing standing, struct blx_node_info *const *peers,
+                       size_t count, blx_error *err) BLX__MUST;
 void blx__node_fatal(struct blx__node *n, int code, const char *text);
 
 /* ---- lead.c: the leader's soft state and its controllers */
@@ -215,7 +239,16 @@ void blx__lead_clock_seen(struct blx__lead_clock *c, bool leading, uint64_t comm
                           struct blx__lead_median wall);
 uint64_t blx__lead_time_ms(const struct blx__node *n);
 
-/* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_watch.c, stream_logs.c */
+/* ---- stream_state.c: streams that follow the state */
+/* Push what is new into every watch. */
+void blx__watches_pump(struct blx__node *n);
+/* Look at the stream of that worker after this apply; at all of them. */
+void blx__share_due(struct blx__node *n, uint64_t uid);
+void blx__shares_due(struct blx__node *n);
+/* Send what is due. */
+void blx__shares_pump(struct blx__node *n);
+
+/* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_state.c, stream_logs.c */
 void blx__handle_cluster_init(struct blx__call *call);
 void blx__handle_cluster_join(struct blx__call *call);
 void blx__handle_cluster_status(struct blx__call *call);
@@ -241,9 +274,8 @@ void blx__handle_vm_delete(struct blx__call *call);
 void blx__handle_vm_delete_force(struct blx__call *call);
 void blx__handle_vm_logs(struct blx__call *call);
 void blx__handle_watch(struct blx__call *call);
+void blx__handle_share(struct blx__call *call);
 /* A call that waits in init_call is answered when this node is registered and votes. */
 void blx__init_done(struct blx__node *n);
-/* Push what is new into every watch. */
-void blx__watches_pump(struct blx__node *n);
 
 #endif

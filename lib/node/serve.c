@@ -1,5 +1,6 @@
 /* Calls come in here, from the socket or from this node itself, and go where their row says: LOCAL rows are answered by
- * this member; READ and WRITE rows by the leader, to whom any other member passes them on, one hop. */
+ * this member; READ and WRITE rows by the leader, to whom any other member passes them on, one hop. A worker passes on
+ * to a server all but the few that are about itself. */
 #include "node/node_int.h"
 
 #include "base/digest.h"
@@ -10,11 +11,12 @@
 struct handler {
   void (*handle)(struct blx__call *call);
   bool outside; /* also served by a daemon that is in no cluster */
+  bool worker;  /* a worker does not pass it on */
 };
 
 static const struct handler handlers[BLX__RPC_COUNT] = {
-    [BLX__RPC_CLUSTER_INIT] = {blx__handle_cluster_init, true},
-    [BLX__RPC_CLUSTER_JOIN] = {blx__handle_cluster_join, true},
+    [BLX__RPC_CLUSTER_INIT] = {blx__handle_cluster_init, true, true},
+    [BLX__RPC_CLUSTER_JOIN] = {blx__handle_cluster_join, true, true},
     [BLX__RPC_CLUSTER_STATUS] = {blx__handle_cluster_status, true},
     [BLX__RPC_NODE_LIST] = {blx__handle_node_list, false},
     [BLX__RPC_VM_CREATE] = {blx__handle_vm_create, false},
@@ -27,7 +29,7 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_VM_PAUSE] = {blx__handle_vm_pause, false},
     [BLX__RPC_VM_RESUME] = {blx__handle_vm_resume, false},
     [BLX__RPC_VM_DELETE] = {blx__handle_vm_delete, false},
-    [BLX__RPC_VM_LOGS] = {blx__handle_vm_logs, false},
+    [BLX__RPC_VM_LOGS] = {blx__handle_vm_logs, false, true},
     [BLX__RPC_WATCH] = {blx__handle_watch, false},
     [BLX__RPC_NODE_GET] = {blx__handle_node_get, false},
     [BLX__RPC_NODE_CORDON] = {blx__handle_node_cordon, false},
@@ -35,9 +37,10 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_NODE_LABEL] = {blx__handle_node_label, false},
     [BLX__RPC_VM_DELETE_FORCE] = {blx__handle_vm_delete_force, false},
     [BLX__RPC_MEMBER_JOIN] = {blx__handle_member_join, false},
-    [BLX__RPC_MEMBER_INVITE] = {blx__handle_member_invite, true},
+    [BLX__RPC_MEMBER_INVITE] = {blx__handle_member_invite, true, true},
     [BLX__RPC_MEMBER_READY] = {blx__handle_member_ready, false},
     [BLX__RPC_REPORT] = {blx__handle_report, false},
+    [BLX__RPC_SHARE] = {blx__handle_share, false, true},
 };
 
 /* ---- the life of a call */
@@ -282,6 +285,18 @@ static void to_leader(struct blx__call *call) {
   blx__call_fail(call, &err);
 }
 
+static void route_worker(struct blx__call *call) {
+  const struct handler *h = &handlers[call->row->id];
+  if (h->worker)
+    h->handle(call);
+  else if (call->row->id == BLX__RPC_CLUSTER_STATUS && wants_stale(call))
+    blx__worker_answer_status(call);
+  else if (call->row->stream)
+    blx__call_relay(call, blx__worker_server(call->node));
+  else
+    blx__call_forward(call, blx__worker_server(call->node));
+}
+
 static void route(struct blx__call *call) {
   struct blx__node *n = call->node;
   const struct handler *h = &handlers[call->row->id];
@@ -289,6 +304,8 @@ static void route(struct blx__call *call) {
     blx__call_failf(call, BLX_E_CANCELLED, "node %s is stopping", n->self->name);
   } else if (n->fatal_code != 0) {
     blx__call_failf(call, BLX_E_FATAL, "node %s has stopped itself: %s", n->self->name, n->fatal_text);
+  } else if (n->worker) {
+    route_worker(call);
   } else if (!n->consensus && !h->outside) {
     blx__call_failf(call, BLX_E_CONFLICT,
                     "daemon %s is in no cluster: run `blixard cluster init`, or `blixard cluster join`", n->self->name);

@@ -212,12 +212,56 @@ static size_t instances_of(const struct blx__state *st, const struct blx_vm *vm,
   return count;
 }
 
+static struct stream *stream_new(struct blx__call *call, size_t count) {
+  struct stream *s = calloc(1, sizeof *s + count * sizeof s->sources[0]);
+  if (!s) {
+    blx__call_failf(call, BLX_E_NOMEM, "no memory to read %zu consoles", count);
+    return NULL;
+  }
+  s->node = call->node;
+  s->rpc = blx__rpc_call_ref(call->rpc);
+  s->refs = 2; /* the call's, and ours until all are open */
+  s->count = count;
+  s->opening = true;
+  blx__rpc_call_watch(s->rpc, &ops, s);
+  return s;
+}
+
+static void stream_opened(struct stream *s, struct blx__call *call) {
+  s->opening = false;
+  end_if_done(s);
+  blx__call_release(call);
+  unref(s);
+}
+
+/* A worker knows the instances that are on it; all else is a server's to find, which asks back for those that are. */
+static void logs_of_worker(struct blx__call *call) {
+  struct blx__node *n = call->node;
+  const struct blx_vm_logs_request *req = call->request;
+  struct blx__vm_key key = {0};
+  blx_error err;
+  if (!req->node_local && blx__agent_find(n->agent, req->name, &key, &err).code != 0) {
+    blx__call_relay(call, blx__worker_server(n));
+    return;
+  }
+  struct stream *s = stream_new(call, 1);
+  if (!s) return;
+  s->sources[0].stream = s;
+  (void)blx__str_copy(s->sources[0].instance, sizeof s->sources[0].instance, req->name);
+  open_local(&s->sources[0], req);
+  stream_opened(s, call);
+}
+
 void blx__handle_vm_logs(struct blx__call *call) {
   struct blx__node *n = call->node;
   const struct blx_vm_logs_request *req = call->request;
   blx_error err;
   if (blx__msg_validate(blx__desc_vm_logs_request(), req, &err).code != 0) {
     blx__call_fail(call, &err);
+    return;
+  }
+  if (n->worker) {
+    logs_of_worker(call);
     return;
   }
   const struct blx_vm *vm = blx__state_vm_lookup(n->state, req->tenant, req->name);
@@ -228,24 +272,12 @@ void blx__handle_vm_logs(struct blx__call *call) {
   }
   const struct blx_instance *found[1000];
   size_t count = instances_of(n->state, vm, req->name, found);
-  struct stream *s = calloc(1, sizeof *s + count * sizeof s->sources[0]);
-  if (!s) {
-    blx__call_failf(call, BLX_E_NOMEM, "no memory to read %zu consoles", count);
-    return;
-  }
-  s->node = n;
-  s->rpc = blx__rpc_call_ref(call->rpc);
-  s->refs = 2; /* the call's, and ours until all are open */
-  s->count = count;
-  s->opening = true;
-  blx__rpc_call_watch(s->rpc, &ops, s);
+  struct stream *s = stream_new(call, count);
+  if (!s) return;
   for (size_t i = 0; i < count; i++) {
     s->sources[i].stream = s;
     (void)blx__str_copy(s->sources[i].instance, sizeof s->sources[i].instance, found[i]->name);
     open_source(&s->sources[i], found[i], req);
   }
-  s->opening = false;
-  end_if_done(s);
-  blx__call_release(call);
-  unref(s);
+  stream_opened(s, call);
 }

@@ -39,6 +39,8 @@ struct blx_member_ready_request;
 struct blx_report_request;
 struct blx_empty;
 struct blx_channel_message;
+struct blx_share_request;
+struct blx_share_part;
 struct blx_identity;
 
 /* OpClusterInit: the first operation of a cluster. */
@@ -53,7 +55,7 @@ struct blx_op_cluster_init {
 struct blx_op_node_join {
   size_t struct_size;
   const void *unknown;
-  struct blx_node_info *node; /* name, address, peer_address, capacity, labels, hypervisors, version */
+  struct blx_node_info *node; /* name, role, address, peer_address, capacity, labels, hypervisors, version */
 };
 
 /* OpNodeRegister: a known node started: what it is now. */
@@ -61,6 +63,7 @@ struct blx_op_node_register {
   size_t struct_size;
   const void *unknown;
   struct blx_node_info *node; /* uid, incarnation, addresses, capacity, hypervisors, version */
+  uint64_t replaces; /* incarnation that it comes after; if that is not the last one, it comes too late. 0: any */
 };
 
 /* OpNodeVoter: a node became a voter, or stopped being one. */
@@ -325,7 +328,7 @@ struct blx_journal_entry {
 struct blx_member_join_request {
   size_t struct_size;
   const void *unknown;
-  struct blx_node_info *node; /* as in op_node_join */
+  struct blx_node_info *node; /* as in op_node_join, with its role */
   const char *request_id; /* idempotency key; at most 64 bytes */
 };
 
@@ -335,7 +338,7 @@ struct blx_member_join_reply {
   const void *unknown;
   const char *cluster_id; /* cluster; at most 32 bytes */
   uint64_t uid; /* its uid */
-  struct blx_node_info **members; /* the nodes with their peer addresses; at most 5000 of them */
+  struct blx_node_info **members; /* the servers with their addresses; at most 5000 of them */
   size_t n_members;
   const char *cluster_name; /* its name; at most 56 bytes */
 };
@@ -346,6 +349,7 @@ struct blx_member_invite_request {
   const void *unknown;
   const char *node_id; /* name it shall take; empty: its own; at most 63 bytes */
   const char *address; /* API address of the member; 1..256 bytes */
+  int32_t role; /* what it becomes (enum blx_node_role) */
 };
 
 /* MemberReadyRequest: the new node's consensus runs: make it a voter. */
@@ -365,6 +369,7 @@ struct blx_report_request {
   size_t n_reports;
   struct blx_node_info *registration; /* at the start of an agent: what the node is now */
   uint64_t wall_ms; /* what the clock on its wall says, ms since 1970; 0: it does not say */
+  uint64_t replaces; /* with a registration: as in op_node_register */
 };
 
 /* Empty: nothing. */
@@ -385,6 +390,33 @@ struct blx_channel_message {
   const char *address; /* in the first only: where who speaks answers: unix:PATH; at most 256 bytes */
 };
 
+/* ShareRequest: a worker asks for its share, and for what changes in it from then on. */
+struct blx_share_request {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t node_uid; /* the worker */
+  uint64_t incarnation; /* of its agent */
+  uint64_t index; /* index of the share that it has; 0: none */
+};
+
+/* SharePart: what is new in a worker's share, or a part of that. */
+struct blx_share_part {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t index; /* index at which the worker has it all, in a part without more */
+  uint32_t whole; /* the first part of a whole share: what the worker has is void */
+  uint32_t more; /* another part follows */
+  uint32_t known; /* the cluster knows this incarnation; else the rest is empty: register */
+  struct blx_assignment **assignments; /* new ones, each in place of the one of its instance; at most 64 of them */
+  size_t n_assignments;
+  uint64_t *left; /* uids of instances that are no longer in the share; at most 4096 of them */
+  size_t n_left;
+  struct blx_node_info **servers; /* if there are any: all servers, with uid, name and address; at most 64 of them */
+  size_t n_servers;
+  uint64_t leader; /* uid of the leader as this server knows it; 0: none */
+  uint64_t incarnation; /* unless known: the one that the cluster knows of this node; 0: none */
+};
+
 /* Standing: how far a data directory came into its cluster. */
 enum blx_standing {
   BLX_STANDING_FOUNDING = 0, /* founding: it makes the cluster; its log may not exist yet */
@@ -401,9 +433,10 @@ struct blx_identity {
   const char *cluster_name; /* its name; at most 56 bytes */
   uint64_t uid; /* node uid */
   const char *name; /* node name; at most 63 bytes */
-  struct blx_node_info **peers; /* last known peer addresses; at most 5000 of them */
+  struct blx_node_info **peers; /* last known addresses of the servers; at most 5000 of them */
   size_t n_peers;
   int32_t standing; /* how far it came (enum blx_standing) */
+  int32_t role; /* what it joined as (enum blx_node_role) */
 };
 
 #define BLX_OP_CLUSTER_INIT_INIT BLX_INIT_(struct blx_op_cluster_init)
@@ -439,6 +472,8 @@ struct blx_identity {
 #define BLX_REPORT_REQUEST_INIT BLX_INIT_(struct blx_report_request)
 #define BLX_EMPTY_INIT BLX_INIT_(struct blx_empty)
 #define BLX_CHANNEL_MESSAGE_INIT BLX_INIT_(struct blx_channel_message)
+#define BLX_SHARE_REQUEST_INIT BLX_INIT_(struct blx_share_request)
+#define BLX_SHARE_PART_INIT BLX_INIT_(struct blx_share_part)
 #define BLX_IDENTITY_INIT BLX_INIT_(struct blx_identity)
 
 #endif

@@ -32,6 +32,7 @@ enum blx__rpc_id {
   BLX__RPC_MEMBER_READY,
   BLX__RPC_REPORT,
   BLX__RPC_CHANNEL,
+  BLX__RPC_SHARE,
   BLX__RPC_COUNT
 };
 

@@ -63,6 +63,7 @@ blx__rc blx__state_op_node_join(struct blx__state *st, const struct blx_op *op, 
   struct blx_label *labels[LABELS_MAX];
   take_description(&draft, o, labels);
   draft.name = o->name;
+  draft.role = o->role;
   draft.uid = st->data.next_node_uid++;
   draft.joined_ms = st->data.time_ms;
   blx__state_put_node(st, &draft);
@@ -85,6 +86,11 @@ blx__rc blx__state_op_node_register(struct blx__state *st, const struct blx_op *
   if (!o) return blx__fail(err, BLX_E_INVALID, "state", "node: the registration is empty");
   struct state_node *e = NULL;
   BLX__TRY(known(st, o->uid, &e, err));
+  /* One of an earlier life that was long on its way would hide the present one for ever. */
+  const uint64_t replaces = op->node_register->replaces, last = e->rec->incarnation;
+  if (replaces != 0 && replaces != last && o->incarnation != last)
+    return blx__fail(err, BLX_E_STALE, "state", "the node %s was started anew since: it registers again by itself",
+                     e->rec->name);
   struct blx_node_info draft = *e->rec;
   struct blx_label *labels[LABELS_MAX];
   take_description(&draft, o, labels);
@@ -98,6 +104,9 @@ blx__rc blx__state_op_node_voter(struct blx__state *st, const struct blx_op *op,
   const struct blx_op_node_voter *o = op->node_voter;
   struct state_node *e = NULL;
   BLX__TRY(known(st, o->uid, &e, err));
+  if (o->voter && e->rec->role == BLX_NODE_ROLE_WORKER)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s is a worker, it does not vote: a server joins as one",
+                     e->rec->name);
   out->uid = o->uid;
   if (!e->rec->voter == !o->voter) return BLX__OK;
   struct blx_node_info draft = *e->rec;

@@ -131,7 +131,10 @@ static void unlink_instance(struct blx__state *st, struct state_instance *e) {
 
 void blx__state_touch_share(struct blx__state *st, uint64_t node_uid) {
   struct state_node *n = node_uid ? blx__state_node_get(st, node_uid) : NULL;
-  if (n) n->share_revision = ++st->share_counter;
+  if (!n) return;
+  n->share_revision = ++st->share_counter;
+  n->share_index = st->data.index;
+  if (st->options.on_share) st->options.on_share(st->options.user, node_uid);
 }
 
 static bool same_assignment(const struct blx_instance *a, const struct blx_instance *b) {
@@ -150,7 +153,7 @@ void blx__state_put_node(struct blx__state *st, const struct blx_node_info *draf
     e = zeroed(sizeof *e);
     set_uid(&st->data.nodes, rec->uid, e);
     set_named(&st->data.node_names, NULL, rec->name, e);
-    e->share_revision = ++st->share_counter;
+    blx__state_touch_share(st, rec->uid);
   } else {
     BLX__ASSERT(blx__str_eq(e->rec->name, rec->name));
     blx__state_release(st, e->rec);

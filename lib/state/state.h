@@ -36,6 +36,9 @@ struct blx__state_options {
   uint32_t keys_max; /* 0: BLX__STATE_KEYS_MAX; the same on every member, smaller in tests only */
   /* Each event, from blx__state_end, in order; the event is borrowed during the call. NULL allowed. */
   void (*on_event)(void *user, const struct blx_event *event);
+  /* The share of that node changes, and its revision with it: from inside apply or restore; only to be noted down.
+   * NULL allowed. */
+  void (*on_share)(void *user, uint64_t node_uid);
   void *user;
 };
 
@@ -152,13 +155,18 @@ blx__rc blx__state_view_vm(const struct blx__state *st, uint64_t uid, struct blx
 blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct blx__arena *arena,
                              struct blx_node_info **out, blx_error *err) BLX__MUST;
 
-/* The share of a node: one assignment for each instance that is its, by uid, then one for each tombstone: to remove.
- * @out: array in @arena. */
+/* The share of a node: one assignment for each instance that is its, by uid, then one for each tombstone, by instance
+ * uid: to remove. @out: array in @arena of assignments in @arena, which point into the records, as in a view of a VM.
+ */
 blx__rc blx__state_share(const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,
                          struct blx_assignment ***out, size_t *n, blx_error *err) BLX__MUST;
 
 /* Rises whenever the share of that node changes, by a restore too. This member's own count, 0: no such node. */
 uint64_t blx__state_share_revision(const struct blx__state *st, uint64_t node_uid);
+
+/* The share of that node is the same at every index from this one to the state's own, on any member. 0: no such node.
+ */
+uint64_t blx__state_share_index(const struct blx__state *st, uint64_t node_uid);
 
 /* ---- events */
 

@@ -23,6 +23,7 @@ struct state_node {
   uint64_t vcpus, memory_mib; /* of the instances not dead, and of tombstones whose instance may still run */
   uint32_t live;              /* how many instances are not dead */
   uint64_t share_revision;
+  uint64_t share_index; /* of the entry, or the snapshot, that touched the share last */
 };
 
 struct state_instance {

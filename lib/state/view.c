@@ -95,44 +95,36 @@ blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct b
   return BLX__OK;
 }
 
-static blx__rc assignment(const struct blx__state *st, const struct state_instance *i, struct blx__arena *arena,
-                          struct blx_assignment **out, blx_error *err) {
+static void assignment(const struct blx__state *st, const struct state_instance *i, struct blx_assignment *out) {
   const struct blx_vm *vm = i->vm->rec;
   const struct blx_config *config = blx__state_config(st, vm->spec->config_sha256);
-  struct blx_assignment draft = BLX_ASSIGNMENT_INIT;
-  draft.instance = i->rec->name;
-  draft.instance_uid = i->rec->uid;
-  draft.epoch = i->rec->epoch;
-  draft.spec = vm->spec;
-  bool held = vm->desired == BLX_DESIRED_STOPPED && i->rec->ending == BLX_ENDING_NONE && blx__state_stops_first(i->vm);
-  draft.desired = held ? BLX_DESIRED_RUNNING : vm->desired;
-  draft.remove = vm->deleting;
-  draft.ending = i->rec->ending;
-  draft.paused = vm->paused;
-  if (config) draft.config = config->text;
-  draft.dead = i->rec->dead;
-  draft.tell = !i->rec->dead && i->rec->report_seq == 0;
-  void *copy = NULL;
-  BLX__TRY(blx__msg_copy(blx__desc_assignment(), arena, &draft, &copy, err));
-  *out = copy;
-  return BLX__OK;
+  *out = (struct blx_assignment)BLX_ASSIGNMENT_INIT;
+  out->instance = i->rec->name;
+  out->instance_uid = i->rec->uid;
+  out->epoch = i->rec->epoch;
+  out->spec = vm->spec;
+  /* By what it was told, not by who is on his way out now: a stop that was asked for is not taken back. */
+  bool held = vm->desired == BLX_DESIRED_STOPPED && i->rec->ending == BLX_ENDING_NONE &&
+              blx__state_reason_code(i->rec->reason) == BLX_REASON_CODE_WAITS_FOR_STOP;
+  out->desired = held ? BLX_DESIRED_RUNNING : vm->desired;
+  out->remove = vm->deleting;
+  out->ending = i->rec->ending;
+  out->paused = vm->paused;
+  if (config) out->config = config->text;
+  out->dead = i->rec->dead;
+  out->tell = !i->rec->dead && i->rec->report_seq == 0;
 }
 
 /* It is killed whatever it was: its VM is gone. */
-static blx__rc removal(const struct blx_tombstone *t, struct blx__arena *arena, struct blx_assignment **out,
-                       blx_error *err) {
-  struct blx_assignment draft = BLX_ASSIGNMENT_INIT;
-  draft.instance = t->instance;
-  draft.instance_uid = t->instance_uid;
-  draft.epoch = t->epoch;
-  draft.spec = t->spec;
-  draft.desired = BLX_DESIRED_STOPPED;
-  draft.remove = 1;
-  draft.dead = t->dead;
-  void *copy = NULL;
-  BLX__TRY(blx__msg_copy(blx__desc_assignment(), arena, &draft, &copy, err));
-  *out = copy;
-  return BLX__OK;
+static void removal(const struct blx_tombstone *t, struct blx_assignment *out) {
+  *out = (struct blx_assignment)BLX_ASSIGNMENT_INIT;
+  out->instance = t->instance;
+  out->instance_uid = t->instance_uid;
+  out->epoch = t->epoch;
+  out->spec = t->spec;
+  out->desired = BLX_DESIRED_STOPPED;
+  out->remove = 1;
+  out->dead = t->dead;
 }
 
 blx__rc blx__state_share(const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,
@@ -140,17 +132,13 @@ blx__rc blx__state_share(const struct blx__state *st, uint64_t node_uid, struct 
   const struct state_node *node = blx__state_node_get(st, node_uid);
   if (!node) return no_node(err, node_uid);
   size_t most = node->instances.count + node->tombstones.count;
-  struct blx_assignment **list = blx__arena_alloc(arena, (most + 1) * sizeof(struct blx_assignment *));
-  if (!list) return no_room(err, arena);
+  struct blx_assignment *drafts = blx__arena_alloc(arena, (most + 1) * sizeof *drafts);
+  struct blx_assignment **list = blx__arena_alloc(arena, (most + 1) * sizeof *list);
+  if (!drafts || !list) return no_room(err, arena);
   size_t at = 0;
-  BLX__MAP_FOREACH(pos, &node->instances) {
-    BLX__TRY(assignment(st, blx__map_value(pos), arena, &list[at], err));
-    at++;
-  }
-  BLX__MAP_FOREACH(pos, &node->tombstones) {
-    BLX__TRY(removal(blx__map_value(pos), arena, &list[at], err));
-    at++;
-  }
+  BLX__MAP_FOREACH(pos, &node->instances) assignment(st, blx__map_value(pos), &drafts[at++]);
+  BLX__MAP_FOREACH(pos, &node->tombstones) removal(blx__map_value(pos), &drafts[at++]);
+  for (size_t i = 0; i < at; i++) list[i] = &drafts[i];
   BLX__ASSERT(at == most);
   *out = list;
   *n = at;
@@ -160,4 +148,9 @@ blx__rc blx__state_share(const struct blx__state *st, uint64_t node_uid, struct 
 uint64_t blx__state_share_revision(const struct blx__state *st, uint64_t node_uid) {
   const struct state_node *n = blx__state_node_get(st, node_uid);
   return n ? n->share_revision : 0;
+}
+
+uint64_t blx__state_share_index(const struct blx__state *st, uint64_t node_uid) {
+  const struct state_node *n = blx__state_node_get(st, node_uid);
+  return n ? n->share_index : 0;
 }

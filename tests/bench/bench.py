@@ -21,6 +21,7 @@ CREATES = 4000
 LISTED = 10000
 OUTSTANDING = (1, 16, 256)
 IDLE_S = 3
+WORKERS, WIDE_VMS, WIDE_REPLICAS = 1000, 20, 500
 
 
 def creates(cluster, prefix, count, outstanding, *more):
@@ -91,6 +92,36 @@ def list_row():
         return [(f"vm list -o json of {LISTED} VMs, whole process", f"{statistics.median(took):.0f} ms", note)]
     finally:
         cluster.close()
+
+
+def assignment_rows():
+    """Workers are one process with a connection each; what counts is that each assignment came to its worker."""
+    rows = []
+    for how, what in (("silent", "told to their workers"), ("report", "told, and reported to run")):
+        cluster = Cluster(log_level="warning")
+        try:
+            cluster.form()
+            done = subprocess.run(
+                [BUILD / "tests/bench/workers", str(WORKERS), str(WIDE_VMS), str(WIDE_REPLICAS), how]
+                + [str(n.socket) for n in cluster.nodes],
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            if done.returncode:
+                sys.exit(f"bench: {done.stderr}")
+            told = json.loads(done.stdout)
+            sizes = ", ".join(f"{rss_mib(n.pid):.0f}" for n in cluster.nodes)
+            rows.append(
+                (
+                    f"assignments committed, {told['workers']:,} workers, {what}",
+                    f"{told['per_second']:.0f} /s",
+                    f"{told['assignments']} of them; all joined in {told['joined_s']} s; servers of {sizes} MiB",
+                )
+            )
+        finally:
+            cluster.close()
+    return rows
 
 
 def start_ms(cluster, node, arguments):
@@ -166,7 +197,8 @@ def size_row():
 def main():
     if not (BIN / "blixardd").exists():
         sys.exit(f"bench: {BIN} holds no blixardd: run 'make all' or set BLX_BUILD")
-    rows = [*create_rows(), *running_row(), *list_row(), *start_rows(), *memory_row(), *size_row()]
+    rows = [*create_rows(), *running_row(), *assignment_rows(), *list_row()]
+    rows += [*start_rows(), *memory_row(), *size_row()]
     width = [max(len(r[c]) for r in rows) for c in range(3)]
     print(f"Blixard on {os.cpu_count()} CPUs, kernel {os.uname().release}; three daemons, each fsyncing its own log")
     for name, value, note in rows:

@@ -38,7 +38,7 @@ struct cli_args {
   const char *socket;
   uint32_t timeout_ms; /* 0: not given */
   int32_t output;      /* enum cli_output */
-  uint32_t help, stale, verbose, stopped, follow, wait;
+  uint32_t help, stale, verbose, stopped, follow, wait, worker;
   uint32_t tail, has_tail;
   const char *name, *node_id, *address;
   const char *microvm_config, *request_id, *until, *reason;

@@ -20,7 +20,7 @@ static const struct cli_column status_fields[] = {
 static const struct cli_column node_columns[] = {
     {"NAME", "{name}"},
     {"STATUS", "{status}"},
-    {"ROLES", "{leader?leader,}{voter?voter,}{cordoned?cordoned,}{simulated?simulated,}"},
+    {"ROLES", "{role},{leader?leader,}{voter?voter,}{cordoned?cordoned,}{simulated?simulated,}"},
     {"VCPUS", "{allocated.vcpus}/{capacity.vcpus}"},
     {"MEMORY MIB", "{allocated.memory_mib}/{capacity.memory_mib}"},
     {"INSTANCES", "{instances}"},
@@ -86,6 +86,7 @@ int cmd_cluster_join(struct cli_args *args) {
   int status = cli_connect(args, &client);
   if (status != 0) return status;
   request.node_id = args->node_id;
+  request.role = args->worker ? BLX_NODE_ROLE_WORKER : BLX_NODE_ROLE_SERVER;
   request.address = absolute_address(args->address, address, sizeof address);
   if (blx_cluster_join(client, &request, &result, &err) != 0)
     status = cli_fail(&err);

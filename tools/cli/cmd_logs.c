@@ -90,13 +90,14 @@ static void free_tail(struct tail *tail) {
   }
 }
 
-/* Lines carry their instance's name when the VM has several and none of them was named. */
+/* Lines carry their instance's name when the VM has several and none of them was named. While nobody leads, a node
+ * still shows what runs on it. */
 static int look_up(blx_client *client, const char *name, bool *prefixed) {
   struct blx_vm_name_request request = BLX_VM_NAME_REQUEST_INIT;
   struct blx_vm *vm = NULL;
   blx_error err = {0};
   request.name = name;
-  if (blx_vm_get(client, &request, &vm, &err) != 0) return cli_fail(&err);
+  if (blx_vm_get(client, &request, &vm, &err) != 0) return err.code == BLX_E_NO_LEADER ? 0 : cli_fail(&err);
   *prefixed = vm->n_instances > 1 && vm->spec != NULL && vm->spec->name != NULL && strcmp(vm->spec->name, name) == 0;
   blx_vm_free(vm);
   return 0;

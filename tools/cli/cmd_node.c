@@ -16,7 +16,7 @@ static const struct cli_column node_fields[] = {
     {"Unblock:", "{node.reason.unblock}"},
     {"Cordoned:", "{node.cordoned_ms:time}{node.cordoned_by? by }{node.cordoned_by}"},
     {"Cordon reason:", "{node.cordon_reason}"},
-    {"Roles:", "{node.leader?leader,}{node.voter?voter,}{node.simulated?simulated,}"},
+    {"Roles:", "{node.role},{node.leader?leader,}{node.voter?voter,}{node.simulated?simulated,}"},
     {"Capacity:", "{node.capacity.vcpus} vCPUs, {node.capacity.memory_mib} MiB"},
     {"Allocated:", "{node.allocated.vcpus} vCPUs, {node.allocated.memory_mib} MiB"},
     {"Free:", "{free.vcpus} vCPUs, {free.memory_mib} MiB"},

@@ -97,7 +97,8 @@ static const struct cli_flag global_flags[] = {
 static const struct cli_flag init_flags[] = {TEXT("name", name, "NAME", "the cluster's name, for people")};
 static const struct cli_flag join_flags[] = {
     TEXT("address", address, "ADDRESS", "the other daemon's API: unix:PATH; required"),
-    TEXT("node-id", node_id, "NAME", "name of the new node; else the one its daemon was started with")};
+    TEXT("node-id", node_id, "NAME", "name of the new node; else the one its daemon was started with"),
+    BOOL("worker", 0, worker, "it becomes a worker: runs instances, keeps no state and does not vote")};
 static const struct cli_flag status_flags[] = {BOOL("verbose", 'v', verbose, "with the nodes"), STALE};
 static const struct cli_flag read_flags[] = {STALE};
 static const struct cli_flag list_flags[] = {SELECT_FLAGS, WATCH, STALE};

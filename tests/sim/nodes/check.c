@@ -19,7 +19,7 @@ static struct truth *truth_of(const struct blx__vm_key *key) {
 }
 
 void check_run(void *user, const struct blx__vm_key *key, bool runs) {
-  const struct node *n = user;
+  struct node *n = user;
   struct truth *t = truth_of(key);
   cluster_log("%s really %s on %s in epoch %llu", t->name, runs ? "runs" : "ends", n->name, (ull)key->epoch);
   if (!runs) {
@@ -31,14 +31,16 @@ void check_run(void *user, const struct blx__vm_key *key, bool runs) {
                  (ull)key->epoch, t->machine, (ull)t->epoch);
   if (key->epoch <= t->epoch)
     cluster_fail("I2 %s was started in epoch %llu after epoch %llu", t->name, (ull)key->epoch, (ull)t->epoch);
+  if (n->number > cluster.servers) cluster_sometimes(SOME_WORKER_RAN);
+  n->started = true;
   if (t->epoch != 0) cluster_sometimes(t->machine == n->number ? SOME_RESTARTED : SOME_MOVED);
   t->machine = n->number;
   t->runs = true;
   t->epoch = key->epoch;
 }
 
-/* What runs on @n, against what it has, by any state that knows the sizes. */
-static void check_load(const struct node *n) {
+/* What runs on @n, against what it has, by a state that knows the sizes. */
+static void check_load(const struct node *n, const struct blx__state *st) {
   uint64_t memory_mib = 0;
   BLX__MAP_FOREACH(pos, &cluster.truths) {
     size_t len = 0;
@@ -47,8 +49,8 @@ static void check_load(const struct node *n) {
     const uint8_t *key = blx__map_key(pos, &len);
     uint64_t uid = 0;
     for (size_t i = 0; i < len; i++) uid = uid << 8 | key[i];
-    const struct blx_instance *in = blx__state_instance(n->n->state, uid);
-    const struct blx_vm *vm = in ? blx__state_vm(n->n->state, in->vm_uid) : NULL;
+    const struct blx_instance *in = blx__state_instance(st, uid);
+    const struct blx_vm *vm = in ? blx__state_vm(st, in->vm_uid) : NULL;
     if (vm) memory_mib += vm->spec->memory_mib;
   }
   if (memory_mib > n->capacity.memory_mib)
@@ -109,7 +111,16 @@ static void check_chain(const struct node *n) {
   BLX__ASSERT(kept);
 }
 
+static void check_worker(struct node *n) {
+  const struct node *leader = n->started ? cluster_leader() : NULL;
+  if (n->n->consensus || n->n->state) cluster_fail("the worker %s keeps a state", n->name);
+  if (!leader) return;
+  n->started = false;
+  check_load(n, leader->n->state);
+}
+
 void check_node(struct node *n) {
+  if (n->n && n->n->worker) check_worker(n);
   if (!n->n || !n->n->consensus || n->fatal_code) return;
   uint64_t index = blx__state_index(n->n->state);
   if (index == n->checked_index) return;
@@ -117,7 +128,7 @@ void check_node(struct node *n) {
   check_chain(n);
   check_epochs(n);
   check_capacity(n);
-  check_load(n);
+  check_load(n, n->n->state);
 }
 
 static void digest_of(const struct node *n, uint8_t out[BLX__SHA256_BYTES]) {
@@ -130,7 +141,7 @@ void check_equal(void) {
   const struct node *leader = cluster_leader();
   if (!leader) return;
   digest_of(leader, first);
-  for (unsigned i = 1; i <= cluster.count; i++) {
+  for (unsigned i = 1; i <= cluster.servers; i++) {
     const struct node *n = &cluster.nodes[i];
     if (!n->n || blx__state_index(n->n->state) != blx__state_index(leader->n->state)) continue;
     digest_of(n, other);
@@ -189,7 +200,7 @@ static const char *all_members(const struct node *leader) {
   for (unsigned i = 1; i <= cluster.count; i++) {
     const struct node *n = &cluster.nodes[i];
     if (!n->n || n->fatal_code || !n->n->registered) return say("%s is not a part of it", n->name);
-    if (blx__state_index(n->n->state) != index) return say("%s is behind", n->name);
+    if (!n->n->worker && blx__state_index(n->n->state) != index) return say("%s is behind", n->name);
     if (n->n->agent && blx__agent_unreported(n->n->agent) > 0) return say("%s has something to report", n->name);
   }
   return NULL;

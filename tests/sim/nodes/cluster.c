@@ -209,15 +209,25 @@ static void set_pace(void) {
     blx__sim_clock_rate(&twin.sim, i, cluster_rng(900000, 1100000));
 }
 
+/* Dice of their own: a seed's servers are what they are without workers. */
+static unsigned workers_of(const struct cluster_options *o) {
+  uint64_t dice = blx__mix64(o->seed ^ 0x776f726b6572);
+  if (o->no_workers || dice % 100 < 35) return 0;
+  return dice % 100 < 92 ? 1 + (unsigned)(dice / 100 % 4) : 5 + (unsigned)(dice / 100 % (WORKERS_MAX - 4));
+}
+
 void cluster_init(const struct cluster_options *o) {
   memset(&cluster, 0, sizeof cluster);
   cluster.o = *o;
   twin_init(o->seed);
-  cluster.count = (unsigned)cluster_rng(1, 7);
+  cluster.servers = (unsigned)cluster_rng(1, SERVERS_MAX);
+  cluster.count = cluster.servers + workers_of(o);
   cluster.snapshot_entries = cluster_chance(50) ? (uint32_t)cluster_rng(16, 200) : 0;
   cluster.segment_bytes = (uint32_t)cluster_rng(8, 256) << 10;
-  if (cluster.count == 1) cluster_sometimes(SOME_ALONE);
-  if (cluster.count == NODES_MAX) cluster_sometimes(SOME_SEVEN);
+  if (cluster.servers == 1) cluster_sometimes(SOME_ALONE);
+  if (cluster.servers == SERVERS_MAX) cluster_sometimes(SOME_SEVEN);
+  if (cluster.count > cluster.servers) cluster_sometimes(SOME_WORKERS);
+  if (cluster.count > cluster.servers + WORKERS_MAX / 2) cluster_sometimes(SOME_MANY_WORKERS);
   for (unsigned i = 1; i <= cluster.count; i++) node_init(&cluster.nodes[i], i);
   set_lies();
   set_pace();

@@ -1,12 +1,12 @@
-/* A cluster of whole nodes: lib/node as the daemon opens it, one on each machine of the twin, with users beside,
- * faults, and the invariants of a cluster watched from outside. A seed is a run. */
+/* A cluster of whole nodes, servers and workers: lib/node as the daemon opens it, one on each machine of the twin, with
+ * users beside, faults, and the invariants of a cluster watched from outside. A seed is a run. */
 #ifndef BLX_TESTS_SIM_NODES_H
 #define BLX_TESTS_SIM_NODES_H
 
 #include "node/node_int.h"
 #include "twin.h"
 
-enum { NODES_MAX = MACHINES_MAX - 1, WHY_SIZE = 512, VMS = 6, REPLICAS_MAX = 3 };
+enum { NODES_MAX = MACHINES_MAX - 1, SERVERS_MAX = 7, WORKERS_MAX = 20, WHY_SIZE = 512, VMS = 6, REPLICAS_MAX = 3 };
 
 /* Points that some seed must come by. */
 #define NODES_SOMETIMES_MAP(X)                                                \
@@ -35,7 +35,11 @@ enum { NODES_MAX = MACHINES_MAX - 1, WHY_SIZE = 512, VMS = 6, REPLICAS_MAX = 3 }
   X(WATCH_STALE, "a watch came too late and began anew")                      \
   X(SNAPSHOT, "a snapshot was restored")                                      \
   X(NEW_LEADER, "a second leader served")                                     \
-  X(TORN, "a crash left a part of a write")
+  X(TORN, "a crash left a part of a write")                                   \
+  X(WORKERS, "a cluster with workers was run")                                \
+  X(MANY_WORKERS, "a cluster with many workers was run")                      \
+  X(WORKER_RAN, "a guest was started on a worker")                            \
+  X(WORKER_RESUMED, "a worker came to a server with the share that it had")
 
 #define NODES_SOMETIMES_ENUM(name, text) SOME_##name,
 enum sometimes { NODES_SOMETIMES_MAP(NODES_SOMETIMES_ENUM) SOME_COUNT };
@@ -52,6 +56,7 @@ enum sometimes { NODES_SOMETIMES_MAP(NODES_SOMETIMES_ENUM) SOME_COUNT };
   X(KEYS, "keys", "I8 ")                         /* no request is remembered */                                        \
   X(READS, "reads", "I11 ")                      /* any member answers reads, from what it has */                      \
   X(WATCH, "watch", "I12 ")                      /* some events of a watch are left out */                             \
+  X(SHARE, "share", "I13 the desired state")     /* after the faults a worker is not told of one instance */           \
   X(LEADER, "leader", "I13 a leader")            /* after the faults no message arrives at members */                  \
   X(ANSWERS, "answers", "I13 the operations")    /* after the faults no request is answered */                         \
   X(CONTROL, "control", "I13 the desired state") /* after the faults control does nothing */
@@ -63,6 +68,7 @@ enum broken { NODES_BROKEN_MAP(NODES_BROKEN_ENUM) BROKEN_COUNT };
 struct cluster_options {
   uint64_t seed;
   bool verbose;
+  bool no_workers;
   enum broken broken;
 };
 
@@ -85,11 +91,12 @@ struct node {
   int fatal_code;
   bool journal_failed;    /* a file of its agent's journal could not be written, or removed */
   uint64_t checked_index; /* of its state */
+  bool started;           /* a guest was started there since its load was checked */
 };
 
 struct cluster {
   struct cluster_options o;
-  unsigned count;
+  unsigned count, servers;          /* nodes; the first of them are servers, the others workers */
   struct node nodes[NODES_MAX + 1]; /* from 1 */
   struct blx__map truths;           /* instance uid -> struct truth */
   struct blx__map epochs;           /* instance uid -> the highest epoch that any replica knew */

@@ -16,7 +16,7 @@
 #include "io/timer.h"
 
 enum {
-  MACHINES_MAX = 8, /* the last is where the users are */
+  MACHINES_MAX = 28, /* the last is where the users are */
   USERS_MACHINE = MACHINES_MAX,
   CUT_PATIENCE_MS = 8000, /* a connection over a cut link breaks after so long */
 };

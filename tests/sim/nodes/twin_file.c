@@ -20,10 +20,13 @@ enum { FD_BASE = 1 << 20 };
 
 bool twin_path(const char *path, struct machine **m, enum machine_dir *dir, const char **name) {
   static const char *const below[DIR_COUNT] = {[DIR_DATA] = "", [DIR_RAFT] = "raft", [DIR_AGENT] = "agent"};
-  if (strncmp(path, "/n", 2) != 0 || path[2] < '1' || path[2] >= '0' + MACHINES_MAX) return false;
-  *m = &twin.machines[path[2] - '0'];
+  if (strncmp(path, "/n", 2) != 0) return false;
+  char *end = NULL;
+  unsigned long number = strtoul(path + 2, &end, 10);
+  if (number < 1 || number >= MACHINES_MAX || (*end != '/' && *end != '\0')) return false;
+  *m = &twin.machines[number];
   *dir = DIR_DATA;
-  *name = path[3] == '/' ? path + 4 : path + 3;
+  *name = *end == '/' ? end + 1 : end;
   for (unsigned i = DIR_RAFT; i < DIR_COUNT; i++) {
     size_t len = strlen(below[i]);
     if (strncmp(*name, below[i], len) != 0 || ((*name)[len] != '/' && (*name)[len] != '\0')) continue;

@@ -287,17 +287,27 @@ static void on_joined(void *arg, const struct blx__rpc_result *result) {
   if (all.joined < cluster.count) user_next(&all.users[0], 100);
 }
 
-/* One after another, each by the first. */
+/* One after another: a server by the first, a worker by any that is in, and asked from either side. */
 static void join_one(void *arg) {
   (void)arg;
-  struct blx_cluster_join_request join = {.struct_size = sizeof join, .address = cluster.nodes[1].address};
+  unsigned asked = all.joined + 1, other = 1;
+  struct blx_cluster_join_request join = {.struct_size = sizeof join};
+  if (asked > cluster.servers) {
+    join.role = BLX_NODE_ROLE_WORKER;
+    other = (unsigned)cluster_rng(1, all.joined);
+    if (cluster_chance(40)) {
+      other = asked;
+      asked = (unsigned)cluster_rng(1, all.joined);
+    }
+  }
+  join.address = cluster.nodes[other].address;
   struct blx__buf body;
   blx__buf_init(&body, BODY_MAX);
   blx_error err = {0};
   blx__rc rc = blx__msg_encode(blx__rpc_rows()[BLX__RPC_CLUSTER_JOIN].request(), &join, &body, &err);
   struct blx__rpc_request request = {.path = blx__rpc_rows()[BLX__RPC_CLUSTER_JOIN].path, .deadline_ms = 10000};
   request.body = (struct blx__slice){body.data, body.len};
-  if (rc.code == 0) rc = blx__rpc_unary(all.conns[all.joined + 1], &request, on_joined, NULL, NULL, &err);
+  if (rc.code == 0) rc = blx__rpc_unary(all.conns[asked], &request, on_joined, NULL, NULL, &err);
   if (rc.code != 0) cluster_fail("a join cannot be asked for: %s", err.message);
   blx__buf_free(&body);
 }

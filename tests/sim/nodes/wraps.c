@@ -29,6 +29,9 @@ REAL(blx__rc, blx__consensus_propose, struct blx__consensus *c, struct blx__slic
 REAL(void, blx__consensus_deliver, struct blx__consensus *c, uint64_t from_uid, struct blx__slice message);
 REAL(void, blx__rpc_call_reply, struct blx__rpc_call *c, const void *message, size_t size);
 REAL(bool, blx__rpc_call_send, struct blx__rpc_call *c, const void *message, size_t size);
+REAL(blx__rc, blx__state_share, const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,
+     struct blx_assignment ***out, size_t *n, blx_error *err);
+REAL(uint64_t, blx__state_share_index, const struct blx__state *st, uint64_t node_uid);
 REAL(blx__rc, blx__control_step, const struct blx__state *st, blx__control_status_fn status, void *user,
      uint64_t now_ms, struct blx__arena *arena, struct blx__control_out *out, blx_error *err);
 
@@ -97,7 +100,21 @@ blx__rc __wrap_blx__state_restore(struct blx__state *st, struct blx__slice snaps
   return __real_blx__state_restore(st, snapshot, err);
 }
 
+/* Asked for when a worker comes with a share of its own. */
+uint64_t __wrap_blx__state_share_index(const struct blx__state *st, uint64_t node_uid) {
+  cluster_sometimes(SOME_WORKER_RESUMED);
+  return __real_blx__state_share_index(st, node_uid);
+}
+
 /* ---- what is broken on purpose */
+
+blx__rc __wrap_blx__state_share(const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,
+                                struct blx_assignment ***out, size_t *n, blx_error *err) {
+  blx__rc rc = __real_blx__state_share(st, node_uid, arena, out, n, err);
+  bool worker = rc.code == 0 && blx__state_node(st, node_uid)->role == BLX_NODE_ROLE_WORKER;
+  if (broken(BROKEN_SHARE) && cluster.calm && worker && *n > 0) --*n;
+  return rc;
+}
 
 /* Answered as if it had been committed, on a later turn as promised; its sender gets the good result of another. */
 struct false_ack {
@@ -139,7 +156,7 @@ void __wrap_blx__consensus_deliver(struct blx__consensus *c, uint64_t from_uid, 
 }
 
 void __wrap_blx__state_apply(struct blx__state *st, struct blx__slice op, struct blx__buf *result) {
-  const struct node *n = &cluster.nodes[cluster.count];
+  const struct node *n = &cluster.nodes[cluster.servers];
   if (broken(BROKEN_APPLY) && n->n && n->n->state == st && cluster_chance(2)) {
     struct blx_op_result ok = {.struct_size = sizeof ok};
     if (result) (void)blx__msg_encode(blx__desc_op_result(), &ok, result, NULL).code;

@@ -101,6 +101,60 @@ static int cordon_as(struct t *t, const char *reason, bool cordoned, uint64_t if
   return t_apply(t, &op);
 }
 
+START_TEST(a_registration__that_comes_too_late_is_refused) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  struct blx_node_info me = BLX_NODE_INFO_INIT;
+  me.uid = 1;
+  struct blx_op_node_register reg = BLX_OP_NODE_REGISTER_INIT;
+  reg.node = &me;
+  struct blx_op op = BLX_OP_INIT;
+  op.node_register = &reg;
+  me.incarnation = 70; /* whatever was before */
+  T_SHALL(0, t_apply(&t, &op));
+  me.incarnation = 80;
+  reg.replaces = 70;
+  T_SHALL(0, t_apply(&t, &op));
+  T_SHALL(0, t_apply(&t, &op)); /* twice is harmless */
+  me.incarnation = 75;
+  T_SHALL(BLX_E_STALE, t_apply(&t, &op));
+  ck_assert_uint_eq(blx__state_node(t.st, 1)->incarnation, 80);
+  t_close(&t);
+}
+END_TEST
+
+START_TEST(a_worker__stays_one_and_never_votes) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  struct blx_node_info me = BLX_NODE_INFO_INIT;
+  me.name = "w1";
+  me.role = BLX_NODE_ROLE_WORKER;
+  struct blx_op_node_join join = BLX_OP_NODE_JOIN_INIT;
+  join.node = &me;
+  struct blx_op op = BLX_OP_INIT;
+  op.node_join = &join;
+  T_SHALL(0, t_apply(&t, &op));
+  const uint64_t uid = blx__state_node_by_name(t.st, "w1")->uid;
+  ck_assert_int_eq(blx__state_node(t.st, uid)->role, BLX_NODE_ROLE_WORKER);
+  struct blx_op_node_voter voter = BLX_OP_NODE_VOTER_INIT;
+  voter.uid = uid;
+  voter.voter = 1;
+  op = (struct blx_op)BLX_OP_INIT;
+  op.node_voter = &voter;
+  T_SHALL(BLX_E_CONFLICT, t_apply(&t, &op));
+  me.uid = uid;
+  me.role = BLX_NODE_ROLE_SERVER; /* what it says at a start does not make a server of it */
+  struct blx_op_node_register reg = BLX_OP_NODE_REGISTER_INIT;
+  reg.node = &me;
+  op = (struct blx_op)BLX_OP_INIT;
+  op.node_register = &reg;
+  T_SHALL(0, t_apply(&t, &op));
+  ck_assert_int_eq(blx__state_node(t.st, uid)->role, BLX_NODE_ROLE_WORKER);
+  ck_assert(!blx__state_node(t.st, uid)->voter);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(a_cordon__keeps_who_when_and_why_until_it_is_lifted) {
   struct t t;
   t_open_cluster(&t, 1);
@@ -222,6 +276,7 @@ END_TEST
 BLX_TEST_MAIN("state/op_node", cluster_init__comes_first_and_once, a_joining_node__gets_the_next_uid_and_the_first_is_1,
               register__updates_what_a_node_says_of_itself_and_nothing_else,
               voter_and_cordon__set_their_bit_and_change_nothing_when_it_is_set,
+              a_registration__that_comes_too_late_is_refused, a_worker__stays_one_and_never_votes,
               a_cordon__keeps_who_when_and_why_until_it_is_lifted,
               a_cordoned_node__keeps_what_runs_and_takes_nothing_new,
               labels__of_users_win_over_the_daemons_and_stay_when_it_restarts,

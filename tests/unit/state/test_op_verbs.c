@@ -319,6 +319,23 @@ START_TEST(a_stop__does_not_wait_for_a_dependent_that_shall_run_on) {
 }
 END_TEST
 
+/* Whoever took its share before saw the stop, and whoever took it later did not: nothing would tell him again. */
+START_TEST(a_stop_that_was_told__is_not_taken_back_when_a_dependent_stops_after_it) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  T_SHALL(0, t_create_named(&t, "db", 1));
+  T_SHALL(0, create_on(&t, "web", "db"));
+  run(&t, "db-1");
+  run(&t, "web-1");
+  T_SHALL(0, t_desire(&t, "db", BLX_DESIRED_STOPPED));
+  T_SHALL(0, t_desire(&t, "web", BLX_DESIRED_STOPPED));
+  ck_assert_int_eq(t_told(&t, "db-1")->desired, BLX_DESIRED_STOPPED);
+  T_SHALL(0, t_report(&t, "web-1", stopped));
+  ck_assert_int_eq(t_told(&t, "db-1")->desired, BLX_DESIRED_STOPPED);
+  t_close(&t);
+}
+END_TEST
+
 BLX_TEST_MAIN(
     "state/op_verbs", restart__ends_every_instance_and_starts_it_at_once_under_the_next_epoch,
     restart_of_one_instance__leaves_the_others, restart__ends_a_back_off_and_is_refused_for_what_is_stopped_or_goes,
@@ -327,4 +344,5 @@ BLX_TEST_MAIN(
     kill__wants_it_stopped_and_asks_no_guest, what_it_depends_on__must_be_there_first_and_cannot_be_deleted_before_it,
     it_starts__when_all_instances_that_it_depends_on_run, what_is_depended_on__is_stopped_after_what_depends_on_it,
     a_dependent_that_is_deleted__lets_the_stop_go_on_too, a_stop_that_waits__can_be_taken_back_and_a_kill_does_not_wait,
-    a_stop__does_not_wait_for_a_dependent_that_shall_run_on)
+    a_stop__does_not_wait_for_a_dependent_that_shall_run_on,
+    a_stop_that_was_told__is_not_taken_back_when_a_dependent_stops_after_it)

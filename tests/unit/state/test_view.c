@@ -136,18 +136,22 @@ START_TEST(the_revision_of_a_share__rises_when_that_share_changes_and_only_then)
   struct t t;
   t_open_cluster(&t, 2);
   uint64_t one = blx__state_share_revision(t.st, 1), two = blx__state_share_revision(t.st, 2);
-#define ROSE(which, uid)                                  \
-  do {                                                    \
-    uint64_t now_ = blx__state_share_revision(t.st, uid); \
-    ck_assert_uint_gt(now_, which);                       \
-    which = now_;                                         \
+#define ROSE(which, uid)                                                          \
+  do {                                                                            \
+    uint64_t now_ = blx__state_share_revision(t.st, uid);                         \
+    ck_assert_uint_gt(now_, which);                                               \
+    ck_assert_uint_eq(blx__state_share_index(t.st, uid), blx__state_index(t.st)); \
+    which = now_;                                                                 \
   } while (0)
   t_create_named(&t, "web", 1);
   ck_assert_uint_eq(blx__state_share_revision(t.st, 1), one);
   t_assign(&t, "web-1", 1);
   ROSE(one, 1);
+  uint64_t index = blx__state_index(t.st);
   t_report(&t, "web-1", running);
   ck_assert_uint_eq(blx__state_share_revision(t.st, 1), one);
+  ck_assert_uint_eq(blx__state_share_index(t.st, 1), index);
+  ck_assert_uint_lt(index, blx__state_index(t.st));
   t_desire(&t, "web", BLX_DESIRED_STOPPED);
   ROSE(one, 1);
   t_desire(&t, "web", BLX_DESIRED_RUNNING);
@@ -165,7 +169,47 @@ START_TEST(the_revision_of_a_share__rises_when_that_share_changes_and_only_then)
   ROSE(two, 2);
   ck_assert_uint_eq(blx__state_share_revision(t.st, 1), one);
   ck_assert_uint_eq(blx__state_share_revision(t.st, 9), 0);
+  ck_assert_uint_eq(blx__state_share_index(t.st, 9), 0);
 #undef ROSE
+  t_close(&t);
+}
+END_TEST
+
+struct noted {
+  uint64_t uids[8];
+  size_t count;
+};
+
+static void note_share(void *user, uint64_t node_uid) {
+  struct noted *noted = user;
+  ck_assert_uint_lt(noted->count, BLX__COUNT(noted->uids));
+  noted->uids[noted->count++] = node_uid;
+}
+
+START_TEST(who_follows_shares__is_told_of_those_that_change_and_of_no_other) {
+  struct t t;
+  t_open_cluster(&t, 3);
+  struct blx__buf snapshot;
+  blx__buf_init(&snapshot, 1 << 20);
+  struct noted noted = {0};
+  t_create_named(&t, "web", 2);
+  t_assign(&t, "web-1", 2);
+  ck_assert_int_eq(blx__state_snapshot(t.st, &snapshot, NULL).code, 0);
+  struct blx__state_options options = {.on_share = note_share, .user = &noted};
+  struct blx__state *other = blx__state_new(&options);
+  ck_assert_int_eq(blx__state_restore(other, (struct blx__slice){snapshot.data, snapshot.len}, NULL).code, 0);
+  ck_assert_uint_eq(blx__state_share_index(other, 2), blx__state_index(other));
+  ck_assert_uint_ge(noted.count, 4); /* three nodes, and what the second one has */
+  noted.count = 0;
+  struct blx__state *first = t.st;
+  t.st = other;
+  t_report(&t, "web-1", running);
+  ck_assert_uint_eq(noted.count, 0);
+  t_assign(&t, "web-2", 3);
+  for (size_t i = 0; i < noted.count; i++) ck_assert(noted.uids[i] == 3);
+  ck_assert_uint_gt(noted.count, 0);
+  blx__state_free(first);
+  blx__buf_free(&snapshot);
   t_close(&t);
 }
 END_TEST
@@ -173,4 +217,5 @@ END_TEST
 BLX_TEST_MAIN("state/view", a_vm__is_shown_with_its_instances_their_nodes_and_how_many_run,
               whatever_waits__says_what_would_help, a_view__that_does_not_fit_the_arena_is_an_error,
               a_node__is_shown_with_what_its_living_instances_use, the_share_of_a_node__holds_all_an_agent_needs,
-              the_revision_of_a_share__rises_when_that_share_changes_and_only_then)
+              the_revision_of_a_share__rises_when_that_share_changes_and_only_then,
+              who_follows_shares__is_told_of_those_that_change_and_of_no_other)
