@@ -46,9 +46,9 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
 /* ---- the life of a call */
 
 #ifdef __SANITIZE_ADDRESS__
-enum { SPARE_CALLS_MAX = 0 }; /* so that a use after the end is seen */
+static const size_t spare_calls_max = 0; /* so that a use after the end is seen */
 #else
-enum { SPARE_CALLS_MAX = 256 };
+static const size_t spare_calls_max = 256;
 #endif
 enum { SPARE_ARENA_MAX_BYTES = 8 << 10, SCRATCH_MAX_BYTES = 64 << 10 };
 
@@ -65,7 +65,7 @@ static struct blx__call *spare_call(struct blx__node *n) {
 
 static void keep_or_free(struct blx__node *n, struct blx__call *call) {
   blx__arena_reset(&call->arena);
-  if (n->spare_calls_count < SPARE_CALLS_MAX && call->arena.end - call->arena.at <= SPARE_ARENA_MAX_BYTES) {
+  if (n->spare_calls_count < spare_calls_max && call->arena.end - call->arena.at <= SPARE_ARENA_MAX_BYTES) {
     blx__list_push(&n->spare_calls, &call->link);
     n->spare_calls_count++;
     return;
