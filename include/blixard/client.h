@@ -83,8 +83,9 @@ BLX_API int blx_cluster_init_async(blx_client *client, const struct blx_cluster_
                                    blx_cluster_status_fn done, void *user, blx_error *reterr);
 
 /* Bring the daemon that is asked and the one at request->address together: the one that is in no cluster joins the
- * other's. Errors: BLX_E_CONFLICT (both, or neither, are in a cluster), BLX_E_EXISTS (the node name is taken),
- * BLX_E_UNAVAILABLE, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+ * other's, as request->role says: a server, which votes, or a worker, which runs instances alone. Errors:
+ * BLX_E_CONFLICT (both, or neither, are in a cluster), BLX_E_EXISTS (the node name is taken), BLX_E_UNAVAILABLE,
+ * BLX_E_TIMEOUT. Thread: any. Since 0.1. */
 BLX_API int blx_cluster_join(blx_client *client, const struct blx_cluster_join_request *request,
                              struct blx_cluster_status **out, blx_error *reterr);
 BLX_API int blx_cluster_join_async(blx_client *client, const struct blx_cluster_join_request *request,

@@ -102,7 +102,10 @@ static blx__rc take_assignment(struct blx__agent *agent, const struct blx_assign
   if (!i) return BLX__OK;
   i->seen = true;
   i->behind = now->epoch < i->epoch;
-  if (now->tell && now->epoch == i->epoch && i->state != NEW && !i->adopting) report_due(i, false);
+  if (now->tell && now->epoch == i->epoch && i->state != NEW && !i->adopting) {
+    i->asked = true; /* a report that is under way may be older than the question */
+    report_due(i, false);
+  }
   if (i->behind || same_want(i->want, now)) return BLX__OK;
   void *copy = NULL;
   BLX__TRY(blx__msg_own(blx__desc_assignment(), now, &copy, err));

@@ -56,6 +56,7 @@ struct instance {
   bool behind;        /* the share has it under a lower epoch than ours: do nothing */
   bool stale;         /* the cluster said that this epoch is over */
   bool seen;          /* in the share that is being taken over */
+  bool asked;         /* the cluster asks how it is, and no batch since says so */
   bool ready, exited; /* what the driver told of this epoch */
   bool broken;        /* its monitor answered what it should not */
   bool paused;        /* READY: it stands still */

@@ -35,7 +35,7 @@ static int phase_of(const struct instance *i) {
 }
 
 /* False: no memory. */
-static bool batch_add(struct batch *batch, const struct instance *i) {
+static bool batch_add(struct batch *batch, struct instance *i) {
   struct blx_instance_report report = BLX_INSTANCE_REPORT_INIT;
   report.instance_uid = i->uid;
   report.epoch = i->epoch;
@@ -50,6 +50,7 @@ static bool batch_add(struct batch *batch, const struct instance *i) {
   void *copy = NULL;
   if (blx__msg_copy(blx__desc_instance_report(), &batch->arena, &report, &copy, NULL).code != 0) return false;
   batch->reports[batch->count++] = copy;
+  i->asked = false;
   return true;
 }
 
@@ -62,7 +63,7 @@ static void arm(struct blx__agent *agent, uint64_t after_ms) {
 
 static void acknowledge(struct blx__agent *agent, const struct blx_instance_report *report) {
   struct instance *i = blx__map_get_u64(&agent->instances, report->instance_uid);
-  if (!i || i->seq != report->seq) return;
+  if (!i || i->seq != report->seq || i->asked) return;
   blx__list_remove(&i->dirty);
   if (report->gone && !instance_busy(i)) instance_drop(i, true);
 }
@@ -103,7 +104,7 @@ void report_timer_fn(void *arg) {
     batch->agent = agent;
     batch->arena.limit_bytes = BATCH_ARENA_MAX;
     BLX__LIST_FOREACH (link, &agent->dirty) {
-      const struct instance *i = BLX__CONTAINER(link, struct instance, dirty);
+      struct instance *i = BLX__CONTAINER(link, struct instance, dirty);
       /* Unwritten, its number could be used again after a restart. */
       if (i->journalling) continue;
       if (!batch_add(batch, i) || batch->count == BLX__AGENT_REPORTS_MAX) break;

@@ -287,13 +287,29 @@ static int32_t join_role(const struct blx__call *call) {
   return ((const struct blx_member_invite_request *)call->request)->role;
 }
 
+static bool same_address(const char *a, const char *b) {
+  if (a && strncmp(a, "unix:", 5) == 0) a += 5;
+  if (b && strncmp(b, "unix:", 5) == 0) b += 5;
+  return a && b && strcmp(a, b) == 0;
+}
+
+/* Whoever asks for a join with another daemon than those this one can have joined through means that one's. */
+static bool is_own_join(const struct blx__call *call) {
+  const struct blx__node *n = call->node;
+  if (call->row->id != BLX__RPC_CLUSTER_JOIN) return true;
+  const char *address = ((const struct blx_cluster_join_request *)call->request)->address;
+  bool own = same_address(n->joined_at, address);
+  for (size_t i = 0; !own && i < n->identity->n_peers; i++) own = same_address(n->identity->peers[i]->address, address);
+  return own;
+}
+
 /* A join that was begun before, by a call that was cut or by this daemon's earlier life, goes on by itself: the call
  * waits for its end. False: there is none. */
 static bool goes_on(struct blx__call *call) {
   struct blx__node *n = call->node;
   const struct blx_node_info *me = n->state ? blx__state_node(n->state, n->uid) : NULL;
   bool begun = n->identity && (n->identity->standing == BLX_STANDING_JOINING || (me && !me->voter));
-  if (!begun || (!n->consensus && !n->worker)) return false;
+  if (!begun || (!n->consensus && !n->worker) || !is_own_join(call)) return false;
   if (join_role(call) != n->identity->role) {
     if (n->identity->standing != BLX_STANDING_JOINING) return false; /* it has joined: this is about another daemon */
     blx__call_failf(call, BLX_E_CONFLICT,
@@ -343,11 +359,12 @@ static blx__rc own_identity(const struct blx_member_join_reply *reply, const cha
   return blx__msg_own(blx__desc_identity(), &identity, owned, err);
 }
 
-static blx__rc accept_uid(struct blx__node *n, const char *name, int32_t role, struct blx__slice answer,
-                          blx_error *err) {
+static blx__rc accept_uid(struct blx__node *n, const char *name, const char *through, int32_t role,
+                          struct blx__slice answer, blx_error *err) {
   void *decoded = NULL, *owned = NULL;
   const char *kept = blx__arena_strdup(&n->mem, name);
-  if (!kept) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the node's name");
+  n->joined_at = blx__arena_strdup(&n->mem, through);
+  if (!kept || !n->joined_at) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the node's name");
   BLX__TRY(blx__msg_decode_owned(blx__desc_member_join_reply(), answer, &decoded, err));
   blx__rc rc = own_identity(decoded, name, role, &owned, err);
   blx__msg_free_owned(decoded);
@@ -410,7 +427,7 @@ static void got_uid(void *user, const blx_error *err, struct blx__slice answer) 
     blx__call_failf(call, BLX_E_CONFLICT, "this daemon joined a cluster in the meantime: run `blixard cluster status`");
     return;
   }
-  if (accept_uid(n, join_name(call), join_role(call), answer, &why).code != 0) {
+  if (accept_uid(n, join_name(call), join_address(call), join_role(call), answer, &why).code != 0) {
     blx__call_fail(call, &why);
     return;
   }

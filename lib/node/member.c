@@ -43,6 +43,7 @@ blx__rc blx__node_peers(struct blx__node *n, struct blx__arena *arena, struct bl
     *draft = (struct blx_node_info){.struct_size = sizeof *draft, .uid = node->uid, .name = node->name};
     draft->address = node->address;
     draft->peer_address = node->peer_address;
+    draft->voter = node->voter;
     nodes[at++] = draft;
   }
   *out = nodes;

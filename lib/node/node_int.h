@@ -85,6 +85,7 @@ struct blx__node {
   char fatal_text[512];
 
   struct blx_identity *identity; /* owned; NULL: in no cluster */
+  const char *joined_at;         /* the address of the member it joined through in this life, or NULL */
   uint64_t uid;                  /* of this node; 0: in no cluster */
   struct blx__state *state;
   struct blx__consensus *consensus;

@@ -276,10 +276,20 @@ static void round_end(struct share *s, struct round *r) {
   s->told_count = r->next_count + rest;
 }
 
+/* The servers that vote, of which there are few: one that never came so far is not to be asked. */
+static blx__rc add_servers(const struct share *s, struct blx__arena *arena, struct blx_share_part *part,
+                           blx_error *err) {
+  size_t count = 0;
+  BLX__TRY(blx__node_peers(s->node, arena, &part->servers, &count, err));
+  for (size_t i = 0; i < count && part->n_servers < BLX__CONSENSUS_MEMBERS_MAX; i++)
+    if (part->servers[i]->voter) part->servers[part->n_servers++] = part->servers[i];
+  return BLX__OK;
+}
+
 /* With who leads and, where it is news, who the servers are. False: there was no room for it. */
 static bool send_part(struct share *s, struct blx_share_part *part) {
   struct blx__node *n = s->node;
-  struct blx__arena arena = {.limit_bytes = 1 << 20};
+  struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
   struct blx__buf out;
   blx__buf_init(&out, BLX__NODE_ANSWER_MAX);
   blx_error err;
@@ -287,8 +297,7 @@ static bool send_part(struct share *s, struct blx_share_part *part) {
   part->struct_size = sizeof *part;
   part->leader = blx__consensus_leader(n->consensus);
   blx__rc rc = BLX__OK;
-  if (!s->greeted || s->servers != n->servers_revision)
-    rc = blx__node_peers(n, &arena, &part->servers, &part->n_servers, &err);
+  if (!s->greeted || s->servers != n->servers_revision) rc = add_servers(s, &arena, part, &err);
   if (rc.code == 0) rc = blx__msg_encode(blx__desc_share_part(), part, &out, &err);
   if (rc.code != 0)
     blx__rpc_call_finish(s->rpc, &err);

@@ -411,7 +411,8 @@ struct blx_share_part {
   size_t n_assignments;
   uint64_t *left; /* uids of instances that are no longer in the share; at most 4096 of them */
   size_t n_left;
-  struct blx_node_info **servers; /* if there are any: all servers, with uid, name and address; at most 64 of them */
+  /* if there are any: all servers that vote, with uid, name and address; at most 64 of them */
+  struct blx_node_info **servers;
   size_t n_servers;
   uint64_t leader; /* uid of the leader as this server knows it; 0: none */
   uint64_t incarnation; /* unless known: the one that the cluster knows of this node; 0: none */

@@ -8,7 +8,7 @@ import threading
 import grpc
 import pytest
 
-from cluster import ROOT, until
+from cluster import BUILD, ROOT, until
 from stock import Stub
 
 MEMBER = "/blixard.v1.Member/"
@@ -193,7 +193,8 @@ def test_a_worker_that_does_not_read_costs_the_server_no_memory_and_misses_nothi
             break
         assert part.index >= index
         index = part.index
-    assert rss_kib() - before < 16 << 10
+    if "asan" not in BUILD.parts:  # which keeps for a while what was freed
+        assert rss_kib() - before < 16 << 10
 
 
 def test_a_share_is_not_told_to_what_is_no_worker_of_this_cluster(fake):

@@ -460,9 +460,35 @@ START_TEST(gone__and_removed_again_under_a_later_epoch_is_reported_gone_in_that_
 }
 END_TEST
 
+/* The answer is to a report that was made before the question. */
+START_TEST(asked_while_a_report_is_under_way__reports_once_more) {
+  world_open(&w);
+  assign(&w, 0);
+  share(&w);
+  run_until(&w, is_running);
+  R->tell = true;
+  w.cluster.hold = true;
+  share(&w);
+  run_until(&w, is_held);
+  R->seq = 0;
+  share(&w);
+  sends_before = w.cluster.sends;
+  blx__agent_sent_fn *held = w.cluster.held;
+  w.cluster.held = NULL;
+  w.cluster.hold = false;
+  R->tell = false;
+  held(w.cluster.held_arg, NULL, NULL, 0);
+  run_until(&w, has_told);
+  ck_assert_uint_gt(R->seq, 0);
+  ck_assert_uint_eq(blx__agent_unreported(w.agent), 0);
+  world_close(&w);
+}
+END_TEST
+
 BLX_TEST_MAIN("agent", share__with_a_new_instance__is_prepared_started_and_reported_running,
               before_the_first_share__nothing_is_started, desired_stopped__is_shut_down_with_its_own_deadline,
-              running_and_asked_how_it_is__reports_again, stopped_before_it_was_seen__is_reported_dead_without_a_start,
+              running_and_asked_how_it_is__reports_again, asked_while_a_report_is_under_way__reports_once_more,
+              stopped_before_it_was_seen__is_reported_dead_without_a_start,
               remove__stops_destroys_reports_gone_and_forgets, remove__of_what_was_never_here__is_reported_gone,
               remove__under_a_later_epoch_than_the_last_here_is_reported_gone_in_that_epoch,
               moved_away__is_stopped_and_removed, dead_in_the_share__is_not_started,
