@@ -124,7 +124,7 @@ static void step_all(struct blx__agent *agent) {
     /* It may be gone from the map, which then has to be entered anew, behind it. */
     uint8_t key[8];
     for (int n = 0; n < 8; n++) key[n] = (uint8_t)((uid + 1) >> (56 - 8 * n));
-    pos = uid == UINT64_MAX ? (struct blx__map_pos){NULL} : blx__map_seek(&agent->instances, key, sizeof key);
+    pos = uid == UINT64_MAX ? (struct blx__map_pos){NULL, 0} : blx__map_seek(&agent->instances, key, sizeof key);
   }
 }
 

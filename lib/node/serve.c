@@ -8,39 +8,46 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Who answers: servers do, a worker that does not passes it on to one. */
+enum answerer {
+  SERVERS,
+  SERVERS_AND_OUTSIDERS, /* a daemon that is in no cluster, too */
+  MEMBERS,               /* workers, too */
+  ALL,
+};
+
 struct handler {
   void (*handle)(struct blx__call *call);
-  bool outside; /* also served by a daemon that is in no cluster */
-  bool worker;  /* a worker does not pass it on */
+  enum answerer by;
 };
 
 static const struct handler handlers[BLX__RPC_COUNT] = {
-    [BLX__RPC_CLUSTER_INIT] = {blx__handle_cluster_init, true, true},
-    [BLX__RPC_CLUSTER_JOIN] = {blx__handle_cluster_join, true, true},
-    [BLX__RPC_CLUSTER_STATUS] = {blx__handle_cluster_status, true},
-    [BLX__RPC_NODE_LIST] = {blx__handle_node_list, false},
-    [BLX__RPC_VM_CREATE] = {blx__handle_vm_create, false},
-    [BLX__RPC_VM_GET] = {blx__handle_vm_get, false},
-    [BLX__RPC_VM_LIST] = {blx__handle_vm_list, false},
-    [BLX__RPC_VM_START] = {blx__handle_vm_start, false},
-    [BLX__RPC_VM_STOP] = {blx__handle_vm_stop, false},
-    [BLX__RPC_VM_RESTART] = {blx__handle_vm_restart, false},
-    [BLX__RPC_VM_KILL] = {blx__handle_vm_kill, false},
-    [BLX__RPC_VM_PAUSE] = {blx__handle_vm_pause, false},
-    [BLX__RPC_VM_RESUME] = {blx__handle_vm_resume, false},
-    [BLX__RPC_VM_DELETE] = {blx__handle_vm_delete, false},
-    [BLX__RPC_VM_LOGS] = {blx__handle_vm_logs, false, true},
-    [BLX__RPC_WATCH] = {blx__handle_watch, false},
-    [BLX__RPC_NODE_GET] = {blx__handle_node_get, false},
-    [BLX__RPC_NODE_CORDON] = {blx__handle_node_cordon, false},
-    [BLX__RPC_NODE_UNCORDON] = {blx__handle_node_uncordon, false},
-    [BLX__RPC_NODE_LABEL] = {blx__handle_node_label, false},
-    [BLX__RPC_VM_DELETE_FORCE] = {blx__handle_vm_delete_force, false},
-    [BLX__RPC_MEMBER_JOIN] = {blx__handle_member_join, false},
-    [BLX__RPC_MEMBER_INVITE] = {blx__handle_member_invite, true, true},
-    [BLX__RPC_MEMBER_READY] = {blx__handle_member_ready, false},
-    [BLX__RPC_REPORT] = {blx__handle_report, false},
-    [BLX__RPC_SHARE] = {blx__handle_share, false, true},
+    [BLX__RPC_CLUSTER_INIT] = {blx__handle_cluster_init, ALL},
+    [BLX__RPC_CLUSTER_JOIN] = {blx__handle_cluster_join, ALL},
+    [BLX__RPC_CLUSTER_STATUS] = {blx__handle_cluster_status, SERVERS_AND_OUTSIDERS},
+    [BLX__RPC_NODE_LIST] = {blx__handle_node_list, SERVERS},
+    [BLX__RPC_VM_CREATE] = {blx__handle_vm_create, SERVERS},
+    [BLX__RPC_VM_GET] = {blx__handle_vm_get, SERVERS},
+    [BLX__RPC_VM_LIST] = {blx__handle_vm_list, SERVERS},
+    [BLX__RPC_VM_START] = {blx__handle_vm_start, SERVERS},
+    [BLX__RPC_VM_STOP] = {blx__handle_vm_stop, SERVERS},
+    [BLX__RPC_VM_RESTART] = {blx__handle_vm_restart, SERVERS},
+    [BLX__RPC_VM_KILL] = {blx__handle_vm_kill, SERVERS},
+    [BLX__RPC_VM_PAUSE] = {blx__handle_vm_pause, SERVERS},
+    [BLX__RPC_VM_RESUME] = {blx__handle_vm_resume, SERVERS},
+    [BLX__RPC_VM_DELETE] = {blx__handle_vm_delete, SERVERS},
+    [BLX__RPC_VM_LOGS] = {blx__handle_vm_logs, MEMBERS},
+    [BLX__RPC_WATCH] = {blx__handle_watch, SERVERS},
+    [BLX__RPC_NODE_GET] = {blx__handle_node_get, SERVERS},
+    [BLX__RPC_NODE_CORDON] = {blx__handle_node_cordon, SERVERS},
+    [BLX__RPC_NODE_UNCORDON] = {blx__handle_node_uncordon, SERVERS},
+    [BLX__RPC_NODE_LABEL] = {blx__handle_node_label, SERVERS},
+    [BLX__RPC_VM_DELETE_FORCE] = {blx__handle_vm_delete_force, SERVERS},
+    [BLX__RPC_MEMBER_JOIN] = {blx__handle_member_join, SERVERS},
+    [BLX__RPC_MEMBER_INVITE] = {blx__handle_member_invite, ALL},
+    [BLX__RPC_MEMBER_READY] = {blx__handle_member_ready, SERVERS},
+    [BLX__RPC_REPORT] = {blx__handle_report, SERVERS},
+    [BLX__RPC_SHARE] = {blx__handle_share, MEMBERS},
 };
 
 /* ---- the life of a call */
@@ -287,7 +294,7 @@ static void to_leader(struct blx__call *call) {
 
 static void route_worker(struct blx__call *call) {
   const struct handler *h = &handlers[call->row->id];
-  if (h->worker)
+  if (h->by == MEMBERS || h->by == ALL)
     h->handle(call);
   else if (call->row->id == BLX__RPC_CLUSTER_STATUS && wants_stale(call))
     blx__worker_answer_status(call);
@@ -306,7 +313,7 @@ static void route(struct blx__call *call) {
     blx__call_failf(call, BLX_E_FATAL, "node %s has stopped itself: %s", n->self->name, n->fatal_text);
   } else if (n->worker) {
     route_worker(call);
-  } else if (!n->consensus && !h->outside) {
+  } else if (!n->consensus && h->by != ALL && h->by != SERVERS_AND_OUTSIDERS) {
     blx__call_failf(call, BLX_E_CONFLICT,
                     "daemon %s is in no cluster: run `blixard cluster init`, or `blixard cluster join`", n->self->name);
   } else if (call->row->route == BLX__ROUTE_LOCAL || !n->consensus ||
