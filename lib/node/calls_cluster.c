@@ -349,6 +349,11 @@ static blx__rc own_identity(const struct blx_member_join_reply *reply, const cha
   if (reply->uid == 0 || digits != (size_t)2 * BLX__CONSENSUS_CLUSTER_ID_BYTES || reply->cluster_id[digits] != '\0')
     return blx__fail(err, BLX_E_INVALID, "node",
                      "the daemon there answers without a uid or a cluster: is it blixardd?");
+  for (size_t i = 0; role == BLX_NODE_ROLE_WORKER && i < reply->n_members; i++)
+    if (!reply->members[i]->address || !*reply->members[i]->address)
+      return blx__fail(err, BLX_E_INVALID, "node", "the daemon there names a server without an address");
+  if (role == BLX_NODE_ROLE_WORKER && reply->n_members == 0)
+    return blx__fail(err, BLX_E_INVALID, "node", "the daemon there names no server: is its version older?");
   struct blx_identity identity = {.struct_size = sizeof identity, .uid = reply->uid, .name = name};
   identity.cluster_id = reply->cluster_id;
   identity.cluster_name = reply->cluster_name;

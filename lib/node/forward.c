@@ -42,25 +42,30 @@ static uint64_t deadline_of(const struct blx__call *call) {
   return left > 0 ? left : BLX__NODE_DEADLINE_MS;
 }
 
+/* Nobody answered there. A write that may have been done must not be taken for "not done". */
+static void went_away(struct blx__call *call, const blx_error *why, bool maybe_done) {
+  const struct blx__node *n = call->node;
+  blx_error err = *why;
+  if (n->worker) blx__worker_avoid(call->node, call->forwarded_to);
+  if (maybe_done && call->row->route == BLX__ROUTE_WRITE)
+    err.code = BLX_E_TIMEOUT;
+  else if (n->worker)
+    (void)blx__fail(&err, BLX_E_NO_LEADER, n->self->name,
+                    "worker %s reaches no server at the moment, what runs on it runs on: %.300s", n->self->name,
+                    why->message);
+  else
+    err.code = BLX_E_NO_LEADER;
+  blx__call_fail(call, &err);
+}
+
 static void forwarded(void *user, const struct blx__rpc_result *result) {
   struct blx__call *call = user;
-  if (result->err) {
-    blx_error err = *result->err;
-    if (err.code == BLX_E_UNAVAILABLE && call->node->worker) {
-      blx__worker_avoid(call->node, call->forwarded_to);
-      (void)blx__fail(&err, BLX_E_UNAVAILABLE, call->node->self->name,
-                      "worker %s reaches no server at the moment, what runs on it runs on: %.300s",
-                      call->node->self->name, result->err->message);
-    }
-    /* The leader went away under the call: whoever asked must not take that for "not done". */
-    if (err.code == BLX_E_UNAVAILABLE && result->maybe_done && call->row->route == BLX__ROUTE_WRITE)
-      err.code = BLX_E_TIMEOUT;
-    else if (err.code == BLX_E_UNAVAILABLE)
-      err.code = BLX_E_NO_LEADER;
-    blx__call_fail(call, &err);
-    return;
-  }
-  blx__call_answer_bytes(call, result->response);
+  if (!result->err)
+    blx__call_answer_bytes(call, result->response);
+  else if (result->err->code == BLX_E_UNAVAILABLE)
+    went_away(call, result->err, result->maybe_done);
+  else
+    blx__call_fail(call, result->err);
 }
 
 void blx__call_forward(struct blx__call *call, const char *address) {

@@ -361,7 +361,10 @@ void blx__worker_init_done(struct blx__node *n) {
 
 blx__rc blx__worker_start(struct blx__node *n, blx_error *err) {
   BLX__ASSERT(n->identity && !n->worker && !n->consensus);
-  if (n->identity->n_peers == 0)
+  const struct blx_identity *id = n->identity;
+  bool named = id->n_peers > 0;
+  for (size_t i = 0; i < id->n_peers; i++) named = named && id->peers[i]->address && *id->peers[i]->address;
+  if (!named)
     return blx__fail(err, BLX_E_CORRUPT, "node",
                      "%s/identity names no server: empty the data directory and join as a new node", n->data_dir);
   n->uid = n->identity->uid;
