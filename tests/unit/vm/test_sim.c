@@ -77,9 +77,9 @@ END_TEST
 
 START_TEST(sim__told_to_fail_end_or_lie__does) {
   struct bench b;
-  open_sim(&b,
-           (struct blx__vm_sim_options){
-               .fail_prepare_every = 3, .fail_start_every = 2, .exit_every = 1, .exit_after_ms = 300, .lie_dead = true});
+  open_sim(
+      &b, (struct blx__vm_sim_options){
+              .fail_prepare_every = 3, .fail_start_every = 2, .exit_every = 1, .exit_after_ms = 300, .lie_dead = true});
   struct blx__vm_desc d[3] = {desc("web-1", 1), desc("web-2", 2), desc("web-3", 3)};
   ck_assert(!bench_prepare(&b, &d[0]).failed);
   ck_assert(!bench_prepare(&b, &d[1]).failed);
