@@ -65,7 +65,7 @@ static struct blx__call *spare_call(struct blx__node *n) {
 
 static void keep_or_free(struct blx__node *n, struct blx__call *call) {
   blx__arena_reset(&call->arena);
-  if (n->spare_calls_count < SPARE_CALLS_MAX && call->arena.end - call->arena.at <= SPARE_ARENA_MAX_BYTES) {
+  if (n->spare_calls_count + 1 <= SPARE_CALLS_MAX && call->arena.end - call->arena.at <= SPARE_ARENA_MAX_BYTES) {
     blx__list_push(&n->spare_calls, &call->link);
     n->spare_calls_count++;
     return;
