@@ -118,6 +118,7 @@ $(B)/bin/schemagen: $(call prog_objs,tools/schemagen/*.c) $(call obj_of,base)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBS_base)
 
+EXAMPLE_MORE_own_driver := -D_POSIX_C_SOURCE=200809L
 EXAMPLE_MORE_uv_loop := -D_POSIX_C_SOURCE=200809L -luv
 $(B)/examples/%: examples/%.c $(SO)
 	@mkdir -p $(@D)

@@ -5,12 +5,13 @@
  * a completion is the completion's to free. When submitting fails (the call does not return 0) there is no completion.
  * Every call, blocking or not, ends by the client's timeout with BLX_E_TIMEOUT at the latest.
  *
- * Handles (blx_node, blx_client, blx_watch, blx_vm_logs, blx_consensus, blx_placement) are no pointers to memory: each
- * call looks theirs up. NULL, a handle that was closed, of another kind, of another process (after a fork) or anything
- * else is BLX_E_MISUSE, however long ago it was valid; a close then does nothing. At most 65536 are open in a process;
- * one more is BLX_E_BUSY. A close may come while other threads are in calls of the handle: these end, with
- * BLX_E_CANCELLED if they were waiting, and the close waits for them. What is not a handle is plain memory, as ever in
- * C: a result (struct blx_vm, text) that is used after, or given twice to, its _free is an error nobody can report. */
+ * Handles (blx_node, blx_client, blx_watch, blx_vm_logs, blx_consensus, blx_placement, and those of
+ * blixard/sys/vm_driver.h) are no pointers to memory: each call looks theirs up. NULL, a handle that was closed, of
+ * another kind, of another process (after a fork) or anything else is BLX_E_MISUSE, however long ago it was valid; a
+ * close then does nothing. At most 65536 are open in a process; one more is BLX_E_BUSY. A close may come while other
+ * threads are in calls of the handle: these end, with BLX_E_CANCELLED if they were waiting, and the close waits for
+ * them. What is not a handle is plain memory, as ever in C: a result (struct blx_vm, text) that is used after, or given
+ * twice to, its _free is an error nobody can report. */
 #ifndef BLIXARD_CLIENT_H
 #define BLIXARD_CLIENT_H
 

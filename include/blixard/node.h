@@ -14,6 +14,7 @@ extern "C" {
 
 typedef struct blx_node blx_node;
 typedef struct blx_client blx_client;
+struct blx_vm_driver_ops;
 
 /* The node stopped itself: every call completes with BLX_E_FATAL from now on; close it, and open it anew after the
  * cause is mended. Once. @code BLX_E_*, @text one sentence; valid during the call. Thread: the node's, and it must not
@@ -45,6 +46,9 @@ struct blx_node_options {
   uint32_t unsafe_fs;     /* 1: also on file systems other than ext4, XFS and tmpfs, where a crash may cost the log */
   uint32_t reserved;      /* 0: older programs have padding here */
   int32_t completions;    /* BLX_COMPLETIONS_*, of this node and of its clients; 0: on their threads */
+  uint32_t reserved_2;    /* 0: older programs have padding here */
+  const struct blx_vm_driver_ops *vm_driver; /* what runs VMs here, blixard/sys/vm_driver.h; copied; NULL: the library;
+                                                not together with simulate_vms */
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)

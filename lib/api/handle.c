@@ -39,6 +39,9 @@ static const struct {
     [BLX__API_LOGS] = {"reader of consoles", "client"},
     [BLX__API_CONSENSUS] = {"member", "consensus"},
     [BLX__API_PLACEMENT] = {"placement", "placement"},
+    [BLX__API_VM_DRIVER] = {"node of this VM driver", "vm driver"},
+    [BLX__API_VM_CALL] = {"call of a VM driver", "vm driver"},
+    [BLX__API_VM_LOGS] = {"reader of a VM driver's console", "vm driver"},
 };
 
 /* ---- which process this is: a page that a child of fork finds empty keeps its id, for to ask the system each time

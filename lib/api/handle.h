@@ -18,6 +18,9 @@ enum blx__api_kind {
   BLX__API_LOGS,
   BLX__API_CONSENSUS,
   BLX__API_PLACEMENT,
+  BLX__API_VM_DRIVER,
+  BLX__API_VM_CALL,
+  BLX__API_VM_LOGS,
 };
 
 /* A handle for @object, alive from now on. NULL: BLX__API_HANDLES_MAX are open (BUSY). */

@@ -1,5 +1,6 @@
 #include "api/api_int.h"
 
+#include "api/vm_driver.h"
 #include "node/node.h"
 
 #include <stdlib.h>
@@ -17,6 +18,7 @@ struct api_node {
   struct blx__api_item fatal; /* told once */
   int fatal_code;
   char fatal_text[sizeof((blx_error *)0)->message];
+  struct blx_vm_driver_ops driver; /* of the embedder's, if there is one */
 };
 
 static void tell_fatal(struct blx__api_item *item) {
@@ -46,6 +48,24 @@ static blx__rc open_queue(struct api_node *n, struct blx_node_options *o, blx_er
   return BLX__OK;
 }
 
+static blx__rc take_driver(struct blx_vm_driver_ops *out, const struct blx_node_options *o, blx_error *err) {
+  if (o->simulate_vms != 0)
+    return blx__fail(err, BLX_E_INVALID, "node", "vm_driver and simulate_vms exclude each other: give one of them");
+  BLX__TRY(blx__api_take_struct(out, sizeof *out, sizeof(size_t), o->vm_driver, "node", err));
+  if (!out->open || !out->prepare || !out->start || !out->stop || !out->kill || !out->destroy || !out->adopt)
+    return blx__fail(err, BLX_E_MISUSE, "node",
+                     "vm_driver: open, prepare, start, stop, kill, destroy and adopt are required");
+  if (!out->logs != !out->logs_close)
+    return blx__fail(err, BLX_E_MISUSE, "node", "vm_driver: logs and logs_close come together, or neither does");
+  return BLX__OK;
+}
+
+static blx__rc open_node(struct api_node *n, const struct blx_node_options *o, blx_error *err) {
+  if (!o->vm_driver) return blx__node_open(o, &n->node, err);
+  BLX__TRY(take_driver(&n->driver, o, err));
+  return blx__node_open_with(o, blx__api_vm_driver_open, &n->driver, &n->node, err);
+}
+
 static void node_free(struct api_node *n) {
   blx__api_queue_unref(n->queue);
   free(n);
@@ -60,7 +80,7 @@ int blx_node_open(const struct blx_node_options *options, blx_node **out, blx_er
   struct api_node *n = calloc(1, sizeof *n);
   if (!n) return blx__fail(reterr, BLX_E_NOMEM, "node", "no memory for a node").code;
   rc = open_queue(n, &whole, reterr);
-  if (rc.code == 0) rc = blx__node_open(&whole, &n->node, reterr);
+  if (rc.code == 0) rc = open_node(n, &whole, reterr);
   if (rc.code != 0) {
     node_free(n);
     return rc.code;

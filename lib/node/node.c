@@ -265,6 +265,7 @@ static blx__rc open_microvm(struct blx__node *n, blx_error *err) {
 
 static blx__rc open_driver(struct blx__node *n, blx_error *err) {
   BLX__ASSERT(n->uid != 0 && !n->driver);
+  if (n->own_driver) return n->own_driver(n->own_driver_user, n->loop, on_vm_event, n, &n->driver, err);
   return n->simulate_vms ? open_simulated(n, err) : open_microvm(n, err);
 }
 
@@ -327,9 +328,16 @@ static blx__rc open_parts(struct blx__node *n, const struct blx_node_options *o,
 }
 
 blx__rc blx__node_open(const struct blx_node_options *options, struct blx__node **out, blx_error *err) {
+  return blx__node_open_with(options, NULL, NULL, out, err);
+}
+
+blx__rc blx__node_open_with(const struct blx_node_options *options, blx__node_driver_fn *driver, void *driver_user,
+                            struct blx__node **out, blx_error *err) {
   struct blx__node *n = calloc(1, sizeof *n);
   if (!n) return no_memory(err);
   n->pid = getpid();
+  n->own_driver = driver;
+  n->own_driver_user = driver_user;
   n->mem.limit_bytes = OPTIONS_ARENA;
   n->lock_fd = -1;
   blx__list_init(&n->calls);

@@ -4,13 +4,21 @@
 #define BLX__NODE_NODE_H
 
 #include <blixard/node.h>
-#include "base/rc.h"
+#include "vm/driver.h"
 
 struct blx__node;
+
+/* Opens a VM driver of the embedder's: on the thread that opens the node, or on the node's when it joins later. */
+typedef blx__rc blx__node_driver_fn(void *user, struct blx__loop *loop, blx__vm_event_fn *on_event, void *event_user,
+                                    struct blx__vm_driver **out, blx_error *err);
 
 /* Open and start the node's thread. @options are checked here and copied. Errors: blixard/node.h, blx_node_open().
  * Thread: any. */
 blx__rc blx__node_open(const struct blx_node_options *options, struct blx__node **out, blx_error *err) BLX__MUST;
+
+/* The same with the driver that @driver opens, instead of the one that @options ask for. */
+blx__rc blx__node_open_with(const struct blx_node_options *options, blx__node_driver_fn *driver, void *driver_user,
+                            struct blx__node **out, blx_error *err) BLX__MUST;
 
 /* Stop its thread and free everything; VMs run on. Thread: any but the node's. */
 void blx__node_close(struct blx__node *node);

@@ -13,7 +13,7 @@ import pytest
 from chaos import Chaos, launch
 from cluster import BIN, EXIT_CONFLICT, HELLO, Cluster, until
 
-EXIT_CORRUPT = 7
+EXIT_CORRUPT, EXIT_FATAL = 7, 70
 FAST = ("--heartbeat-ms", "50", "--election-ms", "500")
 ROOMY = "vcpus=4096,memory_mib=1048576"
 
@@ -148,3 +148,20 @@ def test_a_damaged_or_missing_file_is_refused_by_name_and_never_taken_for_an_emp
     done = subprocess.run(node.arguments(), capture_output=True, text=True, timeout=20)
     assert done.returncode == EXIT_CORRUPT, done.stderr
     assert f"{node.dir}/{named}" in done.stderr.splitlines()[-1]
+
+
+def test_an_init_upon_half_a_restored_log_exits_with_7_and_works_once_that_is_gone(killed, new_cluster):
+    """Most CORRUPT keep a daemon from answering at all; this one reaches the command line."""
+    _, copy = killed
+    fresh = new_cluster(names=("fresh",)).nodes[0]
+    fresh.start()
+    shutil.copytree(copy / "raft", fresh.dir / "raft")
+    (fresh.dir / "raft/member").unlink()
+    done = fresh.cli("cluster", "init", check=False)
+    assert done.returncode == EXIT_CORRUPT and done.stdout == ""
+    (sentence,) = done.stderr.splitlines()
+    assert f"{fresh.dir}/raft" in sentence and "restore it" in sentence and "[CORRUPT]" in sentence
+    assert fresh.process.wait(20) == EXIT_FATAL
+    shutil.rmtree(fresh.dir / "raft")
+    fresh.start()
+    until(lambda: fresh.cli("cluster", "status", check=False).returncode == 0, 20, "it goes on founding its cluster")

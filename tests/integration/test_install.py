@@ -82,6 +82,11 @@ node2 lacks 1 vCPU; node1 lacks 5 vCPUs; node3 does not carry the label disk=ssd
 """
 
 
+def test_a_driver_of_ones_own_builds_and_runs_against_the_installed_copy(installed, tmp_path):
+    told = run(installed, build(installed, "own_driver", tmp_path, "-D_POSIX_C_SOURCE=200809L"), tmp_path / "node")
+    assert told.splitlines() == ["nap-1 runs as an own process", "nap is gone"]
+
+
 def test_a_watcher_builds_and_goes_on_after_a_restart_of_the_daemon(installed, tmp_path, new_cluster):
     program = build(installed, "watch_events", tmp_path)
     cluster = new_cluster(names=("n1",)).form()
