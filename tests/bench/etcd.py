@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Creates a second beside etcd's puts: the same client code (tests/bench/rpc.c), requests of the same size, three
-members each with its own log on the disk, every call at the leader, in pairs one after the other. Needs Debian's
-etcd-server."""
+members each with its own log on the disk, every call at the leader, in pairs one after the other; and the channel
+alone, the same requests to one process that sends them back. Needs Debian's etcd-server."""
 
 import json
 import os
@@ -38,6 +38,8 @@ def load(kind, prefix, count, connections, callers, socket):
 
 def both_loads(kind, socket):
     alone = load(kind, "alone", ALONE_CALLS, 1, 1, socket)
+    if kind == "raw":
+        socket.unlink()
     return alone, load(kind, "many", CALLS, CONNECTIONS, CALLERS, socket)
 
 
@@ -80,6 +82,11 @@ def etcd(directory):
             member.wait()
 
 
+def raw(directory):
+    """What Blixard's requests take to a process that sends them back: as fast as any service here could be."""
+    return both_loads("raw", directory / "raw.sock")
+
+
 def main():
     if not (BIN / "blixardd").exists():
         sys.exit(f"bench: {BIN} holds no blixardd: run 'make all' or set BLX_BUILD")
@@ -89,20 +96,21 @@ def main():
     base = os.environ.get("BLX_BENCH_DIR", "/var/tmp")
     print(f"{CONNECTIONS} connections with {CALLERS} callers each, and one caller alone; three members; calls a second")
     print(f"{'pair':>4} {'creates':>9} {'p50 ms':>7} {'p99 ms':>7} {'puts':>9} {'p50 ms':>7} {'p99 ms':>7} {'ratio':>6}"
-          f" {'alone ms':>9} {'p99':>6} {'put ms':>7} {'p99':>6}")
+          f" {'alone ms':>9} {'p99':>6} {'put ms':>7} {'p99':>6} {'raw':>9} {'alone ms':>9}")
     ratios = []
     for pair in range(1, PAIRS + 1):
         told = {}
-        for run in (blixard, etcd):
+        for run in (blixard, etcd, raw):
             with tempfile.TemporaryDirectory(prefix="blixard-etcd-", dir=base) as directory:
                 told[run] = run(pathlib.Path(directory))
-        (alone, ours), (put_alone, theirs) = told[blixard], told[etcd]
+        (alone, ours), (put_alone, theirs), (raw_alone, channel) = told[blixard], told[etcd], told[raw]
         ratios.append(ours["per_second"] / theirs["per_second"])
         print(
             f"{pair:>4} {ours['per_second']:>9} {ours['p50_us'] / 1000:>7.2f} {ours['p99_us'] / 1000:>7.2f}"
             f" {theirs['per_second']:>9} {theirs['p50_us'] / 1000:>7.2f} {theirs['p99_us'] / 1000:>7.2f}"
             f" {ratios[-1]:>6.2f} {alone['p50_us'] / 1000:>9.2f} {alone['p99_us'] / 1000:>6.2f}"
-            f" {put_alone['p50_us'] / 1000:>7.2f} {put_alone['p99_us'] / 1000:>6.2f}",
+            f" {put_alone['p50_us'] / 1000:>7.2f} {put_alone['p99_us'] / 1000:>6.2f}"
+            f" {channel['per_second']:>9} {raw_alone['p50_us'] / 1000:>9.2f}",
             flush=True,
         )
     print(f"median ratio {statistics.median(ratios):.2f}")

@@ -1,16 +1,21 @@
 /* Unary calls at full speed through lib/rpc, at a cluster of Blixard or of etcd: the same client for both. Prints one
- * line of JSON. usage: rpc blixard|etcd PREFIX COUNT CONNECTIONS CALLERS SOCKET...   The connections are spread over
- * the sockets, each caller has one call under way. A call creates a VM that is not started, or puts a key: with a
- * request of as many bytes. */
+ * line of JSON. usage: rpc blixard|etcd|raw PREFIX COUNT CONNECTIONS CALLERS SOCKET...   The connections are spread
+ * over the sockets, each caller has one call under way. A call creates a VM that is not started, or puts a key: with a
+ * request of as many bytes. raw: the same requests as for Blixard, to a process of our own at SOCKET that does nothing
+ * but send them back. */
 #include "io/loop.h"
 #include "rpc/conn.h"
+#include "rpc/server.h"
 #include "schema/codec.h"
 #include "schema/internal.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { COUNT_MAX = 1000000, CONNECTIONS_MAX = 64, CALLERS_MAX = 64, SOCKETS_MAX = 16, BODY_MAX = 4096, HEAD_MAX = 16 };
 
@@ -83,6 +88,43 @@ static void put_request(const char *name, struct blx__buf *out) {
   blx__buf_free(&like);
 }
 
+/* ---- the channel alone */
+
+static const struct blx__rpc_method *find_any(void *user, const char *path) {
+  static struct blx__rpc_method method = {.kind = BLX__RPC_UNARY};
+  (void)user;
+  method.path = path;
+  return &method;
+}
+
+static void send_back(void *user, struct blx__rpc_call *call, struct blx__slice request) {
+  (void)user;
+  blx__rpc_call_reply(call, request.data, request.len);
+}
+
+/* In a process of its own, which ends with this one. */
+static void serve_raw(const char *path) {
+  static const struct blx__rpc_service service = {.find = find_any, .on_call = send_back};
+  struct blx__rpc_server_options options = {.path = path, .mode = 0600, .service = &service};
+  struct blx__loop *loop = NULL;
+  struct blx__rpc_server *server = NULL;
+  blx_error err = {0};
+  int listens[2];
+  char c = 0;
+  need(pipe(listens) == 0, "no pipe");
+  pid_t pid = fork();
+  need(pid >= 0, "no process");
+  if (pid > 0) {
+    need(read(listens[0], &c, 1) == 1, "the channel's other end did not come up");
+    return;
+  }
+  need(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && blx__loop_new(&loop, NULL).code == 0, "no loop");
+  need(blx__rpc_server_open(loop, &options, &server, &err).code == 0, err.message);
+  need(write(listens[1], &c, 1) == 1, "the other end is gone");
+  blx__loop_run(loop);
+  _exit(0);
+}
+
 /* ---- load */
 
 static void next(struct caller *c);
@@ -142,17 +184,19 @@ static void run(struct bench *b, unsigned connections, unsigned callers, char **
 int main(int argc, char **argv) {
   struct bench b = {0};
   uint64_t connections = 0, callers = 0;
-  bool ok = argc >= 7 && argc <= 6 + SOCKETS_MAX && (strcmp(argv[1], "etcd") == 0 || strcmp(argv[1], "blixard") == 0) &&
-            blx__parse_u64(argv[3], 1, COUNT_MAX, &b.count) &&
+  const char *kind = argc >= 7 && argc <= 6 + SOCKETS_MAX ? argv[1] : "";
+  b.etcd = strcmp(kind, "etcd") == 0;
+  bool raw = strcmp(kind, "raw") == 0;
+  bool ok = (b.etcd || raw || strcmp(kind, "blixard") == 0) && blx__parse_u64(argv[3], 1, COUNT_MAX, &b.count) &&
             blx__parse_u64(argv[4], 1, CONNECTIONS_MAX, &connections) &&
             blx__parse_u64(argv[5], 1, CALLERS_MAX, &callers);
   if (!ok) {
-    fprintf(stderr, "usage: rpc blixard|etcd PREFIX COUNT CONNECTIONS CALLERS SOCKET...\n");
+    fprintf(stderr, "usage: rpc blixard|etcd|raw PREFIX COUNT CONNECTIONS CALLERS SOCKET...\n");
     return 2;
   }
-  b.etcd = strcmp(argv[1], "etcd") == 0;
   b.prefix = argv[2];
   b.took_us = calloc(b.count, sizeof *b.took_us);
+  if (raw) serve_raw(argv[6]);
   need(b.took_us && blx__loop_new(&b.loop, NULL).code == 0, "out of memory");
   run(&b, (unsigned)connections, (unsigned)callers, argv + 6, (unsigned)argc - 6);
   return 0; /* connections and loop end with the process */
