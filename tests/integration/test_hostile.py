@@ -9,7 +9,8 @@ import subprocess
 import grpc
 import pytest
 
-from cluster import BIN, EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, HELLO, parallel, processes_of, until
+from cluster import (BIN, EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, HELLO, ROOT, Cluster, parallel,
+                     processes_of, until)
 
 EXIT_DENIED = 4
 
@@ -379,6 +380,68 @@ def test_a_monitor_that_answers_nonsense_is_told_of_and_costs_its_shim_nothing(t
         assert shim.rss_kib() < 8192
     finally:
         shim.end()
+
+
+# A runner directory whose `wrap` makes a liar of a module that says so, and leaves the others to the real one.
+WRAP = """#!/bin/sh
+set -eu
+out=$2 module=$6 # --out, --name, --module
+lie=$(sed -n 's/^# lie: //p' "$module")
+[ "$lie" ] || exec %(real)s/wrap "$@"
+mkdir -p "$out"
+cp "$(dirname "$0")/$lie.py" "$out/microvm-run"
+cat >"$out/flake.nix" <<'END'
+{ outputs = { self }: { nixosConfigurations.vm.config.microvm.declaredRunner = derivation {
+  name = "liar"; system = "x86_64-linux"; builder = "/bin/sh"; script = ./microvm-run;
+  args = [ "-c" "/bin/mkdir -p $out/bin && cd $out/bin && /bin/cp $script microvm-run && /bin/chmod 755 microvm-run" ];
+}; }; }
+END
+"""
+LIES = {"bytes": (b"\x00\xff" * 500 + b"\n", 1, "no JSON"), "half": (GREETING[:20] + b"\n", 1, "no JSON"),
+        "endless": (GREETING + b'{"event": "' + b"x" * 65536, 16384, "a line of more than")}
+
+
+@pytest.fixture
+def lying(tmp_path):
+    """One daemon with real guests, and a module for each lie."""
+    wrap = tmp_path / "wrap"
+    wrap.write_text(WRAP % dict(real=ROOT / "nix/debian-runner"))
+    wrap.chmod(0o755)
+    for name, (data, times, _) in LIES.items():
+        (tmp_path / f"{name}.py").write_text(LIAR % dict(data=data, times=times))
+        (tmp_path / f"{name}.nix").write_text(f"# lie: {name}\n" + HELLO.read_text())
+    one = Cluster(names=("n1",), simulate=False, capacity="vcpus=8,memory_mib=2048")
+    one.daemon_arguments[one.daemon_arguments.index("--runner-dir") + 1] = str(tmp_path)
+    try:
+        yield one.form()
+    finally:
+        one.delete_all()
+        one.close()
+
+
+def rss_kib(pid):
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+
+
+def test_a_monitor_that_lies_fails_its_vm_and_nobody_else_s(lying, tmp_path):
+    honest = lying.create("honest")
+    before = rss_kib(lying.nodes[0].pid)
+    for name in LIES:
+        lying.cli("vm", "create", name, "--microvm-config", tmp_path / f"{name}.nix", "--restart", "never")
+    for name, (_, _, sentence) in LIES.items():
+        lying.wait(name, "phase=Failed", timeout="60s")
+        (told,) = lying.get(name)["instances"]
+        assert told["reason"]["code"] == "VmmProtocol" and sentence in told["reason"]["text"], told
+        assert len(told["reason"]["text"]) < 400
+    lying.cli("vm", "create", "again", "--microvm-config", tmp_path / "half.nix")
+    until(lambda: int(lying.get("again")["instances"][0]["restarts"]) >= 1, 60, "by policy it is started again")
+    after = lying.get("honest")
+    assert after["instances"] == honest["instances"] and after["phase"] == "Running"
+    assert rss_kib(lying.nodes[0].pid) < before + 8192
+    for name in LIES:
+        lying.cli("vm", "delete", name, "--wait", "--timeout", "60s")
+    assert not [a for a in processes_of(lying.dir).values() if any(f"/{name}-1-" in a for name in LIES)]
 
 
 def test_a_monitor_that_says_nothing_can_be_ended(tmp_path):
