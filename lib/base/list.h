@@ -35,6 +35,16 @@ static inline struct blx__list *blx__list_first(const struct blx__list *head) {
   return head->next == head ? NULL : head->next;
 }
 
+/* Move all of @from to the tail of @to, in their order. */
+static inline void blx__list_take(struct blx__list *to, struct blx__list *from) {
+  if (blx__list_empty(from)) return;
+  from->next->prev = to->prev;
+  from->prev->next = to;
+  to->prev->next = from->next;
+  to->prev = from->prev;
+  blx__list_init(from);
+}
+
 /* Not safe against removal of @it inside the body. */
 #define BLX__LIST_FOREACH(it, head) for (struct blx__list *it = (head)->next; it != (head); it = it->next)
 

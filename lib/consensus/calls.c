@@ -248,10 +248,7 @@ static void end_round(struct blx__consensus *c) {
 
 static void begin_round(struct blx__consensus *c) {
   struct confirm *f = &c->confirm;
-  for (struct blx__list *n; (n = blx__list_first(&f->next)) != NULL;) {
-    blx__list_remove(n);
-    blx__list_push(&f->round, n);
-  }
+  blx__list_take(&f->round, &f->next);
   f->seq++;
   f->term = c->raft.current_term;
   f->index = c->raft.commit_index;

@@ -17,10 +17,7 @@ static void run_posts(struct blx__loop *loop) {
   struct blx__list batch;
   blx__list_init(&batch);
   pthread_mutex_lock(&loop->posts_lock);
-  for (struct blx__list *n; (n = blx__list_first(&loop->posts)) != NULL;) {
-    blx__list_remove(n);
-    blx__list_push(&batch, n);
-  }
+  blx__list_take(&batch, &loop->posts);
   loop->posts_count = 0;
   pthread_mutex_unlock(&loop->posts_lock);
   for (struct blx__list *n; (n = blx__list_first(&batch)) != NULL;) {
@@ -76,10 +73,7 @@ static void on_prepare(uv_prepare_t *h) {
   struct blx__loop *loop = h->data;
   struct blx__list batch;
   blx__list_init(&batch);
-  for (struct blx__list *n; (n = blx__list_first(&loop->deferred)) != NULL;) {
-    blx__list_remove(n);
-    blx__list_push(&batch, n);
-  }
+  blx__list_take(&batch, &loop->deferred);
   for (struct blx__list *n; (n = blx__list_first(&batch)) != NULL;) {
     struct blx__defer *d = BLX__CONTAINER(n, struct blx__defer, link);
     blx__list_remove(n);

@@ -60,16 +60,19 @@ void workers_finish(struct blx__loop *loop, struct job *j) {
   (void)uv_async_send(&loop->async);
 }
 
+/* Only what is done by now: what ends while others are told of waits for the next turn, so that who works without end
+ * cannot keep the loop from its sockets and timers. */
 void workers_deliver(struct blx__loop *loop) {
   struct workers *w = &loop->work;
-  for (;;) {
-    pthread_mutex_lock(&w->lock);
-    struct blx__list *n = blx__list_first(&w->done);
-    if (n) blx__list_remove(n);
-    pthread_mutex_unlock(&w->lock);
-    if (!n) return;
+  struct blx__list batch;
+  blx__list_init(&batch);
+  pthread_mutex_lock(&w->lock);
+  blx__list_take(&batch, &w->done);
+  pthread_mutex_unlock(&w->lock);
+  for (struct blx__list *n; (n = blx__list_first(&batch)) != NULL;) {
     struct job *j = BLX__CONTAINER(n, struct job, link);
     bool embedded = j->embedded; /* @j may be gone after this */
+    blx__list_remove(n);
     j->done(j->arg);
     if (!embedded) free(j);
   }

@@ -1,7 +1,8 @@
 /* How long the member's thread is kept from its work while a state machine of 100 MiB is snapshotted under load. The
  * state is blocks that are copied when written while they are frozen; a probe asks the leader's thread for its status
  * every millisecond: it answers between two pieces of work, so what it takes is what anybody waits. The system tells
- * how much of that the thread stood ready and had no processor: there are more busy threads here than processors. */
+ * how much of that the thread stood ready and had no processor: there are more busy threads here than processors. On a
+ * virtual machine it also tells whether its host held processors back in that time. */
 #include <blixard/consensus.h>
 
 #include <fcntl.h>
@@ -176,15 +177,16 @@ static void submit(uint64_t seed) {
 
 struct seen {
   const char *when;
-  uint64_t longest_us, longest_ran_us, over_1ms, over_10ms, probes;
+  uint64_t longest_us, longest_ran_us, over_1ms, over_10ms, over_10ms_held, probes;
 };
 
-/* @ready_us: of @us the leader's thread or the probe's was ready and had no processor. */
-static void note(struct seen *s, uint64_t us, uint64_t ready_us) {
+/* @ready_us: of @us the leader's thread or the probe's was ready and had no processor. @held: the host took one. */
+static void note(struct seen *s, uint64_t us, uint64_t ready_us, bool held) {
   uint64_t ran_us = us > ready_us ? us - ready_us : 0;
   s->probes++;
   s->over_1ms += us > 1000;
   s->over_10ms += us > 10000;
+  s->over_10ms_held += us > 10000 && held;
   if (us > s->longest_us) s->longest_us = us;
   if (ran_us > s->longest_ran_us) s->longest_ran_us = ran_us;
 }
@@ -198,6 +200,17 @@ static uint64_t ready_us(int schedstat) {
   text[n] = '\0';
   need(sscanf(text, "%llu %llu", &ran, &ready) == 2, "schedstat is not as expected");
   return ready / 1000;
+}
+
+/* In ticks of 10 ms, of all processors. The eighth number of the file's first line. */
+static uint64_t held_back(int stat) {
+  char text[256];
+  unsigned long long ticks = 0;
+  ssize_t n = pread(stat, text, sizeof text - 1, 0);
+  need(n > 0, "the system does not tell what its host took");
+  text[n] = '\0';
+  need(sscanf(text, "cpu %*u %*u %*u %*u %*u %*u %*u %llu", &ticks) == 1, "/proc/stat is not as expected");
+  return ticks;
 }
 
 static int open_schedstat(int tid) {
@@ -226,15 +239,18 @@ static void watch(unsigned n, struct seen seen[2]) {
   uint64_t end = now_us() + (uint64_t)RUN_SECONDS * 1000000, index = 0;
   while (leader_tid == 0) (void)usleep(1000);
   int leader = open_schedstat(leader_tid), own = open_schedstat(gettid());
+  int stat = open("/proc/stat", O_RDONLY | O_CLOEXEC);
   while (now_us() < end || machines[0].snapshots < SNAPSHOTS_MIN) {
     const struct timespec pause = {.tv_nsec = 1000000};
     bool before = any_writes(n);
-    uint64_t ready = ready_us(leader) + ready_us(own), took = probe(&index);
-    note(&seen[before || any_writes(n)], took, ready_us(leader) + ready_us(own) - ready);
+    uint64_t held = held_back(stat), ready = ready_us(leader) + ready_us(own), took = probe(&index);
+    ready = ready_us(leader) + ready_us(own) - ready;
+    note(&seen[before || any_writes(n)], took, ready, held_back(stat) != held);
     (void)nanosleep(&pause, NULL);
   }
   (void)close(leader);
   (void)close(own);
+  (void)close(stat);
 }
 
 /* ---- one row */
@@ -290,10 +306,11 @@ static void row(const char *base, unsigned n) {
   while (active > 0) (void)usleep(1000);
   double seconds = (double)(now_us() - began) / 1e6;
   for (unsigned i = 0; i < 2; i++)
-    printf("%7u %9u %9.0f  %-21s %8llu %9llu %10llu %10.1f %10.1f\n", n, machines[0].snapshots,
+    printf("%7u %9u %9.0f  %-21s %8llu %9llu %10llu %10llu %10.1f %10.1f\n", n, machines[0].snapshots,
            (double)answered / seconds, seen[i].when, (unsigned long long)seen[i].probes,
            (unsigned long long)seen[i].over_1ms, (unsigned long long)seen[i].over_10ms,
-           (double)seen[i].longest_us / 1000, (double)seen[i].longest_ran_us / 1000);
+           (unsigned long long)seen[i].over_10ms_held, (double)seen[i].longest_us / 1000,
+           (double)seen[i].longest_ran_us / 1000);
   printf("%7s the freeze itself took at most %.2f ms\n", "", (double)machines[0].freeze_us_max / 1000);
   (void)fflush(stdout);
   for (unsigned i = 0; i < n; i++) blx_consensus_close(members[i]);
@@ -306,12 +323,12 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: snapshot EMPTY_DIR\n");
     return 2;
   }
-  printf(
-      "a state of %d MiB, snapshotted under %d outstanding operations of %d bytes; how long the leader's thread is "
-      "busy at a stretch,\nand how long without the time in which it, or who asks it, was ready and had no processor\n",
-      BLOCKS * (BLOCK_BYTES >> 10) >> 10, OUTSTANDING, OP_BYTES);
-  printf("%7s %9s %9s  %-21s %8s %9s %10s %10s %10s\n", "members", "snapshots", "ops/s", "", "probes", "over 1 ms",
-         "over 10 ms", "longest ms", "without");
+  printf("a state of %d MiB, snapshotted under %d outstanding operations of %d bytes; how long the leader's thread is "
+         "busy at a stretch,\nand how long without the time in which it, or who asks it, was ready and had no "
+         "processor;\nby host: of those over 10 ms, in which the host of this machine held processors back\n",
+         BLOCKS * (BLOCK_BYTES >> 10) >> 10, OUTSTANDING, OP_BYTES);
+  printf("%7s %9s %9s  %-21s %8s %9s %10s %10s %10s %10s\n", "members", "snapshots", "ops/s", "", "probes", "over 1 ms",
+         "over 10 ms", "by host", "longest ms", "without");
   row(argv[1], 1);
   row(argv[1], MEMBERS_MAX);
   return 0;

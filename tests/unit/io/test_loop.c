@@ -167,6 +167,42 @@ START_TEST(free__finishes_queued_work_first) {
 }
 END_TEST
 
+struct chain {
+  struct seen seen;
+  int posted_after;
+};
+
+static void chain_work(void *arg) {
+  (void)arg;
+}
+
+static void chain_posted(void *arg) {
+  struct chain *c = arg;
+  c->posted_after = c->seen.calls;
+}
+
+/* Each completion begins the next piece of work and does not return before it has most likely ended. */
+static void chain_done(void *arg) {
+  struct chain *c = arg;
+  if (c->seen.calls == 0) ck_assert_int_eq(blx__loop_post(c->seen.loop, chain_posted, c, NULL).code, 0);
+  if (c->seen.calls + 1 < c->seen.until)
+    ck_assert_int_eq(blx__work(c->seen.loop, chain_work, chain_done, c, NULL).code, 0);
+  (void)usleep(2000);
+  count_and_stop(&c->seen);
+}
+
+START_TEST(work__that_begins_more_work_without_end_does_not_keep_the_loop_from_its_other_tasks) {
+  struct chain c = {.seen = {.until = 50}};
+  c.seen.loop = loop_new();
+  ck_assert_int_eq(blx__work(c.seen.loop, chain_work, chain_done, &c, NULL).code, 0);
+  blx__loop_run(c.seen.loop);
+  ck_assert_int_eq(c.seen.calls, 50);
+  ck_assert_int_ge(c.posted_after, 1);
+  ck_assert_int_le(c.posted_after, 2);
+  blx__loop_free(c.seen.loop);
+}
+END_TEST
+
 static void run_for(struct blx__loop *loop, uint64_t ms) {
   struct seen s = {.loop = loop, .until = 1};
   s.timer = blx__timer_new(loop, count_and_stop, &s);
@@ -203,4 +239,5 @@ BLX_TEST_MAIN("io/loop", looks__in_vain_become_fewer_and_one_that_was_worth_it_b
               posts__from_other_threads_all_arrive_on_the_loop, post__over_the_maximum_is_refused_as_busy,
               defer__runs_once_a_turn_and_not_inside_the_call, timer__may_free_itself_and_repeats_until_stopped,
               now__does_not_go_back_and_wall_is_this_century, work__runs_elsewhere_completes_on_the_loop_and_is_bounded,
+              work__that_begins_more_work_without_end_does_not_keep_the_loop_from_its_other_tasks,
               free__finishes_queued_work_first)
