@@ -142,12 +142,15 @@ static void check_dir(struct daemon_config *config, const char *row, const char 
 /* What starts a guest; a simulated one needs nothing. The Nix store is made when it is missing. */
 static void check_vm_parts(struct daemon_config *config) {
   const struct blx_node_options *o = &config->options;
-  char kernel[PATH_MAX + 8];
+  char kernel[PATH_MAX + 8], fetch[PATH_MAX + 20];
   snprintf(kernel, sizeof kernel, "%s/kernel", o->runner_dir);
   check_program(config, "shim", o->shim_path);
   check_program(config, "guest", o->guest_path);
   check_dir(config, "runner-dir", o->runner_dir);
-  check_dir(config, "kernel-dir", o->kernel_dir != NULL ? o->kernel_dir : kernel);
+  /* A runner that takes its kernel from nixpkgs has none to be fetched. */
+  snprintf(fetch, sizeof fetch, "%s/fetch-kernel.sh", o->runner_dir);
+  if (o->kernel_dir != NULL || o->nixpkgs_ref == NULL || access(fetch, F_OK) == 0)
+    check_dir(config, "kernel-dir", o->kernel_dir != NULL ? o->kernel_dir : kernel);
 }
 
 bool daemon_check(struct daemon_config *config) {

@@ -246,6 +246,8 @@ static void spawn_wrap(struct vm_build *b) {
   add_pair(&argv, "--guest", m->opt.guest_path);
   add_pair(&argv, "--accel-cache", cache);
   add_pair(&argv, "--user", user);
+  if (m->opt.nixpkgs_ref) add_pair(&argv, "--nixpkgs", m->opt.nixpkgs_ref);
+  if (m->opt.microvm_ref) add_pair(&argv, "--microvm", m->opt.microvm_ref);
   if (b->vcpus) add_pair(&argv, "--vcpu", vcpu);
   if (b->memory_mib) add_pair(&argv, "--mem", mem);
   spawn(b, &argv, VM_WRAP_DEADLINE_MS);
