@@ -140,10 +140,11 @@ static blx__rc write_lost_record(struct job *j, const char *why) {
   return rc;
 }
 
-static blx__rc kill_leftovers(struct job *j) {
+/* @dir: its directory, or -1. */
+static blx__rc kill_leftovers(struct job *j, int dir) {
   struct blx__vm_cgroup g;
   blx__vm_cgroup_find(&g, j->cgroup);
-  if (blx__vm_cgroup_remove(&g)) return BLX__OK;
+  if (blx__vm_cgroup_remove(&g)) return dir < 0 ? BLX__OK : blx__vm_taps_remove(dir, &j->err);
   return blx__fail(&j->err, BLX_E_IO, origin, "a process of %s in the cgroup %s does not die", j->name, j->cgroup);
 }
 
@@ -157,9 +158,10 @@ static blx__rc look(struct job *j) {
   v->started = exists_at(dir, "booted");
   v->locked = j->patient ? lock_stays_held(dir, &j->epoch) : lock_is_held(dir, &j->epoch);
   v->recorded = !v->locked && exists_at(dir, "exit");
+  blx__rc rc = BLX__OK;
+  if (!v->locked && v->started) rc = kill_leftovers(j, dir);
   (void)close(dir);
-  if (v->locked || !v->started) return BLX__OK;
-  BLX__TRY(kill_leftovers(j));
+  if (v->locked || !v->started || rc.code != 0) return rc;
   if (v->recorded && read_record(j).code == 0) return BLX__OK;
   /* Nothing holds the lock and nothing is left: it is dead, whatever can be read of its end. Refused, it could be
    * neither started again nor removed. */
@@ -241,9 +243,10 @@ static void remove_auto_root(const struct job *j) {
 static blx__rc remove_all(struct job *j) {
   int dir = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   bool held = dir >= 0 && lock_stays_held(dir, &j->epoch);
+  blx__rc rc =
+      held ? blx__fail(&j->err, BLX_E_CONFLICT, origin, "%s runs: stop it first", j->name) : kill_leftovers(j, dir);
   if (dir >= 0) (void)close(dir);
-  if (held) return blx__fail(&j->err, BLX_E_CONFLICT, origin, "%s runs: stop it first", j->name);
-  BLX__TRY(kill_leftovers(j));
+  if (rc.code != 0) return rc;
   remove_auto_root(j);
   BLX__TRY(blx__dir_remove_tree(j->dir, &j->err));
   if (unlink(j->boot_root) != 0 && errno != ENOENT)

@@ -1,15 +1,21 @@
 """What turns a module file into a runner: nix/debian-runner and nix/vm-template, by real builds without a network."""
 
+import http.server
+import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
+import signal
+import stat
 import subprocess
+import threading
 
 import pytest
 
-from cluster import BIN, ROOT, Cluster
-from test_real_vms import end_guests
+from cluster import BIN, ROOT, Cluster, Node
+from test_real_vms import end_guests, shims
 
 KERNEL = ROOT / "build/deps/kernel"
 NIXPKGS = ROOT / "tests/integration/nix/nixpkgs"
@@ -183,6 +189,176 @@ def test_a_node_builds_by_the_template_when_its_configuration_says_so(pins, tmp_
         assert "-m 256 -smp 2 " in run.read_text()
         one.cli("vm", "kill", "hello", "--wait")
         one.cli("vm", "delete", "hello", "--wait")
+    finally:
+        end_guests(one)
+        one.close()
+
+
+# ---- nix/debian-runner
+
+
+def debian(store, directory, options, check=True):
+    return store.eval(wrap("debian-runner", directory, options), config("microvm.declaredRunner.drvPath"), check=check)
+
+
+VOL = '{ image = "data.img"; mountPoint = "/data"; size = 16; }'
+NET = '{ type = "user"; id = "net"; mac = "02:00:00:00:00:01"; }'
+
+
+@pytest.mark.parametrize("options, told", [
+    ("microvm.volumes = 1;", "microvm.volumes must be a list of at most 8 volumes"),
+    ("microvm.volumes = [ 1 ];", "microvm.volumes[0] must be an attribute set"),
+    ('microvm.volumes = [ { mountPoint = "/data"; size = 16; } ];', "microvm.volumes[0].image is missing: it must be"),
+    ('microvm.volumes = [ { image = "a"; } ];', "microvm.volumes[0].size is missing: it must be a number of MiB"),
+    (f'microvm.volumes = [ {VOL} ({VOL} // {{ image = "../x"; }}) ];', "microvm.volumes[1].image must be a path"),
+    (f'microvm.volumes = [ ({VOL} // {{ image = "/x"; }}) ];', "microvm.volumes[0].image must be a path"),
+    (f'microvm.volumes = [ ({VOL} // {{ image = "a,b"; }}) ];', "microvm.volumes[0].image must be a path"),
+    (f'microvm.volumes = [ ({VOL} // {{ mountPoint = "/"; }}) ];', "microvm.volumes[0].mountPoint must be null, or"),
+    (f'microvm.volumes = [ ({VOL} // {{ mountPoint = "/a/../b"; }}) ];', "microvm.volumes[0].mountPoint must be"),
+    (f"microvm.volumes = [ ({VOL} // {{ size = 0; }}) ];", "microvm.volumes[0].size must be a number of MiB"),
+    (f'microvm.volumes = [ ({VOL} // {{ fsType = "xfs"; }}) ];', "microvm.volumes[0].fsType must be \"ext2\""),
+    (f'microvm.volumes = [ ({VOL} // {{ autoCreate = 1; }}) ];', "microvm.volumes[0].autoCreate must be true or"),
+    (f'microvm.volumes = [ ({VOL} // {{ label = "a b"; }}) ];', "microvm.volumes[0].label must be null, or 1 to 16"),
+    (f'microvm.volumes = [ ({VOL} // {{ readOnly = 1; }}) ];', "microvm.volumes[0].readOnly must be true or false"),
+    (f"microvm.volumes = [ ({VOL} // {{ direct = true; }}) ];", "the option microvm.volumes[0].direct is not supp"),
+    (f'microvm.volumes = [ {VOL} ({VOL} // {{ image = "b"; }}) ];', 'mountPoint "/data" is given twice'),
+    (f'microvm.volumes = [ {VOL} ({VOL} // {{ mountPoint = "/b"; }}) ];', 'image "data.img" is given twice'),
+    ("microvm.interfaces = { };", "microvm.interfaces must be a list of at most 4 interfaces"),
+    (f'microvm.interfaces = [ ({NET} // {{ type = "macvtap"; }}) ];', 'microvm.interfaces[0].type must be "user" or'),
+    (f'microvm.interfaces = [ ({NET} // {{ id = "sixteen-letters-"; }}) ];', "interfaces[0].id must be 1 to 15"),
+    (f'microvm.interfaces = [ ({NET} // {{ id = "../x"; }}) ];', "microvm.interfaces[0].id must be 1 to 15"),
+    (f'microvm.interfaces = [ ({NET} // {{ mac = "02:00:00:00:00"; }}) ];', "microvm.interfaces[0].mac must be six"),
+    (f'microvm.interfaces = [ ({NET} // {{ mac = "03:00:00:00:00:01"; }}) ];', "microvm.interfaces[0].mac must be six"),
+    (f"microvm.interfaces = [ ({NET} // {{ macvtap = 1; }}) ];", "the option microvm.interfaces[0].macvtap is not"),
+    (f"microvm.interfaces = [ {NET} {NET} ];", 'microvm.interfaces: type "user" is given twice'),
+    (f'microvm.interfaces = [ {NET} ({NET} // {{ type = "tap"; }}) ];', 'microvm.interfaces: id "net" is given twice'),
+    ('microvm.shares = [ { tag = "a"; source = "/a"; mountPoint = "/a"; proto = "virtiofs"; } ];',
+     "microvm.shares must be empty: the Debian runner runs no virtiofsd"),
+    ('microvm.hypervisor = "firecracker";', 'microvm.hypervisor must be "qemu"'),
+    ("microvm.mem = 2048;", "microvm.mem must be a number of MiB"),
+    ('networking.hostName = "A B";', "networking.hostName must be a name"),
+    ('microvm.qemu.extraArgs = "-S";', "microvm.qemu.extraArgs must be a list of strings"),
+    ("microvm.teleport = true;", "the option microvm.teleport is not supported; supported are microvm.hypervisor"),
+])
+def test_an_option_that_the_debian_runner_cannot_take_is_named(store, tmp_path, options, told):
+    said = debian(store, tmp_path / "vm", f"{{ {options} }}", check=False)
+    assert "debian-runner: " in said and told in said, said
+
+
+def test_volumes_and_interfaces_become_devices_and_files_of_the_contract(store, tmp_path):
+    text = f"""{{ microvm = {{
+      volumes = [ {VOL} {{ image = "in/b.img"; mountPoint = null; size = 8; readOnly = true; autoCreate = false; }} ];
+      interfaces = [ {NET} {{ type = "tap"; id = "vm-tap0"; mac = "02:00:00:00:00:AB"; }} ];
+      shares = [ ];
+    }}; }}"""
+    runner = store.build(wrap("debian-runner", tmp_path / "vm", text), tmp_path / "current")
+    run = (runner / "bin/microvm-run").read_text()
+    subprocess.run(["bash", "-n", runner / "bin/microvm-run"], check=True)
+    assert "file=data.img,format=raw" in run and "read-only=off -device virtio-blk-device,drive=vol0" in run
+    assert "read-only=on -device virtio-blk-device,drive=vol1" in run
+    assert "-netdev user,id=net0 -device virtio-net-device,netdev=net0,mac=02:00:00:00:00:01" in run
+    assert "-netdev tap,id=net1,ifname=vm-tap0,script=no,downscript=no" in run
+    share = runner / "share/microvm"
+    assert (share / "tap-interfaces").read_text() == "vm-tap0\n"
+    assert (share / "tap-flags").read_text() == "vnet_hdr"
+    assert (share / "macvtap-interfaces").read_text() == (share / "pci-devices").read_text() == ""
+
+
+def test_the_examples_are_modules_for_both(store, pins, tmp_path):
+    for example in ("hello", "nginx"):
+        text = (ROOT / f"examples/{example}.nix").read_text()
+        for kind, more in (("debian-runner", []), ("vm-template", pins)):
+            flake = wrap(kind, tmp_path / f"{example}-{kind}", text, *more)
+            assert store.eval(flake, config("networking.hostName")) == example
+            assert store.eval(flake, config("microvm.mem")) == 128
+            assert store.eval(flake, config("microvm.declaredRunner.drvPath")).endswith(".drv")
+
+
+def test_a_guest_reaches_its_host_by_the_user_network(store, tmp_path):
+    changed = tmp_path / "debian-runner"
+    shutil.copytree(ROOT / "nix/debian-runner", changed)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        init = changed / "init.sh"
+        # It gives no such page; that it says so is enough.
+        asked = f"wget -O - http://10.0.2.2:{server.server_port}/\n"
+        init.write_text(init.read_text().replace('hostname "$(cat', asked + 'hostname "$(cat', 1))
+        flake = wrap(changed, tmp_path / "vm", f"{{ microvm = {{ mem = 128; interfaces = [ {NET} ]; }}; }}")
+        runner = store.build(flake, tmp_path / "current")
+        monitor = subprocess.Popen([runner / "bin/microvm-run"], cwd=tmp_path, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, text=True, errors="replace")
+        try:
+            lines = list(itertools.takewhile(lambda line: "hello from" not in line, monitor.stdout))
+        finally:
+            monitor.kill()
+            monitor.wait()
+            server.shutdown()
+    assert any("501 Unsupported method" in line for line in lines), lines
+
+
+class Apart(Node):
+    """A node in namespaces of its own: of networks, for its taps, and of mounts, for a tun device as udev makes it."""
+
+    def arguments(self):
+        tun = self.cluster.dir / "tun"
+        if not tun.exists():
+            os.mknod(tun, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
+            tun.chmod(0o666)
+        script = f'mount --bind {tun} /dev/net/tun && exec "$@"'
+        return ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *super().arguments()]
+
+    def links(self):
+        """Name -> flags of the network interfaces there."""
+        command = ["nsenter", "-t", str(self.pid), "-n", "ip", "-j", "link"]
+        done = subprocess.run(command, capture_output=True, check=True)
+        return {link["ifname"]: link["flags"] for link in json.loads(done.stdout)}
+
+
+def test_a_guest_has_its_volume_and_its_networks_and_leaves_no_tap_behind(tmp_path):
+    module = tmp_path / "net.nix"
+    module.write_text(f"""{{ microvm = {{
+      vcpu = 1; mem = 128;
+      volumes = [ ({VOL} // {{ label = "kept"; }}) ];
+      interfaces = [ {NET} {{ type = "tap"; id = "vm-tap0"; mac = "02:00:00:00:00:AB"; }} ];
+    }}; networking.hostName = "net"; }}""")
+    one = Cluster(names=("n1",), simulate=False, capacity="vcpus=4,memory_mib=2048")
+    node = Apart(one, "n1")
+    one.nodes = [node]
+    try:
+        one.form()
+        one.cli("vm", "create", "net", "--microvm-config", module, "--restart", "never")
+        one.wait("net", "phase=Running", timeout="120s")
+        console = one.cli("vm", "logs", "net-1").stdout
+        assert "init: vda on /data" in console
+        assert "up as 02:00:00:00:00:01" in console and "up as 02:00:00:00:00:ab" in console
+        assert "LOWER_UP" in node.links()["vm-tap0"], "the monitor holds its end"
+        (directory,) = one.dir.glob("n1/vms/net-1-*")
+        image = directory / "work/data.img"
+        assert image.stat().st_size == 16 << 20
+
+        # Another VM that names the same tap, on the same node.
+        one.cli("vm", "create", "second", "--microvm-config", module, "--restart", "never")
+        one.wait("second", "phase=Failed", timeout="60s")
+        assert "network interface vm-tap0 already" in one.get("second")["instances"][0]["reason"]["text"]
+        one.cli("vm", "delete", "second", "--wait")
+        assert "LOWER_UP" in node.links()["vm-tap0"]
+
+        # The volume stays what it is over a stop and a start.
+        one.cli("vm", "stop", "net", "--wait", "--timeout", "60s")
+        assert "vm-tap0" not in node.links()
+        one.cli("vm", "start", "net", "--wait", "--timeout", "120s")
+        assert "vm-tap0" in node.links()
+        about = subprocess.run(["/sbin/dumpe2fs", "-h", image], capture_output=True, text=True).stdout
+        assert re.search(r"^Mount count: +2$", about, re.M), about
+        assert re.search(r"^Filesystem volume name: +kept$", about, re.M), about
+
+        # The shim dies, and its monitor with it: the node, which looks after them, removes what they had.
+        (shim,) = shims(one, "net-1")
+        os.kill(shim, signal.SIGKILL)
+        one.wait("net", "phase=Failed", timeout="60s")
+        assert set(node.links()) == {"lo"}
+        one.cli("vm", "delete", "net", "--wait", "--timeout", "60s")
+        assert not list(one.dir.glob("n1/vms/*"))
     finally:
         end_guests(one)
         one.close()
