@@ -57,11 +57,36 @@ static blx__rc relink(const char *target, const char *path, blx_error *err) {
   return BLX__OK;
 }
 
+/* What a runner says of itself; older ones of microvm.nix say it only by their name, HASH-microvm-HYPERVISOR-HOST,
+ * which a runner of another make may have for other reasons. */
+static blx__rc runner_check(struct vm_instance *in, const char *target, blx_error *err) {
+  static const char key[] = "-microvm-", longest[] = "cloud-hypervisor";
+  char path[PATH_MAX], name[64] = "";
+  struct blx__buf text;
+  blx__buf_init(&text, sizeof name - 1);
+  blx__rc rc = blx__file_read(vm_path(in, "current/share/microvm/hypervisor", path), sizeof name - 1, &text, err);
+  (void)blx__str_format(name, sizeof name, "%.*s", (int)text.len, text.data ? (const char *)text.data : "");
+  blx__buf_free(&text);
+  if (rc.code == 0) {
+    name[strcspn(name, " \n")] = '\0';
+    return blx__vm_hypervisor_check(name, in->vcpus, in->memory_mib, err);
+  }
+  if (rc.code != BLX_E_NOT_FOUND) return rc;
+  const char *at = strstr(target, key);
+  if (!at) return BLX__OK;
+  at += strlen(key);
+  size_t n = strncmp(at, longest, strlen(longest)) == 0 ? strlen(longest) : strcspn(at, "-");
+  (void)blx__str_format(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : 0), at);
+  rc = blx__vm_hypervisor_check(name, in->vcpus, in->memory_mib, err);
+  return rc.code == BLX_E_UNSUPPORTED ? rc : BLX__OK;
+}
+
 blx__rc vm_boot_link(struct vm_instance *in, blx_error *err) {
   char current[PATH_MAX], booted[PATH_MAX], root[PATH_MAX], target[PATH_MAX];
   ssize_t n = readlink(vm_path(in, "current", current), target, sizeof target - 1);
   if (n < 0) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s was not prepared on this node", in->name);
   target[n] = '\0';
+  BLX__TRY(runner_check(in, target, err));
   boot_root_path(in, root);
   char *slash = strrchr(root, '/');
   *slash = '\0';

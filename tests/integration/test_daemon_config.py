@@ -8,7 +8,7 @@ import stat
 import pytest
 import yaml
 
-from cluster import EXIT_USAGE
+from cluster import EXIT_USAGE, ROOT
 from daemons import EXIT_OK, blixardd, keys
 
 # Key -> another value than its default. test_every_key_is_tried sees to it that none is missing.
@@ -314,6 +314,18 @@ def test_what_lies_on_the_disk_is_looked_at(tmp_path, prepare, arguments, said):
     directory.mkdir(0o711)
     prepare(directory)
     assert check("--data-dir", directory, *arguments) == [f"blixardd: {said.format(d=directory)} [INVALID]"]
+
+
+def test_guests_of_the_template_need_two_references_and_no_kernel(tmp_path):
+    template = ROOT / "nix/vm-template"
+    common = ["--data-dir", tmp_path, "--simulate-vms=false", "--shim", "/bin/true", "--guest", "/bin/true",
+              "--runner-dir", template]
+    pinned = VALUES["nixpkgs_ref"]
+    tmp_path.chmod(0o711)
+    says = f"{template} makes guests from nixpkgs and microvm.nix: say which, by pinned flake references [INVALID]"
+    assert check(*common) == [f"blixardd: --nixpkgs-ref: {says}", f"blixardd: --microvm-ref: {says}"]
+    assert check(*common, "--nixpkgs-ref", pinned) == [f"blixardd: --microvm-ref: {says}"]
+    assert check(*common, "--nixpkgs-ref", pinned, "--microvm-ref", pinned) == []
 
 
 def test_findings_name_the_line_that_gave_the_value_and_come_all_at_once(tmp_path, file):

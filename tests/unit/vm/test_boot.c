@@ -474,6 +474,39 @@ START_TEST(build__that_fails__tells_the_end_of_its_log_and_leaves_what_was_there
 }
 END_TEST
 
+START_TEST(runner__of_a_hypervisor_that_is_not_driven__is_not_started) {
+  struct bench b;
+  open_driver(&b);
+  char flake[PATH_MAX + 64];
+  static const struct {
+    const char *name, *script, *told;
+    int code;
+  } runners[] = {
+      {"said", "/bin/mkdir -p $out/share/microvm; echo cloud-hypervisor >$out/share/microvm/hypervisor",
+       "hypervisor cloud-hypervisor is not supported yet", BLX_E_UNSUPPORTED},
+      {"odd", "/bin/mkdir -p $out/share/microvm; echo simh >$out/share/microvm/hypervisor",
+       "hypervisor simh is unknown", BLX_E_INVALID},
+      {"microvm-firecracker-web", "/bin/mkdir $out", "hypervisor firecracker is not supported yet", BLX_E_UNSUPPORTED},
+      {"microvm-cloud-hypervisor-web", "/bin/mkdir $out", "cloud-hypervisor is not supported yet", BLX_E_UNSUPPORTED},
+      /* These get as far as their missing microvm-run. */
+      {"microvm-web", "/bin/mkdir $out", "booted/bin/microvm-run", BLX_E_NOT_FOUND},
+      {"plain", "/bin/mkdir $out", "booted/bin/microvm-run", BLX_E_NOT_FOUND},
+  };
+  for (unsigned i = 0; i < BLX__COUNT(runners); i++) {
+    put_flake(runners[i].name, runners[i].script, flake);
+    struct blx__vm_desc d = flake_desc("other-1", 70 + i, flake);
+    ok(bench_prepare(&b, &d));
+    struct waited w = bench_start(&b, &d);
+    ck_assert(w.failed);
+    ck_assert_msg(strstr(w.err.message, runners[i].told), "%s", w.err.message);
+    ck_assert_int_eq(w.err.code, runners[i].code);
+    ok(bench_destroy(&b, &d.key));
+  }
+  bench_close(&b);
+  ck_assert_uint_eq(entries_of("vms"), 0);
+}
+END_TEST
+
 START_TEST(builds__of_one_node__come_one_after_the_other) {
   struct bench b;
   open_driver(&b);
@@ -538,6 +571,7 @@ int main(void) {
                                 build__that_takes_too_long__is_stopped_with_all_its_processes,
                                 build__that_fails__tells_the_end_of_its_log_and_leaves_what_was_there,
                                 builds__of_one_node__come_one_after_the_other,
+                                runner__of_a_hypervisor_that_is_not_driven__is_not_started,
                                 driver__closed_in_the_middle__completes_everything_with_cancelled};
   Suite *suite = suite_create("vm/boot");
   TCase *tcase = tcase_create("vm/boot");
