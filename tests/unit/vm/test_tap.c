@@ -1,5 +1,6 @@
 /* Taps as a runner's files name them, made and removed in a network namespace of the test's own. */
 #include "../harness.h"
+#include "support.h"
 
 #include "io/file.h"
 #include "vm/cgroup.h"
@@ -251,6 +252,43 @@ START_TEST(taps__without_the_capability__are_denied_with_what_is_missing) {
 }
 END_TEST
 
+START_TEST(taps__of_a_shim_that_died_unseen__go_when_the_driver_looks_and_when_it_destroys) {
+  static const struct blx__vm_key key = {.instance = "web-1", .uid = 7, .epoch = 3};
+  char state[PATH_MAX], path[PATH_MAX + 64];
+  blx_error err;
+  struct bench b;
+  open_dir();
+  /* The directory of an instance is this one. */
+  (void)blx__str_format(state, sizeof state, "%s/state", dir);
+  (void)blx__str_format(path, sizeof path, "%s/vms", state);
+  ck_assert_int_eq(blx__dir_make(path, 0755, NULL).code, 0);
+  (void)blx__str_format(path, sizeof path, "%s/vms/web-1-7", state);
+  ck_assert_int_eq(symlink(dir, path), 0);
+  put("tap-interfaces", "vm-a\n");
+  made(0);
+  bench_open(&b);
+  struct blx__vm_options o = {.state_dir = state,
+                              .host_tag = "blixard-unit-test-3",
+                              .shim_path = "/bin/false",
+                              .nix_store_dir = state,
+                              .on_event = bench_event,
+                              .user = &b};
+  ck_assert_msg(blx__vm_microvm_open(b.loop, &o, &b.driver, &err).code == 0, "%s", err.message);
+  struct waited w = bench_adopt(&b, &key);
+  ck_assert_msg(!w.failed, "%s", w.err.message);
+  ck_assert_int_eq(w.status.state, BLX__VM_EXITED);
+  ck_assert(!noted());
+  ck_assert_uint_eq(if_nametoindex("vm-a"), 0);
+  made(0);
+  w = bench_destroy(&b, &key);
+  ck_assert_msg(!w.failed, "%s", w.err.message);
+  ck_assert_uint_eq(if_nametoindex("vm-a"), 0);
+  ck_assert(!noted());
+  bench_close(&b);
+  close_dir();
+}
+END_TEST
+
 int main(void) {
   if (geteuid() != 0 || access("/dev/net/tun", R_OK | W_OK) != 0) {
     printf("SKIP: taps need root and /dev/net/tun\n");
@@ -261,7 +299,8 @@ int main(void) {
                                 taps__that_cannot_be_made__are_refused_and_leave_nothing,
                                 what_a_runner_asks_for_besides_taps__is_refused_by_name,
                                 record_of_taps__that_means_others_by_now__removes_nothing,
-                                taps__without_the_capability__are_denied_with_what_is_missing};
+                                taps__without_the_capability__are_denied_with_what_is_missing,
+                                taps__of_a_shim_that_died_unseen__go_when_the_driver_looks_and_when_it_destroys};
   Suite *suite = suite_create("vm/tap");
   TCase *tcase = tcase_create("vm/tap");
   for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) tcase_add_test(tcase, tests[i]);
