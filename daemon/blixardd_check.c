@@ -141,13 +141,21 @@ static void check_dir(struct daemon_config *config, const char *row, const char 
 
 /* What starts a guest; a simulated one needs nothing. The Nix store is made when it is missing. */
 static void check_vm_parts(struct daemon_config *config) {
+  static const char needed[] = "%s makes guests from nixpkgs and microvm.nix: say which, by pinned flake references";
   const struct blx_node_options *o = &config->options;
-  char kernel[PATH_MAX + 8];
+  char kernel[PATH_MAX + 8], template[PATH_MAX + 8];
   snprintf(kernel, sizeof kernel, "%s/kernel", o->runner_dir);
+  snprintf(template, sizeof template, "%s/vm.nix", o->runner_dir);
   check_program(config, "shim", o->shim_path);
   check_program(config, "guest", o->guest_path);
   check_dir(config, "runner-dir", o->runner_dir);
-  check_dir(config, "kernel-dir", o->kernel_dir != NULL ? o->kernel_dir : kernel);
+  if (access(template, F_OK) != 0) {
+    check_dir(config, "kernel-dir", o->kernel_dir != NULL ? o->kernel_dir : kernel);
+    return;
+  }
+  /* This one's kernel is nixpkgs'. */
+  if (o->nixpkgs_ref == NULL) daemon_find(config, "nixpkgs-ref", needed, o->runner_dir);
+  if (o->microvm_ref == NULL) daemon_find(config, "microvm-ref", needed, o->runner_dir);
 }
 
 bool daemon_check(struct daemon_config *config) {

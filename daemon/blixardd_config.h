@@ -16,6 +16,7 @@ enum {
   DAEMON_FINDINGS_MAX = 20,    /* told one by one; what is above is counted */
   DAEMON_FILE_MAX = 1 << 20,   /* bytes of a configuration file */
   DAEMON_DATA_DIR_MAX = 80,    /* bytes; as blixard/node.h says */
+  DAEMON_PIN_MAX = 1024,       /* bytes of a flake reference */
   DAEMON_SOCKET_PATH_MAX = 107 /* bytes of a unix socket's path */
 };
 
@@ -24,6 +25,7 @@ enum {
 enum daemon_kind {
   DAEMON_PATH,     /* lo..hi bytes */
   DAEMON_NAME,     /* of a node */
+  DAEMON_PIN,      /* a flake reference that says which revision */
   DAEMON_SWITCH,   /* a flag without a value; true or false */
   DAEMON_NUMBER,   /* lo..hi, of a unit */
   DAEMON_LEVEL,    /* of the log */

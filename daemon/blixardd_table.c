@@ -40,6 +40,10 @@ const struct daemon_row daemon_rows[] = {
      "the guests' kernel"},
     {"nix-store-dir", DAEMON_PATH, OPTION(nix_store_dir), 1, PATH_MAX - 1, "", "DIR", NULL, "the machine's",
      "an own Nix store"},
+    {"nixpkgs-ref", DAEMON_PIN, OPTION(nixpkgs_ref), 1, DAEMON_PIN_MAX, "", "REF", NULL, "none",
+     "nixpkgs for guests of nix/vm-template, a pinned flake reference"},
+    {"microvm-ref", DAEMON_PIN, OPTION(microvm_ref), 1, DAEMON_PIN_MAX, "", "REF", NULL, "none",
+     "microvm.nix for them, a pinned flake reference"},
     {"heartbeat-ms", DAEMON_NUMBER, OPTION(heartbeat_ms), 10, 1000, "ms", "MS", "200", NULL,
      "how often the leader says that it lives"},
     {"election-ms", DAEMON_NUMBER, OPTION(election_ms), 50, 10000, "ms", "MS", "2000", NULL,
@@ -135,6 +139,10 @@ const char *daemon_row_allowed(const struct daemon_row *row, char out[DAEMON_WHY
   case DAEMON_PATH: snprintf(out, DAEMON_WHY_SIZE, "a path of %llu to %llu bytes", lo, hi); break;
   case DAEMON_NAME:
     snprintf(out, DAEMON_WHY_SIZE, "a name: [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most %llu characters", hi);
+    break;
+  case DAEMON_PIN:
+    snprintf(out, DAEMON_WHY_SIZE,
+             "a pinned flake reference: with rev= or narHash=, or github:OWNER/REPO/REV, of at most %llu bytes", hi);
     break;
   case DAEMON_SWITCH: snprintf(out, DAEMON_WHY_SIZE, "true or false"); break;
   case DAEMON_NUMBER: snprintf(out, DAEMON_WHY_SIZE, "a whole number from %llu to %llu (%s)", lo, hi, row->unit); break;

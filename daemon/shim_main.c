@@ -161,6 +161,17 @@ static blx__rc open_dir(struct shim *s, blx_error *err) {
   return BLX__OK;
 }
 
+static blx__rc start_vmm(struct shim *s, char *text, size_t size, blx_error *err) {
+  BLX__TRY(blx__vm_taps_make(s->dir_fd, (uint32_t)s->opt.vmm_uid, err));
+  blx__rc rc = shim_vmm_spawn(s, err);
+  bool as_self = rc.code == BLX_E_DENIED && s->opt.vmm_uid != 0 && s->opt.vmm_user_optional;
+  if (!as_self || fchown(s->work_fd, 0, 0) != 0) return rc;
+  (void)blx__str_format(text, size, "the monitor runs as user %u: user %llu cannot reach its runner", geteuid(),
+                        (unsigned long long)s->opt.vmm_uid);
+  s->opt.vmm_uid = 0;
+  return shim_vmm_spawn(s, err);
+}
+
 static blx__rc begin(struct shim *s, blx_error *err) {
   BLX__TRY(open_dir(s, err));
   BLX__TRY(shim_console_open(&s->console, s->dir_fd, err));
@@ -182,16 +193,12 @@ static blx__rc begin(struct shim *s, blx_error *err) {
     s->state.flags |= BLX__SHIM_NO_LIMITS;
     (void)blx__str_format(text, sizeof text, "the monitor runs without limits: %s", why.message);
   }
-  blx__rc rc = shim_vmm_spawn(s, err);
-  if (rc.code == BLX_E_DENIED && s->opt.vmm_uid != 0 && s->opt.vmm_user_optional && fchown(s->work_fd, 0, 0) == 0) {
-    (void)blx__str_format(text, sizeof text, "the monitor runs as user %u: user %llu cannot reach its runner",
-                          geteuid(), (unsigned long long)s->opt.vmm_uid);
-    s->opt.vmm_uid = 0;
-    rc = shim_vmm_spawn(s, err);
-  }
+  blx__rc rc = start_vmm(s, text, sizeof text, err);
   if (rc.code != 0) {
     (void)blx__vm_cgroup_remove(&s->cgroup);
     (void)unlinkat(s->dir_fd, "ctl.sock", 0);
+    blx__rc taps = blx__vm_taps_remove(s->dir_fd, &why);
+    (void)taps; /* what stays is noted: the driver tries again, and says so */
     return rc;
   }
   s->started_ms = shim_now_ms();

@@ -172,6 +172,9 @@ void shim_vmm_reap(struct shim *s) {
   if (s->qmp_fd >= 0) shim_qmp_readable(s); /* its last words say why */
   /* Whatever it left behind goes first, so that the console's end is its end; the pipe holds at most 1 MiB. */
   (void)blx__vm_cgroup_remove(&s->cgroup);
+  blx_error ignored;
+  blx__rc taps = blx__vm_taps_remove(s->dir_fd, &ignored);
+  (void)taps; /* what stays is noted: the driver tries again, and says so */
   for (unsigned i = 0; i < 8 && shim_console_drain(&s->console, s->vmm_out); i++) continue;
   s->state.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   s->state.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;

@@ -31,8 +31,9 @@ struct blx_node_options {
   struct blx_resources *capacity; /* what instances may use; NULL: what the machine has, less a reserve */
   struct blx_label **labels;      /* labels of the node, at most 64; one set by blx_node_label() wins over its key's */
   size_t n_labels;
-  const char *shim_path;     /* the blixard-shim program; NULL: beside the library's install prefix */
-  const char *runner_dir;    /* builds runners from .nix modules: nix/debian-runner; NULL: the installed one */
+  const char *shim_path; /* the blixard-shim program; NULL: beside the library's install prefix */
+  const char
+      *runner_dir; /* builds runners from .nix modules: nix/debian-runner, nix/vm-template; NULL: the installed one */
   const char *kernel_dir;    /* the guests' kernel; NULL: runner_dir/kernel */
   const char *nix_store_dir; /* an own Nix store; NULL: the machine's */
   uint32_t heartbeat_ms;     /* 0: 200; 10..1000 */
@@ -49,6 +50,9 @@ struct blx_node_options {
   uint32_t reserved_2;    /* 0: older programs have padding here */
   const struct blx_vm_driver_ops *vm_driver; /* what runs VMs here, blixard/sys/vm_driver.h; copied; NULL: the library;
                                                 not together with simulate_vms */
+  const char
+      *nixpkgs_ref; /* flake references, pinned, of which nix/vm-template as runner_dir makes guests; NULL: none */
+  const char *microvm_ref;
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)

@@ -87,7 +87,10 @@ static blx__rc copy_driver_options(struct blx__node *n, const struct blx_node_op
     return blx__fail(err, BLX_E_INVALID, "node", "runner_dir: the path is too long");
   n->kernel_dir = blx__arena_strdup(&n->mem, o->kernel_dir ? o->kernel_dir : kernel);
   n->nix_store_dir = o->nix_store_dir ? blx__arena_strdup(&n->mem, o->nix_store_dir) : NULL;
-  if (!n->shim_path || !n->guest_path || !n->kernel_dir || (o->nix_store_dir && !n->nix_store_dir))
+  n->nixpkgs_ref = o->nixpkgs_ref ? blx__arena_strdup(&n->mem, o->nixpkgs_ref) : NULL;
+  n->microvm_ref = o->microvm_ref ? blx__arena_strdup(&n->mem, o->microvm_ref) : NULL;
+  if (!n->shim_path || !n->guest_path || !n->kernel_dir || (o->nix_store_dir && !n->nix_store_dir) ||
+      (o->nixpkgs_ref && !n->nixpkgs_ref) || (o->microvm_ref && !n->microvm_ref))
     return no_memory(err);
   return BLX__OK;
 }
@@ -254,6 +257,8 @@ static blx__rc open_microvm(struct blx__node *n, blx_error *err) {
   struct blx__vm_options options = {.host_tag = tag, .on_event = on_vm_event, .user = n};
   options.vmm_uid = options.vmm_gid = UNPRIVILEGED;
   options.vmm_user_optional = true;
+  options.nixpkgs_ref = n->nixpkgs_ref;
+  options.microvm_ref = n->microvm_ref;
   BLX__TRY(absolute(n, n->data_dir, &options.state_dir, err));
   BLX__TRY(absolute(n, n->shim_path, &options.shim_path, err));
   BLX__TRY(absolute(n, n->runner_dir, &options.runner_dir, err));

@@ -120,7 +120,7 @@ struct blx__node {
   struct blx__call
       *init_call; /* cluster_init waiting for its cluster, or cluster_join for the end of one begun before */
 
-  const char *shim_path, *guest_path, *runner_dir, *kernel_dir, *nix_store_dir;
+  const char *shim_path, *guest_path, *runner_dir, *kernel_dir, *nix_store_dir, *nixpkgs_ref, *microvm_ref;
   blx__node_driver_fn *own_driver; /* NULL: simulate_vms says which */
   void *own_driver_user;
   struct blx__vm_driver *driver;

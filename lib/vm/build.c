@@ -13,7 +13,14 @@
 
 static const char origin[] = "vm/build";
 
-enum { ARGS_MAX = 32, ENV_MAX = 12, FLAKE_MAX = 2048, NUMBER_MAX = 24 };
+enum {
+  ARGS_MAX = 32,
+  ENV_MAX = 12,
+  FLAKE_MAX = 2048,
+  NUMBER_MAX = 24,
+  WORDS_MAX = 400, /* of a failed build, in its reason */
+  WORDS_HEAD = 170 /* so many from their beginning, if there are more */
+};
 
 enum step { STEP_WAITING, STEP_FILES, STEP_WRAP, STEP_NIX, STEP_CLEAN };
 
@@ -126,14 +133,8 @@ static void step_on_worker(struct vm_build *b, void (*fn)(void *)) {
 
 /* ---- steps in a process */
 
-/* What Nix says is long; its last "error:" is what people need. @out gets one line. */
-static void last_words(struct blx__slice tail, char *out, size_t size) {
-  char text[VM_BUILD_TAIL_BYTES + 1];
-  size_t n = tail.len < VM_BUILD_TAIL_BYTES ? tail.len : VM_BUILD_TAIL_BYTES;
-  if (n > 0) memcpy(text, tail.data + (tail.len - n), n);
-  text[n] = '\0';
-  const char *from = text, *at = text;
-  while ((at = strstr(at, "error:"))) from = at++;
+/* Text as one line without colours. */
+static size_t squeeze(const char *from, char *out, size_t size) {
   size_t k = 0;
   bool space = true;
   for (; *from && k + 1 < size; from++) {
@@ -148,13 +149,40 @@ static void last_words(struct blx__slice tail, char *out, size_t size) {
     space = c <= 0x20;
     out[k++] = space ? ' ' : (char)c;
   }
+  while (k > 0 && out[k - 1] == ' ') k--;
   out[k] = '\0';
-  while (k > 0 && out[k - 1] == ' ') out[--k] = '\0';
+  return k;
+}
+
+static bool inside_character(char c) {
+  return ((unsigned char)c & 0xc0) == 0x80;
+}
+
+/* What Nix says is long; its last "error:" is what people need, and of a builder's log behind that the end. */
+static void last_words(struct blx__slice tail, char out[WORDS_MAX + 1]) {
+  char text[VM_BUILD_TAIL_BYTES + 1], line[VM_BUILD_TAIL_BYTES + 1];
+  size_t n = tail.len < VM_BUILD_TAIL_BYTES ? tail.len : VM_BUILD_TAIL_BYTES;
+  if (n > 0) memcpy(text, tail.data + (tail.len - n), n);
+  text[n] = '\0';
+  const char *from = text, *at = text;
+  while ((at = strstr(at, "error:"))) from = at++;
+  /* It only says how to see more of the log. */
+  char *more = strstr(text, "For full logs, run");
+  if (more && more > from) *more = '\0';
+  size_t len = squeeze(from, line, sizeof line);
+  if (len <= WORDS_MAX) {
+    (void)blx__str_copy(out, WORDS_MAX + 1, line);
+    return;
+  }
+  size_t head = WORDS_HEAD, rest = len - (WORDS_MAX - WORDS_HEAD - strlen(" ... "));
+  while (head > 0 && inside_character(line[head])) head--;
+  while (inside_character(line[rest])) rest++;
+  (void)blx__str_format(out, WORDS_MAX + 1, "%.*s ... %s", (int)head, line, line + rest);
 }
 
 static void on_exit_of_step(void *user, int exit_status, int signal, bool timed_out, struct blx__slice tail) {
   struct vm_build *b = user;
-  char words[400];
+  char words[WORDS_MAX + 1];
   blx_error err;
   const char *what = b->step == STEP_WRAP ? "wrapping its module" : "building its runner";
   b->process = NULL;
@@ -162,7 +190,7 @@ static void on_exit_of_step(void *user, int exit_status, int signal, bool timed_
     (void)blx__fail(&err, BLX_E_TIMEOUT, origin, "%s for %s took too long and was stopped", what, b->in->name);
     fail(b, &err);
   } else if (exit_status != 0) {
-    last_words(tail, words, sizeof words);
+    last_words(tail, words);
     if (signal != 0)
       (void)blx__fail(&err, BLX_E_IO, origin, "%s for %s was ended by signal %d", what, b->in->name, signal);
     else
@@ -246,6 +274,8 @@ static void spawn_wrap(struct vm_build *b) {
   add_pair(&argv, "--guest", m->opt.guest_path);
   add_pair(&argv, "--accel-cache", cache);
   add_pair(&argv, "--user", user);
+  if (m->opt.nixpkgs_ref) add_pair(&argv, "--nixpkgs", m->opt.nixpkgs_ref);
+  if (m->opt.microvm_ref) add_pair(&argv, "--microvm", m->opt.microvm_ref);
   if (b->vcpus) add_pair(&argv, "--vcpu", vcpu);
   if (b->memory_mib) add_pair(&argv, "--mem", mem);
   spawn(b, &argv, VM_WRAP_DEADLINE_MS);

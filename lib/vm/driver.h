@@ -137,12 +137,14 @@ struct blx__vm_options {
   const char *state_dir; /* holds vms/, builds/ and with a store of its own nothing else is written anywhere */
   const char
       *host_tag; /* begins every host-wide name (cgroup, GC root) and carries the node: "blixard-1"; <= 48 bytes */
-  const char *shim_path;      /* blixard-shim */
-  const char *runner_dir;     /* a directory with `wrap`: nix/debian-runner */
-  const char *kernel_dir;     /* what fetch-kernel.sh made */
-  const char *guest_path;     /* blixard-guest */
-  const char *nix_store_dir;  /* a Nix prefix of our own: store/ and var/ below; NULL: the system's /nix */
-  const char *nix_path;       /* the `nix` program; NULL: looked up in PATH */
+  const char *shim_path;     /* blixard-shim */
+  const char *runner_dir;    /* a directory with `wrap`: nix/debian-runner, nix/vm-template */
+  const char *kernel_dir;    /* what fetch-kernel.sh made */
+  const char *guest_path;    /* blixard-guest */
+  const char *nix_store_dir; /* a Nix prefix of our own: store/ and var/ below; NULL: the system's /nix */
+  const char *nix_path;      /* the `nix` program; NULL: looked up in PATH */
+  const char *nixpkgs_ref;   /* told to `wrap`: pinned flake references; NULL: not */
+  const char *microvm_ref;
   uint32_t vmm_uid, vmm_gid;  /* monitors run as; 0: as the daemon does */
   bool vmm_user_optional;     /* as the daemon does, and the status says so, where that user cannot reach the runner */
   bool cgroup_none;           /* make none */

@@ -57,11 +57,36 @@ static blx__rc relink(const char *target, const char *path, blx_error *err) {
   return BLX__OK;
 }
 
+/* What a runner says of itself; older ones of microvm.nix say it only by their name, HASH-microvm-HYPERVISOR-HOST,
+ * which a runner of another make may have for other reasons. */
+static blx__rc runner_check(struct vm_instance *in, const char *target, blx_error *err) {
+  static const char key[] = "-microvm-", longest[] = "cloud-hypervisor";
+  char path[PATH_MAX], name[64] = "";
+  struct blx__buf text;
+  blx__buf_init(&text, sizeof name - 1);
+  blx__rc rc = blx__file_read(vm_path(in, "current/share/microvm/hypervisor", path), sizeof name - 1, &text, err);
+  (void)blx__str_format(name, sizeof name, "%.*s", (int)text.len, text.data ? (const char *)text.data : "");
+  blx__buf_free(&text);
+  if (rc.code == 0) {
+    name[strcspn(name, " \n")] = '\0';
+    return blx__vm_hypervisor_check(name, in->vcpus, in->memory_mib, err);
+  }
+  if (rc.code != BLX_E_NOT_FOUND) return rc;
+  const char *at = strstr(target, key);
+  if (!at) return BLX__OK;
+  at += strlen(key);
+  size_t n = strncmp(at, longest, strlen(longest)) == 0 ? strlen(longest) : strcspn(at, "-");
+  (void)blx__str_format(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : 0), at);
+  rc = blx__vm_hypervisor_check(name, in->vcpus, in->memory_mib, err);
+  return rc.code == BLX_E_UNSUPPORTED ? rc : BLX__OK;
+}
+
 blx__rc vm_boot_link(struct vm_instance *in, blx_error *err) {
   char current[PATH_MAX], booted[PATH_MAX], root[PATH_MAX], target[PATH_MAX];
   ssize_t n = readlink(vm_path(in, "current", current), target, sizeof target - 1);
   if (n < 0) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s was not prepared on this node", in->name);
   target[n] = '\0';
+  BLX__TRY(runner_check(in, target, err));
   boot_root_path(in, root);
   char *slash = strrchr(root, '/');
   *slash = '\0';
@@ -140,10 +165,11 @@ static blx__rc write_lost_record(struct job *j, const char *why) {
   return rc;
 }
 
-static blx__rc kill_leftovers(struct job *j) {
+/* @dir: its directory, or -1. */
+static blx__rc kill_leftovers(struct job *j, int dir) {
   struct blx__vm_cgroup g;
   blx__vm_cgroup_find(&g, j->cgroup);
-  if (blx__vm_cgroup_remove(&g)) return BLX__OK;
+  if (blx__vm_cgroup_remove(&g)) return dir < 0 ? BLX__OK : blx__vm_taps_remove(dir, &j->err);
   return blx__fail(&j->err, BLX_E_IO, origin, "a process of %s in the cgroup %s does not die", j->name, j->cgroup);
 }
 
@@ -157,9 +183,10 @@ static blx__rc look(struct job *j) {
   v->started = exists_at(dir, "booted");
   v->locked = j->patient ? lock_stays_held(dir, &j->epoch) : lock_is_held(dir, &j->epoch);
   v->recorded = !v->locked && exists_at(dir, "exit");
+  blx__rc rc = BLX__OK;
+  if (!v->locked && v->started) rc = kill_leftovers(j, dir);
   (void)close(dir);
-  if (v->locked || !v->started) return BLX__OK;
-  BLX__TRY(kill_leftovers(j));
+  if (v->locked || !v->started || rc.code != 0) return rc;
   if (v->recorded && read_record(j).code == 0) return BLX__OK;
   /* Nothing holds the lock and nothing is left: it is dead, whatever can be read of its end. Refused, it could be
    * neither started again nor removed. */
@@ -241,9 +268,10 @@ static void remove_auto_root(const struct job *j) {
 static blx__rc remove_all(struct job *j) {
   int dir = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   bool held = dir >= 0 && lock_stays_held(dir, &j->epoch);
+  blx__rc rc =
+      held ? blx__fail(&j->err, BLX_E_CONFLICT, origin, "%s runs: stop it first", j->name) : kill_leftovers(j, dir);
   if (dir >= 0) (void)close(dir);
-  if (held) return blx__fail(&j->err, BLX_E_CONFLICT, origin, "%s runs: stop it first", j->name);
-  BLX__TRY(kill_leftovers(j));
+  if (rc.code != 0) return rc;
   remove_auto_root(j);
   BLX__TRY(blx__dir_remove_tree(j->dir, &j->err));
   if (unlink(j->boot_root) != 0 && errno != ENOENT)

@@ -288,7 +288,7 @@ static blx__rc take_options(struct microvm *m, const struct blx__vm_options *o, 
   }
   bool kept = keep(m, 0, &m->opt.host_tag) && keep(m, 1, &m->opt.shim_path) && keep(m, 2, &m->opt.runner_dir) &&
               keep(m, 3, &m->opt.kernel_dir) && keep(m, 4, &m->opt.guest_path) && keep(m, 5, &m->opt.nix_store_dir) &&
-              keep(m, 6, &m->opt.nix_path);
+              keep(m, 6, &m->opt.nix_path) && keep(m, 7, &m->opt.nixpkgs_ref) && keep(m, 8, &m->opt.microvm_ref);
   return kept ? BLX__OK : blx__fail(err, BLX_E_NOMEM, origin, "no memory for the VM driver");
 }
 

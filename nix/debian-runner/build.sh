@@ -22,9 +22,49 @@ got=$(while read -r m; do cat "$modules/kernel/$m.ko"; done <"$modules_list" | s
 
 # ---- the initial file system: uncompressed, since unpacking costs the guest more than loading
 root=$PWD/root
+mkdir -p "$out/bin" "$out/share/microvm" "$out/share/blixard"
 mkdir -p "$root/bin" "$root/etc" "$root/proc" "$root/sys" "$root/dev" "$root/modules" "$root/tmp"
+
+# ---- volumes and interfaces: what the monitor is told, the host, and the guest's init. A disk is found by its serial
+# and a card by its address, since the order in which a guest finds them is not theirs.
+devices='' prepare='' n=0
+: >"$root/etc/volumes"
+while read -r image place size type create label read_only; do
+  [ -n "$image" ] || continue
+  options=rw locked=off
+  [ "$read_only" = 0 ] || options=ro locked=on
+  prepare="${prepare}volume $image $size $type $create $label
+"
+  devices="$devices -drive id=vol$n,file=$image,format=raw,if=none,discard=unmap,read-only=$locked"
+  devices="$devices -device virtio-blk-device,drive=vol$n,serial=vol$n"
+  [ "$place" = - ] || echo "vol$n $place $type $options" >>"$root/etc/volumes"
+  n=$((n + 1))
+done <<END
+$volumes
+END
+n=0
+: >"$root/etc/interfaces"
+: >"$out/share/microvm/tap-interfaces"
+while read -r type id mac; do
+  case $type in
+  '') continue ;;
+  user) devices="$devices -netdev user,id=net$n" ;;
+  tap)
+    devices="$devices -netdev tap,id=net$n,ifname=$id,script=no,downscript=no"
+    echo "$id" >>"$out/share/microvm/tap-interfaces"
+    ;;
+  esac
+  mac=$(echo "$mac" | tr A-F a-f)
+  devices="$devices -device virtio-net-device,netdev=net$n,mac=$mac"
+  echo "$mac $type" >>"$root/etc/interfaces"
+  n=$((n + 1))
+done <<END
+$interfaces
+END
+printf vnet_hdr >"$out/share/microvm/tap-flags"
 cp "$busybox" "$root/bin/busybox"
-for applet in sh mount insmod hostname cat uname nproc sed cut sleep poweroff ps top free ls dmesg; do
+for applet in sh mount insmod hostname cat uname nproc sed cut sleep poweroff ps top free ls dmesg mkdir ip ping \
+  wget; do
   ln -s busybox "$root/bin/$applet"
 done
 cp "$guest" "$root/bin/blixard-guest"
@@ -35,14 +75,12 @@ cp "$modules_list" "$root/modules/list"
 while read -r m; do cp "$modules/kernel/$m.ko" "$root/modules/"; done <"$modules_list"
 find "$root" -exec touch -h -d @1 {} +
 
-mkdir -p "$out/bin" "$out/share/microvm" "$out/share/blixard"
 (cd "$root" && find . | sort | cpio --quiet -o -H newc --reproducible --owner 0:0) >"$out/share/blixard/initrd"
 cp "$kernel" "$out/share/blixard/vmlinuz"
 
 # ---- the layout that microvm.nix promises
 printf '%s' x86_64-linux >"$out/share/microvm/system"
 printf '%s' "$hypervisor" >"$out/share/microvm/hypervisor"
-: >"$out/share/microvm/tap-interfaces"
 : >"$out/share/microvm/macvtap-interfaces"
 : >"$out/share/microvm/pci-devices"
 
@@ -55,10 +93,30 @@ esac
 
 # The sockets lie in the working directory: the runner's own QMP socket as microvm.nix names it, and two of Blixard's:
 # a second QMP, since one serves a single client, and the guest agent's port.
-cat >"$out/bin/microvm-run" <<END
+cat >"$out/bin/microvm-run" <<'END'
 #!/bin/bash
 set -e
-exec -a "microvm@$hostName" $qemu -name "$hostName" \\
+END
+[ -z "$prepare" ] || cat >>"$out/bin/microvm-run" <<'END'
+die() {
+  echo "microvm-run: the volume $1 $2" >&2
+  exit 1
+}
+volume() { # IMAGE MIB TYPE CREATE LABEL
+  [ ! -e "$1" ] || return 0
+  [ "$4" = 1 ] || die "$1" "is missing, and autoCreate is false"
+  command -v mke2fs >/dev/null || die "$1" "cannot be made: install e2fsprogs on this host, for mke2fs"
+  case $1 in */*) mkdir -p "${1%/*}" ;; esac
+  rm -f "$1.part"
+  truncate -s "$2M" "$1.part" || die "$1" "cannot be made"
+  label=(-L "$5")
+  [ "$5" != - ] || label=()
+  mke2fs -q -F -t "$3" "${label[@]}" "$1.part" || die "$1" "cannot be formatted"
+  mv "$1.part" "$1"
+}
+END
+cat >>"$out/bin/microvm-run" <<END
+${prepare}exec -a "microvm@$hostName" $qemu -name "$hostName" \\
   -M microvm,acpi=on,pit=on,pic=on,rtc=on$machine $accel_args -cpu $cpu \\
   -m $mem -smp $vcpu -nodefaults -no-user-config -no-reboot -display none \\
   -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \\
@@ -70,7 +128,7 @@ exec -a "microvm@$hostName" $qemu -name "$hostName" \\
   -device virtio-serial-device \\
   -chardev socket,id=blixard-guest,path=blixard-guest.sock,server=on,wait=off \\
   -device virtserialport,chardev=blixard-guest,name=org.blixard.guest.0 \\
-  $extraArgs
+ $devices $extraArgs
 END
 
 cat >"$out/bin/microvm-shutdown" <<END

@@ -6,6 +6,27 @@ mount -t devtmpfs dev /dev
 while read -r module; do
   insmod "/modules/${module##*/}.ko" || echo "init: $module did not load"
 done </modules/list
+while read -r serial place type options; do
+  for disk in /sys/block/vd*; do
+    [ "$(cat "$disk/serial")" = "$serial" ] || continue
+    mkdir -p "$place"
+    mount -t "$type" -o "$options" "/dev/${disk##*/}" "$place" && echo "init: ${disk##*/} on $place" ||
+      echo "init: ${disk##*/} could not be mounted on $place"
+  done
+done </etc/volumes
+ip link set lo up
+while read -r mac type; do
+  for card in /sys/class/net/*; do
+    [ "$(cat "$card/address")" = "$mac" ] || continue
+    card=${card##*/}
+    ip link set "$card" up && echo "init: $card up as $mac"
+    [ "$type" = user ] || continue
+    # The only addresses that QEMU's user network has.
+    ip addr add 10.0.2.15/24 dev "$card"
+    ip route add default via 10.0.2.2
+    echo "nameserver 10.0.2.3" >/etc/resolv.conf
+  done
+done </etc/interfaces
 hostname "$(cat /etc/hostname)"
 echo "hello from $(hostname)"
 memory=$(sed -n 's/^MemTotal: *//p' /proc/meminfo)

@@ -27,6 +27,11 @@ let
 
   positive = max: v: isInt v && v >= 1 && v <= max;
   strings = v: isList v && builtins.all isString v;
+  matches = pattern: v: isString v && match pattern v != null;
+  # A path that no shell and no QEMU option reads as anything else, and that leads nowhere by "..".
+  part = "[A-Za-z0-9_-][A-Za-z0-9._-]*";
+  places = [ "/" "/bin" "/dev" "/etc" "/proc" "/sys" "/modules" "/tmp" "/init" ];
+
   options = {
     "microvm.hypervisor" = {
       default = "qemu";
@@ -39,10 +44,63 @@ let
       ok = v: positive 1048576 v && v >= 64 && v != 2048;
       want = "a number of MiB, 64 to 1048576, and not 2048, with which a QEMU guest hangs (microvm.nix issue 171)";
     };
+    "microvm.volumes" = {
+      default = [ ];
+      ok = v: isList v && builtins.length v <= 8;
+      want = "a list of at most 8 volumes";
+      items = {
+        image = {
+          ok = matches "(${part}/)*${part}";
+          want = "a path of A-Z, a-z, 0-9, ., _ and - relative to the VM's directory";
+        };
+        mountPoint = {
+          default = null;
+          ok = v: v == null || (matches "(/${part})+" v && !elem v places);
+          want = "null, or an absolute path of the guest that nothing is mounted on yet";
+        };
+        size = { ok = positive 16777216; want = "a number of MiB, 1 to 16777216"; };
+        fsType = {
+          default = "ext4";
+          ok = v: elem v [ "ext2" "ext3" "ext4" ];
+          want = "\"ext2\", \"ext3\" or \"ext4\": Debian's cloud kernel has these without more modules";
+        };
+        autoCreate = { default = true; ok = builtins.isBool; want = "true or false"; };
+        label = {
+          default = null;
+          ok = v: v == null || matches "[A-Za-z0-9._-]{1,16}" v;
+          want = "null, or 1 to 16 of A-Z, a-z, 0-9, ., _ and -";
+        };
+        readOnly = { default = false; ok = builtins.isBool; want = "true or false"; };
+      };
+    };
+    "microvm.interfaces" = {
+      default = [ ];
+      ok = v: isList v && builtins.length v <= 4;
+      want = "a list of at most 4 interfaces";
+      items = {
+        type = {
+          ok = v: elem v [ "user" "tap" ];
+          want = "\"user\" or \"tap\": the Debian runner has no other";
+        };
+        id = {
+          ok = matches "[A-Za-z0-9][A-Za-z0-9_-]{0,14}";
+          want = "1 to 15 of A-Z, a-z, 0-9, _ and -, which is what Linux takes as an interface's name";
+        };
+        mac = {
+          ok = matches "[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}";
+          want = "six pairs of hexadecimal digits, the first of them even: \"02:00:00:00:00:01\"";
+        };
+      };
+    };
+    "microvm.shares" = {
+      default = [ ];
+      ok = v: v == [ ];
+      want = "empty: the Debian runner runs no virtiofsd, and its kernel has no 9p; use a volume";
+    };
     "microvm.qemu.extraArgs" = { default = [ ]; ok = strings; want = "a list of strings"; };
     "networking.hostName" = {
       default = "microvm";
-      ok = v: isString v && match "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?" v != null;
+      ok = matches "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?";
       want = "a name of a-z, 0-9 and -, at most 63 characters";
     };
   };
@@ -68,7 +126,25 @@ let
       o = options.${path};
       value = given.${path} or o.default;
     in
-    if o.ok value then value else fail "${path} must be ${o.want}";
+    if !(o.ok value) then fail "${path} must be ${o.want}"
+    else if o ? items then builtins.genList (n: item "${path}[${toString n}]" o.items (builtins.elemAt value n))
+      (builtins.length value)
+    else value;
+
+  # An entry of a list, with what it leaves out.
+  item = path: fields: value:
+    let
+      unknown = filter (name: !(fields ? ${name})) (attrNames value);
+      field = name: f:
+        if !(value ? ${name} || f ? default) then fail "${path}.${name} is missing: it must be ${f.want}"
+        else let v = value.${name} or f.default; in
+          if f.ok v then v else fail "${path}.${name} must be ${f.want}";
+    in
+    if !isAttrs value then fail "${path} must be an attribute set"
+    else if unknown != [ ] then
+      fail ("the option ${path}.${head unknown} is not supported; supported are "
+        + concatStringsSep ", " (attrNames fields))
+    else builtins.mapAttrs field fields;
 
   forced = name: path: let v = overrides.${name} or null; in
     if v == null then option path
@@ -80,11 +156,29 @@ let
   vcpu = forced "vcpu" "microvm.vcpu";
   mem = forced "mem" "microvm.mem";
   extraArgs = option "microvm.qemu.extraArgs";
+  volumes = option "microvm.volumes";
+  interfaces = option "microvm.interfaces";
+  shares = option "microvm.shares";
+
+  # Two of a kind by the same name would be one.
+  unique = path: name: list:
+    let
+      names = map (x: x.${name}) (filter (x: x.${name} != null) list);
+      twice = filter (n: builtins.length (filter (m: m == n) names) > 1) names;
+    in
+    if twice == [ ] then list else fail "${path}: ${name} \"${head twice}\" is given twice";
+  distinct = path: names: list: foldl' (l: name: unique path name l) list names;
+
+  # A line for each, for the builder: no field holds a space.
+  word = v: if v == null then "-" else if v == true then "1" else if v == false then "0" else toString v;
+  table = fields: list: concatStringsSep "" (map (x: concatStringsSep " " (map (f: word x.${f}) fields) + "\n") list);
 
   # One argument of a shell command line, whatever it holds.
   quote = s: "'" + builtins.replaceStrings [ "'" ] [ "'\\''" ] s + "'";
 
-  declaredRunner = derivation {
+  oneUser = list: unique "microvm.interfaces" "type" (filter (x: x.type == "user") list);
+
+  declaredRunner = builtins.seq shares (builtins.seq (oneUser interfaces) (derivation {
     name = "microvm-${hypervisor}-${hostName}";
     system = "x86_64-linux";
     builder = "/bin/sh";
@@ -93,14 +187,17 @@ let
     modules_list = ./modules.list;
     inherit hostName hypervisor vcpu mem;
     extraArgs = concatStringsSep " " (map quote extraArgs);
+    volumes = table [ "image" "mountPoint" "size" "fsType" "autoCreate" "label" "readOnly" ]
+      (distinct "microvm.volumes" [ "image" "mountPoint" ] volumes);
+    interfaces = table [ "type" "id" "mac" ] (distinct "microvm.interfaces" [ "id" "mac" ] interfaces);
     accel = host.accel;
     inherit (host) kernel kernelHash modules kernelVersion modulesHash;
     inherit (host) busybox busyboxHash guest guestHash qemu qemuHash;
-  };
+  }));
 in
 {
   config = {
     networking = { inherit hostName; };
-    microvm = { inherit hypervisor vcpu mem declaredRunner; };
+    microvm = { inherit hypervisor vcpu mem volumes interfaces declaredRunner; };
   };
 }

@@ -8,7 +8,7 @@ import stat
 import pytest
 import yaml
 
-from cluster import EXIT_USAGE
+from cluster import EXIT_USAGE, ROOT
 from daemons import EXIT_OK, blixardd, keys
 
 # Key -> another value than its default. test_every_key_is_tried sees to it that none is missing.
@@ -26,10 +26,14 @@ VALUES = {
     "runner_dir": "/opt/runner",
     "kernel_dir": "/opt/kernel",
     "nix_store_dir": "/opt/é",
+    "nixpkgs_ref": "github:NixOS/nixpkgs/" + "0123456789" * 4,
+    "microvm_ref": "git+https://example.org/microvm.nix?ref=main&rev=" + "abcdef0123" * 4,
     "heartbeat_ms": 100,
     "election_ms": 3000,
     "unsafe_fs": True,
 }
+
+NARROW = "path:/opt/flake?narHash=sha256-" + "A1+/" * 10 + "abc="
 
 
 def flags_of(key, value):
@@ -98,7 +102,8 @@ def test_a_key_and_its_flag_mean_the_same_and_come_back(file, key):
 def test_a_flag_wins_over_the_file(file, key):
     path = file(yaml.safe_dump({key: VALUES[key]}, allow_unicode=True))
     others = {"capacity": {"vcpus": 9, "memory_mib": 999}, "label": {"only": "this"}, "log_level": "error",
-              "name": "n8", "heartbeat_ms": 50, "election_ms": 4000}
+              "name": "n8", "heartbeat_ms": 50, "election_ms": 4000,
+              "nixpkgs_ref": NARROW, "microvm_ref": NARROW}
     other = others.get(key, False if isinstance(VALUES[key], bool) else "/another/path")
     values, text = printed("--config", path, *flags_of(key, other))
     assert values[key] == other
@@ -114,6 +119,13 @@ def test_the_whole_configuration_printed_is_a_file_that_says_the_same(file):
     values, text = printed(*[word for key in VALUES for word in flags_of(key, VALUES[key])])
     assert values == VALUES
     assert printed("--config", file(text))[0] == VALUES
+
+
+@pytest.mark.parametrize("ref", ["github:NixOS/nixpkgs", "github:NixOS/nixpkgs/nixos-24.11", "/etc/nixpkgs",
+                                 "git+file:///x?rev=abc", "path:/x?narHash=sha256-AAAA", "github:a/b/c/" + "0" * 40])
+def test_a_flake_reference_that_moves_is_refused(file, ref):
+    (line,) = refused(file(f"nixpkgs_ref: '{ref}'\n"))
+    assert line.startswith(f'1:14: nixpkgs_ref: "{ref}" is not a pinned flake reference'), line
 
 
 @pytest.mark.parametrize("text", ["", "\n# nothing\n", "---\n", "~\n", "{}\n", "---\n...\n"])
@@ -302,6 +314,18 @@ def test_what_lies_on_the_disk_is_looked_at(tmp_path, prepare, arguments, said):
     directory.mkdir(0o711)
     prepare(directory)
     assert check("--data-dir", directory, *arguments) == [f"blixardd: {said.format(d=directory)} [INVALID]"]
+
+
+def test_guests_of_the_template_need_two_references_and_no_kernel(tmp_path):
+    template = ROOT / "nix/vm-template"
+    common = ["--data-dir", tmp_path, "--simulate-vms=false", "--shim", "/bin/true", "--guest", "/bin/true",
+              "--runner-dir", template]
+    pinned = VALUES["nixpkgs_ref"]
+    tmp_path.chmod(0o711)
+    says = f"{template} makes guests from nixpkgs and microvm.nix: say which, by pinned flake references [INVALID]"
+    assert check(*common) == [f"blixardd: --nixpkgs-ref: {says}", f"blixardd: --microvm-ref: {says}"]
+    assert check(*common, "--nixpkgs-ref", pinned) == [f"blixardd: --microvm-ref: {says}"]
+    assert check(*common, "--nixpkgs-ref", pinned, "--microvm-ref", pinned) == []
 
 
 def test_findings_name_the_line_that_gave_the_value_and_come_all_at_once(tmp_path, file):

@@ -60,6 +60,14 @@ def run(installed, program, *arguments):
     return done.stdout
 
 
+def test_both_ways_to_runners_are_installed(installed):
+    share = installed / "share/blixard"
+    assert all(os.access(share / kind / "wrap", os.X_OK) for kind in ("debian-runner", "vm-template"))
+    wrapped = subprocess.run([share / "vm-template/wrap", "--vcpu"], capture_output=True, text=True)
+    assert wrapped.stderr == "wrap: --vcpu wants a value\n"
+    assert (share / "guest.nix").is_file() and (share / "vm-template/vm.nix").is_file()
+
+
 def test_an_embedder_builds_and_runs_against_the_installed_copy(installed, tmp_path):
     told = run(installed, build(installed, "embed", tmp_path), tmp_path / "node")
     assert "created hello" in told and "hello-1" in told

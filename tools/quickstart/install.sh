@@ -24,10 +24,10 @@ find include/blixard -name '*.h' | sort | while read -r header; do
   put 0644 "$header" "$(dirname "$header")"
 done
 put 0644 lib/schema/blixard.proto share/blixard
-for file in nix/debian-runner/*; do
+for file in nix/guest.nix nix/debian-runner/* nix/vm-template/*; do
   mode=0644
   [ ! -x "$file" ] || mode=0755
-  put "$mode" "$file" share/blixard/debian-runner
+  put "$mode" "$file" "share/blixard/$(dirname "${file#nix/}")"
 done
 for page in docs/man/*.[1-8]; do
   [ ! -e "$page" ] || put 0644 "$page" "share/man/man${page##*.}"

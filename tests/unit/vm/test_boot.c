@@ -17,7 +17,9 @@
 #include <unistd.h>
 
 static char dir[PATH_MAX], shim[PATH_MAX], guest[PATH_MAX], kernel[PATH_MAX], runner[PATH_MAX], store[PATH_MAX];
+static char tag[32]; /* another run of this program must not take our monitors for its own */
 static char missing[256];
+static uint32_t build_deadline_ms; /* of the drivers that are opened; 0: theirs */
 static const char module[] = "{ microvm = { hypervisor = \"qemu\"; vcpu = 1; mem = 128; };\n"
                              "  networking.hostName = \"hello\"; }\n";
 
@@ -58,7 +60,7 @@ static bool equipped(void) {
 static void open_driver(struct bench *b) {
   bench_open(b);
   struct blx__vm_options o = {.state_dir = dir,
-                              .host_tag = "blixard-unit-test-1",
+                              .host_tag = tag,
                               .shim_path = shim,
                               .runner_dir = runner,
                               .kernel_dir = kernel,
@@ -66,6 +68,7 @@ static void open_driver(struct bench *b) {
                               .nix_store_dir = store,
                               .vmm_uid = 65534,
                               .vmm_gid = 65534,
+                              .build_deadline_ms = build_deadline_ms,
                               .on_event = bench_event,
                               .user = b};
   blx_error err;
@@ -348,24 +351,62 @@ START_TEST(runner_of_a_flake__is_refused_to_a_user_who_cannot_reach_it_and_ends_
 }
 END_TEST
 
+/* A flake whose runner is what @script makes. @out: its reference. */
+static void put_flake(const char *name, const char *script, char out[PATH_MAX + 64]) {
+  char path[PATH_MAX + 96], text[2048];
+  blx_error err;
+  (void)blx__str_format(path, sizeof path, "%s/%s", dir, name);
+  ck_assert_int_eq(blx__dir_make(path, 0755, &err).code, 0);
+  (void)blx__str_format(path, sizeof path, "%s/%s/flake.nix", dir, name);
+  bool fits = blx__str_format(text, sizeof text,
+                              "{ outputs = { self }: { nixosConfigurations.vm.config.microvm.declaredRunner = "
+                              "derivation {\n name = \"%s\"; system = \"x86_64-linux\"; builder = \"/bin/sh\";\n"
+                              "  args = [ \"-c\" ''%s'' ]; }; }; }\n",
+                              name, script);
+  ck_assert(fits);
+  ck_assert_int_eq(blx__file_write_atomic(path, text, strlen(text), 0644, &err).code, 0);
+  (void)blx__str_format(out, PATH_MAX + 64, "path:%s/%s#vm", dir, name);
+}
+
+static struct blx__vm_desc flake_desc(const char *name, uint64_t uid, const char *flake) {
+  struct blx__vm_desc d = desc(name, uid);
+  d.flake = flake;
+  d.config = NULL;
+  d.config_len = 0;
+  return d;
+}
+
+/* Whether a process of this machine has @argument. */
+static bool runs_with(const char *argument) {
+  char path[300], text[4096];
+  bool found = false;
+  DIR *d = opendir("/proc");
+  struct dirent *e;
+  ck_assert_ptr_nonnull(d);
+  while (!found && (e = readdir(d))) {
+    (void)blx__str_format(path, sizeof path, "/proc/%s/cmdline", e->d_name);
+    FILE *f = fopen(path, "re");
+    if (!f) continue;
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    (void)fclose(f);
+    text[n] = '\0';
+    for (size_t at = 0; at < n && !found; at += strlen(text + at) + 1) found = strcmp(text + at, argument) == 0;
+  }
+  (void)closedir(d);
+  return found;
+}
+
+static void wait_not_running(const char *argument) {
+  for (unsigned i = 0; i < 500 && runs_with(argument); i++) (void)poll(NULL, 0, 10);
+  ck_assert(!runs_with(argument));
+}
+
 START_TEST(build__that_waits_behind_one_that_hangs__is_cancelled_at_once) {
   struct bench b;
   open_driver(&b);
-  char flake[PATH_MAX + 64], path[PATH_MAX + 16];
-  (void)blx__str_format(flake, sizeof flake, "%s/hangs", dir);
-  ck_assert_int_eq(mkdir(flake, 0755), 0);
-  (void)blx__str_format(path, sizeof path, "%s/flake.nix", flake);
-  static const char text[] =
-      "{ outputs = { self }: { nixosConfigurations.vm.config.microvm.declaredRunner = derivation {\n"
-      "  name = \"hangs\"; system = \"x86_64-linux\"; builder = \"/bin/sh\";\n"
-      "  args = [ \"-c\" \"/bin/sleep 600\" ]; }; }; }\n";
-  blx_error err;
-  ck_assert_int_eq(blx__file_write_atomic(path, text, sizeof text - 1, 0644, &err).code, 0);
-  (void)blx__str_format(flake, sizeof flake, "path:%s/hangs#vm", dir);
-  struct blx__vm_desc head = desc("hangs-1", 30), behind = desc("behind-1", 31);
-  head.flake = flake;
-  head.config = NULL;
-  head.config_len = 0;
+  char flake[PATH_MAX + 64];
+  put_flake("hangs", "/bin/sleep 600.25", flake);
+  struct blx__vm_desc head = flake_desc("hangs-1", 30, flake), behind = desc("behind-1", 31);
   struct waited hangs = {.bench = &b}, waits = {.bench = &b};
   b.driver->ops->prepare(b.driver, &head, bench_done, &hangs);
   b.driver->ops->prepare(b.driver, &behind, bench_done, &waits);
@@ -377,9 +418,122 @@ START_TEST(build__that_waits_behind_one_that_hangs__is_cancelled_at_once) {
   w = bench_destroy(&b, &head.key);
   ck_assert(!w.failed);
   bench_wait_done(&b, &hangs);
+  wait_not_running("600.25");
   bench_close(&b);
   ck_assert_uint_eq(entries_of("vms"), 0);
   ck_assert_uint_eq(entries_of("builds"), 0);
+}
+END_TEST
+
+START_TEST(build__that_takes_too_long__is_stopped_with_all_its_processes) {
+  struct bench b;
+  build_deadline_ms = 2000;
+  open_driver(&b);
+  build_deadline_ms = 0;
+  char flake[PATH_MAX + 64];
+  put_flake("slow", "/bin/sleep 600.5 & /bin/sleep 600.5; :", flake);
+  struct blx__vm_desc d = flake_desc("slow-1", 40, flake);
+  struct waited prepared = {.bench = &b};
+  b.driver->ops->prepare(b.driver, &d, bench_done, &prepared);
+  bench_wait_done(&b, &prepared);
+  ck_assert(prepared.failed && prepared.err.code == BLX_E_TIMEOUT);
+  ck_assert_msg(strstr(prepared.err.message, "slow-1 took too long"), "%s", prepared.err.message);
+  wait_not_running("600.5");
+  bench_close(&b);
+  ck_assert_uint_eq(entries_of("vms"), 0);
+  ck_assert_uint_eq(entries_of("builds"), 0);
+}
+END_TEST
+
+START_TEST(build__that_fails__tells_the_end_of_its_log_and_leaves_what_was_there) {
+  struct bench b;
+  open_driver(&b);
+  char flake[PATH_MAX + 64], path[PATH_MAX + 64], before[PATH_MAX] = "", after[PATH_MAX] = "";
+  struct blx__vm_desc good = desc("log-1", 50);
+  ok(bench_prepare(&b, &good));
+  (void)blx__str_format(path, sizeof path, "%s/vms/log-1-50/current", dir);
+  ck_assert_int_gt(readlink(path, before, sizeof before - 1), 0);
+  put_flake("fails",
+            "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo a line of the log that says little: $i; done\n"
+            "echo the disk of the builder is full; exit 3",
+            flake);
+  struct blx__vm_desc bad = flake_desc("log-1", 50, flake), fresh = flake_desc("log-2", 51, flake);
+  struct waited w = bench_prepare(&b, &bad);
+  ck_assert(w.failed && w.err.code == BLX_E_INVALID);
+  ck_assert_msg(strstr(w.err.message, "failed with exit code 3"), "%s", w.err.message);
+  ck_assert_msg(strstr(w.err.message, "the disk of the builder is full"), "%s", w.err.message);
+  ck_assert_int_gt(readlink(path, after, sizeof after - 1), 0);
+  ck_assert_str_eq(before, after);
+  w = bench_prepare(&b, &fresh);
+  ck_assert(w.failed);
+  ck_assert_uint_eq(entries_of("vms"), 1);
+  ok(bench_destroy(&b, &good.key));
+  bench_close(&b);
+  ck_assert_uint_eq(entries_of("vms"), 0);
+  ck_assert_uint_eq(entries_of("builds"), 0);
+}
+END_TEST
+
+START_TEST(runner__of_a_hypervisor_that_is_not_driven__is_not_started) {
+  struct bench b;
+  open_driver(&b);
+  char flake[PATH_MAX + 64];
+  static const struct {
+    const char *name, *script, *told;
+    int code;
+  } runners[] = {
+      {"said", "/bin/mkdir -p $out/share/microvm; echo cloud-hypervisor >$out/share/microvm/hypervisor",
+       "hypervisor cloud-hypervisor is not supported yet", BLX_E_UNSUPPORTED},
+      {"odd", "/bin/mkdir -p $out/share/microvm; echo simh >$out/share/microvm/hypervisor",
+       "hypervisor simh is unknown", BLX_E_INVALID},
+      {"microvm-firecracker-web", "/bin/mkdir $out", "hypervisor firecracker is not supported yet", BLX_E_UNSUPPORTED},
+      {"microvm-cloud-hypervisor-web", "/bin/mkdir $out", "cloud-hypervisor is not supported yet", BLX_E_UNSUPPORTED},
+      /* These get as far as their missing microvm-run. */
+      {"microvm-web", "/bin/mkdir $out", "booted/bin/microvm-run", BLX_E_NOT_FOUND},
+      {"plain", "/bin/mkdir $out", "booted/bin/microvm-run", BLX_E_NOT_FOUND},
+  };
+  for (unsigned i = 0; i < BLX__COUNT(runners); i++) {
+    put_flake(runners[i].name, runners[i].script, flake);
+    struct blx__vm_desc d = flake_desc("other-1", 70 + i, flake);
+    ok(bench_prepare(&b, &d));
+    struct waited w = bench_start(&b, &d);
+    ck_assert(w.failed);
+    ck_assert_msg(strstr(w.err.message, runners[i].told), "%s", w.err.message);
+    ck_assert_int_eq(w.err.code, runners[i].code);
+    ok(bench_destroy(&b, &d.key));
+  }
+  bench_close(&b);
+  ck_assert_uint_eq(entries_of("vms"), 0);
+}
+END_TEST
+
+START_TEST(builds__of_one_node__come_one_after_the_other) {
+  struct bench b;
+  open_driver(&b);
+  char flake[3][PATH_MAX + 64], script[PATH_MAX + 128], name[16], text[64] = "";
+  struct blx__vm_desc d[3];
+  struct waited w[3];
+  for (unsigned i = 0; i < 3; i++) {
+    (void)blx__str_format(name, sizeof name, "turn%u", i);
+    (void)blx__str_format(script, sizeof script,
+                          "echo begin >>%s/turns; /bin/sleep 0.3; echo end >>%s/turns; echo %u >$out", dir, dir, i);
+    put_flake(name, script, flake[i]);
+    d[i] = flake_desc("turn-1", 60 + i, flake[i]);
+    w[i] = (struct waited){.bench = &b};
+    b.driver->ops->prepare(b.driver, &d[i], bench_done, &w[i]);
+  }
+  for (unsigned i = 0; i < 3; i++) {
+    bench_wait_done(&b, &w[i]);
+    ok(w[i]);
+  }
+  (void)blx__str_format(script, sizeof script, "%s/turns", dir);
+  FILE *f = fopen(script, "re");
+  ck_assert_ptr_nonnull(f);
+  ck_assert_uint_gt(fread(text, 1, sizeof text - 1, f), 0);
+  (void)fclose(f);
+  ck_assert_str_eq(text, "begin\nend\nbegin\nend\nbegin\nend\n");
+  for (unsigned i = 0; i < 3; i++) ok(bench_destroy(&b, &d[i].key));
+  bench_close(&b);
 }
 END_TEST
 
@@ -407,12 +561,17 @@ int main(void) {
   char template[] = "/tmp/blixard-boot-XXXXXX";
   if (!mkdtemp(template) || chmod(template, 0755) != 0) return 1;
   (void)blx__str_copy(dir, sizeof dir, template);
+  (void)blx__str_format(tag, sizeof tag, "blixard-unit-test-%d", getpid());
   (void)blx__str_format(store, sizeof store, "%s/nix", template);
   const TTest *const tests[] = {guest__booted_from_a_module__says_ready_stops_dies_and_is_started_again,
                                 guest__of_a_closed_driver__runs_on_and_is_adopted,
                                 runner_of_a_flake__is_refused_to_a_user_who_cannot_reach_it_and_ends_with_its_shim,
                                 build__that_fails_or_is_cancelled__says_why_and_leaves_nothing,
                                 build__that_waits_behind_one_that_hangs__is_cancelled_at_once,
+                                build__that_takes_too_long__is_stopped_with_all_its_processes,
+                                build__that_fails__tells_the_end_of_its_log_and_leaves_what_was_there,
+                                builds__of_one_node__come_one_after_the_other,
+                                runner__of_a_hypervisor_that_is_not_driven__is_not_started,
                                 driver__closed_in_the_middle__completes_everything_with_cancelled};
   Suite *suite = suite_create("vm/boot");
   TCase *tcase = tcase_create("vm/boot");
