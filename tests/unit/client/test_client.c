@@ -275,7 +275,8 @@ static void on_watch_done(void *user, const struct blx__rpc_result *r) {
   blx__loop_stop(s->loop);
 }
 
-static const struct blx__client_stream_ops watch_ops = {on_number, on_resume, on_watch_done};
+static const struct blx__client_stream_ops watch_ops = {
+    .on_message = on_number, .on_resume = on_resume, .on_done = on_watch_done};
 
 static void watch_begin(struct world *w, struct watch *s) {
   s->loop = w->loop;
