@@ -90,7 +90,8 @@ static bool local_output(void *user, enum blx__vm_session_stream stream, const u
   struct exec *e = user;
   size_t *told = &e->told[stream];
   BLX__ASSERT(*told <= n);
-  while (*told < n && !e->gone) {
+  if (blx__rpc_call_is_over(e->rpc)) return false; /* until it is closed: nobody hears it any more */
+  while (*told < n) {
     struct blx_vm_exec_output output = BLX_VM_EXEC_OUTPUT_INIT;
     size_t piece = n - *told < CHUNK_MAX ? n - *told : CHUNK_MAX;
     *(stream == BLX__VM_SESSION_ERR ? &output.err : &output.out) = (struct blx_bytes){bytes + *told, piece};
@@ -117,7 +118,7 @@ static void local_end(void *user, const blx_error *err, int32_t exit_status, int
   note(e, err ? err->message : "it ended");
   if (err) {
     blx_error why = *err;
-    if (!why.origin[0]) (void)blx__str_copy(why.origin, sizeof why.origin, e->node->self->name);
+    (void)blx__str_copy(why.origin, sizeof why.origin, e->node->self->name);
     finish(e, &why);
     return;
   }
@@ -198,7 +199,10 @@ static void remote_done(void *user, const struct blx__rpc_result *result) {
     exec_free(e);
     return;
   }
-  if (!result->err || result->err->code != BLX_E_UNAVAILABLE || strcmp(result->err->origin, "rpc") != 0) {
+  /* What the other side says has a node for its origin. */
+  bool lost = result->err && result->err->code == BLX_E_UNAVAILABLE &&
+              (strcmp(result->err->origin, "rpc") == 0 || strcmp(result->err->origin, "io") == 0);
+  if (!lost) {
     finish(e, result->err);
     return;
   }

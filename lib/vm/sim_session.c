@@ -11,7 +11,7 @@
 
 static const char origin[] = "vm/sim";
 
-enum { OUT_MAX = 64 << 10, YES_BYTES = 16 << 10, RETRY_MS = 10 };
+enum { OUT_MAX = 64 << 10, YES_BYTES = 16 << 10, YES_MS = 1, RETRY_MS = 10 };
 
 struct command;
 
@@ -204,7 +204,7 @@ static void pump(void *arg) {
   if (!left && s->done)
     session_end(s, NULL);
   else if (left || s->command->endless)
-    blx__timer_start(s->timer, left && s->stuck ? RETRY_MS : 0, 0);
+    blx__timer_start(s->timer, !left ? YES_MS : s->stuck ? RETRY_MS : 0, 0);
 }
 
 static blx__rc check(struct sim *s, const struct blx__vm_key *key, const struct blx__vm_session_spec *spec,
