@@ -18,8 +18,8 @@ struct exec {
   struct blx__node *node;
   struct blx__rpc_call *rpc;
   char *principal;
-  char instance[64], where[64]; /* where: the node that is asked */
-  struct blx__timer *timer;     /* until the first message came */
+  char instance[64], where[264]; /* where: the node that is asked, or the server's address */
+  struct blx__timer *timer;      /* until the first message came */
   struct blx__vm_session *local;
   struct blx__rpc_pending *remote;
   struct blx__buf in, out; /* one message of the caller's, or to it, that found no room */
@@ -265,7 +265,7 @@ static void ask_node(struct exec *e, const struct blx_node_info *node, const str
 
 /* ---- which instance is meant */
 
-/* "web-1, web-2, ... (12)" */
+/* "web-1, web-2, web-3", of many the first ones. */
 static void list_names(const struct blx__state *st, const struct blx_vm *vm, char *out, size_t size) {
   size_t count = 0, at = 0;
   const struct blx_instance *in = blx__state_instance_after(st, vm->uid, 0);

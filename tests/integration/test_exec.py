@@ -335,6 +335,22 @@ def test_a_stock_client_that_breaks_the_rules_is_told(four, messages):
 # ---- what goes away
 
 
+def test_a_node_that_does_not_answer_is_not_waited_for_longer_than_told(new_cluster):
+    one = new_cluster().form()
+    for node in one.nodes:
+        one.cli("node", "label", node.name, f"at={node.name}")
+    still = next(n for n in one.nodes if n.name != one.leader().name)
+    one.create("web", "--node-selector", f"at={still.name}")
+    asked = next(n for n in one.nodes if n.name != still.name)
+    still.process.send_signal(signal.SIGSTOP)
+    try:
+        done = execute(asked, "web", "--timeout", "1s", "--", "echo")
+        assert done.returncode == EXIT_RETRY
+        assert "was not reached within 1.0 s" in done.stderr.decode()
+    finally:
+        still.process.send_signal(signal.SIGCONT)
+
+
 def test_a_node_that_is_away_is_named(new_cluster):
     one = new_cluster().form()
     for node in one.nodes:

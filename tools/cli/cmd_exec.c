@@ -101,7 +101,8 @@ static bool give(struct session *s, const char *bytes, size_t len) {
 static bool read_some(struct session *s) {
   char bytes[READ_BYTES];
   ssize_t n = read(STDIN_FILENO, bytes, sizeof bytes);
-  if (n < 0) return errno == EINTR || errno == EAGAIN;
+  if (n < 0 && (errno == EINTR || errno == EAGAIN)) return true;
+  if (n < 0) n = 0; /* a terminal that hung up */
   const char *key = s->console && n > 0 ? memchr(bytes, LEAVE_KEY, (size_t)n) : NULL;
   size_t len = key != NULL ? (size_t)(key - bytes) : (size_t)n;
   if ((len > 0 || (n == 0 && !s->console)) && !give(s, bytes, len)) return false;
@@ -165,11 +166,22 @@ static int begin(struct session *s, const char *instance) {
   s->begun = true;
   if (s->console && isatty(STDIN_FILENO) != 0) cli_hint("connected to %s, Ctrl-] leaves", instance);
   if (s->reads && (s->console || s->size.ws_row > 0)) terminal_raw();
-  if (!s->reads && blx_vm_exec_write(s->exec, NULL, 0, START_MS, NULL) == BLX_E_NOMEM) return CLI_EXIT_INTERNAL;
-  if (!s->reads || start_reading(s)) return -1;
+  if (!s->reads) {
+    blx_error err = {0};
+    int rc = blx_vm_exec_write(s->exec, NULL, 0, START_MS, &err);
+    return rc == 0 || rc == BLX_E_CONFLICT ? -1 : cli_fail(&err);
+  }
+  if (start_reading(s)) return -1;
   terminal_restore();
   fprintf(stderr, "blixard: the standard input cannot be read: %s [IO]\n", strerror(errno));
   return CLI_EXIT_INTERNAL;
+}
+
+static int not_reached(uint32_t waited_ms) {
+  blx_error err = {.code = BLX_E_TIMEOUT};
+  snprintf(err.message, sizeof err.message,
+           "its guest was not reached within %.1f s: `blixard vm describe` says how it is", waited_ms / 1000.0);
+  return cli_fail(&err);
 }
 
 /* -1: it goes on; else the exit status. */
@@ -202,6 +214,7 @@ static int run(struct session *s, const struct cli_args *args) {
       return CLI_EXIT_OK;
     }
     terminal_restore();
+    if (rc == BLX_E_TIMEOUT) return not_reached(quiet_ms);
     if (rc != 0) return cli_fail(&err);
     fputs("blixard: the session ended without saying how [INTERNAL]\n", stderr);
     return CLI_EXIT_INTERNAL;
