@@ -77,6 +77,9 @@ typedef bool blx__vm_log_bytes_fn(void *user, const uint8_t *bytes, size_t n);
 /* The last call. @err NULL: all was read, or the instance was destroyed. */
 typedef void blx__vm_log_end_fn(void *user, const blx_error *err);
 
+struct blx__vm_driver;
+struct blx__vm_logs;
+
 enum {
   BLX__VM_SESSIONS_MAX = 64,            /* sessions of one driver at the same time */
   BLX__VM_SESSION_ARGS_MAX = 64,        /* words of a command */
@@ -104,9 +107,6 @@ struct blx__vm_session_events {
 };
 
 struct blx__vm_session;
-
-struct blx__vm_driver;
-struct blx__vm_logs;
 
 struct blx__vm_ops {
   const char *name; /* "microvm.nix", "simulated" */
