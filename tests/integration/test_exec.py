@@ -111,7 +111,7 @@ def test_what_cannot_run_is_refused_with_the_next_step(four):
     refused(EXIT_NOT_FOUND, 'no VM or instance "nowhere"', "nowhere", "--", "echo")
     refused(EXIT_USAGE, "name one of many-1, many-2, many-3", "many", "--", "echo")
     refused(EXIT_NOT_FOUND, "no such program", "many-2", "--", "no-such-program")
-    refused(EXIT_USAGE, "NAME -- COMMAND [ARG...] is missing", "many-2")
+    refused(EXIT_USAGE, "NAME [flags] -- COMMAND [ARG...] is missing", "many-2")
     refused(EXIT_USAGE, "name the command", "many-2", "--", "")
     refused(EXIT_USAGE, "over the limit of 2048", "many-2", "--", "echo", "x" * 2040, "yyy")
     refused(EXIT_USAGE, "one word too many", "many-2", "--", "echo", *["x"] * 64)

@@ -181,9 +181,9 @@ static const char wait_more[] = "  blixard vm wait web --for phase=Running --tim
                                 "  blixard vm wait vm/web --for deleted\n";
 
 static const char exec_more[] =
-    "The exit status is the command's, or 128 and the signal that ended it. When the command could not be run, or was "
-    "lost\n"
-    "on the way, one line on the standard error begins with \"blixard: \", and the status is one of blixard(1).\n"
+    "The exit status is the command's, or 128 and the signal that ended it. When the command could not be run, or was\n"
+    "lost on the way, one line on the standard error begins with \"blixard: \", and the status is one of blixard(1).\n"
+    "--timeout is how long it may take to reach the guest.\n"
     "\n"
     "  blixard vm exec web-1 -- uname -a\n"
     "  blixard vm exec web-1 -it -- sh\n";
@@ -243,7 +243,7 @@ static const struct cli_verb verbs[] = {
      wait_more},
     {"vm", "logs", NULL, "NAME", 1, 1, FLAGS(logs_flags), cmd_vm_logs,
      "the consoles of a VM's instances, or of one instance", NULL},
-    {"vm", "exec", NULL, "NAME -- COMMAND [ARG...]", 2, CLI_WORDS_MAX, FLAGS(exec_flags), cmd_vm_exec,
+    {"vm", "exec", NULL, "NAME [flags] -- COMMAND [ARG...]", 2, CLI_WORDS_MAX, FLAGS(exec_flags), cmd_vm_exec,
      "run a command in the guest of an instance, or of a VM that has one", exec_more},
     {"vm", "console", NULL, "NAME", 1, 1, NULL, 0, cmd_vm_console,
      "the serial console of an instance, or of a VM that has one", console_more},
