@@ -94,6 +94,19 @@ def test_what_is_piped_in_comes_back_whole(four, asked, there):
     assert done.stdout == data
 
 
+@pytest.mark.parametrize("asked,there", [("n1", "n1"), ("n1", "n2"), ("w1", "n2")])
+def test_a_slow_reader_gets_all_of_it(four, asked, there, tmp_path):
+    data = os.urandom(24 * MIB)
+    (tmp_path / "in").write_bytes(data)
+    with open(tmp_path / "in", "rb") as source:
+        caller = begin(four.node(asked), "exec", f"on-{there}", "-i", "--", "cat", stdin=source, stdout=subprocess.PIPE)
+        time.sleep(1)
+        assert source.tell() < len(data), "every queue is full, and so the input rests"
+        assert caller.stdout.read() == data
+    assert caller.wait(10) == 0
+    caller.stdout.close()
+
+
 def test_without_stdin_the_input_is_empty(four):
     done = execute(four.nodes[0], "on-n2", "--", "cat", data=b"not for it")
     assert (done.returncode, done.stdout) == (0, b"")
