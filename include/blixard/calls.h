@@ -22,6 +22,9 @@ struct blx_vm_list_request;
 struct blx_vm_list;
 struct blx_vm_logs_request;
 struct blx_log_chunk;
+struct blx_vm_exec_request;
+struct blx_vm_exec_input;
+struct blx_vm_exec_output;
 struct blx_watch_request;
 struct blx_node_name_request;
 struct blx_node_cordon_request;
@@ -151,6 +154,45 @@ struct blx_log_chunk {
   const char *note; /* instead of data: why there is none from this instance; at most 512 bytes */
 };
 
+/* VmExecRequest: a command in a guest, or its serial console. */
+struct blx_vm_exec_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* instance, or a VM that has one; 1..63 bytes */
+  /* the command, looked up in the guest's PATH, and its words; each counts a byte more, 2048 in all; at most 2047 bytes, at most 64 of them */
+  const char **argv;
+  size_t n_argv;
+  uint32_t console; /* instead of a command: what the guest's serial console says, and what it is told */
+  uint32_t tty; /* give the command a terminal: its standard error comes as standard output */
+  uint32_t rows; /* of that terminal; 0: 24; 0..65535 */
+  uint32_t columns; /* of that terminal; 0: 80; 0..65535 */
+  const char *tenant; /* tenant; at most 56 bytes, default "default" */
+  uint32_t node_local; /* only an instance on the member that is asked; members use it between them */
+};
+
+/* VmExecInput: what the caller of VmExec says: first the request alone, then any number of the others. */
+struct blx_vm_exec_input {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_vm_exec_request *request; /* in the first message, and only there */
+  struct blx_bytes data; /* for its standard input; at most 32768 bytes */
+  uint32_t end; /* its standard input ends here; so does the end of the caller's messages */
+  uint32_t rows; /* new size of its terminal, with columns; 0: as it was; 0..65535 */
+  uint32_t columns; /* new size of its terminal, with rows; 0: as it was; 0..65535 */
+};
+
+/* VmExecOutput: what a session says: first whose it is, then bytes, at last how it ended. */
+struct blx_vm_exec_output {
+  size_t struct_size;
+  const void *unknown;
+  const char *instance; /* in the first message, when the session is open: the instance; at most 63 bytes */
+  struct blx_bytes out; /* of its standard output, its terminal or the console; at most 65536 bytes */
+  struct blx_bytes err; /* of its standard error; at most 65536 bytes */
+  uint32_t ended; /* the last message: the command ended, or the console with its instance */
+  int32_t exit_status; /* of a command that ended, 0..255; -1: a signal ended it */
+  int32_t signal; /* that ended it, 1..64; 0: none */
+};
+
 /* WatchRequest: events from an index on. */
 struct blx_watch_request {
   size_t struct_size;
@@ -225,6 +267,9 @@ struct blx_node_detail {
 #define BLX_VM_LIST_INIT BLX_INIT_(struct blx_vm_list)
 #define BLX_VM_LOGS_REQUEST_INIT BLX_INIT_(struct blx_vm_logs_request)
 #define BLX_LOG_CHUNK_INIT BLX_INIT_(struct blx_log_chunk)
+#define BLX_VM_EXEC_REQUEST_INIT BLX_INIT_(struct blx_vm_exec_request)
+#define BLX_VM_EXEC_INPUT_INIT BLX_INIT_(struct blx_vm_exec_input)
+#define BLX_VM_EXEC_OUTPUT_INIT BLX_INIT_(struct blx_vm_exec_output)
 #define BLX_WATCH_REQUEST_INIT BLX_INIT_(struct blx_watch_request)
 #define BLX_NODE_NAME_REQUEST_INIT BLX_INIT_(struct blx_node_name_request)
 #define BLX_NODE_CORDON_REQUEST_INIT BLX_INIT_(struct blx_node_cordon_request)
@@ -244,6 +289,9 @@ BLX_INIT_FN_(vm_list_request)
 BLX_INIT_FN_(vm_list)
 BLX_INIT_FN_(vm_logs_request)
 BLX_INIT_FN_(log_chunk)
+BLX_INIT_FN_(vm_exec_request)
+BLX_INIT_FN_(vm_exec_input)
+BLX_INIT_FN_(vm_exec_output)
 BLX_INIT_FN_(watch_request)
 BLX_INIT_FN_(node_name_request)
 BLX_INIT_FN_(node_cordon_request)

@@ -5,7 +5,7 @@
  * a completion is the completion's to free. When submitting fails (the call does not return 0) there is no completion.
  * Every call, blocking or not, ends by the client's timeout with BLX_E_TIMEOUT at the latest.
  *
- * Handles (blx_node, blx_client, blx_watch, blx_vm_logs, blx_consensus, blx_placement, and those of
+ * Handles (blx_node, blx_client, blx_watch, blx_vm_logs, blx_vm_exec, blx_consensus, blx_placement, and those of
  * blixard/sys/vm_driver.h) are no pointers to memory: each call looks theirs up. NULL, a handle that was closed, of
  * another kind, of another process (after a fork) or anything else is BLX_E_MISUSE, however long ago it was valid; a
  * close then does nothing. At most 65536 are open in a process; one more is BLX_E_BUSY. A close may come while other

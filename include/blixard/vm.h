@@ -1,4 +1,5 @@
-/* VMs: create, look, start, stop, delete, wait, console. See client.h for blocking and _async calls. */
+/* VMs: create, look, start, stop, delete, wait, console, commands in guests. See client.h for blocking and _async
+ * calls. */
 #ifndef BLIXARD_VM_H
 #define BLIXARD_VM_H
 
@@ -157,6 +158,51 @@ BLX_API void blx_vm_logs_close(blx_vm_logs *logs);
 
 /* Free a piece. NULL is allowed. Thread: any. Since 0.1. */
 BLX_API void blx_log_chunk_free(struct blx_log_chunk *chunk);
+
+/* A command in a guest, or the guest's serial console. */
+typedef struct blx_vm_exec blx_vm_exec;
+
+/* Run a command in the guest of an instance, wherever it runs, or use its console.
+ * @request  name: of an instance, or of a VM that has one; argv: 1..64 words, 2048 bytes with a byte more for each; or
+ *           console. tty, rows, columns: the command gets a terminal of that size
+ * @out      close with blx_vm_exec_close(); untouched on error
+ * Errors: BLX_E_BUSY, BLX_E_NOMEM, BLX_E_MISUSE; what the cluster says is told by blx_vm_exec_next(). It is not tried
+ * again once it was sent. Thread: any but where the client's completions run. Since 0.1. */
+BLX_API int blx_vm_exec_open(blx_client *client, const struct blx_vm_exec_request *request, blx_vm_exec **out,
+                             blx_error *reterr);
+
+/* The next thing it says: first, when the guest is reached, only its instance; then out or err, at most 65536 bytes; at
+ * last ended, with exit_status and signal. Who does not read stops the command when it has written some MiB.
+ * @timeout_ms  how long to wait, 0..3600000
+ * @out         free with blx_vm_exec_output_free(); untouched unless 1 is returned
+ * Returns 1, 0 after the last, or an error: BLX_E_TIMEOUT (nothing came in time: call again); before the first:
+ * BLX_E_NOT_FOUND (no such VM), BLX_E_INVALID (the request; the VM has several instances), BLX_E_CONFLICT (it does not
+ * run), BLX_E_UNSUPPORTED (its guest, or its node's driver, cannot), BLX_E_BUSY, BLX_E_UNAVAILABLE (its node does not
+ * answer); after it: BLX_E_NOT_FOUND (no such program), BLX_E_UNAVAILABLE (the guest or its node went away: how far the
+ * command came is not known); BLX_E_CANCELLED (another thread closed it), BLX_E_MISUSE.
+ * Thread: any but where the client's completions run. Since 0.1. */
+BLX_API int blx_vm_exec_next(blx_vm_exec *exec, uint32_t timeout_ms, struct blx_vm_exec_output **out,
+                             blx_error *reterr);
+
+/* Give it bytes to read: they are copied and sent when the command takes them. Another thread may be in
+ * blx_vm_exec_next() meanwhile, and somebody should: a command that cannot write may not read either.
+ * @len         0: its input ends here; else 1.., of which at most 32768 are taken at a time
+ * @timeout_ms  how long to wait for room, 0..3600000
+ * Returns how many were taken. Errors: BLX_E_TIMEOUT (no room in time, none was taken: call again), BLX_E_CONFLICT (it
+ * has ended), BLX_E_CANCELLED (another thread closed it), BLX_E_BUSY, BLX_E_NOMEM, BLX_E_MISUSE. Thread: any but where
+ * the client's completions run. Since 0.1. */
+BLX_API int blx_vm_exec_write(blx_vm_exec *exec, const void *bytes, size_t len, uint32_t timeout_ms, blx_error *reterr);
+
+/* Its terminal has another size: 1..65535 each. Errors: BLX_E_INVALID, and as blx_vm_exec_write(). Thread: any but
+ * where the client's completions run. Since 0.1. */
+BLX_API int blx_vm_exec_resize(blx_vm_exec *exec, uint32_t rows, uint32_t columns, uint32_t timeout_ms,
+                               blx_error *reterr);
+
+/* Close it: a command that runs still is killed, a console goes on. As blx_watch_close(). Thread: any. Since 0.1. */
+BLX_API void blx_vm_exec_close(blx_vm_exec *exec);
+
+/* Free what it said. NULL is allowed. Thread: any. Since 0.1. */
+BLX_API void blx_vm_exec_output_free(struct blx_vm_exec_output *output);
 
 #ifdef __cplusplus
 }

@@ -21,9 +21,10 @@ enum {
   BLX__API_TIMEOUT_MS = 30000,
   BLX__API_TIMEOUT_MAX_MS = 3600000,
   BLX__API_ADDRESSES_MAX = 16,
-  BLX__API_REQUEST_MAX = 4 << 20, /* bytes of one request */
-  BLX__API_QUEUE_MAX = 1024,      /* messages a reader holds before it stops the server */
-  BLX__API_STRUCT_MAX = 4096,     /* bytes of a struct_size that can be meant */
+  BLX__API_REQUEST_MAX = 4 << 20,  /* bytes of one request */
+  BLX__API_QUEUE_MAX = 1024,       /* messages a reader holds before it stops the server */
+  BLX__API_SESSION_QUEUE_MAX = 64, /* the same of one that is written to, too */
+  BLX__API_STRUCT_MAX = 4096,      /* bytes of a struct_size that can be meant */
 };
 
 /* What is behind a blx_client. */
@@ -115,6 +116,10 @@ int blx__reader_open(blx_client *client, const struct blx__reader_options *optio
 int blx__reader_start(const void *handle, enum blx__api_kind kind, blx_error *reterr);
 /* 1 and an owned message, 0 at the end, or an error. */
 int blx__reader_next(const void *handle, enum blx__api_kind kind, uint32_t timeout_ms, void **out, blx_error *reterr);
+/* One encoded message to a stream that takes some; it is sent when there is room. 0, CONFLICT (it has ended), TIMEOUT
+ * (the message before was not sent yet), or another error; then nothing was taken. */
+int blx__reader_write(const void *handle, enum blx__api_kind kind, struct blx__slice message, uint32_t timeout_ms,
+                      blx_error *reterr);
 void blx__reader_close(const void *handle, enum blx__api_kind kind);
 
 #endif

@@ -23,9 +23,11 @@ struct blx__reader {
   pthread_cond_t cond;
   void *queue[BLX__API_QUEUE_MAX]; /* of one that is read */
   size_t head, count;              /* count: also of items that were not told yet */
+  size_t most;                     /* as many items */
   bool paused, want_resume;        /* a resume is on its way to the client's thread */
   bool ended, closed;
-  int code; /* why it ended; 0: well */
+  struct blx__buf out; /* of one that is written to, too: a message that was not sent yet */
+  int code;            /* why it ended; 0: well */
   blx_error err;
   struct blx__api_item end;
 };
@@ -46,6 +48,7 @@ static void reader_unref(struct blx__reader *r) {
   pthread_mutex_destroy(&r->lock);
   pthread_cond_destroy(&r->cond);
   blx__buf_free(&r->body);
+  blx__buf_free(&r->out);
   blx__api_unref(r->client);
   free(r);
 }
@@ -103,7 +106,7 @@ static void end_run(struct blx__api_item *item) {
 
 /* Under the lock. */
 static bool keep(struct blx__reader *r, void *message) {
-  BLX__ASSERT(r->count < BLX__API_QUEUE_MAX);
+  BLX__ASSERT(r->count < r->most);
   if (r->tell) {
     struct told *t = malloc(sizeof *t);
     if (!t) return false;
@@ -111,7 +114,7 @@ static bool keep(struct blx__reader *r, void *message) {
     blx__api_queue_push(r->client->queue, &t->item);
   } else {
     r->queue[(r->head + r->count) % BLX__API_QUEUE_MAX] = message;
-    pthread_cond_signal(&r->cond);
+    pthread_cond_broadcast(&r->cond); /* who writes may wait, too */
   }
   r->count++;
   return true;
@@ -132,7 +135,7 @@ static bool on_message(void *user, struct blx__slice message) {
     blx__msg_free_owned(owned);
   }
   if (rc.code != 0) end_locked(r, &err);
-  r->paused = rc.code == 0 && r->count == BLX__API_QUEUE_MAX;
+  r->paused = rc.code == 0 && r->count == r->most;
   bool go_on = !r->paused;
   pthread_mutex_unlock(&r->lock);
   if (rc.code != 0) blx__client_cancel(r->call);
@@ -155,14 +158,27 @@ static void on_done(void *user, const struct blx__rpc_result *result) {
   end(user, result->err);
 }
 
-static const struct blx__client_stream_ops ops = {.on_message = on_message, .on_done = on_done};
+/* What a thread of the caller's has written, if there is room for it. */
+static void push_out(void *arg) {
+  struct blx__reader *r = arg;
+  pthread_mutex_lock(&r->lock);
+  if (r->out.len > 0 && (!r->call || blx__client_send(r->call, r->out.data, r->out.len))) {
+    blx__buf_clear(&r->out);
+    pthread_cond_broadcast(&r->cond);
+  }
+  pthread_mutex_unlock(&r->lock);
+}
+
+static const struct blx__client_stream_ops ops = {
+    .on_message = on_message, .on_done = on_done, .on_writable = push_out};
 
 static void start(void *arg) {
   struct blx__reader *r = arg;
   struct blx__rpc_request request = {.path = r->row->path, .body = {r->body.data, r->body.len}};
   blx_error err;
-  blx__rc rc = r->client->client ? blx__client_stream(r->client->client, &request, &ops, r, &r->call, &err)
-                                 : blx__fail(&err, BLX_E_CANCELLED, "client", "the client was closed");
+  blx__rc rc = !r->client->client ? blx__fail(&err, BLX_E_CANCELLED, "client", "the client was closed")
+               : r->row->bidi     ? blx__client_bidi(r->client->client, &request, &ops, r, &r->call, &err)
+                                  : blx__client_stream(r->client->client, &request, &ops, r, &r->call, &err);
   if (rc.code != 0) end(r, &err);
 }
 
@@ -178,7 +194,7 @@ static void resume(void *arg) {
 
 /* Under the lock. Posts keep their order, so a resume that is on its way runs before the finish of a close. */
 static void resume_when_low(struct blx__reader *r) {
-  if (r->paused && !r->want_resume && !r->closed && r->count <= BLX__API_QUEUE_MAX / 4)
+  if (r->paused && !r->want_resume && !r->closed && r->count <= r->most / 4)
     r->want_resume = blx__api_post(r->client, resume, r, NULL).code == 0;
 }
 
@@ -199,9 +215,11 @@ static struct blx__reader *reader_new(struct blx__api_client *client, const stru
   r->tell = o->tell;
   r->on = o->on;
   r->user = o->user;
+  r->most = r->row->bidi ? BLX__API_SESSION_QUEUE_MAX : BLX__API_QUEUE_MAX;
   atomic_init(&r->refs, 1);
   r->end = (struct blx__api_item){.run = end_run, .owner = client};
   blx__buf_init(&r->body, BLX__API_REQUEST_MAX);
+  blx__buf_init(&r->out, BLX__API_REQUEST_MAX);
   pthread_mutex_init(&r->lock, NULL);
   pthread_condattr_t attr;
   pthread_condattr_init(&attr);
@@ -286,6 +304,43 @@ int blx__reader_next(const void *handle, enum blx__api_kind kind, uint32_t timeo
   if (rc == 0 && r->tell)
     rc = blx__api_misuse(reterr, "this was opened with a function that is told: nothing is left to be read");
   if (rc == 0) rc = next(r, timeout_ms, out, reterr);
+  blx__api_handle_put(handle);
+  return rc;
+}
+
+static bool is_over(const struct blx__reader *r) {
+  return r->ended || r->closed;
+}
+
+/* Waits for the message before to go out, so that at most one is held. */
+static int write_one(struct blx__reader *r, struct blx__slice message, uint32_t timeout_ms, blx_error *reterr) {
+  struct timespec at = after(timeout_ms);
+  pthread_mutex_lock(&r->lock);
+  int why = 0;
+  while (r->out.len > 0 && !is_over(r) && why != ETIMEDOUT) why = pthread_cond_timedwait(&r->cond, &r->lock, &at);
+  blx__rc rc = BLX__OK;
+  if (r->closed)
+    rc = blx__fail(reterr, BLX_E_CANCELLED, "client", "another thread closed what was being written to");
+  else if (r->ended)
+    rc = blx__fail(reterr, BLX_E_CONFLICT, "client", "it has ended: nobody reads any more; read how it ended");
+  else if (r->out.len > 0)
+    rc = blx__fail(reterr, BLX_E_TIMEOUT, "client", "there was no room within %u ms: try again", timeout_ms);
+  else if (!blx__buf_add(&r->out, message.data, message.len))
+    rc = blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a message");
+  if (rc.code == 0) {
+    rc = blx__api_post(r->client, push_out, r, reterr);
+    if (rc.code != 0) blx__buf_clear(&r->out);
+  }
+  pthread_mutex_unlock(&r->lock);
+  return rc.code;
+}
+
+int blx__reader_write(const void *handle, enum blx__api_kind kind, struct blx__slice message, uint32_t timeout_ms,
+                      blx_error *reterr) {
+  struct blx__reader *r = blx__api_handle_take(handle, kind, reterr);
+  if (!r) return BLX_E_MISUSE;
+  int rc = blx__api_check(r->client, true, reterr);
+  if (rc == 0) rc = write_one(r, message, timeout_ms, reterr);
   blx__api_handle_put(handle);
   return rc;
 }

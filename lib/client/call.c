@@ -53,6 +53,14 @@ void blx__client_resume(struct blx__client_call *call) {
   if (call->pending) blx__rpc_resume(call->pending);
 }
 
+bool blx__client_send(struct blx__client_call *call, const void *message, size_t size) {
+  BLX__ASSERT(call->bidi);
+  if (call->ended || call->cancelled) return true;
+  if (call->begun && call->pending) return blx__rpc_send(call->pending, message, size);
+  call->writable = true;
+  return false;
+}
+
 static uint64_t left_ms(const struct blx__client_call *call) {
   uint64_t now = blx__loop_now_ms(call->client->loop);
   return call->deadline_at_ms > now ? call->deadline_at_ms - now : 0;
@@ -78,6 +86,7 @@ static bool may_retry(const blx_error *err) {
 /* The stream's next request comes from its user; false: it ends. */
 static bool stream_goes_on(struct blx__client_call *call) {
   struct blx__buf request;
+  if (call->bidi) return !call->maybe_done;
   if (!call->ops->on_resume) return false;
   blx__buf_init(&request, BLX__RPC_MESSAGE_MAX_BYTES);
   bool on = call->ops->on_resume(call->user, &call->last, &request);
@@ -143,6 +152,31 @@ static bool on_stream_message(void *user, struct blx__slice message) {
 
 static const struct blx__rpc_stream_ops stream_ops = {on_stream_message, on_attempt_done};
 
+static void on_bidi_writable(void *user) {
+  struct blx__client_call *call = user;
+  if (call->ops->on_writable) call->ops->on_writable(call->user);
+}
+
+static bool on_bidi_message(void *user, struct blx__slice message) {
+  struct blx__client_call *call = user;
+  call->begun = true;
+  bool on = on_stream_message(user, message);
+  bool writable = call->writable && !call->cancelled;
+  call->writable = false;
+  if (writable) on_bidi_writable(call);
+  return on;
+}
+
+static const struct blx__rpc_bidi_ops bidi_ops = {{on_bidi_message, on_attempt_done}, on_bidi_writable};
+
+static blx__rc attempt_bidi(struct blx__client_call *call, struct blx__rpc_conn *conn, struct blx__rpc_request r) {
+  struct blx__slice first = r.body;
+  r.body = (struct blx__slice){0};
+  BLX__TRY(blx__rpc_bidi(conn, &r, &bidi_ops, call, &call->pending, &call->last));
+  (void)blx__rpc_send(call->pending, first.data, first.len);
+  return BLX__OK;
+}
+
 static void attempt(struct blx__client_call *call) {
   struct blx__client *c = call->client;
   struct blx__rpc_request r = {
@@ -151,8 +185,9 @@ static void attempt(struct blx__client_call *call) {
   call->attempts++;
   call->target = c->current;
   struct blx__rpc_conn *conn = c->targets[call->target].conn;
-  blx__rc rc = call->stream ? blx__rpc_stream(conn, &r, &stream_ops, call, &call->pending, &call->last)
-                            : blx__rpc_unary(conn, &r, on_attempt_done, call, &call->pending, &call->last);
+  blx__rc rc = call->bidi     ? attempt_bidi(call, conn, r)
+               : call->stream ? blx__rpc_stream(conn, &r, &stream_ops, call, &call->pending, &call->last)
+                              : blx__rpc_unary(conn, &r, on_attempt_done, call, &call->pending, &call->last);
   if (rc.code != 0) end(call);
 }
 
@@ -240,16 +275,31 @@ blx__rc blx__client_call(struct blx__client *c, const struct blx__rpc_request *r
   return BLX__OK;
 }
 
-blx__rc blx__client_stream(struct blx__client *c, const struct blx__rpc_request *request,
-                           const struct blx__client_stream_ops *ops, void *user, struct blx__client_call **out,
-                           blx_error *err) {
-  struct blx__client_call *call = NULL;
-  BLX__TRY(call_new(c, request, &call, err));
+static void stream_begin(struct blx__client_call *call, bool bidi, const struct blx__client_stream_ops *ops, void *user,
+                         struct blx__client_call **out) {
   call->stream = true;
+  call->bidi = bidi;
   call->ops = ops;
   call->done = ops->on_done;
   call->user = user;
   if (out) *out = call;
   attempt(call);
+}
+
+blx__rc blx__client_stream(struct blx__client *c, const struct blx__rpc_request *request,
+                           const struct blx__client_stream_ops *ops, void *user, struct blx__client_call **out,
+                           blx_error *err) {
+  struct blx__client_call *call = NULL;
+  BLX__TRY(call_new(c, request, &call, err));
+  stream_begin(call, false, ops, user, out);
+  return BLX__OK;
+}
+
+blx__rc blx__client_bidi(struct blx__client *c, const struct blx__rpc_request *request,
+                         const struct blx__client_stream_ops *ops, void *user, struct blx__client_call **out,
+                         blx_error *err) {
+  struct blx__client_call *call = NULL;
+  BLX__TRY(call_new(c, request, &call, err));
+  stream_begin(call, true, ops, user, out);
   return BLX__OK;
 }

@@ -27,7 +27,8 @@ struct blx__client_stream_ops {
   /* The stream broke with a retryable @why: put the request that goes on where it stopped into the empty @request and
    * return true, or return false to end with @why. NULL: never resume. */
   bool (*on_resume)(void *user, const blx_error *why, struct blx__buf *request);
-  blx__rpc_done_fn *on_done; /* once, last */
+  void (*on_writable)(void *user); /* of a bidirectional one, after a send that took nothing: there is room now */
+  blx__rpc_done_fn *on_done;       /* once, last */
 };
 
 /* @addresses: @count strings (1..BLX__CLIENT_ADDRESSES_MAX) "unix:/path" or paths, copied; the first is asked first.
@@ -47,6 +48,16 @@ blx__rc blx__client_call(struct blx__client *c, const struct blx__rpc_request *r
 blx__rc blx__client_stream(struct blx__client *c, const struct blx__rpc_request *request,
                            const struct blx__client_stream_ops *ops, void *user, struct blx__client_call **out,
                            blx_error *err) BLX__MUST;
+
+/* A stream with messages of the caller's too, of which request->body is the first. Another address is asked while that
+ * one was not sent; on_resume is not called. Errors as above. */
+blx__rc blx__client_bidi(struct blx__client *c, const struct blx__rpc_request *request,
+                         const struct blx__client_stream_ops *ops, void *user, struct blx__client_call **out,
+                         blx_error *err) BLX__MUST;
+
+/* One more message of a bidirectional stream, as blx__rpc_send. None is taken before the other side's first message, so
+ * that an attempt can be made again. */
+bool blx__client_send(struct blx__client_call *call, const void *message, size_t size);
 
 /* Go on after a pause. */
 void blx__client_resume(struct blx__client_call *call);

@@ -42,8 +42,9 @@ struct blx__client_call {
   struct blx__defer told;
   unsigned attempts, failures; /* failures: in a row */
   bool stream, cancelled, maybe_done, ended;
-  bool reached;      /* somebody answered, if only with an error */
-  uint64_t began_ms; /* when the first attempt was made */
+  bool bidi, begun, writable; /* begun: the other side said something; writable: it is to be told then */
+  bool reached;               /* somebody answered, if only with an error */
+  uint64_t began_ms;          /* when the first attempt was made */
   blx_error last;
   blx__rpc_done_fn *done;
   const struct blx__client_stream_ops *ops;

@@ -30,6 +30,7 @@ enum {
   BLX__NODE_CALL_ARENA = 32 << 20,  /* bytes one call may use for request and answer */
   BLX__NODE_ANSWER_MAX = 4 << 20,   /* bytes of one answer */
   BLX__NODE_CALLS_MAX = 8192,       /* calls in flight; more are BUSY */
+  BLX__NODE_EXECS_MAX = 256,        /* commands and consoles that are open by a node, on it or on others */
   BLX__NODE_CONNS_MAX = 256,        /* connections to other members */
   BLX__NODE_DEADLINE_MS = 30000,    /* of a call that came without one */
   BLX__NODE_OWN_DEADLINE_MS = 5000, /* of heartbeats and reports */
@@ -111,6 +112,7 @@ struct blx__node {
   struct blx__list spare_calls; /* over, kept for the next */
   size_t spare_calls_count;
   struct blx__buf scratch;     /* to encode into */
+  size_t execs;                /* commands and consoles */
   struct blx__list watches;    /* streams of events */
   struct blx__map shares;      /* uid of a worker -> struct share, the stream that it follows its share by */
   struct blx__list shares_due; /* those to be looked at after this apply */
@@ -251,7 +253,8 @@ void blx__shares_due(struct blx__node *n);
 /* Send what is due. */
 void blx__shares_pump(struct blx__node *n);
 
-/* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_state.c, stream_logs.c */
+/* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_state.c, stream_logs.c,
+ * stream_exec.c */
 void blx__handle_cluster_init(struct blx__call *call);
 void blx__handle_cluster_join(struct blx__call *call);
 void blx__handle_cluster_status(struct blx__call *call);
@@ -276,6 +279,7 @@ void blx__handle_vm_resume(struct blx__call *call);
 void blx__handle_vm_delete(struct blx__call *call);
 void blx__handle_vm_delete_force(struct blx__call *call);
 void blx__handle_vm_logs(struct blx__call *call);
+void blx__handle_vm_exec(struct blx__call *call);
 void blx__handle_watch(struct blx__call *call);
 void blx__handle_share(struct blx__call *call);
 /* A call that waits in init_call is answered when this node is registered and votes. */

@@ -37,6 +37,7 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_VM_RESUME] = {blx__handle_vm_resume, SERVERS},
     [BLX__RPC_VM_DELETE] = {blx__handle_vm_delete, SERVERS},
     [BLX__RPC_VM_LOGS] = {blx__handle_vm_logs, MEMBERS},
+    [BLX__RPC_VM_EXEC] = {blx__handle_vm_exec, MEMBERS},
     [BLX__RPC_WATCH] = {blx__handle_watch, SERVERS},
     [BLX__RPC_NODE_GET] = {blx__handle_node_get, SERVERS},
     [BLX__RPC_NODE_CORDON] = {blx__handle_node_cordon, SERVERS},
@@ -400,7 +401,7 @@ static blx__rc check_tenant(const struct blx__call *call, blx_error *err) {
                    "tenant: tenants other than \"default\" are not supported yet: leave it out");
 }
 
-/* The one call that streams both ways, and the one that a member answers whatever the cluster's state. */
+/* The one call that a member answers whatever the cluster's state. */
 static void on_channel(struct blx__node *n, struct blx__rpc_call *rpc) {
   if (n->channel) {
     blx__channel_accept(n->channel, rpc);
@@ -415,11 +416,12 @@ static void on_call(void *user, struct blx__rpc_call *rpc, struct blx__slice req
   struct blx__node *n = user;
   const struct blx__rpc_method *method = blx__rpc_call_method(rpc);
   blx_error err;
-  if (method->kind == BLX__RPC_BIDI) {
+  const struct blx__rpc_row *row = &blx__rpc_rows()[method - n->methods];
+  if (row->id == BLX__RPC_CHANNEL) {
     on_channel(n, rpc);
     return;
   }
-  struct blx__call *call = call_new(n, &blx__rpc_rows()[method - n->methods], &err);
+  struct blx__call *call = call_new(n, row, &err);
   if (!call) {
     blx__rpc_call_finish(rpc, &err);
     return;
@@ -431,9 +433,10 @@ static void on_call(void *user, struct blx__rpc_call *rpc, struct blx__slice req
     blx__call_failf(call, BLX_E_NOMEM, "no memory for a call");
     return;
   }
-  blx__rc rc = call_decode(call, request, &err);
-  if (rc.code == 0) rc = check_request(call, &err);
-  if (rc.code == 0) rc = check_tenant(call, &err);
+  /* The messages of one that streams both ways are its handler's to read. */
+  blx__rc rc = row->bidi ? BLX__OK : call_decode(call, request, &err);
+  if (rc.code == 0 && !row->bidi) rc = check_request(call, &err);
+  if (rc.code == 0 && !row->bidi) rc = check_tenant(call, &err);
   if (rc.code != 0)
     blx__call_fail(call, &err);
   else

@@ -38,6 +38,15 @@ class Stub:
         )
         return lambda request, timeout=DEADLINE_S: call(request, timeout=timeout)
 
+    def exec(self, inputs, timeout=DEADLINE_S):
+        """VmExec, which streams both ways: an iterator of inputs in, an iterator of outputs out."""
+        call = self.channel.stream_stream(
+            "/blixard.v1.Blixard/VmExec",
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=self.messages.VmExecOutput.FromString,
+        )
+        return call(inputs, timeout=timeout)
+
     def close(self):
         self.channel.close()
 

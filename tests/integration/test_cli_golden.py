@@ -90,7 +90,7 @@ HOSTILE_SIZES = ["-1", "0", "31", "1048577", "1e99", "512 MB", "512MB", "1844674
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_hostile_name_is_refused_with_the_pattern(name):
-    for verb in ("create", "status", "delete", "logs"):
+    for verb in ("create", "status", "delete", "logs", "console"):
         if name == "a" * 57 and verb != "create":
             continue  # an instance may be called so
         more = ["--flake", "x#y"] if verb == "create" else []
@@ -157,6 +157,10 @@ def complete(line, at="/nowhere/blixard.sock"):
     ("blixard completion ", "bash zsh", "fish"),
     ("blixard help vm l", "list logs", "create"),
     ("blixard vm status ", "", "web --stale"),
+    ("blixard vm exec web --s", "--stdin --socket", "--tty"),
+    ("blixard vm exec web -- l", "", "list logs"),
+    ("blixard vm exec web -- ls --s", "", "--stdin --socket"),
+    ("blixard vm exec web ls ", "", "vm web"),
     ("blixard nosuch ", "", "vm list"),
 ])
 def test_completion_knows_commands_flags_and_values(line, offered, not_offered):

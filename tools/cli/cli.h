@@ -1,6 +1,7 @@
 /* What the commands of blixard(1) share: the parsed command line, the two tables it is parsed by, errors, the
  * connection. A command is a row of verbs.c, a flag is a row of its table; main.c, help.c and complete.c only read
- * these rows. One thread; functions return the exit status of the program unless they say otherwise. */
+ * these rows. One thread, but for the input of `vm exec`; functions return the exit status of the program unless they
+ * say otherwise. */
 #ifndef BLX_CLI_H
 #define BLX_CLI_H
 
@@ -16,7 +17,7 @@ enum cli_output { CLI_OUT_PLAIN, CLI_OUT_TABLE, CLI_OUT_WIDE, CLI_OUT_JSON, CLI_
 /* Exit statuses that do not come from a blx_error. */
 enum { CLI_EXIT_OK = 0, CLI_EXIT_INTERNAL = 1, CLI_EXIT_USAGE = 2, CLI_EXIT_RETRY = 6 };
 
-enum { CLI_WORDS_MAX = 64, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33 };
+enum { CLI_WORDS_MAX = 65, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33 };
 
 /* Repeated KEY=VALUE flags, ready for a request. */
 struct cli_labels {
@@ -42,7 +43,7 @@ struct cli_args {
   uint32_t tail, has_tail;
   const char *name, *node_id, *address;
   const char *microvm_config, *request_id, *until, *reason;
-  uint32_t force;
+  uint32_t force, stdin_too, tty;
   uint64_t if_revision; /* 0: whatever it has */
   struct blx_vm_spec spec;
   struct cli_labels labels, selectors;
@@ -92,7 +93,7 @@ struct cli_verb {
   const char *group; /* "" for a command of one word */
   const char *name;
   const char *also;  /* NULL, or a second name */
-  const char *words; /* its arguments in help texts: "NAME" */
+  const char *words; /* its arguments in help texts: "NAME"; with " -- ": what follows the first is a command's */
   unsigned words_min, words_max;
   const struct cli_flag *flags;
   size_t n_flags;
@@ -104,6 +105,9 @@ struct cli_verb {
 /* The tables of verbs.c; static. */
 const struct cli_verb *cli_verbs(size_t *count);
 const struct cli_flag *cli_global_flags(size_t *count);
+
+/* From the second word on all are those of a command, whatever they look like. */
+bool cli_verb_runs_command(const struct cli_verb *verb);
 
 /* The row of @group @name; NULL if there is none. @group "" finds commands of one word. */
 const struct cli_verb *cli_verb_find(const char *group, const char *name);
@@ -178,6 +182,8 @@ int cmd_vm_resume(struct cli_args *args);
 int cmd_vm_delete(struct cli_args *args);
 int cmd_vm_wait(struct cli_args *args);
 int cmd_vm_logs(struct cli_args *args);
+int cmd_vm_exec(struct cli_args *args);
+int cmd_vm_console(struct cli_args *args);
 int cmd_version(struct cli_args *args);
 int cmd_completion(struct cli_args *args);
 

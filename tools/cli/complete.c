@@ -46,6 +46,7 @@ struct words {
   unsigned n_plain;
   const struct cli_flag *flag; /* the last word is its value */
   const char *socket, *last;
+  bool only_words; /* "--" came */
   const struct cli_verb *verb;
 };
 
@@ -77,6 +78,7 @@ static struct words read_words(int argc, char **argv) {
   struct words w = {.last = argc > 0 ? argv[argc - 1] : ""};
   for (int i = 0; i + 1 < argc; i++) {
     const char *word = argv[i];
+    if (strcmp(word, "--") == 0 && w.flag == NULL) w.only_words = true;
     if (strcmp(word, "=") == 0) continue; /* bash makes three words of --output=json */
     if (w.flag != NULL && strcmp(w.flag->name, "socket") == 0) w.socket = word;
     bool value = w.flag != NULL;
@@ -175,19 +177,26 @@ static void put_arguments(const struct words *w) {
     put_commands(before > 0 ? w->plain[1] : NULL);
 }
 
+/* Words and flags of a command in a guest: nobody here knows them. */
+static bool is_of_command(const struct words *w) {
+  if (w->verb == NULL || !cli_verb_runs_command(w->verb)) return false;
+  return w->only_words || w->n_plain > 3 || (w->n_plain == 3 && w->last[0] != '-');
+}
+
 int cli_complete(int argc, char **argv) {
   struct words w = read_words(argc, argv);
   int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
   if (nowhere >= 0) dup2(nowhere, STDERR_FILENO);
+  bool known = !is_of_command(&w);
   if (w.flag != NULL)
     put_value(w.flag);
-  else if (w.last[0] == '-' && strchr(w.last, '=') != NULL)
+  else if (known && w.last[0] == '-' && strchr(w.last, '=') != NULL)
     put_attached(&w);
-  else if (w.last[0] == '-')
+  else if (known && w.last[0] == '-')
     put_all_flags(w.verb);
   else if (w.n_plain == 0)
     put_commands(NULL);
-  else if (w.verb != NULL && w.verb->run != NULL)
+  else if (known && w.verb != NULL && w.verb->run != NULL)
     put_arguments(&w);
   else if (w.n_plain == 1)
     put_commands(w.plain[0]);

@@ -240,6 +240,7 @@ int cli_flags_parse(const struct cli_verb *verb, int argc, char **argv, struct c
     else
       status = take_short(&c, arg);
     if (status != 0) return status;
+    if (args->n_words > 1 && cli_verb_runs_command(verb)) words_only = true;
   }
   if (args->help == 0 && args->n_words < verb->words_min) {
     char help[96];

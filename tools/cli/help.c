@@ -72,8 +72,8 @@ static unsigned put_verbs(const char *group) {
 
 static int help_verb(const struct cli_verb *verb) {
   printf("%s\n\n", verb->doc);
-  printf("usage: blixard %s%s%s%s%s [flags]\n", verb->group, *verb->group != '\0' ? " " : "", verb->name,
-         *verb->words != '\0' ? " " : "", verb->words);
+  printf("usage: blixard %s%s%s%s%s%s\n", verb->group, *verb->group != '\0' ? " " : "", verb->name,
+         *verb->words != '\0' ? " " : "", verb->words, cli_verb_runs_command(verb) ? "" : " [flags]");
   if (verb->also != NULL) printf("also:  blixard %s%s%s\n", verb->group, *verb->group != '\0' ? " " : "", verb->also);
   if (verb->more != NULL) printf("\n%s", verb->more);
   put_flags("Flags:", verb->flags, verb->n_flags);

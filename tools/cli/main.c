@@ -20,6 +20,10 @@ const struct cli_verb *cli_verb_find(const char *group, const char *name) {
   return NULL;
 }
 
+bool cli_verb_runs_command(const struct cli_verb *verb) {
+  return strstr(verb->words, " -- ") != NULL;
+}
+
 static bool group_exists(const char *group) {
   size_t n = 0;
   const struct cli_verb *verbs = cli_verbs(&n);

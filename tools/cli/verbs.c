@@ -129,6 +129,9 @@ static const struct cli_flag wait_flags[] = {
 static const struct cli_flag logs_flags[] = {BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
                                              NUMBER("tail", tail, AT(has_tail), 0, 100000, "N", "lines",
                                                     "begin so many lines before the end; else with all that is kept")};
+static const struct cli_flag exec_flags[] = {
+    BOOL("stdin", 'i', stdin_too, "the command reads what is typed, or piped in; else its input is empty"),
+    BOOL("tty", 't', tty, "give it a terminal of this one's size; with -i this one is handed through")};
 static const struct cli_flag create_flags[] = {
     TEXT("microvm-config", microvm_config, "FILE",
          "a microvm.nix module of at most 48 KiB; this or --flake is required"),
@@ -176,6 +179,20 @@ static const char label_more[] =
 
 static const char wait_more[] = "  blixard vm wait web --for phase=Running --timeout 2m\n"
                                 "  blixard vm wait vm/web --for deleted\n";
+
+static const char exec_more[] =
+    "The exit status is the command's, or 128 and the signal that ended it. When the command could not be run, or was\n"
+    "lost on the way, one line on the standard error begins with \"blixard: \", and the status is one of blixard(1).\n"
+    "--timeout is how long it may take to reach the guest.\n"
+    "\n"
+    "  blixard vm exec web-1 -- uname -a\n"
+    "  blixard vm exec web-1 -it -- sh\n";
+
+static const char console_more[] = "Ctrl-] leaves it; the guest goes on. Where the input is no terminal, the end of it "
+                                   "leaves, too, once the console has\n"
+                                   "said nothing for a second.\n"
+                                   "\n"
+                                   "  blixard vm console web-1\n";
 
 static const char get_more[] = "  blixard get vm --filter phase=Running --sort-by -age\n"
                                "  blixard get vm/web -o yaml\n"
@@ -226,6 +243,10 @@ static const struct cli_verb verbs[] = {
      wait_more},
     {"vm", "logs", NULL, "NAME", 1, 1, FLAGS(logs_flags), cmd_vm_logs,
      "the consoles of a VM's instances, or of one instance", NULL},
+    {"vm", "exec", NULL, "NAME [flags] -- COMMAND [ARG...]", 2, CLI_WORDS_MAX, FLAGS(exec_flags), cmd_vm_exec,
+     "run a command in the guest of an instance, or of a VM that has one", exec_more},
+    {"vm", "console", NULL, "NAME", 1, 1, NULL, 0, cmd_vm_console,
+     "the serial console of an instance, or of a VM that has one", console_more},
     {"vm", "migrate", NULL, "NAME", 0, 4, NULL, 0, NULL, "instances stay on the node that they were assigned to", NULL},
     {"", "get", NULL, "KIND[/NAME] [NAME...]", 1, CLI_WORDS_MAX, FLAGS(list_flags), cmd_get,
      "objects of a kind, all or by name: vm, node, instance or event", get_more},

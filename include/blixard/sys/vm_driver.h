@@ -18,6 +18,9 @@
  * do the kill, and answer the other one too, success or BLX_E_CANCELLED. An instance is known by name and uid together;
  * a name may come back under another uid before the first one is destroyed.
  *
+ * There is no function for commands in guests yet: blx_vm_exec_open() on an instance of such a node is answered with
+ * BLX_E_UNSUPPORTED.
+ *
  * Functions below: thread any, also from inside the table's. Errors of all of them: BLX_E_MISUSE (answered already; the
  * node is closed; NULL; struct_size not set), BLX_E_INVALID (names the value), BLX_E_UNSUPPORTED (a struct of a newer
  * library), BLX_E_BUSY and BLX_E_NOMEM (the node is behind; nothing was taken: the same again a little later). */

@@ -439,6 +439,26 @@ END_TEST
 
 /* ---- options */
 
+START_TEST(a_command__is_not_supported_by_the_embedders_driver) {
+  const char *argv[] = {"echo"};
+  struct blx_vm_exec_request req = BLX_VM_EXEC_REQUEST_INIT;
+  struct blx_vm_exec_output *output = NULL;
+  blx_vm_exec *exec = NULL;
+  make_dir();
+  open_node();
+  create(256);
+  wait_for(BLX_PHASE_RUNNING);
+  req.name = "web";
+  req.argv = argv;
+  req.n_argv = 1;
+  ck_assert_int_eq(blx_vm_exec_open(client, &req, &exec, NULL), 0);
+  REFUSED(BLX_E_UNSUPPORTED, blx_vm_exec_next(exec, WAIT_MS, &output, &err));
+  blx_vm_exec_close(exec);
+  close_node();
+  remove_dir();
+}
+END_TEST
+
 START_TEST(a_table__is_whole_and_not_of_a_simulation) {
   struct {
     struct blx_vm_driver_ops ops;
@@ -494,4 +514,5 @@ BLX_TEST_MAIN("vm_driver", a_vm__lives_and_dies_by_the_embedders_table,
               two_threads_that_answer_the_same__are_told_apart, what_the_driver_refuses__is_the_vms_reason,
               a_close__ends_what_the_driver_holds, what_runs__is_adopted_by_the_next_node,
               events_from_any_thread__are_bounded_and_end_with_the_node,
-              a_console__comes_from_the_driver_as_fast_as_it_is_read, a_table__is_whole_and_not_of_a_simulation)
+              a_console__comes_from_the_driver_as_fast_as_it_is_read,
+              a_command__is_not_supported_by_the_embedders_driver, a_table__is_whole_and_not_of_a_simulation)

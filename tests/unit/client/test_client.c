@@ -8,14 +8,15 @@
 #include <string.h>
 
 /* A member of a cluster of two: "/t.T/Write" works on the leader only; "/t.T/Watch" sends numbers from the one asked
- * for and breaks after three. */
+ * for and breaks after three; "/t.T/Talk" says each message back. */
 struct member {
   struct world *w;
   char path[96];
   struct blx__rpc_service service;
   struct blx__rpc_server *server;
-  bool leader, hints;
-  int writes, refused, watches;
+  bool leader, hints, breaks;
+  int writes, refused, watches, talks;
+  struct blx__rpc_call *talk;
 };
 
 struct world {
@@ -28,7 +29,8 @@ struct world {
 
 static const struct blx__rpc_method methods[] = {{"/t.T/Write", BLX__RPC_UNARY, NULL},
                                                  {"/t.T/Watch", BLX__RPC_SERVER_STREAM, NULL},
-                                                 {"/t.T/Bad", BLX__RPC_UNARY, NULL}};
+                                                 {"/t.T/Bad", BLX__RPC_UNARY, NULL},
+                                                 {"/t.T/Talk", BLX__RPC_BIDI, NULL}};
 
 static const struct blx__rpc_method *find(void *user, const char *path) {
   (void)user;
@@ -61,6 +63,20 @@ static void watch_some(struct member *m, struct blx__rpc_call *call, struct blx_
   blx__rpc_call_finish(call, from + 3 < 10 ? &err : NULL);
 }
 
+static bool say_back(void *user, struct blx__slice message) {
+  struct member *m = user;
+  blx_error err;
+  m->talks++;
+  (void)blx__fail(&err, BLX_E_UNAVAILABLE, "test", "it breaks");
+  if (m->breaks)
+    blx__rpc_call_finish(m->talk, &err);
+  else
+    ck_assert(blx__rpc_call_send(m->talk, message.data, message.len));
+  return true;
+}
+
+static const struct blx__rpc_receive_ops talk_ops = {say_back, NULL};
+
 static void on_call(void *user, struct blx__rpc_call *call, struct blx__slice request) {
   struct member *m = user;
   blx_error err;
@@ -74,6 +90,10 @@ static void on_call(void *user, struct blx__rpc_call *call, struct blx__slice re
     blx__rpc_call_reply(call, request.data, request.len);
     return;
   case 1: watch_some(m, call, request); return;
+  case 3:
+    m->talk = call;
+    blx__rpc_call_receive(call, &talk_ops, m);
+    return;
   default: (void)blx__fail(&err, BLX_E_INVALID, "test", "not allowed"); blx__rpc_call_finish(call, &err);
   }
 }
@@ -275,7 +295,8 @@ static void on_watch_done(void *user, const struct blx__rpc_result *r) {
   blx__loop_stop(s->loop);
 }
 
-static const struct blx__client_stream_ops watch_ops = {on_number, on_resume, on_watch_done};
+static const struct blx__client_stream_ops watch_ops = {
+    .on_message = on_number, .on_resume = on_resume, .on_done = on_watch_done};
 
 static void watch_begin(struct world *w, struct watch *s) {
   s->loop = w->loop;
@@ -299,6 +320,64 @@ START_TEST(stream__goes_on_where_it_broke_without_gap_or_duplicate) {
   ck_assert_int_eq(s.code, BLX_E_UNAVAILABLE);
   ck_assert_uint_eq(s.next, 6);
   ck_assert_int_eq(s.done, 1);
+  world_close(&w);
+}
+END_TEST
+
+/* A bidirectional stream, and what was heard. */
+struct talk {
+  struct watch watch;
+  int heard, writable;
+};
+
+static bool on_talk(void *user, struct blx__slice m) {
+  struct talk *t = user;
+  (void)m;
+  t->heard++;
+  blx__loop_stop(t->watch.loop);
+  return true;
+}
+
+static void on_talk_writable(void *user) {
+  struct talk *t = user;
+  t->writable++;
+  ck_assert(blx__client_send(t->watch.call, "more", 4));
+}
+
+static const struct blx__client_stream_ops talking = {
+    .on_message = on_talk, .on_done = on_watch_done, .on_writable = on_talk_writable};
+
+static void talk_begin(struct world *w, struct talk *t) {
+  *t = (struct talk){.watch.loop = w->loop};
+  struct blx__rpc_request r = {.path = "/t.T/Talk", .body = {(const uint8_t *)"first", 5}};
+  ck_assert_int_eq(blx__client_bidi(w->client, &r, &talking, t, &t->watch.call, NULL).code, 0);
+}
+
+START_TEST(talk__asks_the_next_member_and_takes_more_once_it_was_answered) {
+  struct world w;
+  struct talk t;
+  world_open(&w);
+  member_close(&w, &w.m[0]);
+  talk_begin(&w, &t);
+  ck_assert(!blx__client_send(t.watch.call, "early", 5));
+  while (t.heard < 2) blx__loop_run(w.loop);
+  ck_assert(t.writable == 1 && w.m[1].talks == 2);
+  blx__client_cancel(t.watch.call);
+  while (t.watch.done == 0) blx__loop_run(w.loop);
+  ck_assert_int_eq(t.watch.code, BLX_E_CANCELLED);
+  world_close(&w);
+}
+END_TEST
+
+START_TEST(talk__that_was_sent__is_not_sent_again) {
+  struct world w;
+  struct talk t;
+  world_open(&w);
+  w.m[0].breaks = w.m[1].breaks = true;
+  talk_begin(&w, &t);
+  while (t.watch.done == 0) blx__loop_run(w.loop);
+  ck_assert_int_eq(t.watch.code, BLX_E_UNAVAILABLE);
+  ck_assert_int_eq(w.m[0].talks + w.m[1].talks, 1);
   world_close(&w);
 }
 END_TEST
@@ -346,5 +425,6 @@ END_TEST
 BLX_TEST_MAIN("client", call__finds_the_leader_and_stays_with_it, hint__to_an_address_not_given_is_followed,
               member__that_is_gone_is_passed_over, no_leader__for_the_whole_deadline_is_what_the_caller_hears,
               refusal__is_not_retried, call__during_an_election_waits_for_it,
-              stream__goes_on_where_it_broke_without_gap_or_duplicate, cancel_and_close__end_every_call_once,
-              calls__over_the_maximum_are_refused_as_busy)
+              stream__goes_on_where_it_broke_without_gap_or_duplicate,
+              talk__asks_the_next_member_and_takes_more_once_it_was_answered, talk__that_was_sent__is_not_sent_again,
+              cancel_and_close__end_every_call_once, calls__over_the_maximum_are_refused_as_busy)

@@ -1,0 +1,91 @@
+"""Commands and a console in a real guest: one daemon, a runner by Nix, QEMU."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+from cluster import EXIT_NOT_FOUND, Cluster, processes_of
+from test_exec import Terminal, begin, execute, told
+from test_real_vms import end_guests
+
+
+@pytest.fixture(scope="module")
+def guest():
+    """The node that the guest runs on."""
+    one = Cluster(names=("n1",), simulate=False, capacity="vcpus=2,memory_mib=1024")
+    try:
+        one.form()
+        one.create("hello")
+        yield one.nodes[0]
+        one.delete_all()
+        assert not any("qemu-system" in arguments for arguments in processes_of(one.dir).values())
+    finally:
+        end_guests(one)
+        one.close()
+
+
+def test_a_command_says_its_words_and_its_status_comes_back(guest):
+    done = execute(guest, "hello", "--", "echo", "hello", "there")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello there\n", b"")
+    assert execute(guest, "hello-1", "--", "sh", "-c", "exit 7").returncode == 7
+    assert execute(guest, "hello", "--", "sh", "-c", "kill -9 $$").returncode == 137
+
+
+def test_its_errors_stay_apart_from_its_output(guest):
+    done = execute(guest, "hello", "--", "sh", "-c", "echo out; echo err >&2")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"out\n", b"err\n")
+    done = execute(guest, "hello", "--", "no-such-program")
+    assert done.returncode == EXIT_NOT_FOUND
+    assert done.stderr.startswith(b"blixard: ")
+
+
+def test_what_is_piped_in_comes_back_whole(guest):
+    data = os.urandom(256 << 10)
+    done = execute(guest, "hello", "-i", "--", "cat", data=data, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == data
+
+
+def test_a_command_without_stdin_reads_the_end(guest):
+    assert execute(guest, "hello", "--", "cat").returncode == 0
+
+
+def test_a_command_ends_with_the_cli(guest):
+    caller = begin(guest, "exec", "hello", "--", "sh", "-c", "echo $$; exec sleep 1000", stdout=subprocess.PIPE)
+    pid = caller.stdout.readline().decode().strip()
+    assert execute(guest, "hello", "--", "test", "-d", f"/proc/{pid}").returncode == 0
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    deadline = time.monotonic() + 20
+    while execute(guest, "hello", "--", "test", "-d", f"/proc/{pid}").returncode == 0:
+        assert time.monotonic() < deadline, "it runs on"
+    assert told(guest, "its caller went away") >= 1
+
+
+def test_a_command_with_a_terminal_has_one_of_this_size(guest):
+    one = Terminal(guest, "exec", "hello", "-it", "--", "sh", "-c", "tty; stty size; read line; echo got $line")
+    try:
+        one.expect(b"/dev/")
+        one.expect(b"40 100")
+        one.type(b"this\r")
+        one.expect(b"got this")
+        assert one.end() == 0
+    finally:
+        one.close()
+
+
+def test_the_console_answers_a_line(guest):
+    one = Terminal(guest, "console", "hello")
+    try:
+        one.expect(b"connected to hello-1, Ctrl-] leaves")
+        one.type(b"\r")
+        time.sleep(2)
+        one.type(b"echo answer-$((40 + 2))\r")
+        one.expect(b"answer-42")
+        one.type(b"exit\r\x1d")
+        assert one.end() == 0
+    finally:
+        one.close()
