@@ -80,6 +80,34 @@ typedef void blx__vm_log_end_fn(void *user, const blx_error *err);
 struct blx__vm_driver;
 struct blx__vm_logs;
 
+enum {
+  BLX__VM_SESSIONS_MAX = 64,            /* sessions of one driver at the same time */
+  BLX__VM_SESSION_ARGS_MAX = 64,        /* words of a command */
+  BLX__VM_SESSION_ARGS_BYTES = 2048,    /* of all of them, with their NULs */
+  BLX__VM_SESSION_WRITE_MAX = 32 << 10, /* bytes of one write */
+};
+
+/* What a session is about: a command of its own in the guest, or, without words, the guest's serial console. */
+struct blx__vm_session_spec {
+  const char *const *argv; /* borrowed for the call; argv[0] is looked up in the guest's PATH */
+  size_t argc;             /* 0: the console */
+  bool tty;                /* the command gets a terminal: its standard error comes as standard output */
+  uint16_t rows, columns;  /* of that terminal; 0: 24 and 80 */
+};
+
+enum blx__vm_session_stream { BLX__VM_SESSION_OUT = 1, BLX__VM_SESSION_ERR = 2 };
+
+struct blx__vm_session_events {
+  /* False: not taken; the same bytes are offered again a little later. */
+  bool (*on_output)(void *user, enum blx__vm_session_stream stream, const uint8_t *bytes, size_t n);
+  void (*on_room)(void *user); /* after a write that was refused: try again */
+  /* The last call. @err NULL: the command ended, with @exit_status 0..255, or -1 and a signal 1..64; a console ended
+   * with its instance. Else: UNAVAILABLE (the guest, its agent or its shim is gone), NOT_FOUND (no such program). */
+  void (*on_end)(void *user, const blx_error *err, int32_t exit_status, int32_t signal);
+};
+
+struct blx__vm_session;
+
 struct blx__vm_ops {
   const char *name; /* "microvm.nix", "simulated" */
 
@@ -122,6 +150,19 @@ struct blx__vm_ops {
                   blx__vm_log_bytes_fn *on_bytes, blx__vm_log_end_fn *on_end, void *user, struct blx__vm_logs **out,
                   blx_error *err);
   void (*logs_close)(struct blx__vm_driver *d, struct blx__vm_logs *logs); /* on_end is not called */
+
+  /* Begin a session. @out is valid until on_end is called or session_close. Errors: NOT_FOUND (no such instance),
+   * CONFLICT (it does not run), UNSUPPORTED (the guest has no agent, or one that is too old), INVALID (the words), BUSY
+   * (BLX__VM_SESSIONS_MAX), NOMEM: then nothing is called. */
+  blx__rc (*session_open)(struct blx__vm_driver *d, const struct blx__vm_key *key,
+                          const struct blx__vm_session_spec *spec, const struct blx__vm_session_events *events,
+                          void *user, struct blx__vm_session **out, blx_error *err);
+  /* Give @n bytes, 1..BLX__VM_SESSION_WRITE_MAX, to its standard input; @n 0: that ends here. All or nothing; false:
+   * there is no room, on_room tells when. */
+  bool (*session_write)(struct blx__vm_driver *d, struct blx__vm_session *s, const uint8_t *bytes, size_t n);
+  void (*session_resize)(struct blx__vm_driver *d, struct blx__vm_session *s, uint16_t rows, uint16_t columns);
+  /* The command is killed if it runs still; a console goes on. on_end is not called. */
+  void (*session_close)(struct blx__vm_driver *d, struct blx__vm_session *s);
 
   /* Let go: calls under way complete with CANCELLED, then @done, then the driver is freed. VMs run on. */
   void (*close)(struct blx__vm_driver *d, void (*done)(void *user), void *user);

@@ -22,9 +22,10 @@ got=$(while read -r m; do cat "$modules/kernel/$m.ko"; done <"$modules_list" | s
 
 # ---- the initial file system: uncompressed, since unpacking costs the guest more than loading
 root=$PWD/root
-mkdir -p "$root/bin" "$root/etc" "$root/proc" "$root/sys" "$root/dev" "$root/modules" "$root/tmp"
+mkdir -p "$root/bin" "$root/etc" "$root/proc" "$root/sys" "$root/dev" "$root/modules" "$root/tmp" "$root/root"
 cp "$busybox" "$root/bin/busybox"
-for applet in sh mount insmod hostname cat uname nproc sed cut sleep poweroff ps top free ls dmesg; do
+for applet in sh mount mkdir insmod hostname cat uname nproc sed cut sleep poweroff ps top free ls dmesg \
+  setsid cttyhack stty tty kill head tail grep wc date vi df mv cp rm touch env id seq yes true false test; do
   ln -s busybox "$root/bin/$applet"
 done
 cp "$guest" "$root/bin/blixard-guest"
