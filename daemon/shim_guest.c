@@ -114,6 +114,8 @@ void shim_guest_readable(struct shim *s) {
     return;
   }
   struct blx__guest_msg msg;
-  for (size_t at = 0, taken = 0; at < (size_t)n; at += taken)
-    if (blx__guest_read(&s->guest, bytes + at, (size_t)n - at, &taken, &msg)) on_message(s, &msg);
+  for (size_t at = 0, taken = 0; blx__guest_read(&s->guest, bytes + at, (size_t)n - at, &taken, &msg);) {
+    at += taken;
+    on_message(s, &msg);
+  }
 }

@@ -174,8 +174,10 @@ static bool take(struct guest_agent *a, struct blx__guest_reader *reader) {
     return true;
   }
   struct blx__guest_msg msg;
-  for (size_t at = 0, taken = 0; at < (size_t)n; at += taken)
-    if (blx__guest_read(reader, bytes + at, (size_t)n - at, &taken, &msg)) on_msg(a, &msg);
+  for (size_t at = 0, taken = 0; blx__guest_read(reader, bytes + at, (size_t)n - at, &taken, &msg);) {
+    at += taken;
+    on_msg(a, &msg);
+  }
   return true;
 }
 
