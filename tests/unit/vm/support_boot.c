@@ -49,9 +49,11 @@ static bool equipped(void) {
 }
 
 void boot_open(struct bench *b) {
+  char tag[32]; /* another test at the same time has other cgroups, or each would take the other's guests for its own */
   bench_open(b);
+  (void)blx__str_format(tag, sizeof tag, "blixard-unit-%d", getpid());
   struct blx__vm_options o = {.state_dir = boot.dir,
-                              .host_tag = "blixard-unit-test-1",
+                              .host_tag = tag,
                               .shim_path = boot.shim,
                               .runner_dir = boot.runner,
                               .kernel_dir = boot.kernel,

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* One session: what it gives, and what is still to be given to it. */
 struct talk {
@@ -156,7 +157,8 @@ static void standard_input(struct bench *b) {
   t.refuse = 3;
   open_sh(&t, "cat", false);
   wait_end(&t);
-  ck_assert(!t.failed && t.status == 0);
+  ck_assert_msg(!t.failed && t.status == 0, "%s, status %d, signal %d, %zu of %d bytes came",
+                t.failed ? t.why.message : "ended", t.status, t.signal, t.out.len, MUCH);
   ck_assert_uint_eq(t.out.len, MUCH);
   ck_assert_mem_eq(t.out.data, much, MUCH);
   finish(&t);
@@ -291,6 +293,45 @@ static void console(struct bench *b, struct talk *last) {
   blx__buf_free(&r.text);
 }
 
+/* The agent in the guest ends: what it ran is told to be gone, and the next one serves. */
+static void agent_started_again(struct bench *b) {
+  struct talk t;
+  init(b, &t);
+  open_sh(&t, "echo on; cat", false);
+  wait_out(&t, "on\n");
+  struct talk murder;
+  init(b, &murder);
+  open_sh(&murder, "kill -9 $PPID; sleep 1000", false);
+  wait_end(&murder);
+  ck_assert(murder.failed && murder.why.code == BLX_E_UNAVAILABLE);
+  finish(&murder);
+  wait_end(&t);
+  ck_assert(t.failed && t.why.code == BLX_E_UNAVAILABLE);
+  ck_assert_msg(strstr(t.why.message, "agent ended and was started again"), "%s", t.why.message);
+  finish(&t);
+  expect(b, "echo again", "again\n", "", 0, 0);
+}
+
+/* A guest that stood still has the host's time again when it goes on. */
+static void clock_after_a_pause(struct bench *b) {
+  struct waited w[2] = {{.bench = b}, {.bench = b}};
+  struct talk t;
+  char *end;
+  expect(b, "date -s @1000000 >/dev/null; [ $(date +%s) -lt 1000100 ] && echo set", "set\n", "", 0, 0);
+  for (unsigned i = 0; i < 2; i++) {
+    b->driver->ops->pause(b->driver, &key, i == 0, bench_done, &w[i]);
+    bench_wait_done(b, &w[i]);
+    ck_assert_msg(!w[i].failed, "%s", w[i].err.message);
+  }
+  init(b, &t);
+  open_sh(&t, "i=0; while [ $(date +%s) -lt 2000000 ] && [ $i -lt 50 ]; do i=$((i+1)); sleep 0.1; done; date +%s",
+          false);
+  wait_end(&t);
+  int64_t off = strtoll(blx__buf_cstr(&t.out), &end, 10) - (int64_t)time(NULL);
+  ck_assert_msg(off > -5 && off < 5 && *end == '\n', "the guest's clock is off by %lld s", (long long)off);
+  finish(&t);
+}
+
 static void refused_at_once(struct bench *b) {
   struct blx__vm_session *s = NULL;
   struct talk t;
@@ -336,6 +377,8 @@ START_TEST(session__in_a_booted_guest__runs_commands_and_answers_at_the_console)
   standard_input(&b);
   several_at_once(&b);
   terminal(&b);
+  agent_started_again(&b);
+  clock_after_a_pause(&b);
   refused_at_once(&b);
   console(&b, &watching);
   /* The guest dies meanwhile. */
