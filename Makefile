@@ -101,7 +101,7 @@ $(B)/bin/blixard: $(call prog_objs,tools/cli/*.c) $(SO)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -ljansson -lyaml
 # Of lib/vm the shim takes the pure parts; of base and schema, through an archive, only what it calls: it stays small.
-SHIM_SHARED := $(patsubst %,$(B)/obj/lib/vm/%.o,proto_guest proto_qmp proto_shim cgroup)
+SHIM_SHARED := $(patsubst %,$(B)/obj/lib/vm/%.o,proto_guest proto_qmp proto_session proto_shim cgroup)
 $(B)/obj/shim.a: $(call objs_with_deps,schema)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $^
@@ -109,7 +109,7 @@ $(B)/bin/blixard-shim: $(call prog_objs,daemon/shim*.c) $(SHIM_SHARED) $(B)/obj/
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,--gc-sections -o $@ $^ -ljansson -lm
 # Static and free of sanitizers in every flavour: it runs inside guests.
-$(B)/bin/blixard-guest: tools/guest/main.c lib/vm/proto_guest.c lib/vm/proto_guest.h
+$(B)/bin/blixard-guest: $(wildcard tools/guest/*.c) lib/vm/proto_guest.c lib/vm/proto_guest.h tools/guest/guest.h
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -Os -static -ffunction-sections -fdata-sections -Wl,--gc-sections -s \
 	  -Ilib -Iinclude -o $@ $(filter %.c,$^)

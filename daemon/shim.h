@@ -8,22 +8,33 @@
 #include "vm/cgroup.h"
 #include "vm/proto_guest.h"
 #include "vm/proto_qmp.h"
+#include "vm/proto_session.h"
 #include "vm/proto_shim.h"
 
 #include <limits.h>
+#include <poll.h>
 #include <sys/types.h>
 
 enum {
   SHIM_CODE_BASE = 64,         /* it ends with this minus BLX_E_* when the monitor could not be started */
   SHIM_LOCK_ROUNDS = 200,      /* of 10 ms, until an earlier shim is gone */
-  SHIM_CLIENTS_MAX = 4,        /* agents connected at the same time; one more takes the place of another */
+  SHIM_CLIENTS_MAX = 8,        /* agents connected at the same time; one more takes the place of another */
   SHIM_CONSOLE_MAX = 1 << 20,  /* bytes of console.log; as many again in console.log.1 */
   SHIM_CONNECT_RETRY_MS = 100, /* while the monitor makes its sockets */
   SHIM_BOOT_MS = 30000,        /* how long that is expected */
   SHIM_CONNECT_LATE_MS = 1000,
   SHIM_HELLO_RETRY_MS = 1000,    /* until the guest says ready */
   SHIM_TERM_DEADLINE_MS = 10000, /* for the guest, when the shim itself is asked to end */
-  SHIM_LAST_LINE_MAX = 160,      /* of the console, for the sentence about an exit */
+  SHIM_CLOCK_MS = 60000,         /* how often the guest hears the time */
+  SHIM_GUEST_OUT_MAX = 32 << 10, /* bytes that wait for the guest's port */
+  SHIM_GUEST_RESERVE = 2 << 10,  /* of these, for what is no data of a session */
+  SHIM_GUEST_WAIT_MS = 5000,     /* from a session's beginning to a guest that answers */
+  SHIM_CONSOLES_MAX = 4,         /* sessions at the console at the same time */
+  SHIM_SESSIONS_MAX = 2 * BLX__GUEST_SESSIONS_MAX + SHIM_CONSOLES_MAX, /* as many again that were left and end */
+  SHIM_SESSION_RESERVE = 512,                                          /* for an END, and for a note */
+  SHIM_SESSION_IN_MAX = 16 << 10,                                      /* bytes of a session on their way in */
+  SHIM_SESSION_OUT_MAX = BLX__GUEST_WINDOW + 2 * SHIM_SESSION_RESERVE, /* and out */
+  SHIM_LAST_LINE_MAX = 160, /* of the console, for the sentence about an exit */
 };
 
 struct shim_options {
@@ -60,6 +71,7 @@ struct shim {
 
   pid_t vmm;
   int vmm_fd, vmm_out; /* a pidfd; the read end of its stdout and stderr */
+  int vmm_in;          /* the write end of its stdin, which is the console's; -1: it closed that */
 
   int qmp_fd;
   bool qmp_ready, qmp_broken, powerdown_sent;
@@ -69,6 +81,8 @@ struct shim {
   int guest_fd;
   bool guest_known, guest_asked;
   struct blx__guest_reader guest;
+  unsigned guest_version; /* that it said; 0: nothing yet */
+  char guest_hello[64];   /* the name that it gave with it */
 
   int listen_fd;
   struct shim_client client[SHIM_CLIENTS_MAX];
@@ -76,7 +90,7 @@ struct shim {
 
   struct blx__shim_msg state;
   char protocol[BLX__SHIM_TEXT_MAX + 1]; /* first breach of protocol; empty: none */
-  uint64_t started_ms, next_connect_ms, next_hello_ms;
+  uint64_t started_ms, next_connect_ms, next_hello_ms, next_clock_ms;
   uint64_t stop_at_ms, stop_half_ms, stop_deadline_ms; /* 0: no stop was asked for */
 };
 
@@ -97,13 +111,32 @@ blx__rc shim_console_open(struct shim_console *c, int dir_fd, blx_error *err) BL
 /* Take what the pipe @from holds now; false when its other end is closed. */
 bool shim_console_drain(struct shim_console *c, int from);
 
-/* shim_peers.c: the monitor's QMP socket and the guest's port */
+/* shim_peers.c: connections to the monitor's QMP socket and the guest's port; QMP */
 void shim_peers_connect(struct shim *s);
 void shim_qmp_readable(struct shim *s);
 void shim_qmp_powerdown(struct shim *s);
 void shim_qmp_pause(struct shim *s, bool paused); /* the monitor's event says when it is so */
+
+/* shim_guest.c: the guest's port */
+void shim_guest_opened(struct shim *s);
 void shim_guest_readable(struct shim *s);
-void shim_guest_send(struct shim *s, enum blx__guest_type type, const char *text);
+void shim_guest_flush(struct shim *s);
+bool shim_guest_waits(void);                                             /* the queue holds something */
+bool shim_guest_room(void);                                              /* for data of a session */
+bool shim_guest_queue(struct shim *s, const struct blx__guest_msg *msg); /* false: no room, or no port */
+bool shim_guest_send(struct shim *s, enum blx__guest_type type, const char *text);
+void shim_guest_clock(struct shim *s);
+
+/* shim_session.c */
+void shim_session_accept(int fd, uint64_t now); /* a connection whose first frame is OPEN */
+void shim_session_step(struct shim *s, uint64_t now);
+bool shim_session_wants_hello(void); /* one waits for a guest that answers */
+void shim_session_guest_message(struct shim *s, const struct blx__guest_msg *msg);
+void shim_session_guest_gone(struct shim *s, const char *why);
+void shim_session_console(const char *bytes, size_t n);
+void shim_session_end_all(struct shim *s);                    /* the monitor ended */
+bool shim_session_polled(struct pollfd p[SHIM_SESSIONS_MAX]); /* true: something waits for the console */
+void shim_session_events(struct shim *s, const struct pollfd p[SHIM_SESSIONS_MAX]);
 
 /* shim_ctl.c: agents */
 blx__rc shim_ctl_open(struct shim *s, blx_error *err) BLX__MUST;

@@ -43,6 +43,7 @@ static void note_line(struct shim_console *c, const char *bytes, size_t n) {
 /* When the disk is full the guest's words are lost, not the guest. */
 static void put(struct shim_console *c, const char *bytes, size_t n) {
   note_line(c, bytes, n);
+  shim_session_console(bytes, n);
   if (c->size + n > SHIM_CONSOLE_MAX) rotate(c);
   if (c->size + n > SHIM_CONSOLE_MAX) return;
   ssize_t wrote = write(c->fd, bytes, n);

@@ -139,8 +139,21 @@ static void on_message(struct shim *s, struct shim_client *c, const struct blx__
   }
 }
 
+/* Whether the first frame says that this connection is a session's: it is the sessions' then. A frame's beginning comes
+ * whole, since its sender writes it at once. */
+static bool is_session(struct shim_client *c) {
+  uint8_t head[5];
+  if (c->greeted || c->reader.len > 0 || recv(c->fd, head, sizeof head, MSG_PEEK | MSG_DONTWAIT) != sizeof head ||
+      head[4] != BLX__SESSION_OPEN)
+    return false;
+  shim_session_accept(c->fd, shim_now_ms());
+  *c = (struct shim_client){.fd = -1};
+  return true;
+}
+
 void shim_ctl_readable(struct shim *s, struct shim_client *c) {
   uint8_t bytes[BLX__SHIM_FRAME_MAX];
+  if (is_session(c)) return;
   ssize_t n = recv(c->fd, bytes, sizeof bytes, MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n <= 0) {

@@ -39,10 +39,26 @@ void shim_breach(struct shim *s, const char *sentence) {
 
 /* ---- the poll loop */
 
-enum { FD_VMM, FD_OUT, FD_QMP, FD_GUEST, FD_LISTEN, FD_CLIENTS, FDS = FD_CLIENTS + SHIM_CLIENTS_MAX };
+enum {
+  FD_VMM,
+  FD_OUT,
+  FD_IN,
+  FD_QMP,
+  FD_GUEST,
+  FD_LISTEN,
+  FD_CLIENTS,
+  FD_SESSIONS = FD_CLIENTS + SHIM_CLIENTS_MAX,
+  FDS = FD_SESSIONS + SHIM_SESSIONS_MAX
+};
 
 static uint64_t soonest(uint64_t a, uint64_t b) {
   return b != 0 && b < a ? b : a;
+}
+
+/* Until the guest says ready; and later, if somebody wants of it what only a guest does that answered. */
+static bool wants_hello(const struct shim *s) {
+  if (s->guest_fd < 0) return false;
+  return s->state.state == BLX__SHIM_RUNNING || (s->guest_version == 0 && shim_session_wants_hello());
 }
 
 /* Milliseconds until something is due; a second at most, which costs nothing measurable. */
@@ -50,7 +66,7 @@ static int wait_ms(const struct shim *s, uint64_t now) {
   uint64_t at = now + 1000;
   bool peers_missing = (s->qmp_fd < 0 && !s->qmp_broken) || s->guest_fd < 0;
   if (peers_missing) at = soonest(at, s->next_connect_ms);
-  if (s->state.state == BLX__SHIM_RUNNING && s->guest_fd >= 0) at = soonest(at, s->next_hello_ms);
+  if (wants_hello(s)) at = soonest(at, s->next_hello_ms);
   if (s->stop_half_ms > now) at = soonest(at, s->stop_half_ms);
   at = soonest(at, s->stop_deadline_ms);
   return at <= now ? 0 : (int)(at - now);
@@ -58,8 +74,7 @@ static int wait_ms(const struct shim *s, uint64_t now) {
 
 static void stop_step(struct shim *s, uint64_t now) {
   if (s->guest_known && !s->guest_asked && s->guest_fd >= 0) {
-    s->guest_asked = true;
-    shim_guest_send(s, BLX__GUEST_SHUTDOWN, "");
+    s->guest_asked = shim_guest_send(s, BLX__GUEST_SHUTDOWN, "");
   }
   /* The power button: at once for a guest without our agent, and for any that took half its time. */
   bool press = s->qmp_ready && !s->powerdown_sent && (!s->guest_known || now >= s->stop_half_ms);
@@ -80,11 +95,17 @@ static void tick(struct shim *s, uint64_t now) {
     /* Soon while it boots; later only a runner without our sockets is still asked. */
     s->next_connect_ms = now + (now < s->started_ms + SHIM_BOOT_MS ? SHIM_CONNECT_RETRY_MS : SHIM_CONNECT_LATE_MS);
   }
-  if (s->state.state == BLX__SHIM_RUNNING && s->guest_fd >= 0 && now >= s->next_hello_ms) {
-    shim_guest_send(s, BLX__GUEST_HELLO, s->opt.instance);
+  if (wants_hello(s) && now >= s->next_hello_ms) {
+    (void)shim_guest_send(s, BLX__GUEST_HELLO, s->opt.instance); /* full: the next one */
     s->next_hello_ms = now + SHIM_HELLO_RETRY_MS;
   }
+  if (s->guest_version > 1 && now >= s->next_clock_ms) {
+    shim_guest_clock(s);
+    s->next_clock_ms = now + SHIM_CLOCK_MS;
+  }
   if (s->stop_at_ms != 0) stop_step(s, now);
+  shim_session_step(s, now);
+  shim_guest_flush(s);
 }
 
 /* Set by SIGTERM, which a host sends to everybody when it goes down. */
@@ -95,6 +116,19 @@ static void on_term(int signal_number) {
   terminated = 1;
 }
 
+static void set_polled(const struct shim *s, struct pollfd p[FDS]) {
+  bool console = shim_session_polled(p + FD_SESSIONS);
+  p[FD_VMM] = (struct pollfd){.fd = s->vmm_fd, .events = POLLIN};
+  p[FD_OUT] = (struct pollfd){.fd = s->vmm_out, .events = POLLIN};
+  p[FD_IN] = (struct pollfd){.fd = console ? s->vmm_in : -1, .events = POLLOUT};
+  p[FD_QMP] = (struct pollfd){.fd = s->qmp_fd, .events = POLLIN};
+  p[FD_GUEST] = (struct pollfd){.fd = s->guest_fd, .events = POLLIN};
+  p[FD_LISTEN] = (struct pollfd){.fd = s->listen_fd, .events = POLLIN};
+  if (shim_guest_waits()) p[FD_GUEST].events |= POLLOUT;
+  for (unsigned i = 0; i < SHIM_CLIENTS_MAX; i++)
+    p[FD_CLIENTS + i] = (struct pollfd){.fd = s->client[i].fd, .events = POLLIN};
+}
+
 /* Returns when the monitor has ended and all is told. */
 static void run(struct shim *s) {
   for (;;) {
@@ -102,22 +136,18 @@ static void run(struct shim *s) {
     if (terminated) shim_ctl_stop(s, SHIM_TERM_DEADLINE_MS);
     terminated = 0;
     tick(s, now);
-    struct pollfd p[FDS] = {
-        [FD_VMM] = {.fd = s->vmm_fd, .events = POLLIN},       [FD_OUT] = {.fd = s->vmm_out, .events = POLLIN},
-        [FD_QMP] = {.fd = s->qmp_fd, .events = POLLIN},       [FD_GUEST] = {.fd = s->guest_fd, .events = POLLIN},
-        [FD_LISTEN] = {.fd = s->listen_fd, .events = POLLIN},
-    };
-    for (unsigned i = 0; i < SHIM_CLIENTS_MAX; i++)
-      p[FD_CLIENTS + i] = (struct pollfd){.fd = s->client[i].fd, .events = POLLIN};
+    struct pollfd p[FDS];
+    set_polled(s, p);
     if (poll(p, FDS, wait_ms(s, now)) < 0) continue;
     if (p[FD_OUT].revents && !shim_console_drain(&s->console, s->vmm_out)) {
       (void)close(s->vmm_out);
       s->vmm_out = -1;
     }
     if (p[FD_QMP].revents) shim_qmp_readable(s);
-    if (p[FD_GUEST].revents && s->guest_fd >= 0) shim_guest_readable(s);
+    if (p[FD_GUEST].revents & ~POLLOUT && s->guest_fd >= 0) shim_guest_readable(s);
     for (unsigned i = 0; i < SHIM_CLIENTS_MAX; i++)
       if (p[FD_CLIENTS + i].revents && s->client[i].fd >= 0) shim_ctl_readable(s, &s->client[i]);
+    shim_session_events(s, p + FD_SESSIONS);
     if (p[FD_LISTEN].revents) shim_ctl_accept(s);
     if (p[FD_VMM].revents) {
       shim_vmm_reap(s);
@@ -277,7 +307,8 @@ static bool parse_options(int argc, char **argv, struct shim_options *o) {
 }
 
 int main(int argc, char **argv) {
-  struct shim s = {.dir_fd = -1, .vmm_fd = -1, .vmm_out = -1, .qmp_fd = -1, .guest_fd = -1, .listen_fd = -1};
+  struct shim s = {
+      .dir_fd = -1, .vmm_fd = -1, .vmm_out = -1, .vmm_in = -1, .qmp_fd = -1, .guest_fd = -1, .listen_fd = -1};
   for (unsigned i = 0; i < SHIM_CLIENTS_MAX; i++) s.client[i].fd = -1;
   if (!parse_options(argc, argv, &s.opt)) {
     fputs("usage: blixard-shim --dir DIR --instance NAME --uid N --epoch N --memory-mib N --vcpus N\n"

@@ -67,8 +67,7 @@ void shim_peers_connect(struct shim *s) {
   }
   if (s->guest_fd < 0) {
     s->guest_fd = connect_at(s->work_fd, guest_name);
-    s->guest = (struct blx__guest_reader){0};
-    s->next_hello_ms = 0;
+    if (s->guest_fd >= 0) shim_guest_opened(s);
   }
 }
 
@@ -81,6 +80,7 @@ static void stands_still(struct shim *s, bool paused) {
   unsigned flags = (s->state.flags & ~(unsigned)BLX__SHIM_PAUSED) | (paused ? BLX__SHIM_PAUSED : 0);
   if (flags == s->state.flags) return;
   s->state.flags = flags;
+  if (!paused) s->next_clock_ms = 0; /* the guest's stood still too */
   shim_ctl_push(s, &s->state);
 }
 
@@ -127,41 +127,4 @@ void shim_qmp_powerdown(struct shim *s) {
 
 void shim_qmp_pause(struct shim *s, bool paused) {
   if (s->qmp_fd >= 0 && s->qmp_ready) qmp_send(s, paused ? BLX__QMP_STOP : BLX__QMP_CONT);
-}
-
-/* The socket's buffer is far larger than what is ever under way; a guest that does not read misses a greeting, and gets
- * the next. */
-void shim_guest_send(struct shim *s, enum blx__guest_type type, const char *text) {
-  struct blx__guest_msg msg = {.type = type, .value = BLX__GUEST_VERSION};
-  (void)blx__str_copy(msg.text, sizeof msg.text, text);
-  uint8_t frame[BLX__GUEST_FRAME_MAX];
-  size_t n = blx__guest_write(&msg, frame);
-  ssize_t sent = s->guest_fd >= 0 ? send(s->guest_fd, frame, n, MSG_NOSIGNAL | MSG_DONTWAIT) : -1;
-  if (sent < 0 && s->guest_fd >= 0 && errno != EAGAIN) close_fd(&s->guest_fd);
-}
-
-static void guest_message(struct shim *s, const struct blx__guest_msg *msg) {
-  switch (msg->type) {
-  case BLX__GUEST_HELLO: s->guest_known = true; return;
-  case BLX__GUEST_READY:
-    if (s->state.state == BLX__SHIM_RUNNING) shim_set_state(s, BLX__SHIM_READY, "the guest said ready");
-    return;
-  case BLX__GUEST_PING:
-  case BLX__GUEST_PONG:
-  case BLX__GUEST_SHUTDOWN:
-  case BLX__GUEST_STOPPING: return;
-  }
-}
-
-void shim_guest_readable(struct shim *s) {
-  uint8_t bytes[1024];
-  ssize_t n = recv(s->guest_fd, bytes, sizeof bytes, MSG_DONTWAIT);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (n <= 0) {
-    close_fd(&s->guest_fd);
-    return;
-  }
-  struct blx__guest_msg msg;
-  for (size_t at = 0, taken = 0; at < (size_t)n; at += taken)
-    if (blx__guest_read(&s->guest, bytes + at, (size_t)n - at, &taken, &msg)) guest_message(s, &msg);
 }

@@ -48,7 +48,7 @@ static void follow_parent(pid_t parent, int report) {
   if (getppid() != parent) _exit(126);
 }
 
-static _Noreturn void become_vmm(struct shim *s, pid_t parent, int out, int report) {
+static _Noreturn void become_vmm(struct shim *s, pid_t parent, int in, int out, int report) {
   char run[PATH_MAX];
   if (!blx__str_format(run, sizeof run, "%s/booted/bin/microvm-run", s->opt.dir)) {
     errno = ENAMETOOLONG;
@@ -63,9 +63,7 @@ static _Noreturn void become_vmm(struct shim *s, pid_t parent, int out, int repo
   (void)umask(0077);
   if (!blx__vm_cgroup_join(&s->cgroup)) child_fail(report, "joining the cgroup");
   if (fchdir(s->work_fd) != 0) child_fail(report, "entering the working directory");
-  int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-  if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
-    child_fail(report, "setting up its output");
+  if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) child_fail(report, "setting up its input and output");
   struct rlimit core = {0, 0};
   (void)setrlimit(RLIMIT_CORE, &core);
   drop_privileges(&s->opt, report);
@@ -95,15 +93,16 @@ static blx__rc await_exec(struct shim *s, int report, blx_error *err) {
 }
 
 blx__rc shim_vmm_spawn(struct shim *s, blx_error *err) {
-  int out[2] = {-1, -1}, report[2] = {-1, -1};
+  int in[2] = {-1, -1}, out[2] = {-1, -1}, report[2] = {-1, -1};
   blx__rc rc = BLX__OK;
-  if (pipe2(out, O_CLOEXEC) != 0 || pipe2(report, O_CLOEXEC) != 0 || fcntl(out[0], F_SETFL, O_NONBLOCK) != 0) {
+  if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0 || pipe2(report, O_CLOEXEC) != 0 ||
+      fcntl(in[1], F_SETFL, O_NONBLOCK) != 0 || fcntl(out[0], F_SETFL, O_NONBLOCK) != 0) {
     rc = blx__fail_errno(err, errno, origin, "no pipe for the monitor");
     goto out;
   }
   pid_t self = getpid();
   s->vmm = fork();
-  if (s->vmm == 0) become_vmm(s, self, out[1], report[1]);
+  if (s->vmm == 0) become_vmm(s, self, in[0], out[1], report[1]);
   if (s->vmm < 0) {
     rc = blx__fail_errno(err, errno, origin, "no process for the monitor");
     goto out;
@@ -120,10 +119,12 @@ blx__rc shim_vmm_spawn(struct shim *s, blx_error *err) {
     goto out;
   }
   s->vmm_out = out[0];
-  out[0] = -1;
+  s->vmm_in = in[1];
+  in[1] = out[0] = -1;
   s->state.vmm_pid = s->vmm;
 out:
   for (unsigned i = 0; i < 2; i++) {
+    if (in[i] >= 0) (void)close(in[i]);
     if (out[i] >= 0) (void)close(out[i]);
     if (report[i] >= 0) (void)close(report[i]);
   }
@@ -189,5 +190,6 @@ void shim_vmm_reap(struct shim *s) {
   (void)clock_gettime(CLOCK_REALTIME, &now);
   s->state.at_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
   leave_record(s);
+  shim_session_end_all(s);
   shim_ctl_push(s, &s->state);
 }

@@ -399,6 +399,27 @@ static void mv_logs_close(struct blx__vm_driver *d, struct blx__vm_logs *logs) {
   vm_logs_free(logs);
 }
 
+static blx__rc mv_session_open(struct blx__vm_driver *d, const struct blx__vm_key *key,
+                               const struct blx__vm_session_spec *spec, const struct blx__vm_session_events *events,
+                               void *user, struct blx__vm_session **out, blx_error *err) {
+  return vm_session_open(microvm_of(d), key, spec, events, user, out, err);
+}
+
+static bool mv_session_write(struct blx__vm_driver *d, struct blx__vm_session *s, const uint8_t *bytes, size_t n) {
+  (void)d;
+  return vm_session_write(s, bytes, n);
+}
+
+static void mv_session_resize(struct blx__vm_driver *d, struct blx__vm_session *s, uint16_t rows, uint16_t columns) {
+  (void)d;
+  vm_session_resize(s, rows, columns);
+}
+
+static void mv_session_close(struct blx__vm_driver *d, struct blx__vm_session *s) {
+  (void)d;
+  vm_session_close(s);
+}
+
 static const struct blx__vm_ops microvm_ops = {
     .name = "microvm.nix",
     .supported = mv_supported,
@@ -411,6 +432,10 @@ static const struct blx__vm_ops microvm_ops = {
     .adopt = mv_adopt,
     .logs = mv_logs,
     .logs_close = mv_logs_close,
+    .session_open = mv_session_open,
+    .session_write = mv_session_write,
+    .session_resize = mv_session_resize,
+    .session_close = mv_session_close,
     .close = vm_close,
 };
 

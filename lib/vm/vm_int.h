@@ -56,6 +56,8 @@ struct microvm {
   struct blx__list builds;   /* waiting; the first is under way */
   struct blx__list logs;
   size_t logs_open;
+  struct blx__list sessions;
+  size_t sessions_open;
   unsigned jobs; /* on worker threads, and processes under way: close waits for them */
   bool closing;
   void (*on_close)(void *user);
@@ -156,5 +158,14 @@ blx__rc vm_logs_open(struct microvm *m, const struct blx__vm_key *key, uint32_t 
                      blx_error *err) BLX__MUST;
 void vm_logs_free(struct blx__vm_logs *logs);
 void vm_logs_end_all(struct microvm *m, const char *id); /* NULL: every one */
+
+/* session.c */
+blx__rc vm_session_open(struct microvm *m, const struct blx__vm_key *key, const struct blx__vm_session_spec *spec,
+                        const struct blx__vm_session_events *events, void *user, struct blx__vm_session **out,
+                        blx_error *err) BLX__MUST;
+bool vm_session_write(struct blx__vm_session *s, const uint8_t *bytes, size_t n);
+void vm_session_resize(struct blx__vm_session *s, uint16_t rows, uint16_t columns);
+void vm_session_close(struct blx__vm_session *s);
+void vm_session_end_all(struct microvm *m);
 
 #endif

@@ -23,7 +23,8 @@ got=$(while read -r m; do cat "$modules/kernel/$m.ko"; done <"$modules_list" | s
 # ---- the initial file system: uncompressed, since unpacking costs the guest more than loading
 root=$PWD/root
 mkdir -p "$out/bin" "$out/share/microvm" "$out/share/blixard"
-mkdir -p "$root/bin" "$root/etc" "$root/proc" "$root/sys" "$root/dev" "$root/modules" "$root/tmp"
+mkdir -p "$root/bin" "$root/etc" "$root/proc" "$root/sys" "$root/dev" "$root/modules" "$root/tmp" \
+  "$root/root"
 
 # ---- volumes and interfaces: what the monitor is told, the host, and the guest's init. A disk is found by its serial
 # and a card by its address, since the order in which a guest finds them is not theirs.
@@ -63,8 +64,8 @@ $interfaces
 END
 printf vnet_hdr >"$out/share/microvm/tap-flags"
 cp "$busybox" "$root/bin/busybox"
-for applet in sh mount insmod hostname cat uname nproc sed cut sleep poweroff ps top free ls dmesg mkdir ip ping \
-  wget; do
+for applet in sh mount mkdir insmod hostname cat uname nproc sed cut sleep poweroff ps top free ls dmesg ip ping wget \
+  setsid cttyhack stty tty kill head tail grep wc date vi df mv cp rm touch env id seq yes true false test; do
   ln -s busybox "$root/bin/$applet"
 done
 cp "$guest" "$root/bin/blixard-guest"

@@ -16,15 +16,22 @@ static void note(struct seen *s, const struct blx__guest_msg *m) {
   FUZZ_SHALL(n <= sizeof frame && strlen(m->text) < sizeof m->text);
   FUZZ_SHALL(blx__guest_read(&r, frame, n, &taken, &again) && taken == n);
   FUZZ_SHALL(again.type == m->type && again.value == m->value && strcmp(again.text, m->text) == 0);
+  FUZZ_SHALL(again.session == m->session && again.arg == m->arg && again.data_len == m->data_len);
+  FUZZ_SHALL(m->data_len <= BLX__GUEST_DATA_MAX && memcmp(again.data, m->data, m->data_len) == 0);
+  struct blx__guest_stats stats;
+  uint64_t ns;
+  FUZZ_SHALL(blx__guest_stats_read(m, &stats) == (m->data_len >= BLX__GUEST_STATS_BYTES));
+  FUZZ_SHALL(blx__guest_clock_read(m, &ns) == (m->data_len >= 8));
   s->n++;
-  s->sum = blx__mix64(s->sum ^ m->value ^ (uint64_t)m->type << 56 ^ strlen(m->text));
+  s->sum = blx__mix64(s->sum ^ m->value ^ (uint64_t)m->type << 56 ^ strlen(m->text) ^ m->session ^ m->arg ^
+                      m->data_len << 32);
 }
 
 static void feed(struct blx__guest_reader *r, const uint8_t *data, size_t n, struct seen *s) {
-  while (n > 0) {
+  for (bool got = true; got;) {
     struct blx__guest_msg m;
     size_t taken = 0;
-    bool got = blx__guest_read(r, data, n, &taken, &m);
+    got = blx__guest_read(r, data, n, &taken, &m);
     FUZZ_SHALL(taken <= n && (got || taken == n));
     if (got) note(s, &m);
     data += taken;
@@ -44,10 +51,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 void fuzz_seeds(void) {
+  static const uint8_t data[] = "\1sh\0-c\0echo hi, said the guest to whoever would read it";
   uint8_t all[4 * BLX__GUEST_FRAME_MAX];
   size_t n = 0;
-  for (int type = BLX__GUEST_HELLO; type <= BLX__GUEST_STOPPING; type++) {
+  for (int type = BLX__GUEST_HELLO; type <= BLX__GUEST_STATS_REPLY; type++) {
+    if (type > BLX__GUEST_STOPPING && type < BLX__GUEST_EXEC) continue;
     struct blx__guest_msg m = {.type = (enum blx__guest_type)type, .value = 1, .text = "web-1"};
+    m.session = 3;
+    m.data = data;
+    m.data_len = sizeof data;
     size_t k = blx__guest_write(&m, all + n);
     fuzz_seed(all + n, k);
     n += k;

@@ -1,6 +1,7 @@
 /* What an agent hears from a shim and a shim from an agent, and the exit record on disk. In two pieces it reads as in
- * one; each message and record is written so that it reads the same. */
+ * one; each message and record is written so that it reads the same. And what both say of a session. */
 #include "fuzz.h"
+#include "vm/proto_session.h"
 #include "vm/proto_shim.h"
 
 struct seen {
@@ -57,6 +58,35 @@ static void record(const uint8_t *data, size_t size) {
   blx__buf_free(&text);
 }
 
+/* Of a session: what is read is written so that it reads the same, and given just what the reader wants, it never holds
+ * more than one frame. */
+static void session(const uint8_t *data, size_t n) {
+  static struct blx__session_reader r, second;
+  static uint8_t frame[BLX__SESSION_FRAME_MAX];
+  struct blx__session_msg m, again;
+  char text[BLX__SESSION_TEXT_MAX + 1];
+  r.len = second.len = 0;
+  r.given = second.given = false;
+  while (n > 0) {
+    size_t want = blx__session_want(&r), taken;
+    bool got = false;
+    FUZZ_SHALL(want >= 1 && want <= sizeof frame);
+    if (want > n) want = n;
+    if (blx__session_read(&r, data, want, &taken, &got, &m, NULL).code != 0) return;
+    FUZZ_SHALL(taken == want);
+    data += taken;
+    n -= taken;
+    if (!got || m.type == BLX__SESSION_REFUSED) continue;
+    blx__session_text(&m, text);
+    FUZZ_SHALL(m.data_len <= BLX__SESSION_DATA_MAX && strlen(text) <= BLX__SESSION_TEXT_MAX);
+    size_t k = blx__session_write(&m, frame);
+    FUZZ_SHALL(blx__session_read(&second, frame, k, &taken, &got, &again, NULL).code == 0 && got && taken == k);
+    FUZZ_SHALL(again.type == m.type && again.flags == m.flags && again.a == m.a && again.b == m.b && again.c == m.c);
+    FUZZ_SHALL(again.uid == m.uid && again.epoch == m.epoch && again.data_len == m.data_len);
+    FUZZ_SHALL(memcmp(again.data, m.data, m.data_len) == 0);
+  }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct blx__shim_reader one = {.len = 0}, two = {.len = 0};
   struct seen whole = {0}, cut = {0};
@@ -66,6 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   feed(&two, data + at, size - at, &cut);
   FUZZ_SHALL(whole.n == cut.n && whole.sum == cut.sum && whole.failed == cut.failed);
   record(data, size);
+  session(data, size);
   return 0;
 }
 
@@ -89,4 +120,11 @@ void fuzz_seeds(void) {
   FUZZ_SHALL(blx__shim_record_write(&end, &text));
   fuzz_seed(text.data, text.len);
   blx__buf_free(&text);
+  static const uint8_t words[] = "sh\0-c\0echo hi";
+  static uint8_t session_frame[BLX__SESSION_FRAME_MAX];
+  for (int type = BLX__SESSION_OPEN; type <= BLX__SESSION_END; type++) {
+    struct blx__session_msg m = {
+        .type = (enum blx__session_type)type, .uid = 7, .data = words, .data_len = sizeof words};
+    fuzz_seed(session_frame, blx__session_write(&m, session_frame));
+  }
 }

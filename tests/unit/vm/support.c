@@ -16,7 +16,7 @@ void bench_open(struct bench *b) {
   ck_assert_ptr_nonnull(b->deadline);
 }
 
-static void turn(struct bench *b) {
+void bench_turn(struct bench *b) {
   blx__timer_start(b->deadline, BENCH_DEADLINE_MS, 0);
   blx__loop_run(b->loop);
   blx__timer_stop(b->deadline);
@@ -31,7 +31,7 @@ static void on_close(void *user) {
 
 void bench_close(struct bench *b) {
   if (b->driver) b->driver->ops->close(b->driver, on_close, b);
-  while (b->driver) turn(b);
+  while (b->driver) bench_turn(b);
   blx__timer_free(b->deadline);
   blx__loop_free(b->loop);
 }
@@ -81,7 +81,7 @@ void bench_log_end(void *user, const blx_error *err) {
 }
 
 void bench_wait_done(struct bench *b, struct waited *w) {
-  while (w->times == 0) turn(b);
+  while (w->times == 0) bench_turn(b);
   ck_assert_uint_eq(w->times, 1);
 }
 
@@ -98,19 +98,19 @@ const struct blx__vm_status *bench_last(const struct bench *b, uint64_t uid) {
 }
 
 void bench_wait_event(struct bench *b, enum blx__vm_event event, uint64_t uid, unsigned nth) {
-  while (bench_events(b, event, uid) < nth) turn(b);
+  while (bench_events(b, event, uid) < nth) bench_turn(b);
 }
 
 void bench_wait_text(struct bench *b, struct reading *r, const char *text) {
   for (;;) {
     const char *have = blx__buf_cstr(&r->text);
     if (have && strstr(have, text)) return;
-    turn(b);
+    bench_turn(b);
   }
 }
 
 void bench_wait_end(struct bench *b, struct reading *r) {
-  while (!r->ended) turn(b);
+  while (!r->ended) bench_turn(b);
 }
 
 /* The completion must not come before the call has returned. */

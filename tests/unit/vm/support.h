@@ -47,6 +47,8 @@ void bench_adopted(void *user, const blx_error *err, const struct blx__vm_status
 bool bench_log_bytes(void *user, const uint8_t *bytes, size_t n);
 void bench_log_end(void *user, const blx_error *err);
 
+/* Run the loop until something happens; the test fails after BENCH_DEADLINE_MS. */
+void bench_turn(struct bench *b);
 /* Run the loop until the condition holds; the test fails after BENCH_DEADLINE_MS. */
 void bench_wait_done(struct bench *b, struct waited *w);
 void bench_wait_event(struct bench *b, enum blx__vm_event event, uint64_t uid, unsigned nth);

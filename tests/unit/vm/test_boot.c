@@ -1,7 +1,7 @@
 /* The microvm.nix driver with nothing simulated: a runner built by Nix from a module file, booted by QEMU under the
  * shim. */
 #include "../harness.h"
-#include "support.h"
+#include "support_boot.h"
 
 #include "io/file.h"
 
@@ -15,75 +15,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-static char dir[PATH_MAX], shim[PATH_MAX], guest[PATH_MAX], kernel[PATH_MAX], runner[PATH_MAX], store[PATH_MAX];
-static char tag[32]; /* another run of this program must not take our monitors for its own */
-static char missing[256];
-static uint32_t build_deadline_ms; /* of the drivers that are opened; 0: theirs */
-static const char module[] = "{ microvm = { hypervisor = \"qemu\"; vcpu = 1; mem = 128; };\n"
-                             "  networking.hostName = \"hello\"; }\n";
-
-static bool find(const char *what, const char *folder, const char *path, char out[PATH_MAX]) {
-  char name[PATH_MAX];
-  if (folder && blx__str_format(name, sizeof name, "%s/%s", folder, path) && realpath(name, out)) return true;
-  if (!folder && realpath(path, out)) return true;
-  (void)blx__str_format(missing, sizeof missing, "%s is missing", what);
-  return false;
-}
-
-static bool program(const char *name, char out[PATH_MAX]) {
-  char self[PATH_MAX], folder[PATH_MAX + 16];
-  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (n <= 0) return false;
-  self[n] = '\0';
-  *strrchr(self, '/') = '\0';
-  (void)blx__str_format(folder, sizeof folder, "%s/../../../bin", self);
-  if (find(name, folder, name, out)) return true;
-  const char *build = getenv("BLX_BUILD");
-  (void)blx__str_format(folder, sizeof folder, "%s/bin", build ? build : "build/release");
-  return find(name, folder, name, out) || find(name, "build/release/bin", name, out);
-}
-
-static bool equipped(void) {
-  char ignored[PATH_MAX];
-  if (geteuid() != 0) {
-    (void)blx__str_copy(missing, sizeof missing, "only root may set limits and build");
-    return false;
-  }
-  return find("nix", NULL, "/usr/bin/nix", ignored) && find("QEMU", NULL, "/usr/bin/qemu-system-x86_64", ignored) &&
-         find("busybox", NULL, "/bin/busybox", ignored) && find("cpio", NULL, "/usr/bin/cpio", ignored) &&
-         find("the guests' kernel (make deps)", NULL, "build/deps/kernel", kernel) &&
-         find("the runner flake", NULL, "nix/debian-runner", runner) && program("blixard-shim", shim) &&
-         program("blixard-guest", guest);
-}
-
-static void open_driver(struct bench *b) {
-  bench_open(b);
-  struct blx__vm_options o = {.state_dir = dir,
-                              .host_tag = tag,
-                              .shim_path = shim,
-                              .runner_dir = runner,
-                              .kernel_dir = kernel,
-                              .guest_path = guest,
-                              .nix_store_dir = store,
-                              .vmm_uid = 65534,
-                              .vmm_gid = 65534,
-                              .build_deadline_ms = build_deadline_ms,
-                              .on_event = bench_event,
-                              .user = b};
-  blx_error err;
-  ck_assert_msg(blx__vm_microvm_open(b->loop, &o, &b->driver, &err).code == 0, "%s", err.message);
-}
-
-static struct blx__vm_desc desc(const char *name, uint64_t uid) {
-  return (struct blx__vm_desc){.key = {.instance = name, .uid = uid, .epoch = uid + 40},
-                               .vcpus = 1,
-                               .memory_mib = 128,
-                               .hypervisor = "qemu",
-                               .config = (const uint8_t *)module,
-                               .config_len = sizeof module - 1,
-                               .config_name = "hello.nix"};
-}
 
 static void ok(struct waited w) {
   ck_assert_msg(!w.failed, "%s", w.err.message);
@@ -104,9 +35,9 @@ static unsigned entries(const char *path) {
   return n;
 }
 
-static unsigned entries_of(const char *name) {
+static unsigned boot_entries(const char *name) {
   char path[PATH_MAX + 64];
-  (void)blx__str_format(path, sizeof path, "%s/%s", dir, name);
+  (void)blx__str_format(path, sizeof path, "%s/%s", boot.dir, name);
   return entries(path);
 }
 
@@ -141,7 +72,7 @@ static void read_console(struct bench *b, const struct blx__vm_key *key, uint32_
 
 /* One after the other: each boot takes seconds. */
 static void boot_stop_and_start_again(struct bench *b) {
-  struct blx__vm_desc d = desc("hello-1", 1);
+  struct blx__vm_desc d = boot_desc("hello-1", 1);
   uint64_t t0 = now_ms();
   ok(bench_prepare(b, &d));
   uint64_t t1 = now_ms();
@@ -185,7 +116,7 @@ static void boot_stop_and_start_again(struct bench *b) {
 
 /* A guest that is still booting answers nothing: the deadline does it. A second one is killed from outside. */
 static void deadline_and_murder(struct bench *b) {
-  struct blx__vm_desc d = desc("hello-2", 2), e = desc("hello-3", 3);
+  struct blx__vm_desc d = boot_desc("hello-2", 2), e = boot_desc("hello-3", 3);
   ok(bench_prepare(b, &d));
   ok(bench_start(b, &d));
   ok(bench_stop(b, &d.key, 300));
@@ -227,23 +158,23 @@ static void deadline_and_murder(struct bench *b) {
 
 START_TEST(guest__booted_from_a_module__says_ready_stops_dies_and_is_started_again) {
   struct bench b;
-  open_driver(&b);
+  boot_open(&b);
   boot_stop_and_start_again(&b);
   deadline_and_murder(&b);
-  struct blx__vm_desc d = desc("hello-1", 1);
+  struct blx__vm_desc d = boot_desc("hello-1", 1);
   struct waited a = bench_adopt(&b, &d.key);
   ok(a);
   ck_assert_int_eq(a.status.state, BLX__VM_ABSENT);
   bench_close(&b);
-  ck_assert_uint_eq(entries_of("vms"), 0);
-  ck_assert_uint_eq(entries_of("builds"), 0);
+  ck_assert_uint_eq(boot_entries("vms"), 0);
+  ck_assert_uint_eq(boot_entries("builds"), 0);
 }
 END_TEST
 
 START_TEST(guest__of_a_closed_driver__runs_on_and_is_adopted) {
   struct bench b;
-  open_driver(&b);
-  struct blx__vm_desc d = desc("hello-1", 7), e = desc("hello-2", 8);
+  boot_open(&b);
+  struct blx__vm_desc d = boot_desc("hello-1", 7), e = boot_desc("hello-2", 8);
   ok(bench_prepare(&b, &d));
   ok(bench_prepare(&b, &e));
   ok(bench_start(&b, &d));
@@ -257,7 +188,7 @@ START_TEST(guest__of_a_closed_driver__runs_on_and_is_adopted) {
   ck_assert_int_eq(kill(other, SIGKILL), 0); /* nobody but its shim is there to see it */
   wait_gone(other_shim);
 
-  open_driver(&b);
+  boot_open(&b);
   struct waited a = bench_adopt(&b, &d.key);
   ok(a);
   ck_assert_int_eq(a.status.state, BLX__VM_READY);
@@ -277,25 +208,25 @@ START_TEST(guest__of_a_closed_driver__runs_on_and_is_adopted) {
   ok(bench_destroy(&b, &d.key));
   ok(bench_destroy(&b, &e.key));
   bench_close(&b);
-  ck_assert_uint_eq(entries_of("vms"), 0);
+  ck_assert_uint_eq(boot_entries("vms"), 0);
 }
 END_TEST
 
 START_TEST(build__that_fails_or_is_cancelled__says_why_and_leaves_nothing) {
   struct bench b;
-  open_driver(&b);
-  struct blx__vm_desc d = desc("bad-1", 20);
+  boot_open(&b);
+  struct blx__vm_desc d = boot_desc("bad-1", 20);
   d.config = (const uint8_t *)"{ services.nginx.enable = true; }";
   d.config_len = strlen((const char *)d.config);
   struct waited w = bench_prepare(&b, &d);
   ck_assert(w.failed);
   ck_assert_int_eq(w.err.code, BLX_E_INVALID);
   ck_assert_msg(strstr(w.err.message, "the option services is not supported"), "%s", w.err.message);
-  ck_assert_uint_eq(entries_of("vms"), 0);
+  ck_assert_uint_eq(boot_entries("vms"), 0);
   w = bench_start(&b, &d);
   ck_assert(w.failed && w.err.code == BLX_E_NOT_FOUND);
 
-  struct blx__vm_desc e = desc("late-1", 21);
+  struct blx__vm_desc e = boot_desc("late-1", 21);
   struct waited prepared = {.bench = &b}, destroyed = {.bench = &b}, second = {.bench = &b};
   b.driver->ops->prepare(b.driver, &e, bench_done, &prepared);
   b.driver->ops->destroy(b.driver, &e.key, bench_done, &destroyed);
@@ -313,23 +244,23 @@ START_TEST(build__that_fails_or_is_cancelled__says_why_and_leaves_nothing) {
   w = bench_prepare(&b, &e);
   ck_assert(w.failed && w.err.code == BLX_E_INVALID);
   bench_close(&b);
-  ck_assert_uint_eq(entries_of("vms"), 0);
-  ck_assert_uint_eq(entries_of("builds"), 0);
+  ck_assert_uint_eq(boot_entries("vms"), 0);
+  ck_assert_uint_eq(boot_entries("builds"), 0);
 }
 END_TEST
 
 START_TEST(runner_of_a_flake__is_refused_to_a_user_who_cannot_reach_it_and_ends_with_its_shim) {
   struct bench b;
   char flake[PATH_MAX + 16], file[PATH_MAX], command[6 * PATH_MAX];
-  (void)blx__str_format(file, sizeof file, "%s/module.nix", dir);
-  ck_assert_int_eq(blx__file_write_atomic(file, module, sizeof module - 1, 0600, NULL).code, 0);
+  (void)blx__str_format(file, sizeof file, "%s/module.nix", boot.dir);
+  ck_assert_int_eq(blx__file_write_atomic(file, boot_module, strlen(boot_module), 0600, NULL).code, 0);
   (void)blx__str_format(command, sizeof command,
                         "'%s/wrap' --out '%s/flake' --name web --module '%s' --kernel '%s' --guest '%s' --accel tcg",
-                        runner, dir, file, kernel, guest);
+                        boot.runner, boot.dir, file, boot.kernel, boot.guest);
   ck_assert_int_eq(system(command), 0);
-  open_driver(&b);
-  struct blx__vm_desc d = desc("web-1", 25);
-  (void)blx__str_format(flake, sizeof flake, "%s/flake#web", dir);
+  boot_open(&b);
+  struct blx__vm_desc d = boot_desc("web-1", 25);
+  (void)blx__str_format(flake, sizeof flake, "%s/flake#web", boot.dir);
   d.flake = flake;
   struct waited w = bench_prepare(&b, &d); /* both a module and a flake */
   ck_assert(w.failed && w.err.code == BLX_E_INVALID);
@@ -337,10 +268,10 @@ START_TEST(runner_of_a_flake__is_refused_to_a_user_who_cannot_reach_it_and_ends_
   d.config_len = 0;
   ok(bench_prepare(&b, &d));
   /* The user of the monitors may not enter: refused by this driver, which was not told that it is optional. */
-  ck_assert_int_eq(chmod(dir, 0700), 0);
+  ck_assert_int_eq(chmod(boot.dir, 0700), 0);
   w = bench_start(&b, &d);
   ck_assert(w.failed && w.err.code == BLX_E_DENIED);
-  ck_assert_int_eq(chmod(dir, 0755), 0);
+  ck_assert_int_eq(chmod(boot.dir, 0755), 0);
   ok(bench_start(&b, &d));
   bench_wait_event(&b, BLX__VM_EVENT_READY, 25, 1);
   ck_assert_int_eq(kill(parent_of(bench_last(&b, 25)->vmm_pid), SIGTERM), 0);
@@ -355,9 +286,9 @@ END_TEST
 static void put_flake(const char *name, const char *script, char out[PATH_MAX + 64]) {
   char path[PATH_MAX + 96], text[2048];
   blx_error err;
-  (void)blx__str_format(path, sizeof path, "%s/%s", dir, name);
+  (void)blx__str_format(path, sizeof path, "%s/%s", boot.dir, name);
   ck_assert_int_eq(blx__dir_make(path, 0755, &err).code, 0);
-  (void)blx__str_format(path, sizeof path, "%s/%s/flake.nix", dir, name);
+  (void)blx__str_format(path, sizeof path, "%s/%s/flake.nix", boot.dir, name);
   bool fits = blx__str_format(text, sizeof text,
                               "{ outputs = { self }: { nixosConfigurations.vm.config.microvm.declaredRunner = "
                               "derivation {\n name = \"%s\"; system = \"x86_64-linux\"; builder = \"/bin/sh\";\n"
@@ -365,11 +296,11 @@ static void put_flake(const char *name, const char *script, char out[PATH_MAX + 
                               name, script);
   ck_assert(fits);
   ck_assert_int_eq(blx__file_write_atomic(path, text, strlen(text), 0644, &err).code, 0);
-  (void)blx__str_format(out, PATH_MAX + 64, "path:%s/%s#vm", dir, name);
+  (void)blx__str_format(out, PATH_MAX + 64, "path:%s/%s#vm", boot.dir, name);
 }
 
 static struct blx__vm_desc flake_desc(const char *name, uint64_t uid, const char *flake) {
-  struct blx__vm_desc d = desc(name, uid);
+  struct blx__vm_desc d = boot_desc(name, uid);
   d.flake = flake;
   d.config = NULL;
   d.config_len = 0;
@@ -403,10 +334,10 @@ static void wait_not_running(const char *argument) {
 
 START_TEST(build__that_waits_behind_one_that_hangs__is_cancelled_at_once) {
   struct bench b;
-  open_driver(&b);
+  boot_open(&b);
   char flake[PATH_MAX + 64];
   put_flake("hangs", "/bin/sleep 600.25", flake);
-  struct blx__vm_desc head = flake_desc("hangs-1", 30, flake), behind = desc("behind-1", 31);
+  struct blx__vm_desc head = flake_desc("hangs-1", 30, flake), behind = boot_desc("behind-1", 31);
   struct waited hangs = {.bench = &b}, waits = {.bench = &b};
   b.driver->ops->prepare(b.driver, &head, bench_done, &hangs);
   b.driver->ops->prepare(b.driver, &behind, bench_done, &waits);
@@ -420,16 +351,16 @@ START_TEST(build__that_waits_behind_one_that_hangs__is_cancelled_at_once) {
   bench_wait_done(&b, &hangs);
   wait_not_running("600.25");
   bench_close(&b);
-  ck_assert_uint_eq(entries_of("vms"), 0);
-  ck_assert_uint_eq(entries_of("builds"), 0);
+  ck_assert_uint_eq(boot_entries("vms"), 0);
+  ck_assert_uint_eq(boot_entries("builds"), 0);
 }
 END_TEST
 
 START_TEST(build__that_takes_too_long__is_stopped_with_all_its_processes) {
   struct bench b;
-  build_deadline_ms = 2000;
-  open_driver(&b);
-  build_deadline_ms = 0;
+  boot_build_deadline_ms = 2000;
+  boot_open(&b);
+  boot_build_deadline_ms = 0;
   char flake[PATH_MAX + 64];
   put_flake("slow", "/bin/sleep 600.5 & /bin/sleep 600.5; :", flake);
   struct blx__vm_desc d = flake_desc("slow-1", 40, flake);
@@ -440,18 +371,18 @@ START_TEST(build__that_takes_too_long__is_stopped_with_all_its_processes) {
   ck_assert_msg(strstr(prepared.err.message, "slow-1 took too long"), "%s", prepared.err.message);
   wait_not_running("600.5");
   bench_close(&b);
-  ck_assert_uint_eq(entries_of("vms"), 0);
-  ck_assert_uint_eq(entries_of("builds"), 0);
+  ck_assert_uint_eq(boot_entries("vms"), 0);
+  ck_assert_uint_eq(boot_entries("builds"), 0);
 }
 END_TEST
 
 START_TEST(build__that_fails__tells_the_end_of_its_log_and_leaves_what_was_there) {
   struct bench b;
-  open_driver(&b);
+  boot_open(&b);
   char flake[PATH_MAX + 64], path[PATH_MAX + 64], before[PATH_MAX] = "", after[PATH_MAX] = "";
-  struct blx__vm_desc good = desc("log-1", 50);
+  struct blx__vm_desc good = boot_desc("log-1", 50);
   ok(bench_prepare(&b, &good));
-  (void)blx__str_format(path, sizeof path, "%s/vms/log-1-50/current", dir);
+  (void)blx__str_format(path, sizeof path, "%s/vms/log-1-50/current", boot.dir);
   ck_assert_int_gt(readlink(path, before, sizeof before - 1), 0);
   put_flake("fails",
             "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo a line of the log that says little: $i; done\n"
@@ -466,17 +397,17 @@ START_TEST(build__that_fails__tells_the_end_of_its_log_and_leaves_what_was_there
   ck_assert_str_eq(before, after);
   w = bench_prepare(&b, &fresh);
   ck_assert(w.failed);
-  ck_assert_uint_eq(entries_of("vms"), 1);
+  ck_assert_uint_eq(boot_entries("vms"), 1);
   ok(bench_destroy(&b, &good.key));
   bench_close(&b);
-  ck_assert_uint_eq(entries_of("vms"), 0);
-  ck_assert_uint_eq(entries_of("builds"), 0);
+  ck_assert_uint_eq(boot_entries("vms"), 0);
+  ck_assert_uint_eq(boot_entries("builds"), 0);
 }
 END_TEST
 
 START_TEST(runner__of_a_hypervisor_that_is_not_driven__is_not_started) {
   struct bench b;
-  open_driver(&b);
+  boot_open(&b);
   char flake[PATH_MAX + 64];
   static const struct {
     const char *name, *script, *told;
@@ -503,20 +434,21 @@ START_TEST(runner__of_a_hypervisor_that_is_not_driven__is_not_started) {
     ok(bench_destroy(&b, &d.key));
   }
   bench_close(&b);
-  ck_assert_uint_eq(entries_of("vms"), 0);
+  ck_assert_uint_eq(boot_entries("vms"), 0);
 }
 END_TEST
 
 START_TEST(builds__of_one_node__come_one_after_the_other) {
   struct bench b;
-  open_driver(&b);
+  boot_open(&b);
   char flake[3][PATH_MAX + 64], script[PATH_MAX + 128], name[16], text[64] = "";
   struct blx__vm_desc d[3];
   struct waited w[3];
   for (unsigned i = 0; i < 3; i++) {
     (void)blx__str_format(name, sizeof name, "turn%u", i);
     (void)blx__str_format(script, sizeof script,
-                          "echo begin >>%s/turns; /bin/sleep 0.3; echo end >>%s/turns; echo %u >$out", dir, dir, i);
+                          "echo begin >>%s/turns; /bin/sleep 0.3; echo end >>%s/turns; echo %u >$out", boot.dir,
+                          boot.dir, i);
     put_flake(name, script, flake[i]);
     d[i] = flake_desc("turn-1", 60 + i, flake[i]);
     w[i] = (struct waited){.bench = &b};
@@ -526,7 +458,7 @@ START_TEST(builds__of_one_node__come_one_after_the_other) {
     bench_wait_done(&b, &w[i]);
     ok(w[i]);
   }
-  (void)blx__str_format(script, sizeof script, "%s/turns", dir);
+  (void)blx__str_format(script, sizeof script, "%s/turns", boot.dir);
   FILE *f = fopen(script, "re");
   ck_assert_ptr_nonnull(f);
   ck_assert_uint_gt(fread(text, 1, sizeof text - 1, f), 0);
@@ -539,8 +471,8 @@ END_TEST
 
 START_TEST(driver__closed_in_the_middle__completes_everything_with_cancelled) {
   struct bench b;
-  open_driver(&b);
-  struct blx__vm_desc d = desc("mid-1", 30), e = desc("mid-2", 31);
+  boot_open(&b);
+  struct blx__vm_desc d = boot_desc("mid-1", 30), e = boot_desc("mid-2", 31);
   struct waited w[2] = {{.bench = &b}, {.bench = &b}};
   b.driver->ops->prepare(b.driver, &d, bench_done, &w[0]);
   b.driver->ops->prepare(b.driver, &e, bench_done, &w[1]);
@@ -549,20 +481,11 @@ START_TEST(driver__closed_in_the_middle__completes_everything_with_cancelled) {
     ck_assert_uint_eq(w[i].times, 1);
     ck_assert(w[i].failed && w[i].err.code == BLX_E_CANCELLED);
   }
-  ck_assert_uint_eq(entries_of("vms"), 0);
+  ck_assert_uint_eq(boot_entries("vms"), 0);
 }
 END_TEST
 
 int main(void) {
-  if (!equipped()) {
-    printf("SKIP: no guest can be booted: %s\n", missing);
-    return 77;
-  }
-  char template[] = "/tmp/blixard-boot-XXXXXX";
-  if (!mkdtemp(template) || chmod(template, 0755) != 0) return 1;
-  (void)blx__str_copy(dir, sizeof dir, template);
-  (void)blx__str_format(tag, sizeof tag, "blixard-unit-test-%d", getpid());
-  (void)blx__str_format(store, sizeof store, "%s/nix", template);
   const TTest *const tests[] = {guest__booted_from_a_module__says_ready_stops_dies_and_is_started_again,
                                 guest__of_a_closed_driver__runs_on_and_is_adopted,
                                 runner_of_a_flake__is_refused_to_a_user_who_cannot_reach_it_and_ends_with_its_shim,
@@ -573,15 +496,5 @@ int main(void) {
                                 builds__of_one_node__come_one_after_the_other,
                                 runner__of_a_hypervisor_that_is_not_driven__is_not_started,
                                 driver__closed_in_the_middle__completes_everything_with_cancelled};
-  Suite *suite = suite_create("vm/boot");
-  TCase *tcase = tcase_create("vm/boot");
-  tcase_set_timeout(tcase, 300);
-  for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) tcase_add_test(tcase, tests[i]);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner_of_suite = srunner_create(suite);
-  srunner_run_all(runner_of_suite, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner_of_suite);
-  srunner_free(runner_of_suite);
-  if (blx__dir_remove_tree(dir, NULL).code != 0) failed++;
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  return boot_main("vm/boot", tests, sizeof tests / sizeof tests[0]);
 }
