@@ -65,7 +65,8 @@ END
 printf vnet_hdr >"$out/share/microvm/tap-flags"
 cp "$busybox" "$root/bin/busybox"
 for applet in sh mount mkdir insmod hostname cat uname nproc sed cut sleep poweroff ps top free ls dmesg ip ping wget \
-  setsid cttyhack stty tty kill head tail grep wc date vi df mv cp rm touch env id seq yes true false test; do
+  setsid cttyhack stty tty kill head tail grep wc date vi df mv cp rm touch env id seq yes true false test \
+  echo printf find sort tr tee dd sync; do
   ln -s busybox "$root/bin/$applet"
 done
 cp "$guest" "$root/bin/blixard-guest"
