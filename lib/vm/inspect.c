@@ -2,6 +2,7 @@
  * worker. */
 #include "vm/vm_int.h"
 
+#include "base/failpoint.h"
 #include "io/file.h"
 #include "io/work.h"
 #include "vm/cgroup.h"
@@ -29,7 +30,7 @@ struct job {
   blx__rc rc;
   blx_error err;
   /* The instance lives on the loop: the worker gets copies. */
-  char dir[PATH_MAX], cgroup[VM_ID_MAX + VM_TAG_MAX + 1], boot_root[PATH_MAX], auto_roots[PATH_MAX];
+  char dir[PATH_MAX], cgroup[VM_ID_MAX + VM_TAG_MAX + 1], boot_root[PATH_MAX], auto_roots[PATH_MAX], work[PATH_MAX];
   char name[64];
   uint64_t uid, epoch;
   bool patient; /* the lock is about to be free */
@@ -69,7 +70,10 @@ blx__rc vm_boot_link(struct vm_instance *in, blx_error *err) {
   *slash = '/';
   /* The root first: a collection between the two must not find the runner unused. */
   BLX__TRY(relink(vm_path(in, "booted", booted), root, err));
-  return relink(target, booted, err);
+  blx__failpoint(BLX__FAILPOINT_START_ROOT);
+  BLX__TRY(relink(target, booted, err));
+  blx__failpoint(BLX__FAILPOINT_START_LINKED);
+  return BLX__OK;
 }
 
 /* ---- looking */
@@ -91,6 +95,25 @@ static bool lock_is_held(int dir, uint64_t *epoch) {
   if (!blx__parse_u64(text, 0, INT64_MAX, epoch)) *epoch = 0;
   (void)close(fd);
   return held;
+}
+
+/* Taken before the shim begins, so that there is no moment in which an agent that was started anew could hold it for
+ * dead, or remove everything under it. */
+blx__rc vm_lock_take(struct vm_instance *in, int *out, blx_error *err) {
+  char path[PATH_MAX], epoch[32];
+  int fd = open(vm_path(in, "lock", path), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return blx__fail_errno(err, errno, origin, "the lock %s cannot be opened", path);
+  (void)blx__str_format(epoch, sizeof epoch, "%llu", (unsigned long long)in->op_epoch);
+  blx__rc rc = BLX__OK;
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+    rc = blx__fail(err, BLX_E_CONFLICT, origin, "%s runs already", in->name);
+  else if (ftruncate(fd, 0) != 0 || pwrite(fd, epoch, strlen(epoch), 0) < 0)
+    rc = blx__fail_errno(err, errno, origin, "the lock %s cannot be written", path);
+  if (rc.code != 0)
+    (void)close(fd);
+  else
+    *out = fd;
+  return rc;
 }
 
 /* A shim that has just told of its monitor's end holds the lock for a moment more. */
@@ -196,6 +219,8 @@ static struct job *job_new(struct vm_instance *in) {
   vm_cgroup_name(in, j->cgroup);
   boot_root_path(in, j->boot_root);
   vm_nix_state(in->m, j->auto_roots);
+  bool fits = blx__str_format(j->work, sizeof j->work, "%s/builds/%s", in->m->state_dir, in->id);
+  BLX__ASSERT(fits);
   in->holds++;
   in->m->jobs++;
   return j;
@@ -239,19 +264,23 @@ static void remove_auto_root(const struct job *j) {
 }
 
 static blx__rc remove_all(struct job *j) {
+  blx__failpoint(BLX__FAILPOINT_REMOVE_BEGUN);
   int dir = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   bool held = dir >= 0 && lock_stays_held(dir, &j->epoch);
   if (dir >= 0) (void)close(dir);
   if (held) return blx__fail(&j->err, BLX_E_CONFLICT, origin, "%s runs: stop it first", j->name);
   BLX__TRY(kill_leftovers(j));
   remove_auto_root(j);
+  BLX__TRY(blx__dir_remove_tree(j->work, &j->err)); /* of a build that our death interrupted */
   BLX__TRY(blx__dir_remove_tree(j->dir, &j->err));
+  blx__failpoint(BLX__FAILPOINT_REMOVE_HALF);
   if (unlink(j->boot_root) != 0 && errno != ENOENT)
     return blx__fail_errno(&j->err, errno, origin, "the root %s cannot be removed", j->boot_root);
   /* The node's directory of roots goes with its last instance. */
   char *slash = strrchr(j->boot_root, '/');
   *slash = '\0';
   (void)rmdir(j->boot_root);
+  blx__failpoint(BLX__FAILPOINT_REMOVE_DONE);
   return BLX__OK;
 }
 

@@ -132,6 +132,8 @@ void vm_inspect(struct vm_instance *in,
 void vm_remove(struct vm_instance *in, void (*done)(struct vm_instance *in, const blx_error *err));
 /* GC root of what runs: ROOTS/TAG/booted-ID -> DIR/booted, which points to what `current` does now. */
 blx__rc vm_boot_link(struct vm_instance *in, blx_error *err) BLX__MUST;
+/* The lock of its directory, to be lent to its shim and closed. Errors: CONFLICT (it runs), IO. */
+blx__rc vm_lock_take(struct vm_instance *in, int *fd, blx_error *err) BLX__MUST;
 /* Where Nix's state is: PREFIX/var/nix. */
 void vm_nix_state(const struct microvm *m, char out[PATH_MAX]);
 
