@@ -24,6 +24,8 @@ enum { ROOTS_SCAN_MAX = 1 << 20, LOCK_ROUNDS = 200 /* of 10 ms */ };
 
 struct job {
   struct vm_instance *in;
+  struct blx__list held;
+  void (*fn)(void *), (*done)(void *);
   void (*viewed)(struct vm_instance *in, const struct vm_view *v, const blx_error *err);
   void (*removed)(struct vm_instance *in, const blx_error *err);
   struct vm_view view;
@@ -196,10 +198,43 @@ static void view_work(void *arg) {
   j->rc = look(j);
 }
 
+static void job_drop(struct job *j) {
+  j->in->holds--;
+  j->in->m->jobs--;
+}
+
+/* A node that is started again looks at all its instances at once, and the workers' queue is shorter than that. */
+static blx__rc job_begin(struct job *j, void (*fn)(void *), void (*done)(void *), blx_error *err) {
+  struct microvm *m = j->in->m;
+  j->fn = fn;
+  j->done = done;
+  blx__rc rc = blx__work(m->loop, fn, done, j, err);
+  if (rc.code == BLX_E_BUSY && m->looks > 0) {
+    blx__list_push(&m->held, &j->held);
+    return BLX__OK;
+  }
+  if (rc.code == 0) m->looks++;
+  return rc;
+}
+
+/* One is done: there is room for the next. */
 static void job_end(struct job *j) {
-  struct vm_instance *in = j->in;
-  in->holds--;
-  in->m->jobs--;
+  struct microvm *m = j->in->m;
+  struct blx__list *first;
+  job_drop(j);
+  m->looks--;
+  while ((first = blx__list_first(&m->held))) {
+    struct job *next = BLX__CONTAINER(first, struct job, held);
+    blx__rc rc = blx__work(m->loop, next->fn, next->done, next, &next->err);
+    if (rc.code != 0 && m->looks > 0) return;
+    blx__list_remove(first);
+    m->looks++;
+    if (rc.code == 0) continue;
+    /* The workers are full of others' work, and none of ours would come back to try again. */
+    next->rc = rc;
+    next->done(next);
+    return;
+  }
 }
 
 static void view_done(void *arg) {
@@ -213,6 +248,7 @@ static struct job *job_new(struct vm_instance *in) {
   struct job *j = calloc(1, sizeof *j);
   if (!j) return NULL;
   j->in = in;
+  blx__list_init(&j->held);
   j->uid = in->uid;
   (void)blx__str_copy(j->dir, sizeof j->dir, in->dir);
   (void)blx__str_copy(j->name, sizeof j->name, in->name);
@@ -238,8 +274,8 @@ void vm_inspect(struct vm_instance *in,
   }
   j->viewed = done;
   j->patient = in->op == VM_OP_START && !in->spawned;
-  if (blx__work(in->m->loop, view_work, view_done, j, &err).code == 0) return;
-  job_end(j);
+  if (job_begin(j, view_work, view_done, &err).code == 0) return;
+  job_drop(j);
   free(j);
   done(in, &none, &err);
 }
@@ -305,8 +341,8 @@ void vm_remove(struct vm_instance *in, void (*done)(struct vm_instance *in, cons
     return;
   }
   j->removed = done;
-  if (blx__work(in->m->loop, remove_work, remove_done, j, &err).code == 0) return;
-  job_end(j);
+  if (job_begin(j, remove_work, remove_done, &err).code == 0) return;
+  job_drop(j);
   free(j);
   done(in, &err);
 }

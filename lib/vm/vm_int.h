@@ -56,7 +56,9 @@ struct microvm {
   struct blx__list builds;   /* waiting; the first is under way */
   struct blx__list logs;
   size_t logs_open;
-  unsigned jobs; /* on worker threads, and processes under way: close waits for them */
+  struct blx__list held; /* inspect.c: jobs for which the workers have no room yet; two for an instance at most */
+  unsigned looks;        /* of its jobs, on worker threads */
+  unsigned jobs;         /* on worker threads or held, and processes under way: close waits for them */
   bool closing;
   void (*on_close)(void *user);
   void *close_user;
