@@ -282,6 +282,13 @@ soak-counter: all
 	@cd tests/integration && BLX_BUILD=$(B) BLX_COUNTER_ROUNDS=200 BLX_COUNTER_PAIRS=50 \
 	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_counter.py
 
+# A daemon with real guests dies at every place of lib/base/failpoint.h; `check` takes a third of them.
+.PHONY: soak soak-failpoints
+soak: soak-failpoints
+soak-failpoints: all
+	@cd tests/integration && BLX_BUILD=$(B) BLX_FAILPOINTS=all \
+	  /usr/bin/python3 -m pytest -q -p no:cacheprovider test_failpoints.py
+
 # Speaks gRPC by lib/rpc, to etcd as to us.
 $(B)/tests/bench/rpc: $(B)/obj/tests/bench/rpc.o $(LIB_OBJS)
 	@mkdir -p $(@D)
@@ -309,8 +316,9 @@ bench-snapshot: $(B)/tests/bench/snapshot
 bench-etcd: all $(B)/tests/bench/rpc
 	@BLX_BUILD=$(B) tests/bench/etcd.py
 
-bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, memory, size
+bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, real VMs, memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
+	@BLX_BUILD=$(B) tests/bench/vms.py
 	@$(B)/tests/bench/schema
 
 # Everything goes below $(DESTDIR)$(PREFIX); the .pc file is made for this PREFIX, whatever the tree was built for.

@@ -21,7 +21,7 @@ enum {
   SHIM_CLIENTS_MAX = 8,        /* agents connected at the same time; one more takes the place of another */
   SHIM_CONSOLE_MAX = 1 << 20,  /* bytes of console.log; as many again in console.log.1 */
   SHIM_CONNECT_RETRY_MS = 100, /* while the monitor makes its sockets */
-  SHIM_BOOT_MS = 30000,        /* how long that is expected */
+  SHIM_BOOT_MS = 30000,        /* how long that is expected, and how long a monitor may take to greet */
   SHIM_CONNECT_LATE_MS = 1000,
   SHIM_HELLO_RETRY_MS = 1000,    /* until the guest says ready */
   SHIM_TERM_DEADLINE_MS = 10000, /* for the guest, when the shim itself is asked to end */
@@ -42,6 +42,7 @@ struct shim_options {
   const char *instance; /* its name, told to the guest */
   const char *cgroup;   /* below each controller's root: "blixard-1/web-1-7"; NULL: none is made */
   uint64_t uid, epoch;
+  uint64_t lock_fd; /* the lock, taken for us already; 0: none */
   uint64_t memory_mib, vcpus;
   uint64_t vmm_uid, vmm_gid; /* 0: stays as it is */
   bool cgroup_required, ready_none;
@@ -76,6 +77,7 @@ struct shim {
   int qmp_fd;
   bool qmp_ready, qmp_broken, powerdown_sent;
   struct blx__qmp_reader qmp;
+  uint64_t qmp_due_ms;   /* it was reached, and has not greeted; then that is a breach; 0: no */
   char qmp_shutdown[64]; /* the reason that the monitor gave for ending */
 
   int guest_fd;
@@ -114,6 +116,7 @@ bool shim_console_drain(struct shim_console *c, int from);
 /* shim_peers.c: connections to the monitor's QMP socket and the guest's port; QMP */
 void shim_peers_connect(struct shim *s);
 void shim_qmp_readable(struct shim *s);
+void shim_qmp_silence(struct shim *s, uint64_t now); /* a breach, if it lasts */
 void shim_qmp_powerdown(struct shim *s);
 void shim_qmp_pause(struct shim *s, bool paused); /* the monitor's event says when it is so */
 

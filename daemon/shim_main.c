@@ -103,6 +103,7 @@ static void tick(struct shim *s, uint64_t now) {
     shim_guest_clock(s);
     s->next_clock_ms = now + SHIM_CLOCK_MS;
   }
+  shim_qmp_silence(s, now);
   if (s->stop_at_ms != 0) stop_step(s, now);
   shim_session_step(s, now);
   shim_guest_flush(s);
@@ -158,11 +159,22 @@ static void run(struct shim *s) {
 
 /* ---- beginning */
 
+/* The agent's descriptor, if that is our lock: then it was never free since before this process began. */
+static void take_lent_lock(struct shim *s) {
+  struct stat ours, lent;
+  int fd = (int)s->opt.lock_fd;
+  if (fd == 0 || fstat(s->lock_fd, &ours) != 0 || fstat(fd, &lent) != 0) return;
+  if (ours.st_dev != lent.st_dev || ours.st_ino != lent.st_ino || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return;
+  (void)close(s->lock_fd);
+  s->lock_fd = fd;
+}
+
 static blx__rc open_dir(struct shim *s, blx_error *err) {
   s->dir_fd = open(s->opt.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (s->dir_fd < 0) return blx__fail_errno(err, errno, "shim", "%s cannot be entered", s->opt.dir);
   s->lock_fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (s->lock_fd < 0) return blx__fail_errno(err, errno, "shim", "the lock of %s cannot be opened", s->opt.dir);
+  take_lent_lock(s);
   /* A shim that has just told of its monitor's end holds the lock for a moment more. */
   bool locked = false;
   for (unsigned i = 0; !locked && i < SHIM_LOCK_ROUNDS; i++) {
@@ -268,19 +280,13 @@ static bool number_option(const char *text, uint64_t *out) {
 }
 
 static const struct option long_options[] = {
-    {"dir", required_argument, NULL, 'd'},
-    {"instance", required_argument, NULL, 'i'},
-    {"uid", required_argument, NULL, 'u'},
-    {"epoch", required_argument, NULL, 'e'},
-    {"memory-mib", required_argument, NULL, 'm'},
-    {"vcpus", required_argument, NULL, 'c'},
-    {"vmm-uid", required_argument, NULL, 'U'},
-    {"vmm-gid", required_argument, NULL, 'G'},
-    {"cgroup", required_argument, NULL, 'g'},
-    {"cgroup-required", no_argument, NULL, 'r'},
-    {"ready-none", no_argument, NULL, 'n'},
-    {"vmm-user-optional", no_argument, NULL, 'o'},
-    {NULL, 0, NULL, 0},
+    {"dir", required_argument, NULL, 'd'},         {"instance", required_argument, NULL, 'i'},
+    {"uid", required_argument, NULL, 'u'},         {"epoch", required_argument, NULL, 'e'},
+    {"lock-fd", required_argument, NULL, 'l'},     {"memory-mib", required_argument, NULL, 'm'},
+    {"vcpus", required_argument, NULL, 'c'},       {"vmm-uid", required_argument, NULL, 'U'},
+    {"vmm-gid", required_argument, NULL, 'G'},     {"cgroup", required_argument, NULL, 'g'},
+    {"cgroup-required", no_argument, NULL, 'r'},   {"ready-none", no_argument, NULL, 'n'},
+    {"vmm-user-optional", no_argument, NULL, 'o'}, {NULL, 0, NULL, 0},
 };
 
 static bool parse_options(int argc, char **argv, struct shim_options *o) {
@@ -293,6 +299,7 @@ static bool parse_options(int argc, char **argv, struct shim_options *o) {
     case 'g': o->cgroup = optarg; break;
     case 'u': ok = number_option(optarg, &o->uid); break;
     case 'e': ok = number_option(optarg, &o->epoch); break;
+    case 'l': ok = number_option(optarg, &o->lock_fd) && o->lock_fd > 2 && o->lock_fd < 1024; break;
     case 'm': ok = number_option(optarg, &o->memory_mib) && o->memory_mib <= 1 << 24; break;
     case 'c': ok = number_option(optarg, &o->vcpus) && o->vcpus <= 4096; break;
     case 'U': ok = number_option(optarg, &o->vmm_uid) && o->vmm_uid < UINT32_MAX; break;
@@ -312,7 +319,8 @@ int main(int argc, char **argv) {
   for (unsigned i = 0; i < SHIM_CLIENTS_MAX; i++) s.client[i].fd = -1;
   if (!parse_options(argc, argv, &s.opt)) {
     fputs("usage: blixard-shim --dir DIR --instance NAME --uid N --epoch N --memory-mib N --vcpus N\n"
-          "  [--vmm-uid N --vmm-gid N [--vmm-user-optional]] [--cgroup NAME [--cgroup-required]] [--ready-none]\n",
+          "  [--vmm-uid N --vmm-gid N [--vmm-user-optional]] [--cgroup NAME [--cgroup-required]] [--ready-none]\n"
+          "  [--lock-fd N]\n",
           stderr);
     return 2;
   }

@@ -58,6 +58,7 @@ static int connect_foreign_qmp(int work_fd) {
 void shim_peers_connect(struct shim *s) {
   if (s->qmp_fd < 0 && !s->qmp_broken) {
     s->qmp_fd = connect_at(s->work_fd, qmp_name);
+    if (s->qmp_fd >= 0 && s->qmp_due_ms == 0) s->qmp_due_ms = shim_now_ms() + SHIM_BOOT_MS;
     if (s->qmp_fd < 0 && s->stop_at_ms != 0) s->qmp_fd = connect_foreign_qmp(s->work_fd);
     if (s->qmp_fd >= 0) {
       s->qmp_ready = false;
@@ -86,7 +87,10 @@ static void stands_still(struct shim *s, bool paused) {
 
 static void qmp_message(struct shim *s, const struct blx__qmp_msg *msg) {
   switch (msg->kind) {
-  case BLX__QMP_GREETING: qmp_send(s, BLX__QMP_CAPABILITIES); return;
+  case BLX__QMP_GREETING:
+    s->qmp_due_ms = 0;
+    qmp_send(s, BLX__QMP_CAPABILITIES);
+    return;
   case BLX__QMP_RETURN: s->qmp_ready = true; return;
   case BLX__QMP_ERROR: return;
   case BLX__QMP_EVENT:
@@ -119,6 +123,16 @@ void shim_qmp_readable(struct shim *s) {
       if (got) qmp_message(s, &msg);
     }
   }
+}
+
+void shim_qmp_silence(struct shim *s, uint64_t now) {
+  if (s->qmp_due_ms == 0 || now < s->qmp_due_ms || s->qmp_broken) return;
+  s->qmp_broken = true;
+  close_fd(&s->qmp_fd);
+  char sentence[BLX__SHIM_TEXT_MAX + 1];
+  (void)blx__str_format(sentence, sizeof sentence, "QMP: the monitor was reached and did not greet within %d s",
+                        SHIM_BOOT_MS / 1000);
+  shim_breach(s, sentence);
 }
 
 void shim_qmp_powerdown(struct shim *s) {

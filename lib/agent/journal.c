@@ -1,5 +1,6 @@
 #include "agent/agent_int.h"
 #include "base/digest.h"
+#include "base/failpoint.h"
 #include "io/file.h"
 #include "io/work.h"
 #include "schema/codec.h"
@@ -18,6 +19,7 @@ enum { HEAD_BYTES = sizeof magic + BLX__SHA256_BYTES };
 
 struct item {
   uint64_t uid, turn;
+  enum state state;
   char *path;
   struct blx__buf bytes;
   bool failed;
@@ -69,6 +71,7 @@ static blx__rc encode(const struct instance *i, struct blx__buf *out, blx_error 
 static void item_fill(struct item *item, const struct instance *i) {
   item->uid = i->uid;
   item->turn = i->turn;
+  item->state = i->state;
   item->path = path_of(i->agent, i->name, i->uid);
   blx__buf_init(&item->bytes, JOURNAL_FILE_MAX);
   blx__rc rc = item->path ? encode(i, &item->bytes, &item->why)
@@ -84,13 +87,23 @@ static void job_free(struct journal_job *job) {
   free(job);
 }
 
+/* Two for each state. */
+static enum blx__failpoint failpoint_of(enum state state, bool written) {
+  _Static_assert(BLX__FAILPOINT_JOURNALLED_GONE == BLX__FAILPOINT_JOURNAL_PREPARING + 2 * (GONE - PREPARING) + 1,
+                 "two for each state");
+  BLX__ASSERT(state >= PREPARING && state <= GONE);
+  return (enum blx__failpoint)(BLX__FAILPOINT_JOURNAL_PREPARING + 2 * (int)(state - PREPARING) + (written ? 1 : 0));
+}
+
 /* On a worker: touches the job's own memory only. */
 static void job_run(void *arg) {
   struct journal_job *job = arg;
   for (size_t n = 0; n < job->count; n++) {
     struct item *item = &job->items[n];
     if (item->failed) continue;
+    blx__failpoint(failpoint_of(item->state, false));
     item->failed = blx__file_write_atomic(item->path, item->bytes.data, item->bytes.len, 0600, &item->why).code != 0;
+    blx__failpoint(failpoint_of(item->state, true));
   }
 }
 

@@ -256,6 +256,8 @@ static void found_new(struct instance *i, const struct blx__vm_status *status, b
 
 /* As the journal has it, or a little further on. */
 static void found_running(struct instance *i, const struct blx__vm_status *status) {
+  blx__log(i->agent->log, BLX_LOG_INFO, "agent", "%s, epoch %llu: still runs, and is followed again", i->name,
+           (unsigned long long)i->epoch);
   i->since_ms = blx__loop_now_ms(i->agent->loop);
   i->paused = status->paused;
   if (status->state == BLX__VM_READY || i->spec->ready_none) i->ready = true;

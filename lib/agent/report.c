@@ -1,4 +1,5 @@
 #include "agent/agent_int.h"
+#include "base/failpoint.h"
 #include "schema/codec.h"
 
 #include <stdlib.h>
@@ -72,6 +73,7 @@ static void sent(void *arg, const blx_error *err, const uint64_t *stale, size_t 
   struct batch *batch = arg;
   struct blx__agent *agent = batch->agent;
   if (agent) {
+    if (!err) blx__failpoint(BLX__FAILPOINT_REPORT_ANSWERED);
     agent->batch = NULL;
     if (err) {
       uint64_t next = agent->backoff_ms == 0 ? BLX__AGENT_REPORT_RETRY_MIN_MS : agent->backoff_ms * 2;
@@ -118,6 +120,7 @@ void report_timer_fn(void *arg) {
   }
   agent->batch = batch;
   agent->sink.send(agent->sink.user, batch->reports, batch->count, sent, batch);
+  blx__failpoint(BLX__FAILPOINT_REPORT_SENT);
 }
 
 void report_due(struct instance *i, bool at_once) {

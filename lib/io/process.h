@@ -18,6 +18,8 @@ struct blx__process_spec {
   const char *const *env;  /* NULL-terminated NAME=value; NULL: PATH only, the usual system directories */
   const char *cwd;         /* NULL: unchanged */
   bool new_session;        /* setsid; else a process group of its own in our session */
+  bool with_us;            /* SIGTERM to it, not to its group, when this process dies, or the thread that spawned it */
+  int lend_fd;             /* > 2: it has this as descriptor 3, and with it a lock on it; 0: none */
   uint32_t uid, gid;       /* both 0: unchanged; else both are set and the other groups dropped */
   size_t output_max;       /* keep the LAST so many bytes of stdout and stderr together; 0: /dev/null */
   uint64_t deadline_ms;    /* from now; 0: none. Then SIGTERM to its group, later SIGKILL */

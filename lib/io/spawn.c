@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,17 +16,18 @@
 static const char default_path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:"
                                    "/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin";
 
-enum { REPORT_MS = 100 };
+enum { REPORT_MS = 100, LENT_FD = 3 };
 
 /* All that the child needs, made before: between vfork and exec it shares the parent's memory. */
 struct child {
   const char *file;
   const char *const *argv, *const *env;
   const char *cwd;
-  bool new_session;
+  bool new_session, with_us;
+  pid_t parent;
   uint32_t uid, gid;
-  int null_fd, output_fd;
-  int report_fd; /* closed by exec; else takes a struct report */
+  int null_fd, output_fd, lend_fd; /* lend_fd: -1: none */
+  int report_fd;                   /* closed by exec; else takes a struct report */
 };
 
 /* Why the child did not come to exec. By a pipe, not by the shared memory: sanitizers make a fork of vfork. */
@@ -57,11 +59,18 @@ __attribute__((noinline)) static void child_main(struct child *c) {
   STEP(c, "set stdin", dup2(c->null_fd, 0));
   STEP(c, "set stdout", dup2(c->output_fd, 1));
   STEP(c, "set stderr", dup2(c->output_fd, 2));
-  STEP(c, "close descriptors", syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC));
+  if (c->lend_fd >= 0) STEP(c, "set the descriptor it is lent", dup2(c->lend_fd, LENT_FD));
+  unsigned first = c->lend_fd >= 0 ? LENT_FD + 1 : LENT_FD;
+  STEP(c, "close descriptors", syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC));
   if (c->uid != 0 || c->gid != 0) {
     STEP(c, "drop groups", syscall(SYS_setgroups, (size_t)0, NULL));
     STEP(c, "set the group", syscall(SYS_setresgid, c->gid, c->gid, c->gid));
     STEP(c, "set the user", syscall(SYS_setresuid, c->uid, c->uid, c->uid));
+  }
+  if (c->with_us) {
+    /* After the change of user, which would clear it. A parent that died before that is not our parent any more. */
+    STEP(c, "follow its parent", prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0));
+    if (getppid() != c->parent) (void)syscall(SYS_exit_group, 127);
   }
   if (c->cwd) STEP(c, "enter the directory", chdir(c->cwd));
   sigset_t none;
@@ -133,27 +142,32 @@ blx__rc spawn(const struct blx__process_spec *spec, int output_fd, pid_t *pid, b
                     .env = spec->env ? spec->env : minimal_env,
                     .cwd = spec->cwd,
                     .new_session = spec->new_session,
+                    .with_us = spec->with_us,
+                    .parent = getpid(),
+                    .lend_fd = -1,
                     .uid = spec->uid,
                     .gid = spec->gid};
   char file[PATH_MAX];
   BLX__TRY(look_up(spec->argv[0], c.env, file, sizeof file, err));
   c.file = file;
-  /* Above 2, or dup2 onto 0..2 would overwrite one with another. */
+  /* Above 3, or dup2 onto 0..3 would overwrite one with another. */
   int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-  c.null_fd = null_fd < 0 ? -1 : fcntl(null_fd, F_DUPFD_CLOEXEC, 3);
-  c.output_fd = output_fd >= 0 ? fcntl(output_fd, F_DUPFD_CLOEXEC, 3) : c.null_fd;
+  c.null_fd = null_fd < 0 ? -1 : fcntl(null_fd, F_DUPFD_CLOEXEC, LENT_FD + 1);
+  c.output_fd = output_fd >= 0 ? fcntl(output_fd, F_DUPFD_CLOEXEC, LENT_FD + 1) : c.null_fd;
+  if (spec->lend_fd > 2) c.lend_fd = fcntl(spec->lend_fd, F_DUPFD_CLOEXEC, LENT_FD + 1);
   int report[2] = {-1, -1};
   blx__rc rc;
-  if (c.null_fd < 0 || c.output_fd < 0 || pipe2(report, O_CLOEXEC) != 0) {
+  if (c.null_fd < 0 || c.output_fd < 0 || (spec->lend_fd > 2 && c.lend_fd < 0) || pipe2(report, O_CLOEXEC) != 0) {
     rc = blx__fail_errno(err, errno, "io", "cannot prepare the descriptors of %s", file);
   } else {
-    c.report_fd = fcntl(report[1], F_DUPFD_CLOEXEC, 3);
+    c.report_fd = fcntl(report[1], F_DUPFD_CLOEXEC, LENT_FD + 1);
     (void)close(report[1]);
     rc = c.report_fd < 0 ? blx__fail_errno(err, errno, "io", "cannot prepare the descriptors of %s", file)
                          : start(&c, report[0], pid, err);
     (void)close(report[0]);
   }
   if (output_fd >= 0 && c.output_fd >= 0) (void)close(c.output_fd);
+  if (c.lend_fd >= 0) (void)close(c.lend_fd);
   if (c.null_fd >= 0) (void)close(c.null_fd);
   if (null_fd >= 0) (void)close(null_fd);
   return rc;

@@ -1,6 +1,7 @@
 /* A node's life: its options, its thread, the order in which its parts open and close. */
 #include "node/node_int.h"
 
+#include "base/failpoint.h"
 #include "io/file.h"
 #include "node/identity.h"
 
@@ -351,7 +352,8 @@ blx__rc blx__node_open_with(const struct blx_node_options *options, blx__node_dr
   blx__list_init(&n->shares_due);
   blx__lead_init(n);
   blx__member_init(n);
-  blx__rc rc = take_options(n, options, err);
+  blx__rc rc = blx__failpoint_arm(err);
+  if (rc.code == 0) rc = take_options(n, options, err);
   if (rc.code == 0) rc = blx__identity_lock(n->data_dir, &n->lock_fd, err);
   if (rc.code == 0) rc = open_parts(n, options, err);
   int why = rc.code == 0 ? start_thread(n) : 0;

@@ -2,6 +2,7 @@
  * build` makes DIR/current, which is a root of Nix's collector. */
 #include "vm/vm_int.h"
 
+#include "base/failpoint.h"
 #include "io/file.h"
 #include "io/work.h"
 
@@ -91,6 +92,7 @@ static blx__rc make_files(struct vm_build *b) {
   BLX__TRY(blx__dir_make(b->in->dir, 0755, &b->err));
   BLX__TRY(blx__dir_remove_tree(b->work, &b->err));
   BLX__TRY(blx__dir_make(b->work, 0700, &b->err));
+  blx__failpoint(BLX__FAILPOINT_BUILD_FILES);
   if (!b->has_config) return BLX__OK;
   if (!blx__str_format(path, sizeof path, "%s/module.nix", b->work))
     return blx__fail(&b->err, BLX_E_INVALID, origin, "the path %.200s is too long", b->work);
@@ -105,6 +107,7 @@ static void files_work(void *arg) {
 static void clean_work(void *arg) {
   struct vm_build *b = arg;
   blx_error err;
+  blx__failpoint(BLX__FAILPOINT_BUILD_CLEAN);
   blx__rc rc = blx__dir_remove_tree(b->work, &err);
   if (rc.code == 0 && b->rc.code != 0 && b->made_dir) rc = blx__dir_remove_tree(b->in->dir, &err);
   /* Its runner is built: what could not be removed is removed by the next build. */
@@ -245,6 +248,7 @@ static void spawn(struct vm_build *b, const struct strings *argv, uint64_t deadl
                                    .env = env.at,
                                    .cwd = b->work,
                                    .new_session = true,
+                                   .with_us = true, /* or nobody would end a build that hangs */
                                    .output_max = VM_BUILD_TAIL_BYTES,
                                    .deadline_ms = deadline_ms};
   blx_error err;
@@ -279,6 +283,7 @@ static void spawn_wrap(struct vm_build *b) {
   if (b->vcpus) add_pair(&argv, "--vcpu", vcpu);
   if (b->memory_mib) add_pair(&argv, "--mem", mem);
   spawn(b, &argv, VM_WRAP_DEADLINE_MS);
+  blx__failpoint(BLX__FAILPOINT_BUILD_WRAP);
 }
 
 /* Nix writes it last when it makes a store's database. */
@@ -297,7 +302,8 @@ static void spawn_nix(struct vm_build *b) {
    * turns until it is there. Not longer, or a build that hangs would hold up the others' too. */
   if (m->opt.nix_store_dir && !store_is_made(m->opt.nix_store_dir)) {
     (void)blx__str_format(lock, sizeof lock, "%s/build.lock", m->opt.nix_store_dir);
-    add_pair(&argv, "flock", lock);
+    add(&argv, "flock");
+    add_pair(&argv, "--no-fork", lock);
   }
   add(&argv, m->opt.nix_path ? m->opt.nix_path : "nix");
   add(&argv, "build");
@@ -305,6 +311,7 @@ static void spawn_nix(struct vm_build *b) {
   add_pair(&argv, "--out-link", vm_path(b->in, "current", current));
   add(&argv, b->ref);
   spawn(b, &argv, m->opt.build_deadline_ms ? m->opt.build_deadline_ms : VM_BUILD_DEADLINE_MS);
+  blx__failpoint(BLX__FAILPOINT_BUILD_NIX);
 }
 
 /* What follows the step that has just ended. After a failure only the cleaning is left. */

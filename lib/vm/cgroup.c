@@ -139,14 +139,21 @@ static bool kill_procs(const char *dir) {
   return any;
 }
 
+/* One that forks faster than it is killed gets no more children. */
+static void stop_forks(const struct blx__vm_cgroup *g) {
+  for (unsigned i = 0; i < g->count; i++) (void)put_file(g->path[i], "pids.max", "0");
+}
+
 void blx__vm_cgroup_kill(const struct blx__vm_cgroup *g) {
   if (g->count == 0) return;
+  stop_forks(g);
   if (g->unified && put_file(g->path[0], "cgroup.kill", "1")) return;
   (void)kill_procs(g->path[0]);
 }
 
 bool blx__vm_cgroup_remove(struct blx__vm_cgroup *g) {
   bool empty = g->count == 0;
+  stop_forks(g);
   for (unsigned round = 0; !empty && round < KILL_ROUNDS; round++) {
     empty = !kill_procs(g->path[0]);
     if (!empty) (void)nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);

@@ -2,6 +2,7 @@
  * worker. */
 #include "vm/vm_int.h"
 
+#include "base/failpoint.h"
 #include "io/file.h"
 #include "io/work.h"
 #include "vm/cgroup.h"
@@ -23,13 +24,15 @@ enum { ROOTS_SCAN_MAX = 1 << 20, LOCK_ROUNDS = 200 /* of 10 ms */ };
 
 struct job {
   struct vm_instance *in;
+  struct blx__list held;
+  void (*fn)(void *), (*done)(void *);
   void (*viewed)(struct vm_instance *in, const struct vm_view *v, const blx_error *err);
   void (*removed)(struct vm_instance *in, const blx_error *err);
   struct vm_view view;
   blx__rc rc;
   blx_error err;
   /* The instance lives on the loop: the worker gets copies. */
-  char dir[PATH_MAX], cgroup[VM_ID_MAX + VM_TAG_MAX + 1], boot_root[PATH_MAX], auto_roots[PATH_MAX];
+  char dir[PATH_MAX], cgroup[VM_ID_MAX + VM_TAG_MAX + 1], boot_root[PATH_MAX], auto_roots[PATH_MAX], work[PATH_MAX];
   char name[64];
   uint64_t uid, epoch;
   bool patient; /* the lock is about to be free */
@@ -94,7 +97,10 @@ blx__rc vm_boot_link(struct vm_instance *in, blx_error *err) {
   *slash = '/';
   /* The root first: a collection between the two must not find the runner unused. */
   BLX__TRY(relink(vm_path(in, "booted", booted), root, err));
-  return relink(target, booted, err);
+  blx__failpoint(BLX__FAILPOINT_START_ROOT);
+  BLX__TRY(relink(target, booted, err));
+  blx__failpoint(BLX__FAILPOINT_START_LINKED);
+  return BLX__OK;
 }
 
 /* ---- looking */
@@ -116,6 +122,25 @@ static bool lock_is_held(int dir, uint64_t *epoch) {
   if (!blx__parse_u64(text, 0, INT64_MAX, epoch)) *epoch = 0;
   (void)close(fd);
   return held;
+}
+
+/* Taken before the shim begins, so that there is no moment in which an agent that was started anew could hold it for
+ * dead, or remove everything under it. */
+blx__rc vm_lock_take(struct vm_instance *in, int *out, blx_error *err) {
+  char path[PATH_MAX], epoch[32];
+  int fd = open(vm_path(in, "lock", path), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return blx__fail_errno(err, errno, origin, "the lock %s cannot be opened", path);
+  (void)blx__str_format(epoch, sizeof epoch, "%llu", (unsigned long long)in->op_epoch);
+  blx__rc rc = BLX__OK;
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+    rc = blx__fail(err, BLX_E_CONFLICT, origin, "%s runs already", in->name);
+  else if (ftruncate(fd, 0) != 0 || pwrite(fd, epoch, strlen(epoch), 0) < 0)
+    rc = blx__fail_errno(err, errno, origin, "the lock %s cannot be written", path);
+  if (rc.code != 0)
+    (void)close(fd);
+  else
+    *out = fd;
+  return rc;
 }
 
 /* A shim that has just told of its monitor's end holds the lock for a moment more. */
@@ -200,10 +225,43 @@ static void view_work(void *arg) {
   j->rc = look(j);
 }
 
+static void job_drop(struct job *j) {
+  j->in->holds--;
+  j->in->m->jobs--;
+}
+
+/* A node that is started again looks at all its instances at once, and the workers' queue is shorter than that. */
+static blx__rc job_begin(struct job *j, void (*fn)(void *), void (*done)(void *), blx_error *err) {
+  struct microvm *m = j->in->m;
+  j->fn = fn;
+  j->done = done;
+  blx__rc rc = blx__work(m->loop, fn, done, j, err);
+  if (rc.code == BLX_E_BUSY && m->looks > 0) {
+    blx__list_push(&m->held, &j->held);
+    return BLX__OK;
+  }
+  if (rc.code == 0) m->looks++;
+  return rc;
+}
+
+/* One is done: there is room for the next. */
 static void job_end(struct job *j) {
-  struct vm_instance *in = j->in;
-  in->holds--;
-  in->m->jobs--;
+  struct microvm *m = j->in->m;
+  struct blx__list *first;
+  job_drop(j);
+  m->looks--;
+  while ((first = blx__list_first(&m->held))) {
+    struct job *next = BLX__CONTAINER(first, struct job, held);
+    blx__rc rc = blx__work(m->loop, next->fn, next->done, next, &next->err);
+    if (rc.code != 0 && m->looks > 0) return;
+    blx__list_remove(first);
+    m->looks++;
+    if (rc.code == 0) continue;
+    /* The workers are full of others' work, and none of ours would come back to try again. */
+    next->rc = rc;
+    next->done(next);
+    return;
+  }
 }
 
 static void view_done(void *arg) {
@@ -217,12 +275,15 @@ static struct job *job_new(struct vm_instance *in) {
   struct job *j = calloc(1, sizeof *j);
   if (!j) return NULL;
   j->in = in;
+  blx__list_init(&j->held);
   j->uid = in->uid;
   (void)blx__str_copy(j->dir, sizeof j->dir, in->dir);
   (void)blx__str_copy(j->name, sizeof j->name, in->name);
   vm_cgroup_name(in, j->cgroup);
   boot_root_path(in, j->boot_root);
   vm_nix_state(in->m, j->auto_roots);
+  bool fits = blx__str_format(j->work, sizeof j->work, "%s/builds/%s", in->m->state_dir, in->id);
+  BLX__ASSERT(fits);
   in->holds++;
   in->m->jobs++;
   return j;
@@ -240,8 +301,8 @@ void vm_inspect(struct vm_instance *in,
   }
   j->viewed = done;
   j->patient = in->op == VM_OP_START && !in->spawned;
-  if (blx__work(in->m->loop, view_work, view_done, j, &err).code == 0) return;
-  job_end(j);
+  if (job_begin(j, view_work, view_done, &err).code == 0) return;
+  job_drop(j);
   free(j);
   done(in, &none, &err);
 }
@@ -266,6 +327,7 @@ static void remove_auto_root(const struct job *j) {
 }
 
 static blx__rc remove_all(struct job *j) {
+  blx__failpoint(BLX__FAILPOINT_REMOVE_BEGUN);
   int dir = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   bool held = dir >= 0 && lock_stays_held(dir, &j->epoch);
   blx__rc rc =
@@ -273,13 +335,16 @@ static blx__rc remove_all(struct job *j) {
   if (dir >= 0) (void)close(dir);
   if (rc.code != 0) return rc;
   remove_auto_root(j);
+  BLX__TRY(blx__dir_remove_tree(j->work, &j->err)); /* of a build that our death interrupted */
   BLX__TRY(blx__dir_remove_tree(j->dir, &j->err));
+  blx__failpoint(BLX__FAILPOINT_REMOVE_HALF);
   if (unlink(j->boot_root) != 0 && errno != ENOENT)
     return blx__fail_errno(&j->err, errno, origin, "the root %s cannot be removed", j->boot_root);
   /* The node's directory of roots goes with its last instance. */
   char *slash = strrchr(j->boot_root, '/');
   *slash = '\0';
   (void)rmdir(j->boot_root);
+  blx__failpoint(BLX__FAILPOINT_REMOVE_DONE);
   return BLX__OK;
 }
 
@@ -304,8 +369,8 @@ void vm_remove(struct vm_instance *in, void (*done)(struct vm_instance *in, cons
     return;
   }
   j->removed = done;
-  if (blx__work(in->m->loop, remove_work, remove_done, j, &err).code == 0) return;
-  job_end(j);
+  if (job_begin(j, remove_work, remove_done, &err).code == 0) return;
+  job_drop(j);
   free(j);
   done(in, &err);
 }

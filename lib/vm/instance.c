@@ -302,6 +302,7 @@ blx__rc vm_open(struct blx__loop *loop, const struct blx__vm_options *options, c
   blx__list_init(&m->builds);
   blx__list_init(&m->logs);
   blx__list_init(&m->sessions);
+  blx__list_init(&m->held);
   blx__defer_init(&m->closed, on_closed, m);
   blx__rc rc = take_options(m, options, err);
   if (rc.code != 0) {

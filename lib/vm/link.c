@@ -1,5 +1,7 @@
 #include "vm/vm_int.h"
 
+#include "base/failpoint.h"
+
 #include <signal.h>
 #include <stdlib.h>
 
@@ -24,10 +26,14 @@ static void on_state(struct vm_instance *in, const struct blx__shim_msg *m) {
   (void)blx__str_copy(s->text, sizeof s->text, m->text);
   bool first = !in->greeted;
   in->greeted = true;
+  if (first && m->state != BLX__SHIM_EXITED) blx__failpoint(BLX__FAILPOINT_START_STATE);
   switch (m->state) {
   case BLX__SHIM_RUNNING: s->state = BLX__VM_RUNNING; break;
   case BLX__SHIM_READY: s->state = BLX__VM_READY; break;
-  case BLX__SHIM_EXITED: vm_set_exited(in, m); return;
+  case BLX__SHIM_EXITED:
+    blx__failpoint(BLX__FAILPOINT_STOP_SEEN);
+    vm_set_exited(in, m);
+    return;
   }
   if (first) {
     blx__timer_stop(in->timer);

@@ -3,8 +3,11 @@
  * goes when the instance does. */
 #include "vm/vm_int.h"
 
+#include "base/failpoint.h"
+
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char origin[] = "vm";
 
@@ -67,6 +70,7 @@ static void ask_for_end(struct vm_instance *in) {
     return;
   }
   (void)vm_link_send(in, BLX__SHIM_STOP, in->deadline_ms);
+  blx__failpoint(BLX__FAILPOINT_STOP_SENT);
   blx__timer_start(in->timer, (uint64_t)in->deadline_ms + VM_OVERTIME_MS, 0);
 }
 
@@ -229,6 +233,7 @@ static void on_shim_exit(void *user, int exit_status, int signal, bool timed_out
   in->holds--;
   m->jobs--;
   /* It goes into the background once its monitor runs; success means just that. */
+  if (exit_status == 0) blx__failpoint(BLX__FAILPOINT_START_SHIM);
   if (exit_status == 0 && op_waits(in)) vm_inspect(in, on_seen);
   if (exit_status != 0 && op_waits(in)) {
     char text[BLX__VM_TEXT_MAX + 1];
@@ -266,9 +271,13 @@ static blx__rc spawn_shim(struct vm_instance *in, blx_error *err) {
   if (m->opt.vmm_user_optional) add(&argv, "--vmm-user-optional", NULL);
   if (m->opt.cgroup_required) add(&argv, "--cgroup-required", NULL);
   if (in->ready_none) add(&argv, "--ready-none", NULL);
+  add(&argv, "--lock-fd", "3");
   struct blx__process_spec spec = {
       .argv = argv.at, .new_session = true, .output_max = SHIM_OUTPUT_MAX, .deadline_ms = VM_SHIM_START_MS};
-  return blx__process_spawn(m->loop, &spec, on_shim_exit, in, &in->shim, err);
+  BLX__TRY(vm_lock_take(in, &spec.lend_fd, err));
+  blx__rc rc = blx__process_spawn(m->loop, &spec, on_shim_exit, in, &in->shim, err);
+  (void)close(spec.lend_fd);
+  return rc;
 }
 
 /* Nothing runs here, as far as the directory tells, and what an earlier monitor left is dead. */
@@ -295,6 +304,7 @@ static void on_start_seen(struct vm_instance *in, const struct vm_view *v, const
   in->spawned = true;
   in->holds++;
   m->jobs++;
+  blx__failpoint(BLX__FAILPOINT_START_SPAWNED);
 }
 
 static void mv_start(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx__vm_done_fn *done, void *user) {

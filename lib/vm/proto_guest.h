@@ -91,8 +91,8 @@ struct blx__guest_stats {
 
 /* Take bytes of @data, at most @n, until a message is complete or they are used up.
  * @taken  out: how many were taken (0..@n)
- * True: @msg holds a message, and more may be waiting, also inside: call again with the rest, until false. A frame of a type that this version
- * does not know is dropped in silence, so that a newer peer can say more. */
+ * True: @msg holds a message, and more may be waiting, also inside: call again with the rest, until false. A frame of a
+ * type that this version does not know is dropped in silence, so that a newer peer can say more. */
 bool blx__guest_read(struct blx__guest_reader *r, const uint8_t *data, size_t n, size_t *taken,
                      struct blx__guest_msg *msg);
 

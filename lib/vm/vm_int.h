@@ -58,7 +58,9 @@ struct microvm {
   size_t logs_open;
   struct blx__list sessions;
   size_t sessions_open;
-  unsigned jobs; /* on worker threads, and processes under way: close waits for them */
+  struct blx__list held; /* inspect.c: jobs for which the workers have no room yet; two for an instance at most */
+  unsigned looks;        /* of its jobs, on worker threads */
+  unsigned jobs;         /* on worker threads or held, and processes under way: close waits for them */
   bool closing;
   void (*on_close)(void *user);
   void *close_user;
@@ -134,6 +136,8 @@ void vm_inspect(struct vm_instance *in,
 void vm_remove(struct vm_instance *in, void (*done)(struct vm_instance *in, const blx_error *err));
 /* GC root of what runs: ROOTS/TAG/booted-ID -> DIR/booted, which points to what `current` does now. */
 blx__rc vm_boot_link(struct vm_instance *in, blx_error *err) BLX__MUST;
+/* The lock of its directory, to be lent to its shim and closed. Errors: CONFLICT (it runs), IO. */
+blx__rc vm_lock_take(struct vm_instance *in, int *fd, blx_error *err) BLX__MUST;
 /* Where Nix's state is: PREFIX/var/nix. */
 void vm_nix_state(const struct microvm *m, char out[PATH_MAX]);
 

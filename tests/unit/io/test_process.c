@@ -2,8 +2,12 @@
 
 #include "io/process.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -90,6 +94,67 @@ START_TEST(child__has_a_clean_inheritance) {
 }
 END_TEST
 
+START_TEST(lent_descriptor__carries_its_lock_to_the_child) {
+  char path[] = "/tmp/blx-lent-XXXXXX", target[64] = "";
+  int fd = mkstemp(path);
+  ck_assert_int_ge(fd, 0);
+  ck_assert_int_eq(flock(fd, LOCK_EX), 0);
+  /* Whatever its number is here: 3 and others of the call's own descriptors too. */
+  for (int at = 3; at < 9; at++) {
+    int lent = fcntl(fd, F_DUPFD_CLOEXEC, at);
+    struct seen s = run((struct blx__process_spec){
+        .argv = SH("readlink /proc/self/fd/3; flock -n 3 && echo held; ls /proc/self/fd | tr '\\n' ' '"),
+        .lend_fd = lent,
+        .output_max = 100});
+    ck_assert_int_eq(sscanf(s.output, "%63s", target), 1);
+    ck_assert_str_eq(target, path);
+    ck_assert_msg(strstr(s.output, "\nheld\n0 1 2 3 4 \n") || strstr(s.output, "\nheld\n0 1 2 3 4 "), "%s", s.output);
+    close(lent);
+  }
+  close(fd);
+  unlink(path);
+}
+END_TEST
+
+/* In a process of its own: spawn, tell the child's pid, be killed. */
+static _Noreturn void spawn_and_die(bool with_us, int tell) {
+  struct blx__loop *loop = NULL;
+  struct blx__process *p = NULL;
+  struct blx__process_spec spec = {.argv = SH("exec sleep 1000"), .new_session = true, .with_us = with_us};
+  if (blx__loop_new(&loop, NULL).code != 0 || blx__process_spawn(loop, &spec, on_exit_cb, NULL, &p, NULL).code != 0)
+    _exit(1);
+  int32_t pid = blx__process_pid(p);
+  if (write(tell, &pid, sizeof pid) != (ssize_t)sizeof pid) _exit(1);
+  (void)raise(SIGKILL);
+  _exit(1);
+}
+
+START_TEST(child__ends_with_a_parent_that_is_killed_where_asked) {
+  /* Orphans become ours, so that their end can be awaited. */
+  ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+  for (int with_us = 0; with_us < 2; with_us++) {
+    int tell[2], status = 0;
+    int32_t orphan = 0;
+    ck_assert_int_eq(pipe(tell), 0);
+    pid_t parent = fork();
+    if (parent == 0) spawn_and_die(with_us, tell[1]);
+    ck_assert_int_eq(waitpid(parent, &status, 0), parent);
+    ck_assert_int_eq(status, SIGKILL);
+    ck_assert_int_eq(read(tell[0], &orphan, sizeof orphan), (ssize_t)sizeof orphan);
+    if (!with_us) {
+      usleep(100000);
+      ck_assert_int_eq(waitpid(orphan, &status, WNOHANG), 0);
+      ck_assert_int_eq(kill(orphan, SIGKILL), 0);
+    }
+    ck_assert_int_eq(waitpid(orphan, &status, 0), orphan);
+    ck_assert_int_eq(WTERMSIG(status), with_us ? SIGTERM : SIGKILL);
+    close(tell[0]);
+    close(tell[1]);
+  }
+  ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0), 0);
+}
+END_TEST
+
 START_TEST(user__is_changed_where_asked) {
   if (geteuid() != 0) return;
   struct seen s =
@@ -155,6 +220,7 @@ START_TEST(pidwatch__tells_of_the_end_once_and_knows_who_is_gone) {
 END_TEST
 
 BLX_TEST_MAIN("io/process", exit_status_and_output__are_reported, output__keeps_its_end, deadline__ends_the_whole_group,
-              child__has_a_clean_inheritance, user__is_changed_where_asked,
+              child__has_a_clean_inheritance, lent_descriptor__carries_its_lock_to_the_child,
+              child__ends_with_a_parent_that_is_killed_where_asked, user__is_changed_where_asked,
               program_or_directory__that_is_missing_is_refused_with_its_name, sigchld__of_the_embedder_is_not_touched,
               pidwatch__tells_of_the_end_once_and_knows_who_is_gone)

@@ -10,7 +10,7 @@
 extern struct boot_paths {
   char dir[PATH_MAX], shim[PATH_MAX], guest[PATH_MAX], kernel[PATH_MAX], runner[PATH_MAX], store[PATH_MAX];
 } boot;
-extern const char boot_module[]; /* of the guest "hello" */
+extern const char boot_module[];        /* of the guest "hello" */
 extern uint32_t boot_build_deadline_ms; /* of the drivers that are opened; 0: theirs */
 
 void boot_open(struct bench *b);

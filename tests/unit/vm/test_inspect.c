@@ -102,6 +102,47 @@ START_TEST(links_in_the_directory__are_not_followed_when_it_is_removed) {
 }
 END_TEST
 
+START_TEST(adoption__of_more_instances_than_the_workers_queue_holds__looks_at_each) {
+  enum { COUNT = 1500 };
+  struct bench b;
+  static struct waited w[COUNT];
+  open_started(&b);
+  memset(w, 0, sizeof w);
+  for (unsigned i = 0; i < COUNT; i++) {
+    struct blx__vm_key k = {.instance = "many-1", .uid = 100 + i, .epoch = 1};
+    w[i].bench = &b;
+    b.driver->ops->adopt(b.driver, &k, bench_adopted, &w[i]);
+  }
+  for (unsigned i = 0; i < COUNT; i++) {
+    bench_wait_done(&b, &w[i]);
+    ck_assert_msg(!w[i].failed, "%u: %s", i, w[i].err.message);
+    ck_assert_int_eq(w[i].status.state, BLX__VM_ABSENT);
+  }
+  close_all(&b);
+}
+END_TEST
+
+START_TEST(adoption__of_many_instances__is_cancelled_when_the_driver_closes) {
+  enum { COUNT = 600 };
+  struct bench b;
+  static struct waited w[COUNT];
+  open_started(&b);
+  memset(w, 0, sizeof w);
+  for (unsigned i = 0; i < COUNT; i++) {
+    struct blx__vm_key k = {.instance = "many-1", .uid = 100 + i, .epoch = 1};
+    w[i].bench = &b;
+    b.driver->ops->adopt(b.driver, &k, bench_adopted, &w[i]);
+  }
+  close_all(&b);
+  for (unsigned i = 0; i < COUNT; i++) {
+    ck_assert_uint_eq(w[i].times, 1);
+    ck_assert(!w[i].failed || w[i].err.code == BLX_E_CANCELLED);
+  }
+}
+END_TEST
+
 BLX_TEST_MAIN("vm/inspect", exit_record__that_is_damaged__is_an_end_that_nobody_knows_of,
               exit_record__that_is_missing__says_that_the_shim_is_gone,
-              links_in_the_directory__are_not_followed_when_it_is_removed)
+              links_in_the_directory__are_not_followed_when_it_is_removed,
+              adoption__of_more_instances_than_the_workers_queue_holds__looks_at_each,
+              adoption__of_many_instances__is_cancelled_when_the_driver_closes)
