@@ -14,7 +14,7 @@ import time
 import grpc
 import pytest
 
-from cluster import BIN, EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, Cluster, Node, alive, until
+from cluster import BIN, BUILD, EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, Cluster, Node, alive, until
 from stock import Stub
 
 MIB = 1 << 20
@@ -147,7 +147,8 @@ def test_a_reader_that_stops_stops_its_command_and_nothing_else(four):
         time.sleep(2)
         for node in (asked, there):
             assert rss_kib(node) <= full[node.name] + 1024, "it is full by now"
-            assert full[node.name] < before[node.name] + 4 * 6 * 1024
+            if "asan" not in BUILD.parts:  # which keeps for a while what was freed
+                assert full[node.name] < before[node.name] + 4 * 6 * 1024
         assert execute(asked, "on-n2", "--", "echo", "served").stdout == b"served\n"
     finally:
         gone = told(there, "its caller went away")
