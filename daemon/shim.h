@@ -6,6 +6,7 @@
 
 #include "base/rc.h"
 #include "vm/cgroup.h"
+#include "measure/times.h"
 #include "vm/proto_guest.h"
 #include "vm/proto_qmp.h"
 #include "vm/proto_shim.h"
@@ -40,6 +41,7 @@ struct shim_options {
 struct shim_console {
   int dir_fd, fd;
   size_t size;
+  struct blx__times times;
   char line[SHIM_LAST_LINE_MAX + 1]; /* the last line with anything on it, printable */
   size_t line_len;
   bool line_ended;

@@ -140,6 +140,8 @@ struct blx_vm_logs_request {
   uint32_t follow; /* go on with what comes */
   const char *tenant; /* tenant; at most 56 bytes, default "default" */
   uint32_t node_local; /* only the instances on the member that is asked; members use it between them */
+  /* only lines that began at this time or later, ms since 1970, and those whose time is not known; 0: all */
+  uint64_t since_ms;
 };
 
 /* LogChunk: some bytes of a console. */
@@ -149,6 +151,7 @@ struct blx_log_chunk {
   const char *instance; /* whose; at most 63 bytes */
   struct blx_bytes data; /* bytes as the guest wrote them; at most 65536 bytes */
   const char *note; /* instead of data: why there is none from this instance; at most 512 bytes */
+  uint64_t at_ms; /* when data came from the guest, by its node's clock, ms since 1970; 0: not known */
 };
 
 /* WatchRequest: events from an index on. */

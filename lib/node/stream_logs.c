@@ -17,6 +17,7 @@ struct source {
   struct blx__rpc_pending *remote;
   struct blx__buf held; /* one message of remote that the caller's queue had no room for */
   bool open;
+  bool in_line, hidden; /* local: the last byte was within a line; that line is older than since_ms */
 };
 
 struct stream {
@@ -25,6 +26,7 @@ struct stream {
   bool ended;    /* the caller is gone or was told the end */
   bool opening;  /* sources are being opened: do not end yet */
   unsigned refs; /* the call, and each open source */
+  uint64_t since_ms;
   size_t count;
   struct source sources[];
 };
@@ -66,14 +68,27 @@ static void send_note(struct source *src, const char *note) {
 
 /* ---- an instance of this node */
 
-static bool local_bytes(void *user, const uint8_t *bytes, size_t n) {
+/* How many of these bytes, all of one time, come before the first that is shown. */
+static size_t hidden_of(const struct source *src, uint64_t at_ms, const uint8_t *bytes, size_t n) {
+  bool old = at_ms != 0 && at_ms < src->stream->since_ms;
+  if (!src->in_line || !src->hidden) return !src->in_line && old ? n : 0;
+  const uint8_t *end = memchr(bytes, '\n', n);
+  return old || !end ? n : (size_t)(end - bytes) + 1;
+}
+
+static bool local_bytes(void *user, uint64_t at_ms, const uint8_t *bytes, size_t n) {
   struct source *src = user;
   if (src->stream->ended) return true;
-  BLX__ASSERT(n <= CHUNK_MAX);
+  BLX__ASSERT(n > 0 && n <= CHUNK_MAX);
+  size_t skip = hidden_of(src, at_ms, bytes, n);
   struct blx_log_chunk chunk = BLX_LOG_CHUNK_INIT;
   chunk.instance = src->instance;
-  chunk.data = (struct blx_bytes){bytes, n};
-  return send_chunk(src->stream, &chunk);
+  chunk.at_ms = at_ms;
+  chunk.data = (struct blx_bytes){bytes + skip, n - skip};
+  if (skip < n && !send_chunk(src->stream, &chunk)) return false;
+  src->in_line = bytes[n - 1] != '\n';
+  src->hidden = skip == n;
+  return true;
 }
 
 static void local_end(void *user, const blx_error *err) {
@@ -220,6 +235,7 @@ static struct stream *stream_new(struct blx__call *call, size_t count) {
   }
   s->node = call->node;
   s->rpc = blx__rpc_call_ref(call->rpc);
+  s->since_ms = ((const struct blx_vm_logs_request *)call->request)->since_ms;
   s->refs = 2; /* the call's, and ours until all are open */
   s->count = count;
   s->opening = true;

@@ -72,8 +72,9 @@ typedef void blx__vm_event_fn(void *user, const struct blx__vm_key *key, enum bl
 typedef void blx__vm_done_fn(void *user, const blx_error *err); /* @err NULL: done */
 typedef void blx__vm_adopt_fn(void *user, const blx_error *err, const struct blx__vm_status *status);
 
-/* Bytes of a console. False: not taken; the same bytes are offered again a little later. */
-typedef bool blx__vm_log_bytes_fn(void *user, const uint8_t *bytes, size_t n);
+/* Bytes of a console that came at @at_ms, ms since 1970 (0: not known). False: not taken; the same bytes are offered
+ * again a little later. */
+typedef bool blx__vm_log_bytes_fn(void *user, uint64_t at_ms, const uint8_t *bytes, size_t n);
 /* The last call. @err NULL: all was read, or the instance was destroyed. */
 typedef void blx__vm_log_end_fn(void *user, const blx_error *err);
 

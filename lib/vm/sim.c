@@ -1,54 +1,18 @@
 /* The simulated driver: no process, no file; everything is a timer of the loop, so that a whole cluster can be
  * simulated in one thread. */
-#include "vm/driver.h"
-
-#include "base/map.h"
-#include "io/timer.h"
+#include "vm/sim_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static const char origin[] = "vm/sim";
 
-enum { ID_MAX = 96, CONSOLE_MAX = 160, PAUSED_LOOK_MS = 10 };
-
-enum op { OP_NONE, OP_PREPARE, OP_START, OP_STOP, OP_KILL, OP_PAUSE, OP_DESTROY, OP_ADOPT };
-
-struct sim {
-  struct blx__vm_driver base;
-  struct blx__loop *loop;
-  struct blx__vm_sim_options own;
-  const struct blx__vm_sim_options *opt; /* own, or the host's, which change while it runs */
-  struct blx__vm_sim_host *host;         /* may be NULL */
-  struct blx__map instances;             /* by id */
-  struct blx__list logs;
-  size_t logs_open;
-  uint32_t prepares, starts, lies, adoptions, readies;
-  bool closing;
-  struct blx__defer closed;
-  void (*on_close)(void *user);
-  void *close_user;
-};
-
-struct sim_instance {
-  struct sim *sim;
-  char id[ID_MAX], name[64];
-  uint64_t uid;
-  struct blx__vm_status status;
-  bool known; /* prepared at least once; otherwise a place for an operation on what does not exist */
-  enum op op;
-  blx__vm_done_fn *done;
-  blx__vm_adopt_fn *adopted;
-  void *user;
-  uint64_t op_epoch;
-  bool op_paused; /* what OP_PAUSE makes of it */
-  struct blx__timer *op_timer, *life_timer;
-};
+enum { CONSOLE_MAX = 160, PAUSED_LOOK_MS = 10 };
 
 /* An instance while no driver is open on its host. */
 struct kept {
-  char id[ID_MAX], name[64];
-  uint64_t uid;
+  char id[SIM_ID_MAX], name[64];
+  uint64_t uid, made_ms;
   struct blx__vm_status status;
 };
 
@@ -63,14 +27,6 @@ struct blx__vm_logs {
   void *user;
   struct blx__timer *timer;
 };
-
-static struct sim *sim_of(struct blx__vm_driver *d) {
-  return BLX__CONTAINER(d, struct sim, base);
-}
-
-static bool runs(const struct sim_instance *in) {
-  return in->status.state == BLX__VM_RUNNING || in->status.state == BLX__VM_READY;
-}
 
 static bool every(uint32_t *counter, uint32_t n) {
   (*counter)++;
@@ -112,9 +68,15 @@ static void instance_free(struct sim_instance *in) {
 static void on_op(void *arg);
 static void on_life(void *arg);
 
+struct sim_instance *sim_find(struct sim *s, const struct blx__vm_key *key) {
+  char id[SIM_ID_MAX];
+  if (!blx__str_format(id, sizeof id, "%s-%llu", key->instance, (unsigned long long)key->uid)) return NULL;
+  return blx__map_get_str(&s->instances, id);
+}
+
 /* The instance of @key, made if need be. NULL: no memory, or too many. */
 static struct sim_instance *instance_get(struct sim *s, const struct blx__vm_key *key) {
-  char id[ID_MAX];
+  char id[SIM_ID_MAX];
   if (!blx__str_format(id, sizeof id, "%s-%llu", key->instance, (unsigned long long)key->uid)) return NULL;
   struct sim_instance *in = blx__map_get_str(&s->instances, id);
   if (in) return in;
@@ -223,15 +185,16 @@ static blx__rc do_prepare(struct sim_instance *in, blx_error *err) {
   struct sim *s = in->sim;
   if (every(&s->prepares, s->opt->fail_prepare_every))
     return blx__fail(err, BLX_E_INVALID, origin, "the simulated build of %s failed, as it was told to", in->name);
+  if (!in->known) in->made_ms = blx__loop_wall_ms(s->loop);
   in->known = true;
-  if (!runs(in)) in->status = (struct blx__vm_status){.state = BLX__VM_PREPARED, .exit_status = -1};
+  if (!sim_runs(in)) in->status = (struct blx__vm_status){.state = BLX__VM_PREPARED, .exit_status = -1};
   return BLX__OK;
 }
 
 static blx__rc do_start(struct sim_instance *in, blx_error *err) {
   struct sim *s = in->sim;
   if (!in->known) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s was not prepared", in->name);
-  if (runs(in)) return blx__fail(err, BLX_E_CONFLICT, origin, "%s runs already", in->name);
+  if (sim_runs(in)) return blx__fail(err, BLX_E_CONFLICT, origin, "%s runs already", in->name);
   bool fails = every(&s->starts, s->opt->fail_start_every);
   if (fails) return blx__fail(err, BLX_E_IO, origin, "the simulated start of %s failed, as it was told to", in->name);
   in->status = (struct blx__vm_status){
@@ -246,20 +209,20 @@ static blx__rc do_start(struct sim_instance *in, blx_error *err) {
 }
 
 static void do_stop(struct sim_instance *in) {
-  if (!runs(in) || in->sim->opt->lie_dead) return;
+  if (!sim_runs(in) || in->sim->opt->lie_dead) return;
   in->status.stopping = true;
   ended(in, 0, 0, "the simulated guest powered off, as was asked");
 }
 
 static blx__rc do_pause(struct sim_instance *in, blx_error *err) {
-  if (runs(in)) in->status.paused = in->op_paused;
-  return runs(in) ? BLX__OK : blx__fail(err, BLX_E_NOT_FOUND, origin, "%s does not run", in->name);
+  if (sim_runs(in)) in->status.paused = in->op_paused;
+  return sim_runs(in) ? BLX__OK : blx__fail(err, BLX_E_NOT_FOUND, origin, "%s does not run", in->name);
 }
 
-static void logs_end_of(struct sim *s, struct sim_instance *in);
+static void logs_end_of(struct sim *s, const struct sim_instance *in);
 
 static blx__rc do_destroy(struct sim_instance *in, blx_error *err) {
-  if (runs(in)) return blx__fail(err, BLX_E_CONFLICT, origin, "%s runs: stop it first", in->name);
+  if (sim_runs(in)) return blx__fail(err, BLX_E_CONFLICT, origin, "%s runs: stop it first", in->name);
   logs_end_of(in->sim, in);
   in->known = false;
   in->status = (struct blx__vm_status){.state = BLX__VM_ABSENT, .exit_status = -1};
@@ -358,7 +321,7 @@ static void sim_adopt(struct blx__vm_driver *d, const struct blx__vm_key *key, b
   blx__timer_start(in->op_timer, 0, 0);
 }
 
-/* ---- logs: one line, said once */
+/* ---- logs: one line, said once, as old as the instance */
 
 static void logs_free(struct blx__vm_logs *l) {
   if (l->gone) *l->gone = true;
@@ -375,7 +338,7 @@ static void logs_end(struct blx__vm_logs *l) {
   on_end(user, NULL);
 }
 
-static void logs_end_of(struct sim *s, struct sim_instance *in) {
+static void logs_end_of(struct sim *s, const struct sim_instance *in) {
   for (struct blx__list *it = s->logs.next, *next; it != &s->logs; it = next) {
     next = it->next;
     struct blx__vm_logs *l = BLX__CONTAINER(it, struct blx__vm_logs, link);
@@ -392,7 +355,7 @@ static void on_logs(void *arg) {
     blx__timer_start(l->timer, 10, 0);
     bool gone = false;
     l->gone = &gone;
-    bool taken = l->on_bytes(l->user, (const uint8_t *)text, strlen(text));
+    bool taken = l->on_bytes(l->user, l->instance->made_ms, (const uint8_t *)text, strlen(text));
     if (gone) return;
     l->gone = NULL;
     l->said = taken;
@@ -405,10 +368,7 @@ static blx__rc sim_logs(struct blx__vm_driver *d, const struct blx__vm_key *key,
                         blx__vm_log_bytes_fn *on_bytes, blx__vm_log_end_fn *on_end, void *user,
                         struct blx__vm_logs **out, blx_error *err) {
   struct sim *s = sim_of(d);
-  char id[ID_MAX];
-  struct sim_instance *in = NULL;
-  if (blx__str_format(id, sizeof id, "%s-%llu", key->instance, (unsigned long long)key->uid))
-    in = blx__map_get_str(&s->instances, id);
+  struct sim_instance *in = sim_find(s, key);
   if (!in || !in->known) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s is not on this node", key->instance);
   if (s->logs_open >= BLX__VM_LOGS_MAX)
     return blx__fail(err, BLX_E_BUSY, origin, "%d readers of logs are connected already", BLX__VM_LOGS_MAX);
@@ -450,6 +410,7 @@ static void host_keep(const struct sim_instance *in) {
   (void)blx__str_copy(k->name, sizeof k->name, in->name);
   k->uid = in->uid;
   k->status = in->status;
+  k->made_ms = in->made_ms;
   bool kept = blx__map_set_str(&host->kept, k->id, k, NULL);
   BLX__ASSERT(kept);
 }
@@ -462,6 +423,7 @@ static blx__rc host_take(struct sim *s, blx_error *err) {
     if (!in) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a simulated instance");
     in->known = true;
     in->status = k->status;
+    in->made_ms = k->made_ms;
     if (in->status.state == BLX__VM_RUNNING) blx__timer_start(in->life_timer, s->opt->ready_ms, 0);
     (void)blx__map_remove_str(&s->host->kept, k->id);
     free(k);
@@ -481,7 +443,7 @@ static bool kept_end(const struct blx__vm_sim_host *host, struct kept *k, int32_
 
 bool blx__vm_sim_host_end(struct blx__vm_sim_host *host, const struct blx__vm_key *key, int32_t exit_status,
                           int32_t signal) {
-  char id[ID_MAX];
+  char id[SIM_ID_MAX];
   if (!blx__str_format(id, sizeof id, "%s-%llu", key->instance, (unsigned long long)key->uid)) return false;
   struct kept *k = blx__map_get_str(&host->kept, id);
   return k && kept_end(host, k, exit_status, signal);
@@ -583,11 +545,11 @@ blx__rc blx__vm_sim_open_on(struct blx__loop *loop, struct blx__vm_sim_host *hos
 }
 
 bool blx__vm_sim_end(struct blx__vm_driver *sim, const struct blx__vm_key *key, int32_t exit_status, int32_t signal) {
-  char id[ID_MAX];
+  char id[SIM_ID_MAX];
   struct sim *s = sim_of(sim);
   if (!blx__str_format(id, sizeof id, "%s-%llu", key->instance, (unsigned long long)key->uid)) return false;
   struct sim_instance *in = blx__map_get_str(&s->instances, id);
-  if (!in || !runs(in)) return false;
+  if (!in || !sim_runs(in)) return false;
   ended(in, exit_status, signal, "the simulated monitor ended");
   return true;
 }
@@ -595,6 +557,6 @@ bool blx__vm_sim_end(struct blx__vm_driver *sim, const struct blx__vm_key *key, 
 size_t blx__vm_sim_running(const struct blx__vm_driver *sim) {
   const struct sim *s = BLX__CONTAINER(sim, const struct sim, base);
   size_t n = 0;
-  BLX__MAP_FOREACH(pos, &s->instances) n += runs(blx__map_value(pos)) ? 1 : 0;
+  BLX__MAP_FOREACH(pos, &s->instances) n += sim_runs(blx__map_value(pos)) ? 1 : 0;
   return n;
 }

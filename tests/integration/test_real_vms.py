@@ -1,10 +1,12 @@
 """Real guests: three daemons, runners by Nix, QEMU. The tests share one cluster and clean up after themselves."""
 
+import datetime
 import json
 import os
 import pathlib
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -104,6 +106,42 @@ def test_logs_end_with_the_tail_and_follow_what_comes(real):
     real.cli("vm", "delete", "talker", "--wait")
     follower.stdout.read()
     assert follower.wait(30) in (0, EXIT_NOT_FOUND)
+
+
+def test_lines_of_a_guest_have_times_that_survive_its_restart_and_old_ones_are_left_out(real):
+    began = time.time()
+    real.create("clock")
+    up = time.time()
+
+    def timed(*flags):
+        """(seconds since 1970 or None, text) of each line."""
+        found = []
+        for line in real.cli("vm", "logs", "clock-1", "--timestamps", *flags).stdout.splitlines():
+            when, _, text = line.partition(" ")
+            known = when != "unknown"
+            found.append((datetime.datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp(), text)
+                         if known else (None, text))
+        return found
+
+    first = timed()
+    assert any("hello from hello" in text for _, text in first)
+    assert all(at is not None and began - 1 <= at <= up + 1 for at, _ in first)
+    assert len({at for at, _ in first}) > 1, "a boot takes seconds, and its lines do"
+    assert [text for _, text in first] == real.cli("vm", "logs", "clock-1").stdout.replace("\r", "").splitlines()
+    assert timed("--since", "2100-01-01T00:00:00Z") == [] and timed("--since", "1h") == first
+
+    last = max(at for at, _ in first)
+    date = datetime.datetime.fromtimestamp(last, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    late = timed("--since", date)
+    assert late == [line for line in first if line[0] >= last - 0.0005] and 0 < len(late) < len(first)
+
+    # Another shim goes on with the same files.
+    again = time.time()
+    real.cli("vm", "restart", "clock", "--force", "--wait", "--timeout", BOOT)
+    both = timed()
+    assert both[:len(first)] == first and len(both) > len(first)
+    assert all(at >= again - 1 for at, _ in both[len(first) + 1:])
+    real.cli("vm", "delete", "clock", "--wait")
 
 
 def test_a_killed_daemon_leaves_its_guest_running_and_adopts_it_when_it_is_back(real):

@@ -52,6 +52,8 @@ struct cli_args {
   uint32_t watch, no_headers;
   uint64_t since;
   uint32_t has_since;
+  const char *since_time; /* of logs */
+  uint32_t timestamps;
   char request_id_made[CLI_REQUEST_ID_SIZE];
 };
 

@@ -126,9 +126,14 @@ static const struct cli_flag cordon_flags[] = {TEXT("reason", reason, "TEXT", "w
 static const struct cli_flag node_flags[] = {IF_REVISION, REQUEST_ID};
 static const struct cli_flag wait_flags[] = {
     TEXT("for", until, "WHAT", "phase=PHASE (Running, Stopped, ...) of all instances, or deleted; required")};
-static const struct cli_flag logs_flags[] = {BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
-                                             NUMBER("tail", tail, AT(has_tail), 0, 100000, "N", "lines",
-                                                    "begin so many lines before the end; else with all that is kept")};
+static const struct cli_flag logs_flags[] = {
+    BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
+    NUMBER("tail", tail, AT(has_tail), 0, 100000, "N", "lines",
+           "begin so many lines before the end; else with all that is kept"),
+    TEXT("since", since_time, "WHEN",
+         "only lines of this time ago (10m, 1h30m) or since a date "
+         "(2026-01-31T10:00:00Z), and those whose time is not known"),
+    BOOL("timestamps", 0, timestamps, "before each line when it came from the guest, in UTC")};
 static const struct cli_flag create_flags[] = {
     TEXT("microvm-config", microvm_config, "FILE",
          "a microvm.nix module of at most 48 KiB; this or --flake is required"),
@@ -176,6 +181,9 @@ static const char label_more[] =
 
 static const char wait_more[] = "  blixard vm wait web --for phase=Running --timeout 2m\n"
                                 "  blixard vm wait vm/web --for deleted\n";
+
+static const char logs_more[] = "  blixard vm logs nginx --follow --tail 100\n"
+                                "  blixard vm logs web-1 --since 10m --timestamps\n";
 
 static const char get_more[] = "  blixard get vm --filter phase=Running --sort-by -age\n"
                                "  blixard get vm/web -o yaml\n"
@@ -225,7 +233,7 @@ static const struct cli_verb verbs[] = {
     {"vm", "wait", NULL, "NAME", 1, 1, FLAGS(wait_flags), cmd_vm_wait, "wait until a VM is in a phase, or gone",
      wait_more},
     {"vm", "logs", NULL, "NAME", 1, 1, FLAGS(logs_flags), cmd_vm_logs,
-     "the consoles of a VM's instances, or of one instance", NULL},
+     "the consoles of a VM's instances, or of one instance", logs_more},
     {"vm", "migrate", NULL, "NAME", 0, 4, NULL, 0, NULL, "instances stay on the node that they were assigned to", NULL},
     {"", "get", NULL, "KIND[/NAME] [NAME...]", 1, CLI_WORDS_MAX, FLAGS(list_flags), cmd_get,
      "objects of a kind, all or by name: vm, node, instance or event", get_more},

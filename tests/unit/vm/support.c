@@ -62,7 +62,7 @@ void bench_adopted(void *user, const blx_error *err, const struct blx__vm_status
   if (status) w->status = *status;
 }
 
-bool bench_log_bytes(void *user, const uint8_t *bytes, size_t n) {
+bool bench_log_bytes(void *user, uint64_t at_ms, const uint8_t *bytes, size_t n) {
   struct reading *r = user;
   blx__loop_stop(r->bench->loop);
   if (r->refuse > 0) {
@@ -70,6 +70,7 @@ bool bench_log_bytes(void *user, const uint8_t *bytes, size_t n) {
     return false;
   }
   ck_assert(blx__buf_add(&r->text, bytes, n));
+  if (r->pieces < READING_PIECES_MAX) r->piece[r->pieces++] = (struct piece){at_ms, n};
   return true;
 }
 

@@ -30,12 +30,19 @@ struct waited {
   unsigned events_before;       /* how many events came before it */
 };
 
+enum { READING_PIECES_MAX = 32 };
+
 /* What a reader of logs got. */
 struct reading {
   struct bench *bench;
   struct blx__buf text;
   bool ended;
   unsigned refuse; /* so many times the bytes are not taken */
+  unsigned pieces; /* the first ones: when they came, how long they are */
+  struct piece {
+    uint64_t at_ms;
+    size_t n;
+  } piece[READING_PIECES_MAX];
 };
 
 void bench_open(struct bench *b);
@@ -44,7 +51,7 @@ void bench_event(void *user, const struct blx__vm_key *key, enum blx__vm_event e
                  const struct blx__vm_status *status);
 void bench_done(void *user, const blx_error *err);
 void bench_adopted(void *user, const blx_error *err, const struct blx__vm_status *status);
-bool bench_log_bytes(void *user, const uint8_t *bytes, size_t n);
+bool bench_log_bytes(void *user, uint64_t at_ms, const uint8_t *bytes, size_t n);
 void bench_log_end(void *user, const blx_error *err);
 
 /* Run the loop until the condition holds; the test fails after BENCH_DEADLINE_MS. */

@@ -106,6 +106,9 @@ START_TEST(sim__closed_under_way__completes_with_cancelled_and_ends_readers) {
   ck_assert_int_eq(
       b.driver->ops->logs(b.driver, &d.key, 10, true, bench_log_bytes, bench_log_end, &r, &logs, NULL).code, 0);
   bench_wait_text(&b, &r, "console of web-1\n");
+  ck_assert_uint_eq(r.pieces, 1);
+  ck_assert_uint_le(r.piece[0].at_ms, blx__loop_wall_ms(b.loop));
+  ck_assert_uint_gt(r.piece[0].at_ms, blx__loop_wall_ms(b.loop) - 60000);
   struct waited w = {.bench = &b};
   b.driver->ops->start(b.driver, &d, bench_done, &w);
   bench_close(&b);
