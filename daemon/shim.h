@@ -50,6 +50,7 @@ struct shim_console {
 struct shim_client {
   int fd; /* -1: free */
   bool greeted;
+  bool asks;     /* for counters, and has not got them */
   uint64_t came; /* the how manieth it was */
   struct blx__shim_reader reader;
 };
@@ -67,6 +68,8 @@ struct shim {
   bool qmp_ready, qmp_broken, powerdown_sent;
   struct blx__qmp_reader qmp;
   char qmp_shutdown[64]; /* the reason that the monitor gave for ending */
+  unsigned counters_due; /* answers of the monitor that are still to come */
+  struct blx__usage counters;
 
   int guest_fd;
   bool guest_known, guest_asked;
@@ -104,6 +107,8 @@ void shim_peers_connect(struct shim *s);
 void shim_qmp_readable(struct shim *s);
 void shim_qmp_powerdown(struct shim *s);
 void shim_qmp_pause(struct shim *s, bool paused); /* the monitor's event says when it is so */
+/* Counters for whoever asks: answered when the monitor has, with none when it does not. */
+void shim_qmp_ask(struct shim *s);
 void shim_guest_readable(struct shim *s);
 void shim_guest_send(struct shim *s, enum blx__guest_type type, const char *text);
 
@@ -113,5 +118,6 @@ void shim_ctl_stop(struct shim *s, uint32_t deadline_ms);
 void shim_ctl_accept(struct shim *s);
 void shim_ctl_readable(struct shim *s, struct shim_client *c);
 void shim_ctl_push(struct shim *s, const struct blx__shim_msg *msg);
+void shim_ctl_push_counters(struct shim *s, const char *text); /* to those that asked */
 
 #endif

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/map.h"
 #include "io/loop.h"
+#include "measure/usage.h"
 
 enum {
   BLX__VM_TEXT_MAX = 384,          /* bytes of a sentence in a status */
@@ -19,6 +20,7 @@ enum {
   BLX__VM_LOGS_MAX = 256,          /* readers of logs at the same time */
   BLX__VM_CONFIG_MAX = 48 << 10,   /* bytes of a module file */
   BLX__VM_LOG_LINES_ALL = 1 << 30, /* tail_lines: everything that is kept */
+  BLX__VM_STATS_MAX = 16,          /* snapshots of statistics under way at the same time */
 };
 
 /* An instance under one assignment. The directory and the cgroup are named by instance and uid; the epoch travels along
@@ -78,6 +80,15 @@ typedef bool blx__vm_log_bytes_fn(void *user, uint64_t at_ms, const uint8_t *byt
 /* The last call. @err NULL: all was read, or the instance was destroyed. */
 typedef void blx__vm_log_end_fn(void *user, const blx_error *err);
 
+/* What an instance that runs uses. */
+struct blx__vm_stats {
+  char instance[64];
+  uint64_t uid;
+  struct blx__usage usage;
+};
+/* All that run, in no order, borrowed. @err: then there are none. */
+typedef void blx__vm_stats_fn(void *user, const blx_error *err, const struct blx__vm_stats *list, size_t count);
+
 struct blx__vm_driver;
 struct blx__vm_logs;
 
@@ -123,6 +134,11 @@ struct blx__vm_ops {
                   blx__vm_log_bytes_fn *on_bytes, blx__vm_log_end_fn *on_end, void *user, struct blx__vm_logs **out,
                   blx_error *err);
   void (*logs_close)(struct blx__vm_driver *d, struct blx__vm_logs *logs); /* on_end is not called */
+
+  /* Measure what runs, off the loop, in less than half a second as a rule. What is not known is absent. Errors: BUSY
+   * (BLX__VM_STATS_MAX), NOMEM: then nothing is called; CANCELLED (the driver was closed) is told. NULL: this driver
+   * does not measure. */
+  blx__rc (*stats)(struct blx__vm_driver *d, blx__vm_stats_fn *done, void *user, blx_error *err);
 
   /* Let go: calls under way complete with CANCELLED, then @done, then the driver is freed. VMs run on. */
   void (*close)(struct blx__vm_driver *d, void (*done)(void *user), void *user);

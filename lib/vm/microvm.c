@@ -411,6 +411,7 @@ static const struct blx__vm_ops microvm_ops = {
     .adopt = mv_adopt,
     .logs = mv_logs,
     .logs_close = mv_logs_close,
+    .stats = vm_stats,
     .close = vm_close,
 };
 

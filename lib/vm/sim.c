@@ -12,7 +12,7 @@ enum { CONSOLE_MAX = 160, PAUSED_LOOK_MS = 10 };
 /* An instance while no driver is open on its host. */
 struct kept {
   char id[SIM_ID_MAX], name[64];
-  uint64_t uid, made_ms;
+  uint64_t uid, made_ms, started_ms;
   struct blx__vm_status status;
 };
 
@@ -200,6 +200,7 @@ static blx__rc do_start(struct sim_instance *in, blx_error *err) {
   in->status = (struct blx__vm_status){
       .state = BLX__VM_RUNNING, .epoch = in->op_epoch, .exit_status = -1, .vmm_pid = (int32_t)s->starts};
   (void)blx__str_copy(in->status.text, sizeof in->status.text, "the simulated monitor runs");
+  in->started_ms = blx__loop_now_ms(s->loop);
   tell_host(s->host, in->name, in->uid, in->op_epoch, true);
   uint32_t never = s->opt->never_ready_every;
   if (never == 0 || s->starts % never != 0) blx__timer_start(in->life_timer, s->opt->ready_ms, 0);
@@ -398,6 +399,44 @@ static void sim_logs_close(struct blx__vm_driver *d, struct blx__vm_logs *logs) 
   logs_free(logs);
 }
 
+/* ---- statistics */
+
+struct snapshot {
+  struct blx__defer defer;
+  struct sim *sim;
+  blx__vm_stats_fn *done;
+  void *user;
+};
+
+static void on_snapshot(void *arg) {
+  struct snapshot *p = arg;
+  struct sim *s = p->sim;
+  blx_error err;
+  size_t count = 0;
+  struct blx__vm_stats *list = calloc(s->instances.count + 1, sizeof *list);
+  BLX__MAP_FOREACH(pos, &s->instances) {
+    const struct sim_instance *in = blx__map_value(pos);
+    if (!list || !sim_runs(in)) continue;
+    (void)blx__str_copy(list[count].instance, sizeof list[count].instance, in->name);
+    list[count].uid = in->uid;
+    list[count++].usage = sim_usage(in);
+  }
+  bool ok = list && !s->closing;
+  if (!ok) (void)blx__fail(&err, list ? BLX_E_CANCELLED : BLX_E_NOMEM, origin, "no statistics any more");
+  p->done(p->user, ok ? NULL : &err, list, ok ? count : 0);
+  free(list);
+  free(p);
+}
+
+static blx__rc sim_stats(struct blx__vm_driver *d, blx__vm_stats_fn *done, void *user, blx_error *err) {
+  struct snapshot *p = calloc(1, sizeof *p);
+  if (!p) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for statistics");
+  *p = (struct snapshot){.sim = sim_of(d), .done = done, .user = user};
+  blx__defer_init(&p->defer, on_snapshot, p);
+  blx__loop_defer(sim_of(d)->loop, &p->defer);
+  return BLX__OK;
+}
+
 /* ---- life */
 
 /* What the host holds goes over to it, or is lost with the driver. */
@@ -411,6 +450,7 @@ static void host_keep(const struct sim_instance *in) {
   k->uid = in->uid;
   k->status = in->status;
   k->made_ms = in->made_ms;
+  k->started_ms = in->started_ms;
   bool kept = blx__map_set_str(&host->kept, k->id, k, NULL);
   BLX__ASSERT(kept);
 }
@@ -418,12 +458,12 @@ static void host_keep(const struct sim_instance *in) {
 static blx__rc host_take(struct sim *s, blx_error *err) {
   for (struct blx__map_pos pos; (pos = blx__map_seek(&s->host->kept, NULL, 0)).node;) {
     struct kept *k = blx__map_value(pos);
-    const struct blx__vm_key key = {.instance = k->name, .uid = k->uid};
-    struct sim_instance *in = instance_get(s, &key);
+    struct sim_instance *in = instance_get(s, &(struct blx__vm_key){.instance = k->name, .uid = k->uid});
     if (!in) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a simulated instance");
     in->known = true;
     in->status = k->status;
     in->made_ms = k->made_ms;
+    in->started_ms = k->started_ms;
     if (in->status.state == BLX__VM_RUNNING) blx__timer_start(in->life_timer, s->opt->ready_ms, 0);
     (void)blx__map_remove_str(&s->host->kept, k->id);
     free(k);
@@ -502,6 +542,7 @@ static const struct blx__vm_ops sim_ops = {
     .adopt = sim_adopt,
     .logs = sim_logs,
     .logs_close = sim_logs_close,
+    .stats = sim_stats,
     .close = sim_close,
 };
 
@@ -545,10 +586,7 @@ blx__rc blx__vm_sim_open_on(struct blx__loop *loop, struct blx__vm_sim_host *hos
 }
 
 bool blx__vm_sim_end(struct blx__vm_driver *sim, const struct blx__vm_key *key, int32_t exit_status, int32_t signal) {
-  char id[SIM_ID_MAX];
-  struct sim *s = sim_of(sim);
-  if (!blx__str_format(id, sizeof id, "%s-%llu", key->instance, (unsigned long long)key->uid)) return false;
-  struct sim_instance *in = blx__map_get_str(&s->instances, id);
+  struct sim_instance *in = sim_find(sim_of(sim), key);
   if (!in || !sim_runs(in)) return false;
   ended(in, exit_status, signal, "the simulated monitor ended");
   return true;

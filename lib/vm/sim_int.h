@@ -37,8 +37,9 @@ struct sim_instance {
   blx__vm_adopt_fn *adopted;
   void *user;
   uint64_t op_epoch;
-  bool op_paused;   /* what OP_PAUSE makes of it */
-  uint64_t made_ms; /* by the wall clock */
+  bool op_paused;      /* what OP_PAUSE makes of it */
+  uint64_t made_ms;    /* by the wall clock */
+  uint64_t started_ms; /* by the loop's */
   struct blx__timer *op_timer, *life_timer;
 };
 
@@ -48,6 +49,18 @@ static inline struct sim *sim_of(struct blx__vm_driver *d) {
 
 static inline bool sim_runs(const struct sim_instance *in) {
   return in->status.state == BLX__VM_RUNNING || in->status.state == BLX__VM_READY;
+}
+
+/* What it would use: made up by a rule of uid and uptime. */
+static inline struct blx__usage sim_usage(const struct sim_instance *in) {
+  uint64_t now_ms = blx__loop_now_ms(in->sim->loop), up_ms = now_ms > in->started_ms ? now_ms - in->started_ms : 0;
+  struct blx__usage u = {true, true, true, true, true, true, .at_us = now_ms * 1000, .uptime_ms = up_ms};
+  u.cpu_us = up_ms * 10 * (5 + in->uid * 7 % 90); /* 5 to 94 % of a processor */
+  u.memory_bytes = (32 + in->uid % 64) << 20;
+  u.balloon_bytes = 128 << 20;
+  u.read_bytes = up_ms * (in->uid % 8);
+  u.written_bytes = up_ms * (in->uid % 4);
+  return u;
 }
 
 /* The instance of @key; NULL: there is none. */

@@ -144,6 +144,34 @@ def test_lines_of_a_guest_have_times_that_survive_its_restart_and_old_ones_are_l
     real.cli("vm", "delete", "clock", "--wait")
 
 
+def test_top_sees_that_a_guest_is_busy_and_what_its_monitor_uses(real):
+    """A guest under TCG is busy while it boots."""
+    real.create("busy", wait=False)
+    began = time.monotonic()
+
+    def seen():
+        nodes = json.loads(real.cli("top", "-o", "json", node=real.nodes[1]).stdout)["nodes"]
+        assert all(n["heard"] and n["driver"] == "microvm.nix" for n in nodes)
+        return {i["instance"]: i for n in nodes for i in n["instances"]}
+
+    most = 0
+    while most <= 500 and time.monotonic() - began < 120:
+        most = max(most, seen().get("busy-1", {}).get("cpu_permille", 0))
+        if most <= 500 and real.get("busy")["phase"] == "Running":
+            real.cli("vm", "restart", "busy", "--force")
+    assert most > 500, f"{most / 10} % of a processor at most"
+    real.wait("busy", "phase=Running", timeout=BOOT)
+    used = seen()
+    assert {"busy-1", "hello-1", "hello-2", "hello-3"} <= set(used)
+    for one in used.values():
+        assert int(one["memory_bytes"]) > 20 << 20 and int(one["cpu_us"]) > 500000 and int(one["uptime_ms"]) > 1000
+        assert one["read_bytes"] == one["written_bytes"] == 0 and "balloon_bytes" not in one, "no disks, no balloon"
+        assert 0 <= one["cpu_permille"] < 4000
+    table = real.cli("top", "--once").stdout
+    assert table.startswith("NAME ") and "hello-3" in table and "made up" not in table
+    real.cli("vm", "delete", "busy", "--wait")
+
+
 def test_a_killed_daemon_leaves_its_guest_running_and_adopts_it_when_it_is_back(real):
     owner = real.node(instance(real.get("hello"))["node"])
     before = instance(real.get("hello"))

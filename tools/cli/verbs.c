@@ -134,6 +134,10 @@ static const struct cli_flag logs_flags[] = {
          "only lines of this time ago (10m, 1h30m) or since a date "
          "(2026-01-31T10:00:00Z), and those whose time is not known"),
     BOOL("timestamps", 0, timestamps, "before each line when it came from the guest, in UTC")};
+static const struct cli_choice sorts[] = {{"cpu", CLI_SORT_CPU}, {"memory", CLI_SORT_MEMORY}};
+static const struct cli_flag top_flags[] = {
+    CHOICE("sort-by", sort, "WHAT", sorts, "cpu (the default) or memory; what uses most comes first"),
+    BOOL("once", 0, once, "print one table and end, as without a terminal")};
 static const struct cli_flag create_flags[] = {
     TEXT("microvm-config", microvm_config, "FILE",
          "a microvm.nix module of at most 48 KiB; this or --flake is required"),
@@ -192,6 +196,13 @@ static const char get_more[] = "  blixard get vm --filter phase=Running --sort-b
 static const char events_more[] = "  blixard events --for vm/web -o json\n"
                                   "  blixard events --since 1200 --follow\n";
 
+static const char top_more[] = "Processor time is what was used between two answers of a node, in percent of one "
+                               "processor. On a terminal the table\n"
+                               "is made anew every two seconds until q or Ctrl-C.\n"
+                               "\n"
+                               "  blixard top\n"
+                               "  blixard top nodes --sort-by memory --once\n";
+
 static const char explain_more[] = "  blixard explain vm\n"
                                    "  blixard explain vm.spec.memory_mib\n";
 
@@ -238,6 +249,8 @@ static const struct cli_verb verbs[] = {
     {"", "get", NULL, "KIND[/NAME] [NAME...]", 1, CLI_WORDS_MAX, FLAGS(list_flags), cmd_get,
      "objects of a kind, all or by name: vm, node, instance or event", get_more},
     {"", "events", NULL, "", 0, 0, FLAGS(event_flags), cmd_events, "what happened, oldest first", events_more},
+    {"", "top", NULL, "[vms|nodes]", 0, 1, FLAGS(top_flags), cmd_top, "what running instances use, or nodes in sum",
+     top_more},
     {"", "explain", NULL, "[KIND[.FIELD]]", 0, 1, NULL, 0, cmd_explain,
      "what the fields of a kind mean, their types, ranges and defaults", explain_more},
     {"storage", "pool", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},

@@ -86,6 +86,30 @@ void bench_wait_done(struct bench *b, struct waited *w) {
   ck_assert_uint_eq(w->times, 1);
 }
 
+void bench_measured(void *user, const blx_error *err, const struct blx__vm_stats *list, size_t count) {
+  struct measured *m = user;
+  m->times++;
+  m->code = err ? err->code : 0;
+  m->count = count;
+  for (size_t i = 0; i < count && i < MEASURED_MAX; i++) m->rows[i] = list[i];
+  blx__loop_stop(m->bench->loop);
+}
+
+void bench_wait_measured(struct bench *b, struct measured *m) {
+  while (m->times == 0) turn(b);
+  ck_assert_uint_eq(m->times, 1);
+}
+
+struct blx__usage bench_usage(struct bench *b) {
+  struct measured m = {.bench = b};
+  ck_assert_int_eq(b->driver->ops->stats(b->driver, bench_measured, &m, NULL).code, 0);
+  ck_assert_uint_eq(m.times, 0);
+  bench_wait_measured(b, &m);
+  ck_assert_int_eq(m.code, 0);
+  ck_assert_uint_eq(m.count, 1);
+  return m.rows[0].usage;
+}
+
 unsigned bench_events(const struct bench *b, enum blx__vm_event event, uint64_t uid) {
   unsigned n = 0;
   for (unsigned i = 0; i < b->event_count; i++) n += b->events[i].event == event && b->events[i].uid == uid;

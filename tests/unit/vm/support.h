@@ -45,6 +45,22 @@ struct reading {
   } piece[READING_PIECES_MAX];
 };
 
+enum { MEASURED_MAX = 8 };
+
+/* What a snapshot of statistics told. */
+struct measured {
+  struct bench *bench;
+  unsigned times;
+  int code;
+  size_t count;
+  struct blx__vm_stats rows[MEASURED_MAX];
+};
+
+void bench_measured(void *user, const blx_error *err, const struct blx__vm_stats *list, size_t count);
+void bench_wait_measured(struct bench *b, struct measured *m);
+/* Ask, wait; the usage of the only instance that runs. */
+struct blx__usage bench_usage(struct bench *b);
+
 void bench_open(struct bench *b);
 void bench_close(struct bench *b); /* the driver first, if there is one */
 void bench_event(void *user, const struct blx__vm_key *key, enum blx__vm_event event,
