@@ -487,6 +487,33 @@ START_TEST(lines__have_the_time_when_they_were_added__and_older_ones_are_left_ou
 }
 END_TEST
 
+START_TEST(statistics__of_a_driver_that_does_not_measure__say_so) {
+  struct blx_stats_request req = BLX_STATS_REQUEST_INIT;
+  struct blx_node_stats *stats_of = NULL;
+  blx_stats *stats = NULL;
+  make_dir();
+  open_node();
+  create(128);
+  wait_for(BLX_PHASE_RUNNING);
+  ck_assert_int_eq(blx_stats_open(client, &req, &stats, NULL), 0);
+  ck_assert_int_eq(blx_stats_next(stats, WAIT_MS, &stats_of, NULL), 1);
+  ck_assert_str_eq(stats_of->node, "a");
+  ck_assert_str_eq(stats_of->driver, "the embedder's");
+  ck_assert(stats_of->heard && stats_of->n_instances == 0 && stats_of->capacity->vcpus == 64);
+  ck_assert_str_eq(stats_of->note, "the driver of node a does not measure");
+  blx_node_stats_free(stats_of);
+  ck_assert_int_eq(blx_stats_next(stats, WAIT_MS, &stats_of, NULL), 0);
+  blx_stats_close(stats);
+  req.node = "b";
+  ck_assert_int_eq(blx_stats_open(client, &req, &stats, NULL), 0);
+  REFUSED(BLX_E_NOT_FOUND, blx_stats_next(stats, WAIT_MS, &stats_of, &err));
+  blx_stats_close(stats);
+  REFUSED(BLX_E_MISUSE, blx_stats_next(stats, 0, &stats_of, &err));
+  close_node();
+  remove_dir();
+}
+END_TEST
+
 /* ---- options */
 
 START_TEST(a_table__is_whole_and_not_of_a_simulation) {
@@ -546,4 +573,4 @@ BLX_TEST_MAIN("vm_driver", a_vm__lives_and_dies_by_the_embedders_table,
               events_from_any_thread__are_bounded_and_end_with_the_node,
               a_console__comes_from_the_driver_as_fast_as_it_is_read,
               lines__have_the_time_when_they_were_added__and_older_ones_are_left_out_whole,
-              a_table__is_whole_and_not_of_a_simulation)
+              statistics__of_a_driver_that_does_not_measure__say_so, a_table__is_whole_and_not_of_a_simulation)
