@@ -17,7 +17,7 @@ V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the house: each folder of lib/ and the folders it may include (DESIGN: "The house"; tests/lint checks the same table)
-FOLDERS := base schema placement state control io consensus rpc client vm agent node api
+FOLDERS := base schema placement state control io consensus rpc client measure vm agent node api
 DEPS_base :=
 DEPS_schema := base
 DEPS_placement := schema base
@@ -27,9 +27,10 @@ DEPS_io := base
 DEPS_consensus := io schema base
 DEPS_rpc := io schema base
 DEPS_client := rpc io schema base
-DEPS_vm := io schema base
-DEPS_agent := vm io schema base
-DEPS_node := agent vm client rpc consensus io control state placement schema base
+DEPS_measure := base
+DEPS_vm := measure io schema base
+DEPS_agent := vm measure io schema base
+DEPS_node := agent vm measure client rpc consensus io control state placement schema base
 DEPS_api := node $(DEPS_node)
 
 PC := libuv jansson libnghttp2 openssl
@@ -100,8 +101,8 @@ $(B)/bin/blixardd: $(call prog_objs,daemon/blixardd*.c) $(SO)
 $(B)/bin/blixard: $(call prog_objs,tools/cli/*.c) $(SO)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -ljansson -lyaml
-# Of lib/vm the shim takes the pure parts; of base and schema, through an archive, only what it calls: it stays small.
-SHIM_SHARED := $(patsubst %,$(B)/obj/lib/vm/%.o,proto_guest proto_qmp proto_session proto_shim cgroup)
+# Of lib/vm the shim takes the pure parts, and all of lib/measure; of base and schema, through an archive, only what it calls: it stays small.
+SHIM_SHARED := $(patsubst %,$(B)/obj/lib/vm/%.o,proto_guest proto_qmp proto_session proto_shim cgroup) $(call obj_of,measure)
 $(B)/obj/shim.a: $(call objs_with_deps,schema)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $^

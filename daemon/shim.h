@@ -6,6 +6,7 @@
 
 #include "base/rc.h"
 #include "vm/cgroup.h"
+#include "measure/times.h"
 #include "vm/proto_guest.h"
 #include "vm/proto_qmp.h"
 #include "vm/proto_session.h"
@@ -52,6 +53,7 @@ struct shim_options {
 struct shim_console {
   int dir_fd, fd;
   size_t size;
+  struct blx__times times;
   char line[SHIM_LAST_LINE_MAX + 1]; /* the last line with anything on it, printable */
   size_t line_len;
   bool line_ended;
@@ -60,6 +62,7 @@ struct shim_console {
 struct shim_client {
   int fd; /* -1: free */
   bool greeted;
+  bool asks;     /* for counters, and has not got them */
   uint64_t came; /* the how manieth it was */
   struct blx__shim_reader reader;
 };
@@ -79,6 +82,8 @@ struct shim {
   struct blx__qmp_reader qmp;
   uint64_t qmp_due_ms;   /* it was reached, and has not greeted; then that is a breach; 0: no */
   char qmp_shutdown[64]; /* the reason that the monitor gave for ending */
+  unsigned counters_due; /* answers of the monitor that are still to come */
+  struct blx__usage counters;
 
   int guest_fd;
   bool guest_known, guest_asked;
@@ -122,6 +127,8 @@ void shim_qmp_pause(struct shim *s, bool paused); /* the monitor's event says wh
 
 /* shim_guest.c: the guest's port */
 void shim_guest_opened(struct shim *s);
+/* Counters for whoever asks: answered when the monitor has, with none when it does not. */
+void shim_qmp_ask(struct shim *s);
 void shim_guest_readable(struct shim *s);
 void shim_guest_flush(struct shim *s);
 bool shim_guest_waits(void);                                             /* the queue holds something */
@@ -147,5 +154,6 @@ void shim_ctl_stop(struct shim *s, uint32_t deadline_ms);
 void shim_ctl_accept(struct shim *s);
 void shim_ctl_readable(struct shim *s, struct shim_client *c);
 void shim_ctl_push(struct shim *s, const struct blx__shim_msg *msg);
+void shim_ctl_push_counters(struct shim *s, const char *text); /* to those that asked */
 
 #endif

@@ -74,6 +74,17 @@ void shim_ctl_push(struct shim *s, const struct blx__shim_msg *msg) {
     if (s->client[i].fd >= 0 && s->client[i].greeted) client_send(&s->client[i], msg);
 }
 
+void shim_ctl_push_counters(struct shim *s, const char *text) {
+  struct blx__shim_msg m = s->state;
+  m.type = BLX__SHIM_COUNTERS;
+  (void)blx__str_copy(m.text, sizeof m.text, text);
+  for (unsigned i = 0; i < SHIM_CLIENTS_MAX; i++) {
+    if (s->client[i].fd < 0 || !s->client[i].asks) continue;
+    s->client[i].asks = false;
+    client_send(&s->client[i], &m);
+  }
+}
+
 static void refuse(struct shim *s, struct shim_client *c, const char *why) {
   struct blx__shim_msg m = s->state;
   m.type = BLX__SHIM_REFUSED;
@@ -133,9 +144,14 @@ static void on_message(struct shim *s, struct shim_client *c, const struct blx__
     return;
   case BLX__SHIM_PAUSE: shim_qmp_pause(s, true); return;
   case BLX__SHIM_RESUME: shim_qmp_pause(s, false); return;
+  case BLX__SHIM_ASK:
+    c->asks = true;
+    shim_qmp_ask(s);
+    return;
+  case BLX__SHIM_COUNTERS:
   case BLX__SHIM_STATE:
   case BLX__SHIM_REFUSED:
-  case BLX__SHIM_PROTOCOL: refuse(s, c, "agents send HELLO, STOP, KILL, PAUSE and RESUME only"); return;
+  case BLX__SHIM_PROTOCOL: refuse(s, c, "agents send HELLO, STOP, KILL, PAUSE, RESUME and ASK only"); return;
   }
 }
 

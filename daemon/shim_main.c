@@ -324,8 +324,12 @@ int main(int argc, char **argv) {
           stderr);
     return 2;
   }
-  s.state = (struct blx__shim_msg){
-      .type = BLX__SHIM_STATE, .uid = s.opt.uid, .epoch = s.opt.epoch, .exit_status = -1, .state = BLX__SHIM_RUNNING};
+  s.state = (struct blx__shim_msg){.type = BLX__SHIM_STATE,
+                                   .uid = s.opt.uid,
+                                   .epoch = s.opt.epoch,
+                                   .exit_status = -1,
+                                   .state = BLX__SHIM_RUNNING,
+                                   .flags = BLX__SHIM_COUNTS};
   blx__qmp_init(&s.qmp);
   int report[2];
   if (pipe2(report, O_CLOEXEC) != 0) {

@@ -9,6 +9,7 @@
 #include <blixard/log.h>
 #include <blixard/node.h>
 #include <blixard/placement.h>
+#include <blixard/stats.h>
 #include <blixard/types.h>
 #include <blixard/vm.h>
 #include <blixard/watch.h>

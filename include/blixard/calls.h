@@ -30,6 +30,10 @@ struct blx_node_name_request;
 struct blx_node_cordon_request;
 struct blx_node_label_request;
 struct blx_node_detail;
+struct blx_stats_request;
+struct blx_instance_stats;
+struct blx_node_stats;
+struct blx_stats_list;
 
 /* ClusterInitRequest: make a cluster of this one node. */
 struct blx_cluster_init_request {
@@ -143,6 +147,8 @@ struct blx_vm_logs_request {
   uint32_t follow; /* go on with what comes */
   const char *tenant; /* tenant; at most 56 bytes, default "default" */
   uint32_t node_local; /* only the instances on the member that is asked; members use it between them */
+  /* only lines that began at this time or later, ms since 1970, and those whose time is not known; 0: all */
+  uint64_t since_ms;
 };
 
 /* LogChunk: some bytes of a console. */
@@ -152,6 +158,7 @@ struct blx_log_chunk {
   const char *instance; /* whose; at most 63 bytes */
   struct blx_bytes data; /* bytes as the guest wrote them; at most 65536 bytes */
   const char *note; /* instead of data: why there is none from this instance; at most 512 bytes */
+  uint64_t at_ms; /* when data came from the guest, by its node's clock, ms since 1970; 0: not known */
 };
 
 /* VmExecRequest: a command in a guest, or its serial console. */
@@ -255,6 +262,57 @@ struct blx_node_detail {
   uint64_t index; /* index at which this was true */
 };
 
+/* StatsRequest: what instances use at present. */
+struct blx_stats_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *node; /* only those on this node; empty: on all; at most 63 bytes */
+};
+
+/* InstanceStats: what an instance that runs uses; what is not known is absent. */
+struct blx_instance_stats {
+  size_t struct_size;
+  const void *unknown;
+  const char *instance; /* whose; at most 63 bytes */
+  uint64_t uid; /* its uid */
+  uint64_t at_us; /* when this was so: microseconds since its host came up */
+  uint64_t cpu_us; /* processor time since its start, of all processors together, in microseconds */
+  uint32_t has_cpu_us;
+  uint32_t cpu_permille; /* of one processor, between two answers; whoever has two fills it in */
+  uint32_t has_cpu_permille;
+  uint64_t memory_bytes; /* the host's memory that its monitor uses, page cache apart */
+  uint32_t has_memory_bytes;
+  uint64_t balloon_bytes; /* what its balloon leaves the guest */
+  uint32_t has_balloon_bytes;
+  uint64_t read_bytes; /* read from its block devices since its start */
+  uint32_t has_read_bytes;
+  uint64_t written_bytes; /* written to them */
+  uint32_t has_written_bytes;
+  uint64_t uptime_ms; /* since its start */
+  uint32_t has_uptime_ms;
+};
+
+/* NodeStats: what a node's instances use. */
+struct blx_node_stats {
+  size_t struct_size;
+  const void *unknown;
+  const char *node; /* its name; at most 63 bytes */
+  uint32_t heard; /* it answered within a second; else the instances are those that should run there, without numbers */
+  const char *note; /* why there are no numbers; at most 512 bytes */
+  const char *driver; /* what measured; of `simulated` the numbers are made up; at most 64 bytes */
+  struct blx_resources *capacity; /* what its instances may use together */
+  struct blx_instance_stats **instances; /* those that run, by name; at most 4096 of them */
+  size_t n_instances;
+};
+
+/* StatsList: what instances use, node by node. */
+struct blx_stats_list {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_node_stats **nodes; /* nodes by name; at most 5000 of them */
+  size_t n_nodes;
+};
+
 #define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)
 #define BLX_CLUSTER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_cluster_join_request)
 #define BLX_CLUSTER_STATUS_REQUEST_INIT BLX_INIT_(struct blx_cluster_status_request)
@@ -275,6 +333,10 @@ struct blx_node_detail {
 #define BLX_NODE_CORDON_REQUEST_INIT BLX_INIT_(struct blx_node_cordon_request)
 #define BLX_NODE_LABEL_REQUEST_INIT BLX_INIT_(struct blx_node_label_request)
 #define BLX_NODE_DETAIL_INIT BLX_INIT_(struct blx_node_detail)
+#define BLX_STATS_REQUEST_INIT BLX_INIT_(struct blx_stats_request)
+#define BLX_INSTANCE_STATS_INIT BLX_INIT_(struct blx_instance_stats)
+#define BLX_NODE_STATS_INIT BLX_INIT_(struct blx_node_stats)
+#define BLX_STATS_LIST_INIT BLX_INIT_(struct blx_stats_list)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(cluster_init_request)
@@ -297,6 +359,10 @@ BLX_INIT_FN_(node_name_request)
 BLX_INIT_FN_(node_cordon_request)
 BLX_INIT_FN_(node_label_request)
 BLX_INIT_FN_(node_detail)
+BLX_INIT_FN_(stats_request)
+BLX_INIT_FN_(instance_stats)
+BLX_INIT_FN_(node_stats)
+BLX_INIT_FN_(stats_list)
 
 #ifdef __cplusplus
 }

@@ -131,7 +131,8 @@ BLX_API void blx_vm_list_free(struct blx_vm_list *list);
 typedef struct blx_vm_logs blx_vm_logs;
 
 /* Read the consoles of a VM's instances, or of one instance, wherever they run.
- * @request  tail_lines: from how many lines before the end (absent: all that is kept); follow: go on with what comes
+ * @request  tail_lines: from how many lines before the end (absent: all that is kept); since_ms: only lines that began
+ *           then or later; follow: go on with what comes
  * @out      close with blx_vm_logs_close(); untouched on error
  * Errors: BLX_E_NOT_FOUND, BLX_E_INVALID, BLX_E_UNAVAILABLE, BLX_E_BUSY, BLX_E_NOMEM, BLX_E_MISUSE; the first and the
  * third are told by blx_vm_logs_next(). Thread: any but where the client's completions run. Since 0.1. */

@@ -37,6 +37,7 @@ static const struct {
     [BLX__API_CLIENT] = {"client", "client"},
     [BLX__API_WATCH] = {"watch", "client"},
     [BLX__API_LOGS] = {"reader of consoles", "client"},
+    [BLX__API_STATS] = {"reader of statistics", "client"},
     [BLX__API_CONSENSUS] = {"member", "consensus"},
     [BLX__API_PLACEMENT] = {"placement", "placement"},
     [BLX__API_VM_DRIVER] = {"node of this VM driver", "vm driver"},

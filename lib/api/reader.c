@@ -368,7 +368,7 @@ void blx__reader_close(const void *handle, enum blx__api_kind kind) {
   if (rc != 0) reader_unref(r);
 }
 
-/* ---- the two streams there are */
+/* ---- the three streams there are */
 
 #define STREAM(NAME, KIND, ID, REQUEST, MESSAGE, FN)                                                             \
   static int NAME##_start(blx_client *client, const struct blx__reader_options *options, NAME **out,             \
@@ -409,3 +409,4 @@ void blx__reader_close(const void *handle, enum blx__api_kind kind) {
 
 STREAM(blx_watch, BLX__API_WATCH, BLX__RPC_WATCH, blx_watch_request, blx_event, blx_event_fn)
 STREAM(blx_vm_logs, BLX__API_LOGS, BLX__RPC_VM_LOGS, blx_vm_logs_request, blx_log_chunk, blx_log_chunk_fn)
+STREAM(blx_stats, BLX__API_STATS, BLX__RPC_STATS, blx_stats_request, blx_node_stats, blx_node_stats_fn)

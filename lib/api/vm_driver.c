@@ -70,6 +70,7 @@ struct blx__vm_logs {
   void *user;
   struct blx__timer *retry;
   struct blx__buf out;
+  uint64_t out_ms;      /* when that came */
   bool offering, gone;  /* on the loop: inside on_bytes; nobody reads any more */
   pthread_mutex_t lock; /* of what follows */
   struct blx__buf in;
@@ -380,6 +381,7 @@ static bool refill(struct blx__vm_logs *l) {
   const struct blx__buf empty = l->out;
   l->out = l->in;
   l->in = empty;
+  l->out_ms = blx__loop_wall_ms(l->driver->loop);
   bool ended = l->ended;
   pthread_mutex_unlock(&l->lock);
   return l->out.len > 0 || !ended;
@@ -396,7 +398,7 @@ static void logs_offer(void *arg) {
     }
     if (l->out.len == 0) break;
     l->offering = true;
-    bool taken = l->on_bytes(l->user, l->out.data, l->out.len);
+    bool taken = l->on_bytes(l->user, l->out_ms, l->out.data, l->out.len);
     l->offering = false;
     if (l->gone) break;
     if (!taken) {
@@ -433,11 +435,9 @@ int blx_vm_driver_logs_add(blx_vm_driver_logs *logs, const void *bytes, size_t l
   struct blx__vm_logs *l = blx__api_handle_take(logs, BLX__API_VM_LOGS, reterr);
   if (!l) return BLX_E_MISUSE;
   pthread_mutex_lock(&l->lock);
-  blx__rc rc;
-  if (!l->ended && l->in.len + len > BLX_VM_DRIVER_LOG_BYTES_MAX)
-    rc = blx__fail(reterr, BLX_E_BUSY, origin, "the console's reader is slow: the same bytes again a little later");
-  else
-    rc = logs_post(l, reterr);
+  bool full = !l->ended && l->in.len + len > BLX_VM_DRIVER_LOG_BYTES_MAX;
+  blx__rc rc = full ? blx__fail(reterr, BLX_E_BUSY, origin, "the reader is slow: the same bytes again a little later")
+                    : logs_post(l, reterr);
   if (rc.code == 0 && len > 0 && !blx__buf_add(&l->in, bytes, len))
     rc = blx__fail(reterr, BLX_E_NOMEM, origin, "no memory for a console's bytes");
   pthread_mutex_unlock(&l->lock);

@@ -1,6 +1,8 @@
 /* Calls between members, on the leader: a daemon joins, becomes a voter, an agent reports. */
 #include "node/node_int.h"
 
+#include <stdlib.h>
+
 #include <string.h>
 
 static void answer_join(struct blx__call *call, const struct blx_op_result *result) {
@@ -138,4 +140,116 @@ void blx__handle_report(struct blx__call *call) {
   }
   blx__lead_seen(n, req->node_uid, req->incarnation, req->wall_ms);
   propose_reports(call, NULL);
+}
+
+/* ---- statistics of this node */
+
+static int by_name(const void *a, const void *b) {
+  const struct blx_instance_stats *x = *(struct blx_instance_stats *const *)a;
+  const struct blx_instance_stats *y = *(struct blx_instance_stats *const *)b;
+  return strcmp(x->instance, y->instance);
+}
+
+static void fill_stats(struct blx_instance_stats *to, const struct blx__vm_stats *from) {
+  const struct blx__usage *u = &from->usage;
+  *to = (struct blx_instance_stats)BLX_INSTANCE_STATS_INIT;
+  to->instance = from->instance;
+  to->uid = from->uid;
+  to->at_us = u->at_us;
+  to->has_cpu_us = u->has_cpu;
+  to->cpu_us = u->cpu_us;
+  to->has_memory_bytes = u->has_memory;
+  to->memory_bytes = u->memory_bytes;
+  to->has_balloon_bytes = u->has_balloon;
+  to->balloon_bytes = u->balloon_bytes;
+  to->has_read_bytes = u->has_read;
+  to->read_bytes = u->read_bytes;
+  to->has_written_bytes = u->has_written;
+  to->written_bytes = u->written_bytes;
+  to->has_uptime_ms = u->has_uptime;
+  to->uptime_ms = u->uptime_ms;
+}
+
+blx__rc blx__stats_encode(const struct blx__node *n, const char *why, const struct blx__vm_stats *list, size_t count,
+                          struct blx__buf *out, blx_error *err) {
+  struct blx_node_stats answer = BLX_NODE_STATS_INIT;
+  struct blx_instance_stats *rows = calloc(count + 1, sizeof *rows), **order = calloc(count + 1, sizeof *order);
+  blx__rc rc = {BLX_E_NOMEM};
+  if (rows && order) {
+    for (size_t i = 0; i < count; i++) {
+      fill_stats(&rows[i], &list[i]);
+      order[i] = &rows[i];
+    }
+    qsort(order, count, sizeof *order, by_name);
+    answer.node = n->self->name;
+    answer.heard = 1;
+    answer.note = why;
+    answer.driver = n->driver ? n->driver->ops->name : NULL;
+    answer.capacity = n->self->capacity;
+    answer.instances = order;
+    answer.n_instances = count;
+    rc = blx__msg_encode(blx__desc_node_stats(), &answer, out, err);
+  } else {
+    (void)blx__fail(err, BLX_E_NOMEM, n->self->name, "no memory for statistics");
+  }
+  free(rows);
+  free(order);
+  return rc;
+}
+
+static void own_measured(void *user, const blx_error *err, const struct blx__vm_stats *list, size_t count) {
+  struct blx__call *call = user;
+  struct blx__buf out;
+  blx_error why;
+  blx__buf_init(&out, BLX__NODE_ANSWER_MAX);
+  if (blx__stats_encode(call->node, err ? err->message : NULL, list, count, &out, &why).code == 0)
+    blx__call_answer_bytes(call, (struct blx__slice){out.data, out.len});
+  else
+    blx__call_fail(call, &why);
+  blx__buf_free(&out);
+}
+
+blx__rc blx__stats_measure(struct blx__node *n, blx__vm_stats_fn *done, void *user, blx_error *err) {
+  if (!n->driver || !n->driver->ops->stats)
+    return blx__fail(err, BLX_E_UNSUPPORTED, n->self->name, "the driver of node %s does not measure", n->self->name);
+  return n->driver->ops->stats(n->driver, done, user, err);
+}
+
+void blx__handle_member_stats(struct blx__call *call) {
+  blx_error err;
+  if (blx__stats_measure(call->node, own_measured, call, &err).code != 0) own_measured(call, &err, NULL, 0);
+}
+
+blx__rc blx__stats_encode_unheard(const struct blx__node *n, uint64_t uid, const char *why, struct blx__buf *out,
+                                  blx_error *err) {
+  const struct blx_node_info *node = blx__state_node(n->state, uid);
+  if (!node) return BLX__OK;
+  struct blx_node_stats answer = BLX_NODE_STATS_INIT;
+  struct blx_instance_stats *rows = calloc(BLX__VM_INSTANCES_MAX, sizeof *rows);
+  struct blx_instance_stats **order = calloc(BLX__VM_INSTANCES_MAX, sizeof *order);
+  size_t count = 0;
+  const struct blx_instance *in = blx__state_instance_on_node_after(n->state, uid, 0);
+  for (; rows && order && in; in = blx__state_instance_on_node_after(n->state, uid, in->uid)) {
+    if (in->phase != BLX_PHASE_RUNNING || count == BLX__VM_INSTANCES_MAX) continue;
+    rows[count] = (struct blx_instance_stats)BLX_INSTANCE_STATS_INIT;
+    rows[count].instance = in->name;
+    rows[count].uid = in->uid;
+    order[count] = &rows[count];
+    count++;
+  }
+  blx__rc rc = {BLX_E_NOMEM};
+  if (rows && order) {
+    qsort(order, count, sizeof(struct blx_instance_stats *), by_name);
+    answer.node = node->name;
+    answer.note = why;
+    answer.capacity = node->capacity;
+    answer.instances = order;
+    answer.n_instances = count;
+    rc = blx__msg_encode(blx__desc_node_stats(), &answer, out, err);
+  } else {
+    (void)blx__fail(err, BLX_E_NOMEM, n->self->name, "no memory for statistics");
+  }
+  free(rows);
+  free(order);
+  return rc;
 }

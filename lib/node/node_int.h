@@ -35,6 +35,7 @@ enum {
   BLX__NODE_DEADLINE_MS = 30000,    /* of a call that came without one */
   BLX__NODE_OWN_DEADLINE_MS = 5000, /* of heartbeats and reports */
   BLX__NODE_SHARE_MS = 5000,        /* a server that has not begun to tell a worker its share by then is left */
+  BLX__NODE_STATS_MAX = 32,         /* streams of statistics at the same time */
   BLX__NODE_SETTLE_MS = 1000,       /* a new leader waits so long to hear from the nodes before it places anything */
 };
 
@@ -114,6 +115,7 @@ struct blx__node {
   struct blx__buf scratch;     /* to encode into */
   size_t execs;                /* commands and consoles */
   struct blx__list watches;    /* streams of events */
+  unsigned stats_count;        /* streams of statistics */
   struct blx__map shares;      /* uid of a worker -> struct share, the stream that it follows its share by */
   struct blx__list shares_due; /* those to be looked at after this apply */
   bool shares_behind;          /* a worker knows more than this server: look at all after each apply */
@@ -280,8 +282,19 @@ void blx__handle_vm_delete(struct blx__call *call);
 void blx__handle_vm_delete_force(struct blx__call *call);
 void blx__handle_vm_logs(struct blx__call *call);
 void blx__handle_vm_exec(struct blx__call *call);
+void blx__handle_stats(struct blx__call *call);
+void blx__handle_member_stats(struct blx__call *call);
 void blx__handle_watch(struct blx__call *call);
 void blx__handle_share(struct blx__call *call);
+/* ---- calls_member.c: statistics */
+/* Let the driver measure. Errors: as its stats(), UNSUPPORTED. */
+blx__rc blx__stats_measure(struct blx__node *n, blx__vm_stats_fn *done, void *user, blx_error *err) BLX__MUST;
+/* What it measured, as a node_stats; @why: there are no numbers. */
+blx__rc blx__stats_encode(const struct blx__node *n, const char *why, const struct blx__vm_stats *list, size_t count,
+                          struct blx__buf *out, blx_error *err) BLX__MUST;
+/* What should run on another node, which is not heard from; nothing, if there is no such node. */
+blx__rc blx__stats_encode_unheard(const struct blx__node *n, uint64_t uid, const char *why, struct blx__buf *out,
+                                  blx_error *err) BLX__MUST;
 /* A call that waits in init_call is answered when this node is registered and votes. */
 void blx__init_done(struct blx__node *n);
 

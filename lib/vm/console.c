@@ -1,5 +1,6 @@
 /* Readers of an instance's console: console.log.1, then console.log, then what comes. Files and a timer: a reader works
  * the same for the living, the adopted and the dead. */
+#include "measure/times.h"
 #include "vm/vm_int.h"
 
 #include <errno.h>
@@ -22,6 +23,7 @@ struct blx__vm_logs {
   struct blx__timer *timer;
   bool *gone; /* set when it is freed inside its own callback */
   int fd;     /* what is read now; -1: nothing yet */
+  int times;  /* when its bytes came; -1: nothing was found that says so */
   bool old;   /* and that is console.log.1 as it was at the beginning: console.log follows */
   off_t at;
 };
@@ -75,6 +77,7 @@ void vm_logs_free(struct blx__vm_logs *l) {
   l->m->logs_open--;
   blx__timer_free(l->timer);
   if (l->fd >= 0) (void)close(l->fd);
+  if (l->times >= 0) (void)close(l->times);
   free(l);
 }
 
@@ -97,10 +100,22 @@ static bool next_file(struct blx__vm_logs *l) {
     return false;
   }
   if (l->fd >= 0) (void)close(l->fd);
+  if (l->times >= 0) (void)close(l->times);
   l->fd = fd;
+  l->times = -1;
   l->old = false;
   l->at = 0;
   return true;
+}
+
+/* When what is at l->at came. @n, of bytes that were read there, becomes how many of them came then. */
+static uint64_t time_of(struct blx__vm_logs *l, ssize_t *n) {
+  uint64_t until;
+  /* A shim of now begins it before the log's first byte: one that is not there yet may still come. */
+  if (l->times < 0) l->times = blx__times_find(l->dir, l->fd);
+  uint64_t ms = blx__times_at(l->times, (uint64_t)l->at, &until);
+  if (until - (uint64_t)l->at < (uint64_t)*n) *n = (ssize_t)(until - (uint64_t)l->at);
+  return ms;
 }
 
 /* One chunk a turn: a reader of megabytes does not hold the loop up. */
@@ -116,8 +131,9 @@ static void on_timer(void *arg) {
   }
   if (n > 0) {
     bool gone = false;
+    uint64_t at_ms = time_of(l, &n);
     l->gone = &gone;
-    bool taken = l->on_bytes(l->user, bytes, (size_t)n);
+    bool taken = l->on_bytes(l->user, at_ms, bytes, (size_t)n);
     if (gone) return;
     l->gone = NULL;
     if (taken) l->at += n;
@@ -146,7 +162,8 @@ blx__rc vm_logs_open(struct microvm *m, const struct blx__vm_key *key, uint32_t 
     return blx__fail(err, BLX_E_INVALID, origin, "an instance's name must match " BLX__NAME_PATTERN);
   struct blx__vm_logs *l = calloc(1, sizeof *l);
   if (!l) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a reader of logs");
-  *l = (struct blx__vm_logs){.m = m, .follow = follow, .on_bytes = on_bytes, .on_end = on_end, .user = user, .fd = -1};
+  *l = (struct blx__vm_logs){
+      .m = m, .follow = follow, .on_bytes = on_bytes, .on_end = on_end, .user = user, .fd = -1, .times = -1};
   bool fits = blx__str_format(l->id, sizeof l->id, "%s-%llu", key->instance, (unsigned long long)key->uid) &&
               blx__str_format(l->dir, sizeof l->dir, "%s/vms/%s", m->state_dir, l->id);
   BLX__ASSERT(fits);

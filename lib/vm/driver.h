@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/map.h"
 #include "io/loop.h"
+#include "measure/usage.h"
 
 enum {
   BLX__VM_TEXT_MAX = 384,          /* bytes of a sentence in a status */
@@ -19,6 +20,7 @@ enum {
   BLX__VM_LOGS_MAX = 256,          /* readers of logs at the same time */
   BLX__VM_CONFIG_MAX = 48 << 10,   /* bytes of a module file */
   BLX__VM_LOG_LINES_ALL = 1 << 30, /* tail_lines: everything that is kept */
+  BLX__VM_STATS_MAX = 16,          /* snapshots of statistics under way at the same time */
 };
 
 /* An instance under one assignment. The directory and the cgroup are named by instance and uid; the epoch travels along
@@ -72,10 +74,20 @@ typedef void blx__vm_event_fn(void *user, const struct blx__vm_key *key, enum bl
 typedef void blx__vm_done_fn(void *user, const blx_error *err); /* @err NULL: done */
 typedef void blx__vm_adopt_fn(void *user, const blx_error *err, const struct blx__vm_status *status);
 
-/* Bytes of a console. False: not taken; the same bytes are offered again a little later. */
-typedef bool blx__vm_log_bytes_fn(void *user, const uint8_t *bytes, size_t n);
+/* Bytes of a console that came at @at_ms, ms since 1970 (0: not known). False: not taken; the same bytes are offered
+ * again a little later. */
+typedef bool blx__vm_log_bytes_fn(void *user, uint64_t at_ms, const uint8_t *bytes, size_t n);
 /* The last call. @err NULL: all was read, or the instance was destroyed. */
 typedef void blx__vm_log_end_fn(void *user, const blx_error *err);
+
+/* What an instance that runs uses. */
+struct blx__vm_stats {
+  char instance[64];
+  uint64_t uid;
+  struct blx__usage usage;
+};
+/* All that run, in no order, borrowed. @err: then there are none. */
+typedef void blx__vm_stats_fn(void *user, const blx_error *err, const struct blx__vm_stats *list, size_t count);
 
 struct blx__vm_driver;
 struct blx__vm_logs;
@@ -163,6 +175,10 @@ struct blx__vm_ops {
   void (*session_resize)(struct blx__vm_driver *d, struct blx__vm_session *s, uint16_t rows, uint16_t columns);
   /* The command is killed if it runs still; a console goes on. on_end is not called. */
   void (*session_close)(struct blx__vm_driver *d, struct blx__vm_session *s);
+  /* Measure what runs, off the loop, in less than half a second as a rule. What is not known is absent. Errors: BUSY
+   * (BLX__VM_STATS_MAX), NOMEM: then nothing is called; CANCELLED (the driver was closed) is told. NULL: this driver
+   * does not measure. */
+  blx__rc (*stats)(struct blx__vm_driver *d, blx__vm_stats_fn *done, void *user, blx_error *err);
 
   /* Let go: calls under way complete with CANCELLED, then @done, then the driver is freed. VMs run on. */
   void (*close)(struct blx__vm_driver *d, void (*done)(void *user), void *user);

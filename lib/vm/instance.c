@@ -230,6 +230,7 @@ void vm_close(struct blx__vm_driver *d, void (*done)(void *user), void *user) {
   m->close_user = user;
   vm_logs_end_all(m, NULL);
   vm_session_end_all(m);
+  vm_stats_cancel(m);
   (void)blx__fail(&err, BLX_E_CANCELLED, origin, "the driver was closed");
   BLX__MAP_FOREACH(pos, &m->instances) {
     struct vm_instance *in = blx__map_value(pos);
@@ -303,6 +304,7 @@ blx__rc vm_open(struct blx__loop *loop, const struct blx__vm_options *options, c
   blx__list_init(&m->logs);
   blx__list_init(&m->sessions);
   blx__list_init(&m->held);
+  blx__list_init(&m->samples);
   blx__defer_init(&m->closed, on_closed, m);
   blx__rc rc = take_options(m, options, err);
   if (rc.code != 0) {

@@ -23,6 +23,7 @@ static void on_state(struct vm_instance *in, const struct blx__shim_msg *m) {
   s->no_limits = (m->flags & BLX__SHIM_NO_LIMITS) != 0;
   s->stopping = (m->flags & BLX__SHIM_STOPPING) != 0;
   s->paused = (m->flags & BLX__SHIM_PAUSED) != 0;
+  in->counts = (m->flags & BLX__SHIM_COUNTS) != 0;
   (void)blx__str_copy(s->text, sizeof s->text, m->text);
   bool first = !in->greeted;
   in->greeted = true;
@@ -56,6 +57,8 @@ static void on_message(struct vm_instance *in, const struct blx__shim_msg *m) {
     (void)blx__str_copy(in->status.text, sizeof in->status.text, m->text);
     vm_emit(in, BLX__VM_EVENT_PROTOCOL);
     return;
+  case BLX__SHIM_COUNTERS: vm_stats_counters(in, m->text); return;
+  case BLX__SHIM_ASK:
   case BLX__SHIM_HELLO:
   case BLX__SHIM_STOP:
   case BLX__SHIM_KILL:
@@ -97,6 +100,7 @@ static void on_closed(void *user, const blx_error *why) {
   free(l);
   if (!in) return;
   in->link = NULL;
+  vm_stats_counters(in, NULL);
   if (in->greeted) {
     vm_on_link_lost(in);
     return;
@@ -137,6 +141,7 @@ void vm_link_close(struct vm_instance *in) {
   struct vm_link *l = in->link;
   if (!l) return;
   in->link = NULL;
+  vm_stats_counters(in, NULL);
   l->in = NULL;
   blx__stream_close(l->stream);
 }

@@ -446,6 +446,7 @@ static const struct blx__vm_ops microvm_ops = {
     .session_write = mv_session_write,
     .session_resize = mv_session_resize,
     .session_close = mv_session_close,
+    .stats = vm_stats,
     .close = vm_close,
 };
 

@@ -25,6 +25,29 @@ static void take_text(char *out, size_t size, const struct blx__jsonval *value) 
   while (n > 0 && !blx__utf8_ok(out, n)) out[--n] = '\0';
 }
 
+/* A number of bytes: no monitor means a negative one. */
+static bool bytes_at(const struct blx__jsonval *value, const char *path, uint64_t *out) {
+  int64_t n = 0;
+  if (!blx__jsonval_int(blx__jsonval_path(value, path), &n) || n < 0) return false;
+  *out = (uint64_t)n;
+  return true;
+}
+
+/* A balloon's answer is an object with "actual", the block devices' an array; no other command's has either. */
+static void take_counters(struct blx__usage *u, const struct blx__jsonval *result) {
+  u->has_balloon = bytes_at(result, "actual", &u->balloon_bytes);
+  if (!blx__jsonval_is_array(result)) return;
+  u->has_read = u->has_written = true;
+  for (size_t i = 0; i < blx__jsonval_len(result); i++) {
+    uint64_t n = 0;
+    const struct blx__jsonval *device = blx__jsonval_at(result, i);
+    if (!bytes_at(device, "stats.rd_bytes", &n) || __builtin_add_overflow(u->read_bytes, n, &u->read_bytes))
+      u->has_read = false;
+    if (!bytes_at(device, "stats.wr_bytes", &n) || __builtin_add_overflow(u->written_bytes, n, &u->written_bytes))
+      u->has_written = false;
+  }
+}
+
 static bool classify(const struct blx__jsonval *root, struct blx__qmp_msg *m) {
   const struct blx__jsonval *v;
   if (blx__jsonval_get(root, "QMP")) {
@@ -41,6 +64,7 @@ static bool classify(const struct blx__jsonval *root, struct blx__qmp_msg *m) {
     take_text(m->text, sizeof m->text, reason);
     return true;
   }
+  take_text(m->id, sizeof m->id, blx__jsonval_get(root, "id"));
   if ((v = blx__jsonval_get(root, "error"))) {
     m->kind = BLX__QMP_ERROR;
     take_text(m->name, sizeof m->name, blx__jsonval_get(v, "class"));
@@ -50,6 +74,7 @@ static bool classify(const struct blx__jsonval *root, struct blx__qmp_msg *m) {
   if ((v = blx__jsonval_get(root, "return"))) {
     m->kind = BLX__QMP_RETURN;
     take_text(m->text, sizeof m->text, blx__jsonval_get(v, "status"));
+    take_counters(&m->counters, v);
     return true;
   }
   return false;

@@ -5,13 +5,14 @@
 #define BLX__VM_PROTO_QMP_H
 
 #include "base/buf.h"
+#include "measure/usage.h"
 
-enum { BLX__QMP_LINE_MAX = 64 << 10 };
+enum { BLX__QMP_LINE_MAX = 256 << 10 }; /* room for the counters of a hundred disks */
 
 enum blx__qmp_kind {
   BLX__QMP_GREETING, /* answer it with BLX__QMP_CAPABILITIES */
-  BLX__QMP_RETURN,   /* text: the result's "status", if it has one */
-  BLX__QMP_ERROR,    /* name: class, text: what it says */
+  BLX__QMP_RETURN,   /* id: the command's, text: the result's "status", counters: if it has some */
+  BLX__QMP_ERROR,    /* name: class, text: what it says, id: the command's */
   BLX__QMP_EVENT,    /* name: the event, text: its "reason" or "action", if any */
 };
 
@@ -20,12 +21,16 @@ enum blx__qmp_kind {
 #define BLX__QMP_QUERY_STATUS "{\"execute\":\"query-status\"}\r\n"
 #define BLX__QMP_STOP "{\"execute\":\"stop\"}\r\n" /* the virtual CPUs, not the monitor */
 #define BLX__QMP_CONT "{\"execute\":\"cont\"}\r\n"
+#define BLX__QMP_QUERY_BALLOON "{\"execute\":\"query-balloon\",\"id\":\"balloon\"}\r\n"
+#define BLX__QMP_QUERY_BLOCKS "{\"execute\":\"query-blockstats\",\"id\":\"blocks\"}\r\n"
 #define BLX__QMP_POWERDOWN "{\"execute\":\"system_powerdown\"}\r\n"
 
 struct blx__qmp_msg {
   enum blx__qmp_kind kind;
   char name[64];
   char text[256];
+  char id[16];
+  struct blx__usage counters; /* of a RETURN to QUERY_BALLOON or QUERY_BLOCKS */
 };
 
 /* Begin with blx__qmp_init, end with blx__qmp_free. */

@@ -63,7 +63,7 @@ static blx__rc body_parse(const uint8_t *body, size_t n, struct blx__shim_msg *m
   struct blx__shim_msg m = {0};
   struct cursor c = {.at = whole, .writing = false};
   fields(&c, &m, bytes);
-  if (bytes[0] < BLX__SHIM_HELLO || bytes[0] > BLX__SHIM_RESUME)
+  if (bytes[0] < BLX__SHIM_HELLO || bytes[0] > BLX__SHIM_COUNTERS)
     return blx__fail(err, BLX_E_VMM_PROTOCOL, origin, "a message of the unknown type %d came over the control socket",
                      bytes[0]);
   m.type = (enum blx__shim_type)bytes[0];

@@ -21,14 +21,16 @@ enum {
 };
 
 enum blx__shim_type {
-  BLX__SHIM_HELLO = 1,    /* agent: uid and epoch of the instance it means */
-  BLX__SHIM_STATE = 2,    /* shim: everything below */
-  BLX__SHIM_REFUSED = 3,  /* shim: text says why */
-  BLX__SHIM_STOP = 4,     /* agent: power off in order, kill at deadline_ms from now */
-  BLX__SHIM_KILL = 5,     /* agent: kill now */
-  BLX__SHIM_PROTOCOL = 6, /* shim: the monitor answered what it should not; text says what */
-  BLX__SHIM_PAUSE = 7,    /* agent: let the virtual CPUs stand still; STATE says when they do */
-  BLX__SHIM_RESUME = 8,   /* agent: let them go on */
+  BLX__SHIM_HELLO = 1,     /* agent: uid and epoch of the instance it means */
+  BLX__SHIM_STATE = 2,     /* shim: everything below */
+  BLX__SHIM_REFUSED = 3,   /* shim: text says why */
+  BLX__SHIM_STOP = 4,      /* agent: power off in order, kill at deadline_ms from now */
+  BLX__SHIM_KILL = 5,      /* agent: kill now */
+  BLX__SHIM_PROTOCOL = 6,  /* shim: the monitor answered what it should not; text says what */
+  BLX__SHIM_PAUSE = 7,     /* agent: let the virtual CPUs stand still; STATE says when they do */
+  BLX__SHIM_RESUME = 8,    /* agent: let them go on */
+  BLX__SHIM_ASK = 9,       /* agent: ask the monitor for its counters; only a shim that said COUNTS knows it */
+  BLX__SHIM_COUNTERS = 10, /* shim: the answer; text as measure/usage.h has it */
 };
 
 enum blx__shim_state {
@@ -42,6 +44,7 @@ enum {
   BLX__SHIM_NO_LIMITS = 2, /* flag: no cgroup holds it; text of RUNNING says why */
   BLX__SHIM_DEADLINED = 4, /* flag: the stop's deadline passed and it was killed */
   BLX__SHIM_PAUSED = 16,   /* flag: the virtual CPUs stand still */
+  BLX__SHIM_COUNTS = 64,   /* flag: this shim answers ASK */
   BLX__SHIM_RESET = 8,     /* flag: status 0, but the guest rebooted or panicked: it did not power off */
 };
 

@@ -12,7 +12,7 @@ enum { CONSOLE_MAX = 160, PAUSED_LOOK_MS = 10 };
 /* An instance while no driver is open on its host. */
 struct kept {
   char id[SIM_ID_MAX], name[64];
-  uint64_t uid;
+  uint64_t uid, made_ms, started_ms;
   struct blx__vm_status status;
 };
 
@@ -186,6 +186,7 @@ static blx__rc do_prepare(struct sim_instance *in, blx_error *err) {
   struct sim *s = in->sim;
   if (every(&s->prepares, s->opt->fail_prepare_every))
     return blx__fail(err, BLX_E_INVALID, origin, "the simulated build of %s failed, as it was told to", in->name);
+  if (!in->known) in->made_ms = blx__loop_wall_ms(s->loop);
   in->known = true;
   if (!sim_runs(in)) in->status = (struct blx__vm_status){.state = BLX__VM_PREPARED, .exit_status = -1};
   return BLX__OK;
@@ -200,6 +201,7 @@ static blx__rc do_start(struct sim_instance *in, blx_error *err) {
   in->status = (struct blx__vm_status){
       .state = BLX__VM_RUNNING, .epoch = in->op_epoch, .exit_status = -1, .vmm_pid = (int32_t)s->starts};
   (void)blx__str_copy(in->status.text, sizeof in->status.text, "the simulated monitor runs");
+  in->started_ms = blx__loop_now_ms(s->loop);
   tell_host(s->host, in->name, in->uid, in->op_epoch, true);
   uint32_t never = s->opt->never_ready_every;
   if (never == 0 || s->starts % never != 0) blx__timer_start(in->life_timer, s->opt->ready_ms, 0);
@@ -219,7 +221,7 @@ static blx__rc do_pause(struct sim_instance *in, blx_error *err) {
   return sim_runs(in) ? BLX__OK : blx__fail(err, BLX_E_NOT_FOUND, origin, "%s does not run", in->name);
 }
 
-static void logs_end_of(struct sim *s, struct sim_instance *in);
+static void logs_end_of(struct sim *s, const struct sim_instance *in);
 
 static blx__rc do_destroy(struct sim_instance *in, blx_error *err) {
   if (sim_runs(in)) return blx__fail(err, BLX_E_CONFLICT, origin, "%s runs: stop it first", in->name);
@@ -321,7 +323,7 @@ static void sim_adopt(struct blx__vm_driver *d, const struct blx__vm_key *key, b
   blx__timer_start(in->op_timer, 0, 0);
 }
 
-/* ---- logs: one line, said once */
+/* ---- logs: one line, said once, as old as the instance */
 
 static void logs_free(struct blx__vm_logs *l) {
   if (l->gone) *l->gone = true;
@@ -338,7 +340,7 @@ static void logs_end(struct blx__vm_logs *l) {
   on_end(user, NULL);
 }
 
-static void logs_end_of(struct sim *s, struct sim_instance *in) {
+static void logs_end_of(struct sim *s, const struct sim_instance *in) {
   for (struct blx__list *it = s->logs.next, *next; it != &s->logs; it = next) {
     next = it->next;
     struct blx__vm_logs *l = BLX__CONTAINER(it, struct blx__vm_logs, link);
@@ -355,7 +357,7 @@ static void on_logs(void *arg) {
     blx__timer_start(l->timer, 10, 0);
     bool gone = false;
     l->gone = &gone;
-    bool taken = l->on_bytes(l->user, (const uint8_t *)text, strlen(text));
+    bool taken = l->on_bytes(l->user, l->instance->made_ms, (const uint8_t *)text, strlen(text));
     if (gone) return;
     l->gone = NULL;
     l->said = taken;
@@ -410,6 +412,8 @@ static void host_keep(const struct sim_instance *in) {
   (void)blx__str_copy(k->name, sizeof k->name, in->name);
   k->uid = in->uid;
   k->status = in->status;
+  k->made_ms = in->made_ms;
+  k->started_ms = in->started_ms;
   bool kept = blx__map_set_str(&host->kept, k->id, k, NULL);
   BLX__ASSERT(kept);
 }
@@ -417,11 +421,12 @@ static void host_keep(const struct sim_instance *in) {
 static blx__rc host_take(struct sim *s, blx_error *err) {
   for (struct blx__map_pos pos; (pos = blx__map_seek(&s->host->kept, NULL, 0)).node;) {
     struct kept *k = blx__map_value(pos);
-    const struct blx__vm_key key = {.instance = k->name, .uid = k->uid};
-    struct sim_instance *in = instance_get(s, &key);
+    struct sim_instance *in = instance_get(s, &(struct blx__vm_key){.instance = k->name, .uid = k->uid});
     if (!in) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a simulated instance");
     in->known = true;
     in->status = k->status;
+    in->made_ms = k->made_ms;
+    in->started_ms = k->started_ms;
     if (in->status.state == BLX__VM_RUNNING) blx__timer_start(in->life_timer, s->opt->ready_ms, 0);
     (void)blx__map_remove_str(&s->host->kept, k->id);
     free(k);
@@ -505,6 +510,7 @@ static const struct blx__vm_ops sim_ops = {
     .session_write = sim_session_write,
     .session_resize = sim_session_resize,
     .session_close = sim_session_close,
+    .stats = sim_stats,
     .close = sim_close,
 };
 

@@ -39,7 +39,9 @@ struct sim_instance {
   blx__vm_adopt_fn *adopted;
   void *user;
   uint64_t op_epoch;
-  bool op_paused; /* what OP_PAUSE makes of it */
+  bool op_paused;      /* what OP_PAUSE makes of it */
+  uint64_t made_ms;    /* by the wall clock */
+  uint64_t started_ms; /* by the loop's */
   struct blx__timer *op_timer, *life_timer;
 };
 
@@ -51,10 +53,8 @@ static inline bool sim_runs(const struct sim_instance *in) {
   return in->status.state == BLX__VM_RUNNING || in->status.state == BLX__VM_READY;
 }
 
-/* The instance of @key; NULL: there is none. */
-struct sim_instance *sim_find(struct sim *s, const struct blx__vm_key *key);
-
 /* ---- sim_session.c: as in driver.h */
+blx__rc sim_stats(struct blx__vm_driver *d, blx__vm_stats_fn *done, void *user, blx_error *err);
 blx__rc sim_session_open(struct blx__vm_driver *d, const struct blx__vm_key *key,
                          const struct blx__vm_session_spec *spec, const struct blx__vm_session_events *events,
                          void *user, struct blx__vm_session **out, blx_error *err);
@@ -64,5 +64,8 @@ void sim_session_close(struct blx__vm_driver *d, struct blx__vm_session *session
 
 /* The guest of @in is gone, and every session in it; NULL: the driver is closing, and all of them end. */
 void sim_sessions_end(struct sim *s, const struct sim_instance *in);
+
+/* The instance of @key; NULL: there is none. */
+struct sim_instance *sim_find(struct sim *s, const struct blx__vm_key *key);
 
 #endif

@@ -3,7 +3,7 @@
  *   warn WORD...        the same as standard error       exit N               ends with N
  *   yes                 "y" in lines, without an end     fail-with-signal N   ended by that signal
  *   size                ROWS COLUMNS of its terminal, in a line, now and whenever they change, until its input ends
- * The console says each line back that it is told. */
+ * The console says each line back that it is told. And what such guests are measured to use. */
 #include "vm/sim_int.h"
 
 #include <stdlib.h>
@@ -286,4 +286,54 @@ void sim_sessions_end(struct sim *s, const struct sim_instance *in) {
                     session->instance->name);
     session_end(session, in && session->command == &console ? NULL : &err);
   }
+}
+
+/* ---- statistics */
+
+/* What it would use: made up by a rule of uid and uptime. */
+static struct blx__usage sim_usage(const struct sim_instance *in) {
+  uint64_t now_ms = blx__loop_now_ms(in->sim->loop), up_ms = now_ms > in->started_ms ? now_ms - in->started_ms : 0;
+  struct blx__usage u = {true, true, true, true, true, true, .at_us = now_ms * 1000, .uptime_ms = up_ms};
+  u.cpu_us = up_ms * 10 * (5 + in->uid * 7 % 90); /* 5 to 94 % of a processor */
+  u.memory_bytes = (32 + in->uid % 64) << 20;
+  u.balloon_bytes = 128 << 20;
+  u.read_bytes = up_ms * (in->uid % 8);
+  u.written_bytes = up_ms * (in->uid % 4);
+  return u;
+}
+
+struct snapshot {
+  struct blx__defer defer;
+  struct sim *sim;
+  blx__vm_stats_fn *done;
+  void *user;
+};
+
+static void on_snapshot(void *arg) {
+  struct snapshot *p = arg;
+  struct sim *s = p->sim;
+  blx_error err;
+  size_t count = 0;
+  struct blx__vm_stats *list = calloc(s->instances.count + 1, sizeof *list);
+  BLX__MAP_FOREACH(pos, &s->instances) {
+    const struct sim_instance *in = blx__map_value(pos);
+    if (!list || !sim_runs(in)) continue;
+    (void)blx__str_copy(list[count].instance, sizeof list[count].instance, in->name);
+    list[count].uid = in->uid;
+    list[count++].usage = sim_usage(in);
+  }
+  bool ok = list && !s->closing;
+  if (!ok) (void)blx__fail(&err, list ? BLX_E_CANCELLED : BLX_E_NOMEM, origin, "no statistics any more");
+  p->done(p->user, ok ? NULL : &err, list, ok ? count : 0);
+  free(list);
+  free(p);
+}
+
+blx__rc sim_stats(struct blx__vm_driver *d, blx__vm_stats_fn *done, void *user, blx_error *err) {
+  struct snapshot *p = calloc(1, sizeof *p);
+  if (!p) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for statistics");
+  *p = (struct snapshot){.sim = sim_of(d), .done = done, .user = user};
+  blx__defer_init(&p->defer, on_snapshot, p);
+  blx__loop_defer(sim_of(d)->loop, &p->defer);
+  return BLX__OK;
 }

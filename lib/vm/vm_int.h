@@ -29,7 +29,8 @@ enum {
   VM_BUILD_TAIL_BYTES = 2048, /* of a build's output */
   VM_CONSOLE_POLL_MS = 200,
   VM_CONSOLE_CHUNK_BYTES = 32 << 10,
-  VM_SHIM_CODE_BASE = 64, /* blixard-shim ends with 64 - BLX_E_* when it could not start */
+  VM_COUNTERS_WAIT_MS = 250, /* how long the shims' answers are waited for */
+  VM_SHIM_CODE_BASE = 64,    /* blixard-shim ends with 64 - BLX_E_* when it could not start */
 };
 
 enum vm_op {
@@ -58,9 +59,12 @@ struct microvm {
   size_t logs_open;
   struct blx__list sessions;
   size_t sessions_open;
-  struct blx__list held; /* inspect.c: jobs for which the workers have no room yet; two for an instance at most */
-  unsigned looks;        /* of its jobs, on worker threads */
-  unsigned jobs;         /* on worker threads or held, and processes under way: close waits for them */
+  struct blx__list held;    /* inspect.c: jobs for which the workers have no room yet; two for an instance at most */
+  unsigned looks;           /* of its jobs, on worker threads */
+  unsigned jobs;            /* on worker threads or held, and processes under way: close waits for them */
+  struct blx__list samples; /* snapshots of statistics under way */
+  unsigned samples_count;
+  unsigned counters_due; /* shims that were asked for counters and have not answered */
   bool closing;
   void (*on_close)(void *user);
   void *close_user;
@@ -97,7 +101,10 @@ struct vm_instance {
   struct vm_link *link; /* link.c; NULL: none */
   struct blx__shim_reader reader;
   unsigned retries;
-  bool greeted; /* the shim's first STATE came */
+  bool greeted;               /* the shim's first STATE came */
+  bool counts;                /* it answers ASK */
+  bool asked;                 /* and has not yet */
+  struct blx__usage counters; /* of its last answer */
 };
 
 /* What a look at an instance's directory shows, off the loop. */
@@ -140,6 +147,10 @@ blx__rc vm_boot_link(struct vm_instance *in, blx_error *err) BLX__MUST;
 blx__rc vm_lock_take(struct vm_instance *in, int *fd, blx_error *err) BLX__MUST;
 /* Where Nix's state is: PREFIX/var/nix. */
 void vm_nix_state(const struct microvm *m, char out[PATH_MAX]);
+
+blx__rc vm_stats(struct blx__vm_driver *d, blx__vm_stats_fn *done, void *user, blx_error *err);
+void vm_stats_counters(struct vm_instance *in, const char *text); /* its shim answered; NULL: it will not */
+void vm_stats_cancel(struct microvm *m);
 
 /* build.c */
 blx__rc vm_build_begin(struct vm_instance *in, const struct blx__vm_desc *desc, blx_error *err) BLX__MUST;

@@ -1,10 +1,12 @@
 """Real guests: three daemons, runners by Nix, QEMU. The tests share one cluster and clean up after themselves."""
 
+import datetime
 import json
 import os
 import pathlib
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -104,6 +106,70 @@ def test_logs_end_with_the_tail_and_follow_what_comes(real):
     real.cli("vm", "delete", "talker", "--wait")
     follower.stdout.read()
     assert follower.wait(30) in (0, EXIT_NOT_FOUND)
+
+
+def test_lines_of_a_guest_have_times_that_survive_its_restart_and_old_ones_are_left_out(real):
+    began = time.time()
+    real.create("clock")
+    up = time.time()
+
+    def timed(*flags):
+        """(seconds since 1970 or None, text) of each line."""
+        found = []
+        for line in real.cli("vm", "logs", "clock-1", "--timestamps", *flags).stdout.splitlines():
+            when, _, text = line.partition(" ")
+            known = when != "unknown"
+            found.append((datetime.datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp(), text)
+                         if known else (None, text))
+        return found
+
+    first = timed()
+    assert any("hello from hello" in text for _, text in first)
+    assert all(at is not None and began - 1 <= at <= up + 1 for at, _ in first)
+    assert len({at for at, _ in first}) > 1, "a boot takes seconds, and its lines do"
+    assert [text for _, text in first] == real.cli("vm", "logs", "clock-1").stdout.replace("\r", "").splitlines()
+    assert timed("--since", "2100-01-01T00:00:00Z") == [] and timed("--since", "1h") == first
+
+    last = max(at for at, _ in first)
+    date = datetime.datetime.fromtimestamp(last, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    late = timed("--since", date)
+    assert late == [line for line in first if line[0] >= last - 0.0005] and 0 < len(late) < len(first)
+
+    # Another shim goes on with the same files.
+    again = time.time()
+    real.cli("vm", "restart", "clock", "--force", "--wait", "--timeout", BOOT)
+    both = timed()
+    assert both[:len(first)] == first and len(both) > len(first)
+    assert all(at >= again - 1 for at, _ in both[len(first) + 1:])
+    real.cli("vm", "delete", "clock", "--wait")
+
+
+def test_top_sees_that_a_guest_is_busy_and_what_its_monitor_uses(real):
+    """A guest under TCG is busy while it boots."""
+    real.create("busy", wait=False)
+    began = time.monotonic()
+
+    def seen():
+        nodes = json.loads(real.cli("top", "-o", "json", node=real.nodes[1]).stdout)["nodes"]
+        assert all(n["heard"] and n["driver"] == "microvm.nix" for n in nodes)
+        return {i["instance"]: i for n in nodes for i in n["instances"]}
+
+    most = 0
+    while most <= 500 and time.monotonic() - began < 120:
+        most = max(most, seen().get("busy-1", {}).get("cpu_permille", 0))
+        if most <= 500 and real.get("busy")["phase"] == "Running":
+            real.cli("vm", "restart", "busy", "--force")
+    assert most > 500, f"{most / 10} % of a processor at most"
+    real.wait("busy", "phase=Running", timeout=BOOT)
+    used = seen()
+    assert {"busy-1", "hello-1", "hello-2", "hello-3"} <= set(used)
+    for one in used.values():
+        assert int(one["memory_bytes"]) > 20 << 20 and int(one["cpu_us"]) > 500000 and int(one["uptime_ms"]) > 1000
+        assert one["read_bytes"] == one["written_bytes"] == 0 and "balloon_bytes" not in one, "no disks, no balloon"
+        assert 0 <= one["cpu_permille"] < 4000
+    table = real.cli("top", "--once").stdout
+    assert table.startswith("NAME ") and "hello-3" in table and "made up" not in table
+    real.cli("vm", "delete", "busy", "--wait")
 
 
 def test_a_killed_daemon_leaves_its_guest_running_and_adopts_it_when_it_is_back(real):

@@ -114,6 +114,16 @@ def test_a_worker_says_of_itself_what_it_knows(five):
     five.cli("vm", "delete", "self", "--wait")
 
 
+def test_what_instances_on_workers_use_is_asked_of_any_node(five):
+    on_workers(five, "used", "--replicas", 2)
+    for node in five.nodes:
+        nodes = {n["node"]: n for n in five.json("top", node=node)["nodes"]}
+        assert set(nodes) == {"n1", "n2", "n3", *WORKERS} and all(n["heard"] for n in nodes.values())
+        seen = {i["instance"]: i for name in WORKERS for i in nodes[name]["instances"]}
+        assert {"used-1", "used-2"} <= set(seen) and all("cpu_permille" in i for i in seen.values())
+    five.cli("vm", "delete", "used", "--wait")
+
+
 def test_the_console_of_an_instance_on_a_worker_is_read_from_any_node(five):
     vm = on_workers(five, "logs", "--replicas", 2)
     for node in five.nodes:

@@ -14,6 +14,8 @@
  */
 enum cli_output { CLI_OUT_PLAIN, CLI_OUT_TABLE, CLI_OUT_WIDE, CLI_OUT_JSON, CLI_OUT_YAML, CLI_OUT_NAME };
 
+enum cli_sort { CLI_SORT_CPU, CLI_SORT_MEMORY };
+
 /* Exit statuses that do not come from a blx_error. */
 enum { CLI_EXIT_OK = 0, CLI_EXIT_INTERNAL = 1, CLI_EXIT_USAGE = 2, CLI_EXIT_RETRY = 6 };
 
@@ -53,6 +55,10 @@ struct cli_args {
   uint32_t watch, no_headers;
   uint64_t since;
   uint32_t has_since;
+  const char *since_time; /* of logs */
+  uint32_t timestamps;
+  int32_t sort; /* of top: enum cli_sort */
+  uint32_t once;
   char request_id_made[CLI_REQUEST_ID_SIZE];
 };
 
@@ -184,6 +190,7 @@ int cmd_vm_wait(struct cli_args *args);
 int cmd_vm_logs(struct cli_args *args);
 int cmd_vm_exec(struct cli_args *args);
 int cmd_vm_console(struct cli_args *args);
+int cmd_top(struct cli_args *args);
 int cmd_version(struct cli_args *args);
 int cmd_completion(struct cli_args *args);
 

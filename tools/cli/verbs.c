@@ -126,12 +126,21 @@ static const struct cli_flag cordon_flags[] = {TEXT("reason", reason, "TEXT", "w
 static const struct cli_flag node_flags[] = {IF_REVISION, REQUEST_ID};
 static const struct cli_flag wait_flags[] = {
     TEXT("for", until, "WHAT", "phase=PHASE (Running, Stopped, ...) of all instances, or deleted; required")};
-static const struct cli_flag logs_flags[] = {BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
-                                             NUMBER("tail", tail, AT(has_tail), 0, 100000, "N", "lines",
-                                                    "begin so many lines before the end; else with all that is kept")};
 static const struct cli_flag exec_flags[] = {
     BOOL("stdin", 'i', stdin_too, "the command reads what is typed, or piped in; else its input is empty"),
     BOOL("tty", 't', tty, "give it a terminal of this one's size; with -i this one is handed through")};
+static const struct cli_flag logs_flags[] = {
+    BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
+    NUMBER("tail", tail, AT(has_tail), 0, 100000, "N", "lines",
+           "begin so many lines before the end; else with all that is kept"),
+    TEXT("since", since_time, "WHEN",
+         "only lines of this time ago (10m, 1h30m) or since a date "
+         "(2026-01-31T10:00:00Z), and those whose time is not known"),
+    BOOL("timestamps", 0, timestamps, "before each line when it came from the guest, in UTC")};
+static const struct cli_choice sorts[] = {{"cpu", CLI_SORT_CPU}, {"memory", CLI_SORT_MEMORY}};
+static const struct cli_flag top_flags[] = {
+    CHOICE("sort-by", sort, "WHAT", sorts, "cpu (the default) or memory; what uses most comes first"),
+    BOOL("once", 0, once, "print one table and end, as without a terminal")};
 static const struct cli_flag create_flags[] = {
     TEXT("microvm-config", microvm_config, "FILE",
          "a microvm.nix module of at most 48 KiB; this or --flake is required"),
@@ -193,6 +202,8 @@ static const char console_more[] = "Ctrl-] leaves it; the guest goes on. Where t
                                    "said nothing for a second.\n"
                                    "\n"
                                    "  blixard vm console web-1\n";
+static const char logs_more[] = "  blixard vm logs nginx --follow --tail 100\n"
+                                "  blixard vm logs web-1 --since 10m --timestamps\n";
 
 static const char get_more[] = "  blixard get vm --filter phase=Running --sort-by -age\n"
                                "  blixard get vm/web -o yaml\n"
@@ -200,6 +211,13 @@ static const char get_more[] = "  blixard get vm --filter phase=Running --sort-b
 
 static const char events_more[] = "  blixard events --for vm/web -o json\n"
                                   "  blixard events --since 1200 --follow\n";
+
+static const char top_more[] = "Processor time is what was used between two answers of a node, in percent of one "
+                               "processor. On a terminal the table\n"
+                               "is made anew every two seconds until q or Ctrl-C.\n"
+                               "\n"
+                               "  blixard top\n"
+                               "  blixard top nodes --sort-by memory --once\n";
 
 static const char explain_more[] = "  blixard explain vm\n"
                                    "  blixard explain vm.spec.memory_mib\n";
@@ -242,7 +260,7 @@ static const struct cli_verb verbs[] = {
     {"vm", "wait", NULL, "NAME", 1, 1, FLAGS(wait_flags), cmd_vm_wait, "wait until a VM is in a phase, or gone",
      wait_more},
     {"vm", "logs", NULL, "NAME", 1, 1, FLAGS(logs_flags), cmd_vm_logs,
-     "the consoles of a VM's instances, or of one instance", NULL},
+     "the consoles of a VM's instances, or of one instance", logs_more},
     {"vm", "exec", NULL, "NAME [flags] -- COMMAND [ARG...]", 2, CLI_WORDS_MAX, FLAGS(exec_flags), cmd_vm_exec,
      "run a command in the guest of an instance, or of a VM that has one", exec_more},
     {"vm", "console", NULL, "NAME", 1, 1, NULL, 0, cmd_vm_console,
@@ -251,6 +269,8 @@ static const struct cli_verb verbs[] = {
     {"", "get", NULL, "KIND[/NAME] [NAME...]", 1, CLI_WORDS_MAX, FLAGS(list_flags), cmd_get,
      "objects of a kind, all or by name: vm, node, instance or event", get_more},
     {"", "events", NULL, "", 0, 0, FLAGS(event_flags), cmd_events, "what happened, oldest first", events_more},
+    {"", "top", NULL, "[vms|nodes]", 0, 1, FLAGS(top_flags), cmd_top, "what running instances use, or nodes in sum",
+     top_more},
     {"", "explain", NULL, "[KIND[.FIELD]]", 0, 1, NULL, 0, cmd_explain,
      "what the fields of a kind mean, their types, ranges and defaults", explain_more},
     {"storage", "pool", NULL, "", 0, 4, NULL, 0, NULL, "there is no storage yet", NULL},

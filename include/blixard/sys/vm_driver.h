@@ -143,8 +143,8 @@ struct blx_vm_driver_ops {
   void (*adopt)(void *user, blx_vm_driver_call *call, const struct blx_vm_driver_key *key);
 
   /* Give the last @tail_lines lines of its console to @logs by blx_vm_driver_logs_add(), then, if @follow is 1, what
-   * comes; then blx_vm_driver_logs_end(). A BLX_E_* code, with a sentence in @err: there is no such console, and @logs
-   * is over. NULL: this driver keeps none; then logs_close is NULL too. */
+   * comes; then blx_vm_driver_logs_end(). A line's time is when it was added. A BLX_E_* code, with a sentence in @err:
+   * there is no such console, and @logs is over. NULL: this driver keeps none; then logs_close is NULL too. */
   int (*logs)(void *user, blx_vm_driver_logs *logs, const struct blx_vm_driver_key *key, uint32_t tail_lines,
               uint32_t follow, blx_error *err);
 

@@ -48,6 +48,8 @@ START_TEST(null__is_misuse_everywhere_and_free_of_it_is_allowed) {
   REFUSED(BLX_E_MISUSE, blx_watch_open(client, NULL, NULL, &err));
   REFUSED(BLX_E_MISUSE, blx_watch_next(NULL, 0, NULL, &err));
   REFUSED(BLX_E_MISUSE, blx_vm_logs_next(NULL, 0, NULL, &err));
+  REFUSED(BLX_E_MISUSE, blx_stats_next(NULL, 0, NULL, &err));
+  REFUSED(BLX_E_MISUSE, blx_stats_open(client, NULL, NULL, &err));
   REFUSED(BLX_E_MISUSE, blx_node_open(NULL, NULL, &err));
   REFUSED(BLX_E_MISUSE, blx_node_client(NULL, NULL, &err));
   REFUSED(BLX_E_MISUSE, blx_node_client(node, NULL, &err));
@@ -62,6 +64,8 @@ START_TEST(null__is_misuse_everywhere_and_free_of_it_is_allowed) {
   blx_string_free(NULL);
   blx_watch_close(NULL);
   blx_vm_logs_close(NULL);
+  blx_stats_close(NULL);
+  blx_node_stats_free(NULL);
   blx_client_close(NULL);
   blx_node_close(NULL);
   close_all();

@@ -437,6 +437,83 @@ START_TEST(a_console__comes_from_the_driver_as_fast_as_it_is_read) {
 }
 END_TEST
 
+static uint64_t wall_ms(void) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_REALTIME, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* All that comes, as one text; *@at_ms: when the last piece came. */
+static void read_text(blx_vm_logs *logs, char *text, size_t size, uint64_t *at_ms) {
+  struct blx_log_chunk *chunk = NULL;
+  size_t used = 0;
+  while (blx_vm_logs_next(logs, WAIT_MS, &chunk, NULL) == 1) {
+    ck_assert_uint_lt(used + chunk->data.len, size);
+    memcpy(text + used, chunk->data.data, chunk->data.len);
+    used += chunk->data.len;
+    *at_ms = chunk->at_ms;
+    blx_log_chunk_free(chunk);
+  }
+  text[used] = '\0';
+}
+
+START_TEST(lines__have_the_time_when_they_were_added__and_older_ones_are_left_out_whole) {
+  make_dir();
+  open_node();
+  create(128);
+  wait_for(BLX_PHASE_RUNNING);
+  struct blx_vm_logs_request req = BLX_VM_LOGS_REQUEST_INIT;
+  blx_vm_logs *logs = NULL;
+  char text[64];
+  uint64_t at_ms = 0, since = wall_ms() + 1000;
+  req.name = "web";
+  req.follow = 1;
+  req.since_ms = since;
+  ck_assert_int_eq(blx_vm_logs_open(client, &req, &logs, NULL), 0);
+  fake_await(LOGS, 1);
+  add("old\nbegan", 9);
+  ck_assert_uint_lt(wall_ms(), since); /* else this machine is too slow for what follows */
+  while (wall_ms() < since + 100) nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+  add(" before", 7);
+  add("\n", 1);
+  add("new\n", 4);
+  ck_assert_int_eq(blx_vm_driver_logs_end(fake.logs, NULL, NULL), 0);
+  read_text(logs, text, sizeof text, &at_ms);
+  ck_assert_str_eq(text, "new\n");
+  ck_assert(at_ms >= since && at_ms <= wall_ms());
+  blx_vm_logs_close(logs);
+  close_node();
+  remove_dir();
+}
+END_TEST
+
+START_TEST(statistics__of_a_driver_that_does_not_measure__say_so) {
+  struct blx_stats_request req = BLX_STATS_REQUEST_INIT;
+  struct blx_node_stats *stats_of = NULL;
+  blx_stats *stats = NULL;
+  make_dir();
+  open_node();
+  create(128);
+  wait_for(BLX_PHASE_RUNNING);
+  ck_assert_int_eq(blx_stats_open(client, &req, &stats, NULL), 0);
+  ck_assert_int_eq(blx_stats_next(stats, WAIT_MS, &stats_of, NULL), 1);
+  ck_assert_str_eq(stats_of->node, "a");
+  ck_assert_str_eq(stats_of->driver, "the embedder's");
+  ck_assert(stats_of->heard && stats_of->n_instances == 0 && stats_of->capacity->vcpus == 64);
+  ck_assert_str_eq(stats_of->note, "the driver of node a does not measure");
+  blx_node_stats_free(stats_of);
+  ck_assert_int_eq(blx_stats_next(stats, WAIT_MS, &stats_of, NULL), 0);
+  blx_stats_close(stats);
+  req.node = "b";
+  ck_assert_int_eq(blx_stats_open(client, &req, &stats, NULL), 0);
+  REFUSED(BLX_E_NOT_FOUND, blx_stats_next(stats, WAIT_MS, &stats_of, &err));
+  blx_stats_close(stats);
+  REFUSED(BLX_E_MISUSE, blx_stats_next(stats, 0, &stats_of, &err));
+  close_node();
+  remove_dir();
+}
+END_TEST
+
 /* ---- options */
 
 START_TEST(a_command__is_not_supported_by_the_embedders_driver) {
@@ -515,4 +592,6 @@ BLX_TEST_MAIN("vm_driver", a_vm__lives_and_dies_by_the_embedders_table,
               a_close__ends_what_the_driver_holds, what_runs__is_adopted_by_the_next_node,
               events_from_any_thread__are_bounded_and_end_with_the_node,
               a_console__comes_from_the_driver_as_fast_as_it_is_read,
-              a_command__is_not_supported_by_the_embedders_driver, a_table__is_whole_and_not_of_a_simulation)
+              a_command__is_not_supported_by_the_embedders_driver,
+              lines__have_the_time_when_they_were_added__and_older_ones_are_left_out_whole,
+              statistics__of_a_driver_that_does_not_measure__say_so, a_table__is_whole_and_not_of_a_simulation)

@@ -62,7 +62,7 @@ void bench_adopted(void *user, const blx_error *err, const struct blx__vm_status
   if (status) w->status = *status;
 }
 
-bool bench_log_bytes(void *user, const uint8_t *bytes, size_t n) {
+bool bench_log_bytes(void *user, uint64_t at_ms, const uint8_t *bytes, size_t n) {
   struct reading *r = user;
   blx__loop_stop(r->bench->loop);
   if (r->refuse > 0) {
@@ -70,6 +70,7 @@ bool bench_log_bytes(void *user, const uint8_t *bytes, size_t n) {
     return false;
   }
   ck_assert(blx__buf_add(&r->text, bytes, n));
+  if (r->pieces < READING_PIECES_MAX) r->piece[r->pieces++] = (struct piece){at_ms, n};
   return true;
 }
 
@@ -83,6 +84,30 @@ void bench_log_end(void *user, const blx_error *err) {
 void bench_wait_done(struct bench *b, struct waited *w) {
   while (w->times == 0) bench_turn(b);
   ck_assert_uint_eq(w->times, 1);
+}
+
+void bench_measured(void *user, const blx_error *err, const struct blx__vm_stats *list, size_t count) {
+  struct measured *m = user;
+  m->times++;
+  m->code = err ? err->code : 0;
+  m->count = count;
+  for (size_t i = 0; i < count && i < MEASURED_MAX; i++) m->rows[i] = list[i];
+  blx__loop_stop(m->bench->loop);
+}
+
+void bench_wait_measured(struct bench *b, struct measured *m) {
+  while (m->times == 0) bench_turn(b);
+  ck_assert_uint_eq(m->times, 1);
+}
+
+struct blx__usage bench_usage(struct bench *b) {
+  struct measured m = {.bench = b};
+  ck_assert_int_eq(b->driver->ops->stats(b->driver, bench_measured, &m, NULL).code, 0);
+  ck_assert_uint_eq(m.times, 0);
+  bench_wait_measured(b, &m);
+  ck_assert_int_eq(m.code, 0);
+  ck_assert_uint_eq(m.count, 1);
+  return m.rows[0].usage;
 }
 
 unsigned bench_events(const struct bench *b, enum blx__vm_event event, uint64_t uid) {

@@ -30,13 +30,36 @@ struct waited {
   unsigned events_before;       /* how many events came before it */
 };
 
+enum { READING_PIECES_MAX = 32 };
+
 /* What a reader of logs got. */
 struct reading {
   struct bench *bench;
   struct blx__buf text;
   bool ended;
   unsigned refuse; /* so many times the bytes are not taken */
+  unsigned pieces; /* the first ones: when they came, how long they are */
+  struct piece {
+    uint64_t at_ms;
+    size_t n;
+  } piece[READING_PIECES_MAX];
 };
+
+enum { MEASURED_MAX = 8 };
+
+/* What a snapshot of statistics told. */
+struct measured {
+  struct bench *bench;
+  unsigned times;
+  int code;
+  size_t count;
+  struct blx__vm_stats rows[MEASURED_MAX];
+};
+
+void bench_measured(void *user, const blx_error *err, const struct blx__vm_stats *list, size_t count);
+void bench_wait_measured(struct bench *b, struct measured *m);
+/* Ask, wait; the usage of the only instance that runs. */
+struct blx__usage bench_usage(struct bench *b);
 
 void bench_open(struct bench *b);
 void bench_close(struct bench *b); /* the driver first, if there is one */
@@ -44,7 +67,7 @@ void bench_event(void *user, const struct blx__vm_key *key, enum blx__vm_event e
                  const struct blx__vm_status *status);
 void bench_done(void *user, const blx_error *err);
 void bench_adopted(void *user, const blx_error *err, const struct blx__vm_status *status);
-bool bench_log_bytes(void *user, const uint8_t *bytes, size_t n);
+bool bench_log_bytes(void *user, uint64_t at_ms, const uint8_t *bytes, size_t n);
 void bench_log_end(void *user, const blx_error *err);
 
 /* Run the loop until something happens; the test fails after BENCH_DEADLINE_MS. */

@@ -89,6 +89,11 @@ static void boot_stop_and_start_again(struct bench *b) {
   struct waited gone = bench_destroy(b, &d.key);
   ck_assert(gone.failed && gone.err.code == BLX_E_CONFLICT);
 
+  struct blx__usage u = bench_usage(b);
+  ck_assert(u.has_cpu && u.cpu_us > 100000 && u.has_memory && u.memory_bytes > 10 << 20);
+  ck_assert(u.has_uptime && u.uptime_ms <= now_ms() - t1 + 1000);
+  ck_assert(u.has_read && u.has_written && !u.has_balloon); /* its monitor says: no disks, no balloon */
+
   struct waited w = bench_stop(b, &d.key, 20000);
   ok(w);
   ck_assert_uint_eq(bench_events(b, BLX__VM_EVENT_EXITED, 1), 1);
@@ -150,6 +155,8 @@ static void deadline_and_murder(struct bench *b) {
   a = bench_adopt(b, &e.key);
   ok(a);
   ck_assert_int_eq(kill(parent_of(a.status.vmm_pid), SIGSTOP), 0);
+  struct blx__usage u = bench_usage(b); /* without what only the monitor knows */
+  ck_assert(u.has_cpu && u.has_memory && u.has_uptime && !u.has_read && !u.has_balloon);
   ok(bench_kill(b, &e.key));
   ck_assert(kill(a.status.vmm_pid, 0) != 0 || parent_of(a.status.vmm_pid) == 1);
   ok(bench_destroy(b, &d.key));
@@ -182,7 +189,10 @@ START_TEST(guest__of_a_closed_driver__runs_on_and_is_adopted) {
   bench_wait_event(&b, BLX__VM_EVENT_READY, 7, 1);
   bench_wait_event(&b, BLX__VM_EVENT_READY, 8, 1);
   int32_t pid = bench_last(&b, 7)->vmm_pid, other = bench_last(&b, 8)->vmm_pid;
+  struct measured m = {.bench = &b};
+  ck_assert_int_eq(b.driver->ops->stats(b.driver, bench_measured, &m, NULL).code, 0);
   bench_close(&b);
+  ck_assert(m.times == 1 && m.code == BLX_E_CANCELLED && m.count == 0);
   ck_assert_int_eq(kill(pid, 0), 0);
   pid_t other_shim = parent_of(other);
   ck_assert_int_eq(kill(other, SIGKILL), 0); /* nobody but its shim is there to see it */

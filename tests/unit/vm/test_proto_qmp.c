@@ -61,6 +61,54 @@ START_TEST(qmp__session__is_read_the_same_in_pieces_of_any_size) {
 }
 END_TEST
 
+static struct blx__qmp_msg answer(const char *line) {
+  struct blx__qmp_reader r;
+  struct blx__qmp_msg m = {0};
+  blx_error err;
+  char text[4096], kinds[16];
+  ck_assert(blx__str_format(text, sizeof text, "%s%s\r\n", greeting, line));
+  blx__qmp_init(&r);
+  feed(&r, text, strlen(text), 4096, kinds, sizeof kinds, &m, &err);
+  ck_assert_msg(kinds[0] == 'g' && (kinds[1] == 'r' || kinds[1] == 'f') && kinds[2] == '\0', "%s: %s", kinds, line);
+  blx__qmp_free(&r);
+  return m;
+}
+
+START_TEST(qmp__counters_of_balloon_and_disks__are_taken_and_added_up) {
+  struct blx__qmp_msg m = answer("{\"return\": {\"actual\": 134217728}, \"id\": \"balloon\"}");
+  ck_assert_str_eq(m.id, "balloon");
+  ck_assert(m.counters.has_balloon && m.counters.balloon_bytes == 134217728 && !m.counters.has_read);
+  m = answer("{\"id\": \"blocks\", \"return\": ["
+             "{\"device\": \"a\", \"stats\": {\"rd_bytes\": 1000, \"wr_bytes\": 5, \"rd_operations\": 9},"
+             " \"parent\": {\"stats\": {\"rd_bytes\": 77, \"wr_bytes\": 77}}},"
+             "{\"device\": \"b\", \"stats\": {\"rd_bytes\": 24, \"wr_bytes\": 9223372036854775807}}]}");
+  ck_assert_str_eq(m.id, "blocks");
+  ck_assert(!m.counters.has_balloon && m.counters.has_read && m.counters.read_bytes == 1024);
+  ck_assert(m.counters.has_written && m.counters.written_bytes == 9223372036854775812U);
+  m = answer("{\"id\": \"balloon\", \"error\": {\"class\": \"DeviceNotActive\", \"desc\": \"No balloon\"}}");
+  ck_assert_str_eq(m.id, "balloon");
+  struct blx__qmp_msg none = answer("{\"return\": [], \"id\": \"blocks\"}"); /* a guest without disks */
+  ck_assert(none.counters.has_read && none.counters.read_bytes == 0 && none.counters.has_written);
+  ck_assert(m.kind == BLX__QMP_ERROR && !m.counters.has_balloon);
+}
+END_TEST
+
+START_TEST(qmp__counters_that_are_no_numbers__are_absent) {
+  static const char *const odd[] = {
+      "{\"return\": {}, \"id\": \"balloon\"}",
+      "{\"return\": {\"actual\": -1}, \"id\": \"balloon\"}",
+      "{\"return\": {\"actual\": \"12\"}, \"id\": \"balloon\"}",
+      "{\"return\": {\"actual\": 1.5}, \"id\": [1, 2]}",
+      "{\"return\": [1, null, [], {}, {\"stats\": 3}, {\"stats\": {\"rd_bytes\": {}}}], \"id\": \"blocks\"}",
+      "{\"return\": [{\"stats\": {\"rd_bytes\": -5, \"wr_bytes\": null}}], \"id\": 7}",
+  };
+  for (unsigned i = 0; i < BLX__COUNT(odd); i++) {
+    struct blx__qmp_msg m = answer(odd[i]);
+    ck_assert_msg(!m.counters.has_balloon && !m.counters.has_read && !m.counters.has_written, "%s", odd[i]);
+  }
+}
+END_TEST
+
 static void refused(const char *text, size_t len, const char *kinds_wanted, const char *words) {
   struct blx__qmp_reader r;
   struct blx__qmp_msg m = {0};
@@ -153,6 +201,7 @@ START_TEST(qmp__a_session_with_any_byte_flipped__never_goes_wrong) {
 END_TEST
 
 BLX_TEST_MAIN("vm/proto_qmp", qmp__session__is_read_the_same_in_pieces_of_any_size,
+              qmp__counters_of_balloon_and_disks__are_taken_and_added_up, qmp__counters_that_are_no_numbers__are_absent,
               qmp__garbage_half_json_or_no_greeting__is_a_breach_of_protocol,
               qmp__endless_line__is_refused_before_it_is_kept, qmp__names_and_texts__are_cut_and_masked,
               qmp__a_session_with_any_byte_flipped__never_goes_wrong)

@@ -106,6 +106,9 @@ START_TEST(sim__closed_under_way__completes_with_cancelled_and_ends_readers) {
   ck_assert_int_eq(
       b.driver->ops->logs(b.driver, &d.key, 10, true, bench_log_bytes, bench_log_end, &r, &logs, NULL).code, 0);
   bench_wait_text(&b, &r, "console of web-1\n");
+  ck_assert_uint_eq(r.pieces, 1);
+  ck_assert_uint_le(r.piece[0].at_ms, blx__loop_wall_ms(b.loop));
+  ck_assert_uint_gt(r.piece[0].at_ms, blx__loop_wall_ms(b.loop) - 60000);
   struct waited w = {.bench = &b};
   b.driver->ops->start(b.driver, &d, bench_done, &w);
   bench_close(&b);
@@ -113,6 +116,29 @@ START_TEST(sim__closed_under_way__completes_with_cancelled_and_ends_readers) {
   ck_assert(w.failed && w.err.code == BLX_E_CANCELLED);
   ck_assert(r.ended);
   blx__buf_free(&r.text);
+}
+END_TEST
+
+START_TEST(sim__statistics__follow_a_rule_and_are_of_what_runs) {
+  struct bench b;
+  open_sim(&b, (struct blx__vm_sim_options){.ready_ms = 1});
+  struct blx__vm_desc d = desc("web-1", 3), e = desc("web-2", 4);
+  struct measured none = {.bench = &b}, last = {.bench = &b};
+  ck_assert(!bench_prepare(&b, &d).failed && !bench_prepare(&b, &e).failed);
+  ck_assert_int_eq(b.driver->ops->stats(b.driver, bench_measured, &none, NULL).code, 0);
+  bench_wait_measured(&b, &none);
+  ck_assert(none.code == 0 && none.count == 0);
+  ck_assert(!bench_start(&b, &d).failed);
+  struct blx__usage u = bench_usage(&b), later;
+  ck_assert(u.has_cpu && u.has_memory && u.has_uptime && u.has_balloon && u.has_read && u.has_written);
+  do later = bench_usage(&b);
+  while (later.at_us < u.at_us + 20000);
+  ck_assert_uint_eq((later.cpu_us - u.cpu_us) * 100, (later.at_us - u.at_us) * (5 + 21)); /* 26 % for uid 3 */
+  ck_assert_uint_eq(later.memory_bytes, 35 << 20);
+  ck_assert_uint_eq(later.uptime_ms - u.uptime_ms, (later.at_us - u.at_us) / 1000);
+  ck_assert_int_eq(b.driver->ops->stats(b.driver, bench_measured, &last, NULL).code, 0);
+  bench_close(&b);
+  ck_assert(last.times == 1 && last.code == BLX_E_CANCELLED && last.count == 0);
 }
 END_TEST
 
@@ -206,6 +232,7 @@ END_TEST
 BLX_TEST_MAIN("vm/sim", sim__life_of_an_instance__is_that_of_a_real_one,
               sim__second_operation__is_refused_as_busy_and_a_stop_overtakes_a_prepare, sim__kill__overtakes_a_stop,
               sim__told_to_fail_end_or_lie__does, sim__closed_under_way__completes_with_cancelled_and_ends_readers,
+              sim__statistics__follow_a_rule_and_are_of_what_runs,
               sim__guests_on_a_host__outlive_their_driver_and_end_without_one,
               sim__options_of_a_host__may_change_while_it_runs,
               hypervisors__absent_or_unknown_or_with_an_impossible_amount__say_why)

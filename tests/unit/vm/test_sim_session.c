@@ -17,7 +17,7 @@ struct session {
 
 static bool on_output(void *user, enum blx__vm_session_stream stream, const uint8_t *bytes, size_t n) {
   struct session *s = user;
-  return bench_log_bytes(stream == BLX__VM_SESSION_ERR ? &s->err : &s->out, bytes, n);
+  return bench_log_bytes(stream == BLX__VM_SESSION_ERR ? &s->err : &s->out, 0, bytes, n);
 }
 
 static void on_room(void *user) {
