@@ -101,7 +101,7 @@ $(B)/bin/blixard: $(call prog_objs,tools/cli/*.c) $(SO)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -ljansson -lyaml
 # Of lib/vm the shim takes the pure parts; of base and schema, through an archive, only what it calls: it stays small.
-SHIM_SHARED := $(patsubst %,$(B)/obj/lib/vm/%.o,proto_guest proto_qmp proto_session proto_shim cgroup)
+SHIM_SHARED := $(patsubst %,$(B)/obj/lib/vm/%.o,proto_guest proto_qmp proto_shim cgroup)
 $(B)/obj/shim.a: $(call objs_with_deps,schema)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $^

@@ -8,7 +8,6 @@
 #include "vm/cgroup.h"
 #include "vm/proto_guest.h"
 #include "vm/proto_qmp.h"
-#include "vm/proto_session.h"
 #include "vm/proto_shim.h"
 
 #include <limits.h>

@@ -57,7 +57,7 @@ enum blx__guest_type {
   BLX__GUEST_EXEC_OUT = 38,    /* guest: data */
   BLX__GUEST_EXEC_ERR = 39,    /* guest: data of its standard error */
   BLX__GUEST_EXEC_EXIT = 40,   /* guest: arg = how it ended, see below */
-  BLX__GUEST_CLOCK = 41,       /* host: data = ns since 1970 (u64); arg 1: set it, 0: if it is off by over a second */
+  BLX__GUEST_CLOCK = 41,       /* host: data = ns since 1970 (u64); arg 1: set it, 0: if it is off by a second */
   BLX__GUEST_STATS = 42,       /* host: tell; session = anything, comes back */
   BLX__GUEST_STATS_REPLY = 43, /* guest: data = blx__guest_stats */
 };
@@ -91,8 +91,8 @@ struct blx__guest_stats {
 
 /* Take bytes of @data, at most @n, until a message is complete or they are used up.
  * @taken  out: how many were taken (0..@n)
- * True: @msg holds a message, and more may be waiting, also inside: call again with the rest, until false. A frame of a type that this version
- * does not know is dropped in silence, so that a newer peer can say more. */
+ * True: @msg holds a message, and more may be waiting, also inside: call again with the rest, until false. A frame of a
+ * type that this version does not know is dropped in silence, so that a newer peer can say more. */
 bool blx__guest_read(struct blx__guest_reader *r, const uint8_t *data, size_t n, size_t *taken,
                      struct blx__guest_msg *msg);
 
