@@ -9,7 +9,6 @@
 #include "measure/times.h"
 #include "vm/proto_guest.h"
 #include "vm/proto_qmp.h"
-#include "vm/proto_session.h"
 #include "vm/proto_shim.h"
 
 #include <limits.h>

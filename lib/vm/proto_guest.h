@@ -57,7 +57,7 @@ enum blx__guest_type {
   BLX__GUEST_EXEC_OUT = 38,    /* guest: data */
   BLX__GUEST_EXEC_ERR = 39,    /* guest: data of its standard error */
   BLX__GUEST_EXEC_EXIT = 40,   /* guest: arg = how it ended, see below */
-  BLX__GUEST_CLOCK = 41,       /* host: data = ns since 1970 (u64); arg 1: set it, 0: if it is off by over a second */
+  BLX__GUEST_CLOCK = 41,       /* host: data = ns since 1970 (u64); arg 1: set it, 0: if it is off by a second */
   BLX__GUEST_STATS = 42,       /* host: tell; session = anything, comes back */
   BLX__GUEST_STATS_REPLY = 43, /* guest: data = blx__guest_stats */
 };

@@ -155,3 +155,91 @@ blx__rc blx__shim_record_read(struct blx__slice bytes, struct blx__shim_msg *msg
   *msg = m;
   return BLX__OK;
 }
+
+/* ---- sessions */
+
+static void session_fields(struct cursor *c, struct blx__session_msg *m, uint8_t bytes[3]) {
+  for (unsigned i = 0; i < 3; i++) field(c, &bytes[i], 1);
+  field(c, &m->a, 4);
+  field(c, &m->b, 4);
+  field(c, &m->c, 4);
+  field(c, &m->uid, 8);
+  field(c, &m->epoch, 8);
+}
+
+size_t blx__session_write(const struct blx__session_msg *msg, uint8_t *out) {
+  struct blx__session_msg m = *msg;
+  BLX__ASSERT(m.data_len <= BLX__SESSION_DATA_MAX);
+  uint32_t body_len = (uint32_t)(BLX__SESSION_FIXED_BYTES + m.data_len);
+  uint8_t bytes[3] = {(uint8_t)m.type, BLX__SESSION_VERSION, (uint8_t)m.flags};
+  struct cursor c = {.at = out, .writing = true};
+  field(&c, &body_len, 4);
+  session_fields(&c, &m, bytes);
+  BLX__ASSERT(c.at == out + 4 + BLX__SESSION_FIXED_BYTES);
+  if (m.data_len > 0) memcpy(c.at, m.data, m.data_len);
+  return 4 + body_len;
+}
+
+static uint32_t session_body_len(const struct blx__session_reader *r) {
+  uint32_t n = 0;
+  for (unsigned i = 0; i < 4; i++) n |= (uint32_t)r->frame[i] << (8 * i);
+  return n;
+}
+
+static blx__rc session_parse(struct blx__session_reader *r, size_t n, struct blx__session_msg *msg, blx_error *err) {
+  struct blx__session_msg m = {.data = r->frame + r->len};
+  uint8_t bytes[3];
+  if (r->frame[4] == BLX__SESSION_REFUSED) {
+    m.type = BLX__SESSION_REFUSED;
+    m.version = r->frame[5];
+    *msg = m;
+    return BLX__OK;
+  }
+  if (n < BLX__SESSION_FIXED_BYTES || r->frame[4] < BLX__SESSION_OPEN || r->frame[4] > BLX__SESSION_END)
+    return blx__fail(err, BLX_E_VMM_PROTOCOL, origin, "a message of type %d and %zu bytes is none of a session",
+                     r->frame[4], n);
+  struct cursor c = {.at = r->frame + 4, .writing = false};
+  session_fields(&c, &m, bytes);
+  m.type = (enum blx__session_type)bytes[0];
+  m.version = bytes[1];
+  m.flags = bytes[2];
+  m.data = c.at;
+  m.data_len = n - BLX__SESSION_FIXED_BYTES;
+  *msg = m;
+  return BLX__OK;
+}
+
+size_t blx__session_want(const struct blx__session_reader *r) {
+  if (r->given || r->len < 4) return r->given ? 4 : 4 - r->len;
+  return 4 + session_body_len(r) - r->len;
+}
+
+blx__rc blx__session_read(struct blx__session_reader *r, const uint8_t *data, size_t n, size_t *taken, bool *got,
+                          struct blx__session_msg *msg, blx_error *err) {
+  *taken = 0;
+  *got = false;
+  if (r->given) r->len = 0;
+  r->given = false;
+  while (*taken < n) {
+    size_t want = blx__session_want(r);
+    size_t take = want < n - *taken ? want : n - *taken;
+    memcpy(r->frame + r->len, data + *taken, take);
+    r->len += take;
+    *taken += take;
+    if (r->len < 4) return BLX__OK;
+    uint32_t body_len = session_body_len(r);
+    if (body_len < 2 || body_len > BLX__SESSION_BODY_MAX) {
+      r->len = 0;
+      return blx__fail(err, BLX_E_VMM_PROTOCOL, origin, "a message of %u bytes was announced; 2 to %d are allowed",
+                       body_len, BLX__SESSION_BODY_MAX);
+    }
+    if (r->len < 4 + (size_t)body_len) continue;
+    r->given = *got = true;
+    return session_parse(r, body_len, msg, err);
+  }
+  return BLX__OK;
+}
+
+void blx__session_text(const struct blx__session_msg *msg, char out[BLX__SESSION_TEXT_MAX + 1]) {
+  text_take(out, msg->data, msg->data_len < BLX__SESSION_TEXT_MAX ? msg->data_len : BLX__SESSION_TEXT_MAX);
+}

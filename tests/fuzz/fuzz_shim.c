@@ -1,7 +1,6 @@
 /* What an agent hears from a shim and a shim from an agent, and the exit record on disk. In two pieces it reads as in
  * one; each message and record is written so that it reads the same. And what both say of a session. */
 #include "fuzz.h"
-#include "vm/proto_session.h"
 #include "vm/proto_shim.h"
 
 struct seen {

@@ -1,6 +1,6 @@
 #include "../harness.h"
 
-#include "vm/proto_session.h"
+#include "vm/proto_shim.h"
 #include "vm/proto_shim.h"
 
 #include <string.h>
