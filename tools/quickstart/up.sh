@@ -148,6 +148,9 @@ show() {
   echo
   echo '$ blixard vm logs hello-1 --tail 5'
   on n1 vm logs hello-1 --tail 5 | tr -d '\r'
+  echo
+  echo '$ blixard vm exec hello-3 -- uname -a'
+  on n1 vm exec hello-3 -- uname -a
   cat <<END
 
 Three nodes, three guests, $((SECONDS - started)) seconds. The next commands to try:
@@ -155,6 +158,8 @@ Three nodes, three guests, $((SECONDS - started)) seconds. The next commands to 
   export PATH=$build/bin:\$PATH BLIXARD_SOCKET=$(node_socket n1)
   blixard vm describe hello
   blixard vm logs hello --follow --tail 10
+  blixard vm exec hello-1 -it -- sh
+  blixard top
   blixard vm stop hello --wait
   blixard cluster status --verbose
 
