@@ -102,7 +102,7 @@ $(B)/bin/blixard: $(call prog_objs,tools/cli/*.c) $(SO)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -ljansson -lyaml
 # Of lib/vm the shim takes the pure parts, and all of lib/measure; of base and schema, through an archive, only what it calls: it stays small.
-SHIM_SHARED := $(patsubst %,$(B)/obj/lib/vm/%.o,proto_guest proto_qmp proto_shim cgroup) $(call obj_of,measure)
+SHIM_SHARED := $(patsubst %,$(B)/obj/lib/vm/%.o,proto_guest proto_qmp proto_shim cgroup tap) $(call obj_of,measure)
 $(B)/obj/shim.a: $(call objs_with_deps,schema)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $^

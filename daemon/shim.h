@@ -10,6 +10,7 @@
 #include "vm/proto_guest.h"
 #include "vm/proto_qmp.h"
 #include "vm/proto_shim.h"
+#include "vm/tap.h"
 
 #include <limits.h>
 #include <poll.h>

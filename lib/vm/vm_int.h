@@ -174,7 +174,7 @@ blx__rc vm_logs_open(struct microvm *m, const struct blx__vm_key *key, uint32_t 
 void vm_logs_free(struct blx__vm_logs *logs);
 void vm_logs_end_all(struct microvm *m, const char *id); /* NULL: every one */
 
-/* link.c: sessions */
+/* session.c */
 blx__rc vm_session_open(struct microvm *m, const struct blx__vm_key *key, const struct blx__vm_session_spec *spec,
                         const struct blx__vm_session_events *events, void *user, struct blx__vm_session **out,
                         blx_error *err) BLX__MUST;

@@ -3,7 +3,7 @@
 #include "support.h"
 
 #include "io/file.h"
-#include "vm/cgroup.h"
+#include "vm/tap.h"
 
 #include <errno.h>
 #include <fcntl.h>
