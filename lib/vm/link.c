@@ -4,8 +4,6 @@
 
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 static const char origin[] = "vm/shim";
 
