@@ -170,31 +170,36 @@ static void fill_stats(struct blx_instance_stats *to, const struct blx__vm_stats
   to->uptime_ms = u->uptime_ms;
 }
 
-blx__rc blx__stats_encode(const struct blx__node *n, const char *why, const struct blx__vm_stats *list, size_t count,
-                          struct blx__buf *out, blx_error *err) {
-  struct blx_node_stats answer = BLX_NODE_STATS_INIT;
-  struct blx_instance_stats *rows = calloc(count + 1, sizeof *rows), **order = calloc(count + 1, sizeof *order);
+/* Into @answer by name, and that into @out. @rows is given away; NULL: there was no memory for it. */
+static blx__rc encode_rows(const struct blx__node *n, struct blx_node_stats *answer, struct blx_instance_stats *rows,
+                           size_t count, struct blx__buf *out, blx_error *err) {
+  struct blx_instance_stats **order = calloc(count + 1, sizeof *order);
   blx__rc rc = {BLX_E_NOMEM};
   if (rows && order) {
-    for (size_t i = 0; i < count; i++) {
-      fill_stats(&rows[i], &list[i]);
-      order[i] = &rows[i];
-    }
+    for (size_t i = 0; i < count; i++) order[i] = &rows[i];
     qsort(order, count, sizeof *order, by_name);
-    answer.node = n->self->name;
-    answer.heard = 1;
-    answer.note = why;
-    answer.driver = n->driver ? n->driver->ops->name : NULL;
-    answer.capacity = n->self->capacity;
-    answer.instances = order;
-    answer.n_instances = count;
-    rc = blx__msg_encode(blx__desc_node_stats(), &answer, out, err);
+    answer->instances = order;
+    answer->n_instances = count;
+    rc = blx__msg_encode(blx__desc_node_stats(), answer, out, err);
   } else {
     (void)blx__fail(err, BLX_E_NOMEM, n->self->name, "no memory for statistics");
   }
   free(rows);
   free(order);
   return rc;
+}
+
+blx__rc blx__stats_encode(const struct blx__node *n, const char *why, const struct blx__vm_stats *list, size_t count,
+                          struct blx__buf *out, blx_error *err) {
+  struct blx_node_stats answer = BLX_NODE_STATS_INIT;
+  struct blx_instance_stats *rows = calloc(count + 1, sizeof *rows);
+  for (size_t i = 0; rows && i < count; i++) fill_stats(&rows[i], &list[i]);
+  answer.node = n->self->name;
+  answer.heard = 1;
+  answer.note = why;
+  answer.driver = n->driver ? n->driver->ops->name : NULL;
+  answer.capacity = n->self->capacity;
+  return encode_rows(n, &answer, rows, count, out, err);
 }
 
 static void own_measured(void *user, const blx_error *err, const struct blx__vm_stats *list, size_t count) {
@@ -226,30 +231,17 @@ blx__rc blx__stats_encode_unheard(const struct blx__node *n, uint64_t uid, const
   if (!node) return BLX__OK;
   struct blx_node_stats answer = BLX_NODE_STATS_INIT;
   struct blx_instance_stats *rows = calloc(BLX__VM_INSTANCES_MAX, sizeof *rows);
-  struct blx_instance_stats **order = calloc(BLX__VM_INSTANCES_MAX, sizeof *order);
   size_t count = 0;
   const struct blx_instance *in = blx__state_instance_on_node_after(n->state, uid, 0);
-  for (; rows && order && in; in = blx__state_instance_on_node_after(n->state, uid, in->uid)) {
+  for (; rows && in; in = blx__state_instance_on_node_after(n->state, uid, in->uid)) {
     if (in->phase != BLX_PHASE_RUNNING || count == BLX__VM_INSTANCES_MAX) continue;
     rows[count] = (struct blx_instance_stats)BLX_INSTANCE_STATS_INIT;
     rows[count].instance = in->name;
     rows[count].uid = in->uid;
-    order[count] = &rows[count];
     count++;
   }
-  blx__rc rc = {BLX_E_NOMEM};
-  if (rows && order) {
-    qsort(order, count, sizeof(struct blx_instance_stats *), by_name);
-    answer.node = node->name;
-    answer.note = why;
-    answer.capacity = node->capacity;
-    answer.instances = order;
-    answer.n_instances = count;
-    rc = blx__msg_encode(blx__desc_node_stats(), &answer, out, err);
-  } else {
-    (void)blx__fail(err, BLX_E_NOMEM, n->self->name, "no memory for statistics");
-  }
-  free(rows);
-  free(order);
-  return rc;
+  answer.node = node->name;
+  answer.note = why;
+  answer.capacity = node->capacity;
+  return encode_rows(n, &answer, rows, count, out, err);
 }

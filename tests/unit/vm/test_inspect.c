@@ -102,17 +102,21 @@ START_TEST(links_in_the_directory__are_not_followed_when_it_is_removed) {
 }
 END_TEST
 
+static void adopt_many(struct bench *b, struct waited *w, unsigned count) {
+  memset(w, 0, count * sizeof *w);
+  for (unsigned i = 0; i < count; i++) {
+    struct blx__vm_key k = {.instance = "many-1", .uid = 100 + i, .epoch = 1};
+    w[i].bench = b;
+    b->driver->ops->adopt(b->driver, &k, bench_adopted, &w[i]);
+  }
+}
+
 START_TEST(adoption__of_more_instances_than_the_workers_queue_holds__looks_at_each) {
   enum { COUNT = 1500 };
   struct bench b;
   static struct waited w[COUNT];
   open_started(&b);
-  memset(w, 0, sizeof w);
-  for (unsigned i = 0; i < COUNT; i++) {
-    struct blx__vm_key k = {.instance = "many-1", .uid = 100 + i, .epoch = 1};
-    w[i].bench = &b;
-    b.driver->ops->adopt(b.driver, &k, bench_adopted, &w[i]);
-  }
+  adopt_many(&b, w, COUNT);
   for (unsigned i = 0; i < COUNT; i++) {
     bench_wait_done(&b, &w[i]);
     ck_assert_msg(!w[i].failed, "%u: %s", i, w[i].err.message);
@@ -127,12 +131,7 @@ START_TEST(adoption__of_many_instances__is_cancelled_when_the_driver_closes) {
   struct bench b;
   static struct waited w[COUNT];
   open_started(&b);
-  memset(w, 0, sizeof w);
-  for (unsigned i = 0; i < COUNT; i++) {
-    struct blx__vm_key k = {.instance = "many-1", .uid = 100 + i, .epoch = 1};
-    w[i].bench = &b;
-    b.driver->ops->adopt(b.driver, &k, bench_adopted, &w[i]);
-  }
+  adopt_many(&b, w, COUNT);
   close_all(&b);
   for (unsigned i = 0; i < COUNT; i++) {
     ck_assert_uint_eq(w[i].times, 1);
