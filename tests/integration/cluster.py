@@ -63,6 +63,21 @@ def alive(pid):
     return state not in "ZX"
 
 
+def program(pid):
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
+    except OSError:
+        return ""
+
+
+def end_guests(one):
+    """What a failed test left running: daemons first, or they would start it again."""
+    for node in one.running_nodes():
+        node.terminate()
+    for pid in processes_of(one.dir):
+        os.kill(pid, signal.SIGKILL)
+
+
 class Node:
     def __init__(self, cluster, name):
         self.cluster = cluster

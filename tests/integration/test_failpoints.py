@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from cluster import BIN, HELLO, ROOT, Cluster, alive, cgroups, processes_of, until
+from cluster import BIN, HELLO, ROOT, Cluster, alive, cgroups, end_guests, processes_of, program, until
 
 PLACES = re.findall(r'^  X\(\w+, "([a-z-]+)"\)', (ROOT / "lib/base/failpoint.h").read_text(), re.M)
 # Reached a second time in the script below: there a runner, a root and a console are left of the first start.
@@ -21,13 +21,6 @@ AGAIN = ["journalled-starting:2", "start-linked:2", "start-spawned:2", "stop-sen
 USUAL = ["journal-preparing", "build-nix", "journal-starting", "start-root", "start-spawned", "start-state",
          "stop-sent", "journal-dead", "start-shim:2", "remove-begun", "remove-half", "journal-gone"]
 CONVERGES_S = 60
-
-
-def program(pid):
-    try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
-    except OSError:
-        return ""
 
 
 def monitors(one):
@@ -64,15 +57,6 @@ class Census(threading.Thread):
         self.join()
 
 
-def end_all(one):
-    """What a failed test left running: daemons first, or they would start it again."""
-    for node in one.running_nodes():
-        node.terminate()
-    for pid in processes_of(one.dir):
-        os.kill(pid, signal.SIGKILL)
-    one.close()
-
-
 @pytest.fixture(scope="module")
 def lone():
     one = Cluster(names=("n1",), simulate=False, capacity="vcpus=4,memory_mib=2048")
@@ -82,7 +66,8 @@ def lone():
         one.cli("vm", "delete", "first", "--wait", "--timeout", "60s")
         yield one
     finally:
-        end_all(one)
+        end_guests(one)
+        one.close()
 
 
 def died(node):
@@ -208,4 +193,5 @@ def test_a_shim_that_is_slow_to_begin_is_waited_for_by_the_next_daemon(tmp_path,
         one.delete_all()
         assert not left_of(one, "late")
     finally:
-        end_all(one)
+        end_guests(one)
+        one.close()

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from cluster import Cluster, alive, cgroups, processes_of, until
-from test_failpoints import end_all, left_of, monitors, program
+from cluster import Cluster, alive, cgroups, end_guests, processes_of, program, until
+from test_failpoints import left_of, monitors
 
 FLAKE = """{ outputs = { self }: { nixosConfigurations.vm.config.microvm.declaredRunner = derivation {
   name = "bad"; system = "x86_64-linux"; builder = "/bin/sh"; script = ./microvm-run;
@@ -72,7 +72,8 @@ def one():
         yield cluster
         cluster.delete_all()
     finally:
-        end_all(cluster)
+        end_guests(cluster)
+        cluster.close()
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from cluster import EXIT_NOT_FOUND, Cluster, processes_of
+from cluster import EXIT_NOT_FOUND, Cluster, end_guests, processes_of
 from test_exec import Terminal, begin, execute, told
-from test_real_vms import end_guests
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from cluster import BIN, EXIT_NOT_FOUND, HELLO, Cluster, alive, cgroups, processes_of, until
+from cluster import BIN, EXIT_NOT_FOUND, HELLO, Cluster, alive, cgroups, end_guests, processes_of, program, until
 
 BOOT = "120s"
 
@@ -26,21 +26,6 @@ def real():
     finally:
         end_guests(one)
         one.close()
-
-
-def end_guests(one):
-    """What a failed test left running: daemons first, or they would start it again."""
-    for node in one.running_nodes():
-        node.terminate()
-    for pid in processes_of(one.dir):
-        os.kill(pid, signal.SIGKILL)
-
-
-def program(pid):
-    try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
-    except OSError:
-        return ""
 
 
 def works_for(pid, instance, node):

@@ -14,8 +14,8 @@ import threading
 
 import pytest
 
-from cluster import BIN, ROOT, Cluster, Node
-from test_real_vms import end_guests, shims
+from cluster import BIN, ROOT, Cluster, Node, end_guests
+from test_real_vms import shims
 
 KERNEL = ROOT / "build/deps/kernel"
 NIXPKGS = ROOT / "tests/integration/nix/nixpkgs"
