@@ -118,8 +118,15 @@ def works_for(pid, words, name):
 
 
 def shim_of(one, name):
-    (pid,) = [pid for pid in of(one, name) if program(pid) == "blixard-shim"]
-    return pid
+    """A monitor goes by its shim's program too until it has become its own."""
+    shims = []
+
+    def alone():
+        shims[:] = [pid for pid in of(one, name) if program(pid) == "blixard-shim"]
+        return len(shims) == 1
+
+    until(alone, 10, f"{name} has one shim")
+    return shims[0]
 
 
 def delete(one, name):
