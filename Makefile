@@ -17,20 +17,21 @@ V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the house: each folder of lib/ and the folders it may include (DESIGN: "The house"; tests/lint checks the same table)
-FOLDERS := base schema placement state control io consensus rpc client measure vm agent node api
+FOLDERS := base schema lease placement state control io consensus rpc client measure vm agent node api
 DEPS_base :=
 DEPS_schema := base
+DEPS_lease := schema base
 DEPS_placement := schema base
-DEPS_state := placement schema base
-DEPS_control := state placement schema base
+DEPS_state := placement lease schema base
+DEPS_control := state placement lease schema base
 DEPS_io := base
 DEPS_consensus := io schema base
 DEPS_rpc := io schema base
 DEPS_client := rpc io schema base
 DEPS_measure := base
 DEPS_vm := measure io schema base
-DEPS_agent := vm measure io schema base
-DEPS_node := agent vm measure client rpc consensus io control state placement schema base
+DEPS_agent := vm measure io lease schema base
+DEPS_node := agent vm measure client rpc consensus io control state placement lease schema base
 DEPS_api := node $(DEPS_node)
 
 PC := libuv jansson libnghttp2 openssl

@@ -45,6 +45,8 @@ struct blx_vm_spec;
 struct blx_instance;
 struct blx_vm;
 struct blx_node_info;
+struct blx_lease_settings;
+struct blx_settings;
 struct blx_event;
 struct blx_tombstone;
 
@@ -97,6 +99,22 @@ enum blx_hypervisor {
   BLX_HYPERVISOR_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
+/* HaPolicy: whether an instance starts elsewhere when its node is gone. */
+enum blx_ha_policy {
+  BLX_HA_POLICY_OFF = 0, /* off: no: it stays with its node, and runs on while that is cut off */
+  BLX_HA_POLICY_MANUAL = 1, /* manual: once an operator has the node fenced; it runs under its node's lease */
+  BLX_HA_POLICY_AUTO = 2, /* auto: as soon as the node is proved dead; it runs under its node's lease, on nodes that can end it in time */
+  BLX_HA_POLICY_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* Fence: whether a node was cut off, as the log says. */
+enum blx_fence {
+  BLX_FENCE_NONE = 0, /* none: it was not */
+  BLX_FENCE_BEGUN = 1, /* begun: its incarnation gets no lease any more */
+  BLX_FENCE_DONE = 2, /* done: it is proved to run no highly available instance */
+  BLX_FENCE_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
 /* Strategy: how a node is chosen among those that can take an instance. */
 enum blx_strategy {
   BLX_STRATEGY_BEST_FIT = 0, /* BestFit: fill the fullest node that still has room */
@@ -111,6 +129,9 @@ enum blx_node_status {
   BLX_NODE_STATUS_UNKNOWN = 0, /* Unknown: the leader is new and has not heard from it yet */
   BLX_NODE_STATUS_READY = 1, /* Ready: heard from within the last nine seconds */
   BLX_NODE_STATUS_SUSPECT = 2, /* Suspect: not heard from for nine seconds or more: nothing is placed there */
+  BLX_NODE_STATUS_FENCING = 3, /* Fencing: cut off: its leases have ended or end, and nothing of it starts elsewhere before that is proved */
+  BLX_NODE_STATUS_FENCED = 4, /* Fenced: proved to run no highly available instance; they start elsewhere */
+  BLX_NODE_STATUS_CLEAN = 5, /* Clean: fenced, and no instance is its any more: it may come back or be removed */
   BLX_NODE_STATUS_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
@@ -137,6 +158,12 @@ enum blx_reason_code {
   BLX_REASON_CODE_RESTART_REQUESTED = 18, /* RestartRequested: ends, to be started again as was asked */
   BLX_REASON_CODE_WAITS_FOR_START = 19, /* WaitsForStart: a VM that it depends on does not run yet */
   BLX_REASON_CODE_WAITS_FOR_STOP = 20, /* WaitsForStop: a VM that depends on it stops first */
+  BLX_REASON_CODE_NODE_FENCING = 21, /* NodeFencing: its node is being fenced: it starts elsewhere when that is proved */
+  BLX_REASON_CODE_NODE_FENCED = 22, /* NodeFenced: its node was fenced: it starts elsewhere */
+  BLX_REASON_CODE_LEASE_LOST = 23, /* LeaseLost: its node was cut off from the cluster, and ended it before its lease ended */
+  BLX_REASON_CODE_LOCAL_DISK = 24, /* LocalDisk: its node is gone, and its disk is there */
+  BLX_REASON_CODE_HA_MANUAL = 25, /* HaManual: its node is gone, and it starts elsewhere only when an operator has the node fenced */
+  BLX_REASON_CODE_HA_OFF = 26, /* HaOff: its node is gone, and it is not to start elsewhere */
   BLX_REASON_CODE_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
@@ -190,6 +217,9 @@ struct blx_vm_spec {
   /* VMs that must run before it starts, and that stop after it; 1..56 bytes, at most 16 of them */
   const char **depends_on;
   size_t n_depends_on;
+  int32_t ha; /* whether it starts elsewhere when its node is gone (enum blx_ha_policy) */
+  /* if highly available: failures in a row on one node before another one is tried; 0..100, default 3 */
+  uint32_t ha_max_restart;
 };
 
 /* Instance: one replica of a VM. */
@@ -218,6 +248,8 @@ struct blx_instance {
   uint32_t failures; /* ends in a row without ten minutes of running between; sets the back-off */
   int32_t ending; /* shall end in this epoch (enum blx_ending) */
   uint32_t paused; /* its virtual CPUs stand still */
+  uint32_t local_data; /* it has a disk on its node */
+  uint32_t fenced; /* its epoch rose because its node is being fenced: nothing runs under it */
 };
 
 /* Vm: a VM: what is wanted, and how far it is. */
@@ -285,6 +317,56 @@ struct blx_node_info {
   uint32_t tombstones; /* instances deleted by force that it must still remove, filled in when read */
   uint32_t before_role_; /* unused; zero */
   int32_t role; /* server or worker, as it joined (enum blx_node_role) */
+  uint32_t before_fence_; /* unused; zero */
+  int32_t fence; /* whether it was cut off (enum blx_fence) */
+  uint64_t fence_since_ms; /* cluster time of that */
+  const char *fence_reason; /* why it was cut off, and by whom; at most 256 bytes */
+  /* what proves it dead: lease, command or operator, with the end of that command's output; at most 512 bytes */
+  const char *fence_proof;
+  /* program with arguments that the leader runs to have it powered off; at most 1024 bytes */
+  const char *fence_command;
+  /* its agent can end its instances before a lease ends: it has the watchdog process, and control groups */
+  uint32_t ha_ready;
+  /* device that resets it when its watchdog process stands still; empty: none; at most 128 bytes */
+  const char *watchdog;
+  uint32_t no_watchdog; /* its operator said that it needs neither that device nor a fence command */
+  uint32_t virtualized; /* it is itself a virtual machine, and can be paused unawares */
+  uint64_t lease_left_ms; /* of its lease at most, filled in when read */
+  uint64_t status_left_ms; /* until its status changes if nothing is heard, filled in when read; 0: not known */
+};
+
+/* LeaseSettings: how long a node may run highly available instances without word from the cluster. */
+struct blx_lease_settings {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t renew_ms; /* how often a node asks for its lease again; 100..60000, default 3000 */
+  uint32_t lease_ms; /* how long one lasts; 1000..600000, default 20000 */
+  /* so long before its end the instances are paused; they are killed when 2/5 of it are left; 300..300000, default 5000 */
+  uint32_t kill_ms;
+  /* a watchdog device that is not told so long that all is well resets the machine; 1000..300000, default 10000 */
+  uint32_t watchdog_ms;
+  uint32_t margin_ms; /* added, for what nobody thought of; 100..60000, default 3000 */
+  /* most that the rates of two machines' clocks may differ, in millionths; 100..100000, default 5000 */
+  uint32_t rate_ppm;
+  /* a node not heard from so long is suspect: nothing is placed there; 300..300000, default 9000 */
+  uint32_t suspect_ms;
+};
+
+/* Settings: what holds for a whole cluster. */
+struct blx_settings {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_lease_settings *lease; /* leases */
+  /* pinned flake of nixpkgs that modules are built with; empty: what each daemon was started with; at most 512 bytes */
+  const char *nixpkgs_ref;
+  const char *microvm_ref; /* pinned flake of microvm.nix, likewise; at most 512 bytes */
+  uint64_t revision; /* index of its last change; 0: never changed */
+  struct blx_lease_settings *lease_before; /* the one before: leases of it may be out */
+  uint64_t lease_changed_ms; /* cluster time at which lease replaced lease_before */
+  uint64_t disarmed_until_ms; /* cluster time until which no node is fenced; 0, or past: armed */
+  const char *disarmed_by; /* who said so; at most 128 bytes */
+  const char *disarm_reason; /* why; at most 256 bytes */
+  uint64_t extended_until_ms; /* cluster time until which a lease given while disarmed may last, armed again or not */
 };
 
 /* EventKind: what an event is about. */
@@ -292,6 +374,7 @@ enum blx_event_kind {
   BLX_EVENT_KIND_NODE = 0, /* node: a node */
   BLX_EVENT_KIND_VM = 1, /* vm: a VM */
   BLX_EVENT_KIND_INSTANCE = 2, /* instance: an instance */
+  BLX_EVENT_KIND_SETTINGS = 3, /* settings: the cluster's settings */
   BLX_EVENT_KIND_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
@@ -344,6 +427,8 @@ struct blx_tombstone {
 #define BLX_INSTANCE_INIT BLX_INIT_(struct blx_instance)
 #define BLX_VM_INIT BLX_INIT_(struct blx_vm)
 #define BLX_NODE_INFO_INIT BLX_INIT_(struct blx_node_info)
+#define BLX_LEASE_SETTINGS_INIT BLX_INIT_(struct blx_lease_settings)
+#define BLX_SETTINGS_INIT BLX_INIT_(struct blx_settings)
 #define BLX_EVENT_INIT BLX_INIT_(struct blx_event)
 #define BLX_TOMBSTONE_INIT BLX_INIT_(struct blx_tombstone)
 
@@ -355,6 +440,8 @@ BLX_INIT_FN_(vm_spec)
 BLX_INIT_FN_(instance)
 BLX_INIT_FN_(vm)
 BLX_INIT_FN_(node_info)
+BLX_INIT_FN_(lease_settings)
+BLX_INIT_FN_(settings)
 BLX_INIT_FN_(event)
 BLX_INIT_FN_(tombstone)
 

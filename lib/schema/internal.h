@@ -24,6 +24,13 @@ struct blx_op_report;
 struct blx_op_node_cordon;
 struct blx_op_vm_delete_force;
 struct blx_op_node_label;
+struct blx_op_settings_set;
+struct blx_op_fence_begin;
+struct blx_op_fence_done;
+struct blx_op_node_return;
+struct blx_op_ha_disarm;
+struct blx_op_node_fence_command;
+struct blx_op_node_remove;
 struct blx_op;
 struct blx_op_result;
 struct blx_config;
@@ -37,6 +44,10 @@ struct blx_member_join_reply;
 struct blx_member_invite_request;
 struct blx_member_ready_request;
 struct blx_report_request;
+struct blx_lease_ask;
+struct blx_lease_grant;
+struct blx_renew_request;
+struct blx_renew_reply;
 struct blx_empty;
 struct blx_channel_message;
 struct blx_share_request;
@@ -165,6 +176,7 @@ struct blx_instance_report {
   int32_t exit_status; /* how its monitor ended: a status, or minus a signal */
   uint32_t has_exit_status;
   uint32_t paused; /* its virtual CPUs stand still */
+  uint32_t local_data; /* it has a disk on this node */
 };
 
 /* OpReport: what a node's agent saw; idempotent by (instance, epoch, seq). */
@@ -208,6 +220,69 @@ struct blx_op_node_label {
   uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
 };
 
+/* OpSettingsSet: change what holds for the whole cluster. */
+struct blx_op_settings_set {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_lease_settings *lease; /* leases; absent: as they are */
+  const char *nixpkgs_ref; /* with set_nixpkgs; at most 512 bytes */
+  const char *microvm_ref; /* with set_microvm; at most 512 bytes */
+  uint32_t set_nixpkgs; /* take over nixpkgs_ref */
+  uint32_t set_microvm; /* take over microvm_ref */
+  uint64_t if_revision; /* refuse unless they still have this revision; 0: whatever they have */
+};
+
+/* OpFenceBegin: give an incarnation of a node no lease any more; epochs of what must not run there rise. */
+struct blx_op_fence_begin {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t node_uid; /* node */
+  uint64_t incarnation; /* the one that was silent; another one came meanwhile: a conflict */
+  const char *reason; /* why; at most 256 bytes */
+  uint32_t by_operator; /* an operator asked: instances with ha=manual too */
+};
+
+/* OpFenceDone: it is proved that nothing runs under that node's old epochs. */
+struct blx_op_fence_done {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t node_uid; /* node */
+  uint64_t incarnation; /* as in op_fence_begin */
+  const char *proof; /* the proof; at most 512 bytes */
+};
+
+/* OpNodeReturn: a fenced node is there again, in a new incarnation, and runs nothing under epochs that are over. */
+struct blx_op_node_return {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_node_info *node; /* as in op_node_register */
+};
+
+/* OpHaDisarm: fence no node for a while, or do so again. */
+struct blx_op_ha_disarm {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t for_ms; /* how long; 0: arm again at once; 0..86400000 */
+  const char *reason; /* why; at most 256 bytes */
+};
+
+/* OpNodeFenceCommand: how a node is powered off. */
+struct blx_op_node_fence_command {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* node; at most 63 bytes */
+  const char *command; /* program with arguments; empty: none; at most 1024 bytes */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+};
+
+/* OpNodeRemove: forget a node that holds nothing and does not vote. */
+struct blx_op_node_remove {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* node; at most 63 bytes */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+};
+
 /* Op: one operation of the log: exactly one of the fields from 10 on is set. */
 struct blx_op {
   size_t struct_size;
@@ -233,6 +308,13 @@ struct blx_op {
   struct blx_op_vm_delete_force *vm_delete_force;
   struct blx_op_node_label *node_label;
   struct blx_op_vm_kill *vm_kill;
+  struct blx_op_settings_set *settings_set;
+  struct blx_op_fence_begin *fence_begin;
+  struct blx_op_fence_done *fence_done;
+  struct blx_op_node_return *node_return;
+  struct blx_op_ha_disarm *ha_disarm;
+  struct blx_op_node_fence_command *node_fence_command;
+  struct blx_op_node_remove *node_remove;
 };
 
 /* OpResult: what apply says of one operation. */
@@ -290,6 +372,7 @@ struct blx_snapshot_record {
   struct blx_config *config;
   struct blx_idempotency *idempotency;
   struct blx_tombstone *tombstone;
+  struct blx_settings *settings;
 };
 
 /* Assignment: self-contained record for an agent: what this node shall do about one instance. */
@@ -370,6 +453,52 @@ struct blx_report_request {
   struct blx_node_info *registration; /* at the start of an agent: what the node is now */
   uint64_t wall_ms; /* what the clock on its wall says, ms since 1970; 0: it does not say */
   uint64_t replaces; /* with a registration: as in op_node_register */
+};
+
+/* LeaseAsk: a node asks for its lease again, and says that it lives. */
+struct blx_lease_ask {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t node_uid; /* node */
+  uint64_t incarnation; /* of its agent */
+  uint64_t seq; /* of this question; the answer repeats it */
+  uint64_t wall_ms; /* what the clock on its wall says, ms since 1970; 0: it does not say */
+};
+
+/* LeaseAnswer: what becomes of a lease. */
+enum blx_lease_answer {
+  BLX_LEASE_ANSWER_GRANTED = 0, /* granted: it lasts for lease_ms from when its node asked */
+  BLX_LEASE_ANSWER_FENCED = 1, /* fenced: this incarnation gets none any more: end what ran under it, and come back as a new one */
+  BLX_LEASE_ANSWER_UNKNOWN = 2, /* unknown: the cluster does not know this incarnation: register */
+  BLX_LEASE_ANSWER_LATER = 3, /* later: not now, without a reason of the node's: ask again */
+  BLX_LEASE_ANSWER_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* LeaseGrant: the answer to one question. */
+struct blx_lease_grant {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t node_uid; /* node */
+  uint64_t seq; /* of the question */
+  int32_t answer; /* what becomes of it (enum blx_lease_answer) */
+  uint64_t lease_ms; /* from when its node asked; longer than the setting while fencing is disarmed */
+  struct blx_lease_settings *settings; /* what holds now */
+};
+
+/* RenewRequest: questions of one or many nodes, together; confirmed without a log entry. */
+struct blx_renew_request {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_lease_ask **asks; /* at most one a node; at most 5000 of them */
+  size_t n_asks;
+};
+
+/* RenewReply: their answers. */
+struct blx_renew_reply {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_lease_grant **grants; /* in any order; one that is missing: as LATER; at most 5000 of them */
+  size_t n_grants;
 };
 
 /* Empty: nothing. */
@@ -458,6 +587,13 @@ struct blx_identity {
 #define BLX_OP_NODE_CORDON_INIT BLX_INIT_(struct blx_op_node_cordon)
 #define BLX_OP_VM_DELETE_FORCE_INIT BLX_INIT_(struct blx_op_vm_delete_force)
 #define BLX_OP_NODE_LABEL_INIT BLX_INIT_(struct blx_op_node_label)
+#define BLX_OP_SETTINGS_SET_INIT BLX_INIT_(struct blx_op_settings_set)
+#define BLX_OP_FENCE_BEGIN_INIT BLX_INIT_(struct blx_op_fence_begin)
+#define BLX_OP_FENCE_DONE_INIT BLX_INIT_(struct blx_op_fence_done)
+#define BLX_OP_NODE_RETURN_INIT BLX_INIT_(struct blx_op_node_return)
+#define BLX_OP_HA_DISARM_INIT BLX_INIT_(struct blx_op_ha_disarm)
+#define BLX_OP_NODE_FENCE_COMMAND_INIT BLX_INIT_(struct blx_op_node_fence_command)
+#define BLX_OP_NODE_REMOVE_INIT BLX_INIT_(struct blx_op_node_remove)
 #define BLX_OP_INIT BLX_INIT_(struct blx_op)
 #define BLX_OP_RESULT_INIT BLX_INIT_(struct blx_op_result)
 #define BLX_CONFIG_INIT BLX_INIT_(struct blx_config)
@@ -471,6 +607,10 @@ struct blx_identity {
 #define BLX_MEMBER_INVITE_REQUEST_INIT BLX_INIT_(struct blx_member_invite_request)
 #define BLX_MEMBER_READY_REQUEST_INIT BLX_INIT_(struct blx_member_ready_request)
 #define BLX_REPORT_REQUEST_INIT BLX_INIT_(struct blx_report_request)
+#define BLX_LEASE_ASK_INIT BLX_INIT_(struct blx_lease_ask)
+#define BLX_LEASE_GRANT_INIT BLX_INIT_(struct blx_lease_grant)
+#define BLX_RENEW_REQUEST_INIT BLX_INIT_(struct blx_renew_request)
+#define BLX_RENEW_REPLY_INIT BLX_INIT_(struct blx_renew_reply)
 #define BLX_EMPTY_INIT BLX_INIT_(struct blx_empty)
 #define BLX_CHANNEL_MESSAGE_INIT BLX_INIT_(struct blx_channel_message)
 #define BLX_SHARE_REQUEST_INIT BLX_INIT_(struct blx_share_request)

@@ -35,6 +35,7 @@ enum blx__rpc_id {
   BLX__RPC_REPORT,
   BLX__RPC_CHANNEL,
   BLX__RPC_SHARE,
+  BLX__RPC_RENEW,
   BLX__RPC_MEMBER_STATS,
   BLX__RPC_COUNT
 };

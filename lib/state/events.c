@@ -50,6 +50,13 @@ static struct blx_event event_of(const struct blx__state *st, int32_t kind, int3
   return e;
 }
 
+void blx__state_event_settings(struct blx__state *st) {
+  if (st->quiet) return;
+  struct blx_event e = event_of(st, BLX_EVENT_KIND_SETTINGS, BLX_EVENT_TYPE_CHANGED);
+  e.name = "settings";
+  add(st, &e);
+}
+
 void blx__state_event_node(struct blx__state *st, int32_t type, const struct blx_node_info *n) {
   if (st->quiet) return;
   struct blx_event e = event_of(st, BLX_EVENT_KIND_NODE, type);

@@ -272,6 +272,15 @@ void blx__state_put_instance_seq(struct blx__state *st, struct state_instance *e
   e->rec = rec;
 }
 
+void blx__state_put_settings(struct blx__state *st, const struct blx_settings *draft) {
+  struct blx_settings copy = *draft;
+  if (!st->quiet) copy.revision = st->data.index;
+  struct blx_settings *rec = owned(blx__desc_settings(), &copy);
+  if (st->data.settings) blx__state_release(st, st->data.settings);
+  st->data.settings = rec;
+  blx__state_event_settings(st);
+}
+
 void blx__state_put_config(struct blx__state *st, const struct blx_config *draft) {
   struct state_config *e = zeroed(sizeof *e);
   struct blx_config copy = *draft;
@@ -394,6 +403,8 @@ void blx__state_data_free(struct state_data *d) {
   }
   BLX__MAP_FOREACH(pos, &d->keys) blx__msg_free_owned(blx__map_value(pos));
   BLX__MAP_FOREACH(pos, &d->tombstones) blx__msg_free_owned(blx__map_value(pos));
+  if (d->settings) blx__msg_free_owned(d->settings);
+  d->settings = NULL;
   struct blx__map *maps[] = {
       &d->nodes,      &d->vms,         &d->instances, &d->node_names, &d->vm_names,       &d->configs,        &d->keys,
       &d->tombstones, &d->keys_by_age, &d->waiting,   &d->unsettled,  &d->instance_names, &d->tombstone_names};

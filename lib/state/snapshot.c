@@ -1,7 +1,8 @@
 /* A snapshot: for each record four bytes of length, little-endian, and a snapshot_record; the head first, then nodes,
- * configs, VMs, instances, keys and tombstones, each in the order of its map; a length of zero ends it, so that one cut
- * between two records is noticed. */
+ * configs, VMs, instances, keys, tombstones and the settings, each in the order of its map; a length of zero ends it,
+ * so that one cut between two records is noticed. */
 #include "state/state_int.h"
+#include "lease/lease.h"
 #include "schema/validate.h"
 
 #include <stdlib.h>
@@ -37,7 +38,7 @@ static blx__rc add_record(struct blx__buf *out, const struct blx_snapshot_record
   return BLX__OK;
 }
 
-enum kind { NODES, CONFIGS, VMS, INSTANCES, KEYS, TOMBSTONES, KINDS };
+enum kind { NODES, CONFIGS, VMS, INSTANCES, KEYS, TOMBSTONES, SETTINGS, KINDS };
 
 struct blx__state_frozen {
   char cluster_id[33], cluster_name[57];
@@ -68,6 +69,7 @@ static void *record_of(enum kind kind, void *value) {
   case INSTANCES: return ((struct state_instance *)value)->rec;
   case KEYS:
   case TOMBSTONES:
+  case SETTINGS:
   case KINDS: break;
   }
   return value;
@@ -75,13 +77,13 @@ static void *record_of(enum kind kind, void *value) {
 
 struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *err) {
   const struct state_data *d = &st->data;
-  const struct blx__map *maps[KINDS] = {&d->nodes, &d->configs, &d->vms, &d->instances, &d->keys, &d->tombstones};
-  size_t total = 0, at = 0;
+  const struct blx__map *maps[SETTINGS] = {&d->nodes, &d->configs, &d->vms, &d->instances, &d->keys, &d->tombstones};
+  size_t total = d->settings ? 1 : 0, at = 0;
   if (st->fatal[0]) {
     (void)blx__fail(err, BLX_E_FATAL, "state", "%s", st->fatal);
     return NULL;
   }
-  for (int k = 0; k < KINDS; k++) total += maps[k]->count;
+  for (int k = 0; k < SETTINGS; k++) total += maps[k]->count;
   struct blx__state_frozen *z = malloc(sizeof *z + total * sizeof z->recs[0]);
   if (!z) {
     (void)blx__fail(err, BLX_E_NOMEM, "state", "no memory for a list of %zu records", total);
@@ -97,10 +99,12 @@ struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *er
   z->head.time_ms = d->time_ms;
   z->head.next_uid = d->next_uid;
   z->head.next_node_uid = d->next_node_uid;
-  for (int k = 0; k < KINDS; k++) {
+  z->counts[SETTINGS] = d->settings ? 1 : 0;
+  for (int k = 0; k < SETTINGS; k++) {
     z->counts[k] = maps[k]->count;
     BLX__MAP_FOREACH(pos, maps[k]) z->recs[at++] = record_of((enum kind)k, blx__map_value(pos));
   }
+  if (d->settings) z->recs[at++] = d->settings;
   BLX__ASSERT(at == total);
   st->frozen++;
   return z;
@@ -130,6 +134,7 @@ static blx__rc write_all(const struct blx__state_frozen *z, struct blx__buf *out
       case INSTANCES: r.instance = *rec; break;
       case KEYS: r.idempotency = *rec; break;
       case TOMBSTONES: r.tombstone = *rec; break;
+      case SETTINGS: r.settings = *rec; break;
       case KINDS: break;
       }
       BLX__TRY(add_record(out, &r, err));
@@ -247,6 +252,15 @@ static blx__rc read_tombstone(struct blx__state *st, const struct blx_tombstone 
   return BLX__OK;
 }
 
+static blx__rc read_settings(struct blx__state *st, const struct blx_settings *s, blx_error *err) {
+  if (st->data.settings) return damaged(err, "it has settings twice");
+  if (!s->lease || blx__lease_check(s->lease, NULL).code != 0 ||
+      (s->lease_before && blx__lease_check(s->lease_before, NULL).code != 0))
+    return damaged(err, "its lease settings contradict each other");
+  blx__state_put_settings(st, s);
+  return BLX__OK;
+}
+
 static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool first, blx_error *err) {
   void *msg = NULL;
   blx_error why = {0};
@@ -257,7 +271,8 @@ static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool 
     return blx__fail(err, BLX_E_UNSUPPORTED, "state", "the snapshot is of a newer version, upgrade this node: %s",
                      why.message);
   const struct blx_snapshot_record *r = msg;
-  int set = !!r->head + !!r->node + !!r->vm + !!r->instance + !!r->config + !!r->idempotency + !!r->tombstone;
+  int set =
+      !!r->head + !!r->node + !!r->vm + !!r->instance + !!r->config + !!r->idempotency + !!r->tombstone + !!r->settings;
   if (set != 1 || first != (r->head != NULL)) return damaged(err, "its records are not in order");
   if (r->head) return read_head(st, r->head, err);
   if (r->node) return read_node(st, r->node, err);
@@ -265,6 +280,7 @@ static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool 
   if (r->vm) return read_vm(st, r->vm, err);
   if (r->instance) return read_instance(st, r->instance, err);
   if (r->tombstone) return read_tombstone(st, r->tombstone, err);
+  if (r->settings) return read_settings(st, r->settings, err);
   return read_key(st, r->idempotency, err);
 }
 

@@ -1,5 +1,7 @@
 #include "state/state_int.h"
 
+#include "lease/lease.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +10,9 @@ struct blx__state *blx__state_new(const struct blx__state_options *options) {
   if (!st) return NULL;
   if (options) st->options = *options;
   if (st->options.keys_max == 0) st->options.keys_max = BLX__STATE_KEYS_MAX;
+  st->default_lease = blx__lease_defaults();
+  st->defaults = (struct blx_settings)BLX_SETTINGS_INIT;
+  st->defaults.lease = &st->default_lease;
   st->data.next_uid = st->data.next_node_uid = 1;
   st->scratch.limit_bytes = STATE_SCRATCH_BYTES;
   if (blx__state_events_init(&st->events)) return st;
@@ -58,7 +63,7 @@ struct row {
 static const struct row rows[] = {
     ROW(cluster_init), ROW(node_join), ROW(node_register), ROW(node_voter),      ROW(config_put), ROW(vm_create),
     ROW(vm_desire),    ROW(vm_delete), ROW(assign),        ROW(explain),         ROW(report),     ROW(node_cordon),
-    ROW(vm_restart),   ROW(vm_pause),  ROW(vm_kill),       ROW(vm_delete_force), ROW(node_label),
+    ROW(vm_restart),   ROW(vm_pause),  ROW(vm_kill),       ROW(vm_delete_force), ROW(node_label), ROW(settings_set),
 };
 
 /* The one operation that is set; NULL: none, or several. */

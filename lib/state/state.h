@@ -89,6 +89,9 @@ uint64_t blx__state_time_ms(const struct blx__state *st);       /* cluster time 
 const char *blx__state_cluster_id(const struct blx__state *st); /* "" before op_cluster_init */
 const char *blx__state_cluster_name(const struct blx__state *st);
 
+/* What holds for the whole cluster, the defaults where nothing was changed; lease is never NULL. Borrowed. */
+const struct blx_settings *blx__state_settings(const struct blx__state *st);
+
 struct blx__state_counts {
   uint32_t nodes, vms, instances;
   uint32_t running; /* instances whose phase is Running */

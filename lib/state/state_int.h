@@ -57,6 +57,7 @@ struct state_data {
   struct blx__map tombstone_names;                      /* name, node uid, instance uid -> the same */
   struct blx__map waiting;                              /* due, uid -> state_instance */
   struct blx__map unsettled;                            /* uid -> state_vm whose phase must be worked out again */
+  struct blx_settings *settings;                        /* NULL: never changed */
   uint32_t running;
 };
 
@@ -73,7 +74,9 @@ struct blx__state {
   struct state_events events;
   struct blx__state_options options;
   struct blx__arena scratch;
-  bool quiet; /* restoring: no events */
+  bool quiet;                   /* restoring: no events */
+  struct blx_settings defaults; /* what holds while nothing was changed */
+  struct blx_lease_settings default_lease;
   uint64_t share_counter;
   unsigned frozen; /* handles of blx__state_freeze that are not thawed; while there are any, */
   void **released; /* records that were replaced stay, for the handles point to them */
@@ -107,6 +110,7 @@ void blx__state_put_config(struct blx__state *st, const struct blx_config *draft
 void blx__state_drop_instance(struct blx__state *st, struct state_instance *e);
 void blx__state_drop_vm(struct blx__state *st, struct state_vm *e);
 bool blx__state_drop_unused_config(struct blx__state *st); /* the oldest one; false: none */
+void blx__state_put_settings(struct blx__state *st, const struct blx_settings *draft);
 void blx__state_put_tombstone(struct blx__state *st, const struct blx_tombstone *draft);
 void blx__state_drop_tombstone(struct blx__state *st, struct blx_tombstone *t);
 void blx__state_data_free(struct state_data *d);
@@ -147,6 +151,7 @@ void blx__state_settle(struct blx__state *st);
 /* ---- events */
 void blx__state_event_node(struct blx__state *st, int32_t type, const struct blx_node_info *n);
 void blx__state_event_vm(struct blx__state *st, int32_t type, const struct blx_vm *vm);
+void blx__state_event_settings(struct blx__state *st);
 void blx__state_event_instance(struct blx__state *st, int32_t type, const struct state_instance *e);
 bool blx__state_events_init(struct state_events *ev);
 void blx__state_events_free(struct state_events *ev);
@@ -174,6 +179,6 @@ state_op_fn blx__state_op_cluster_init, blx__state_op_node_join, blx__state_op_n
     blx__state_op_node_cordon, blx__state_op_config_put, blx__state_op_vm_create, blx__state_op_vm_desire,
     blx__state_op_vm_delete, blx__state_op_vm_restart, blx__state_op_vm_pause, blx__state_op_vm_kill,
     blx__state_op_assign, blx__state_op_explain, blx__state_op_report, blx__state_op_vm_delete_force,
-    blx__state_op_node_label;
+    blx__state_op_node_label, blx__state_op_settings_set;
 
 #endif

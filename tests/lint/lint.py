@@ -24,9 +24,10 @@ INCLUDE_FLAGS = ["-D_GNU_SOURCE", "-Ilib", "-Iinclude", "-Itools/cli", '-DBLX__P
 MAY = {
     "base": "",
     "schema": "base",
+    "lease": "schema base",
     "placement": "schema base",
-    "state": "placement/feasible.h schema base",
-    "control": "state placement schema base",
+    "state": "placement/feasible.h lease schema base",
+    "control": "state placement lease schema base",
     "io": "base",
     "consensus": "io schema base",
     "rpc": "io schema base",
@@ -37,11 +38,11 @@ MAY = {
     "network": "io schema base",
     "function": "vm io schema base",
     "history": "schema base",
-    "agent": "vm measure storage network function history io schema base",
+    "agent": "vm measure storage network function history io lease schema base",
     "node": "agent history function network storage vm measure client rpc consensus io control state placement "
-            "schema base",
+            "lease schema base",
     "api": "node agent history function network storage vm measure client rpc consensus io control state placement "
-           "schema base",
+           "lease schema base",
 }
 
 # System header (or folder of headers) -> the folders of lib/ that may name it.

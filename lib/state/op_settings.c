@@ -1,0 +1,54 @@
+/* What holds for the whole cluster. */
+#include "state/state_int.h"
+
+#include "lease/lease.h"
+
+typedef unsigned long long ull;
+
+const struct blx_settings *blx__state_settings(const struct blx__state *st) {
+  return st->data.settings ? st->data.settings : &st->defaults;
+}
+
+static bool same_lease(const struct blx_lease_settings *a, const struct blx_lease_settings *b) {
+  return a->renew_ms == b->renew_ms && a->lease_ms == b->lease_ms && a->kill_ms == b->kill_ms &&
+         a->watchdog_ms == b->watchdog_ms && a->margin_ms == b->margin_ms && a->rate_ppm == b->rate_ppm &&
+         a->suspect_ms == b->suspect_ms;
+}
+
+static uint64_t longer_t_safe_ms(const struct blx_settings *s) {
+  uint64_t now = blx__lease_t_safe_ms(s->lease, 0);
+  uint64_t before = s->lease_before ? blx__lease_t_safe_ms(s->lease_before, 0) : 0;
+  return now > before ? now : before;
+}
+
+/* Of leases that are out, only those of two settings must be waited for: the last change is over before the next.
+ * Cluster time may run a tenth faster than a node's clock. */
+static blx__rc may_change_lease(const struct blx__state *st, const struct blx_settings *s, blx_error *err) {
+  uint64_t wait_ms = longer_t_safe_ms(s) * 9 / 8, since_ms = st->data.time_ms - s->lease_changed_ms;
+  if (!s->lease_before || since_ms >= wait_ms) return BLX__OK;
+  return blx__fail(err, BLX_E_BUSY, "state",
+                   "leases of the settings before the last change may be out: change them again in %llu s",
+                   (ull)((wait_ms - since_ms + 999) / 1000));
+}
+
+blx__rc blx__state_op_settings_set(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                   blx_error *err) {
+  const struct blx_op_settings_set *o = op->settings_set;
+  const struct blx_settings *s = blx__state_settings(st);
+  (void)out;
+  if (o->if_revision && o->if_revision != s->revision)
+    return blx__fail(err, BLX_E_STALE, "state", "the settings have revision %llu, not %llu: read them again",
+                     (ull)s->revision, (ull)o->if_revision);
+  struct blx_settings draft = *s;
+  if (o->lease && !same_lease(o->lease, s->lease)) {
+    BLX__TRY(blx__lease_check(o->lease, err));
+    BLX__TRY(may_change_lease(st, s, err));
+    draft.lease_before = s->lease;
+    draft.lease_changed_ms = st->data.time_ms;
+    draft.lease = o->lease;
+  }
+  if (o->set_nixpkgs) draft.nixpkgs_ref = o->nixpkgs_ref;
+  if (o->set_microvm) draft.microvm_ref = o->microvm_ref;
+  blx__state_put_settings(st, &draft);
+  return BLX__OK;
+}
