@@ -333,6 +333,7 @@ struct blx_node_info {
   uint32_t virtualized; /* it is itself a virtual machine, and can be paused unawares */
   uint64_t lease_left_ms; /* of its lease at most, filled in when read */
   uint64_t status_left_ms; /* until its status changes if nothing is heard, filled in when read; 0: not known */
+  uint64_t fence_incarnation; /* the incarnation that was cut off */
 };
 
 /* LeaseSettings: how long a node may run highly available instances without word from the cluster. */
