@@ -464,6 +464,14 @@ static bool drops(struct blx__consensus *c, const struct raft_message *m) {
   }
 }
 
+/* R22: libraft takes a leader for gone only when its own randomised time is over, and gives no vote before: a candidate
+ * would wait for the slowest of the others. An election timeout of silence is enough (Ongaro 2014, 4.2.3). */
+static void forget_silent_leader(struct blx__consensus *c) {
+  bool silent = c->io->time(c->io) - c->raft.election_timer_start >= c->raft.election_timeout;
+  if (!silent || !follows(c) || !consensus_rule(c, BLX__RULE_R22_SILENT_LEADER)) return;
+  c->raft.follower_state.current_leader.id = 0;
+}
+
 /* R19: libraft gives no vote unless it knows itself as a voter. One that was made a voter and has not heard of it may
  * be the very one that is needed: the candidate says whose votes count. */
 static void receive_vote_request(struct blx__consensus *c, struct raft_message *m) {
@@ -471,12 +479,8 @@ static void receive_vote_request(struct blx__consensus *c, struct raft_message *
   for (unsigned i = 0; i < c->raft.configuration.n; i++)
     if (c->raft.configuration.servers[i].id == c->o.uid) self = &c->raft.configuration.servers[i];
   int role = self ? self->role : RAFT_VOTER;
-  if (role != RAFT_VOTER && consensus_rule(c, BLX__RULE_R19_VOTE)) {
-    self->role = RAFT_VOTER;
-    /* Nor does libraft ever take a silent leader for gone, where it is no voter. */
-    bool silent = c->io->time(c->io) - c->raft.election_timer_start >= c->raft.election_timeout;
-    if (c->raft.state == RAFT_FOLLOWER && silent) c->raft.follower_state.current_leader.id = 0;
-  }
+  if (role != RAFT_VOTER && consensus_rule(c, BLX__RULE_R19_VOTE)) self->role = RAFT_VOTER;
+  forget_silent_leader(c);
   c->guard.recv(c->io, m);
   if (self) self->role = role; /* a request for a vote changes no configuration */
 }

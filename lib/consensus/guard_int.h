@@ -34,7 +34,9 @@
  *       ones and appends them again
  * R21   hides its term when it refuses a pre-vote: a   the answer carries it
  *       candidate with the only long log and an old
- *       term, and the others, wait for ever */
+ *       term, and the others, wait for ever
+ * R22   gives no vote while it remembers a leader,    an election timeout of silence makes it forget
+ *       however silent that is */
 #ifndef BLX__CONSENSUS_GUARD_INT_H
 #define BLX__CONSENSUS_GUARD_INT_H
 
