@@ -280,6 +280,10 @@ $(B)/tests/bench/schema: $(B)/obj/tests/bench/schema.o $(call objs_with_deps,sch
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,schema)
 
+$(B)/tests/bench/state: $(B)/obj/tests/bench/state.o $(call objs_with_deps,state)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,state)
+
 # Members of examples/replicated_counter.c are killed, one and two at once; `check` does a few of these rounds.
 .PHONY: soak soak-counter
 soak: soak-counter
@@ -321,10 +325,12 @@ bench-snapshot: $(B)/tests/bench/snapshot
 bench-etcd: all $(B)/tests/bench/rpc
 	@BLX_BUILD=$(B) tests/bench/etcd.py
 
-bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, real VMs, memory, size
+bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema $(B)/tests/bench/state bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, real VMs, memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
 	@BLX_BUILD=$(B) tests/bench/vms.py
 	@$(B)/tests/bench/schema
+	@$(B)/tests/bench/state
+	@BLX_BUILD=$(B) tests/bench/failover.py
 
 # Everything goes below $(DESTDIR)$(PREFIX); the .pc file is made for this PREFIX, whatever the tree was built for.
 install: all ## install into $(DESTDIR)$(PREFIX)

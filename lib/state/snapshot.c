@@ -10,6 +10,7 @@
 
 enum {
   FORMAT = 1,
+  AHEAD = 16,
   RECORD_SCRATCH_BYTES = 1 << 20,
 };
 #define DIGEST_BYTES_MAX ((size_t)1 << 30)
@@ -102,7 +103,13 @@ struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *er
   z->counts[SETTINGS] = d->settings ? 1 : 0;
   for (int k = 0; k < SETTINGS; k++) {
     z->counts[k] = maps[k]->count;
-    BLX__MAP_FOREACH(pos, maps[k]) z->recs[at++] = record_of((enum kind)k, blx__map_value(pos));
+    size_t from = at;
+    BLX__MAP_FOREACH(pos, maps[k]) z->recs[at++] = blx__map_value(pos);
+    /* Each entry is somewhere else in memory: asked for early, they come beside each other. */
+    for (size_t i = from; i < at; i++) {
+      if (i + AHEAD < at) __builtin_prefetch(z->recs[i + AHEAD]);
+      z->recs[i] = record_of((enum kind)k, z->recs[i]);
+    }
   }
   if (d->settings) z->recs[at++] = d->settings;
   BLX__ASSERT(at == total);
