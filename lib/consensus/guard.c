@@ -160,6 +160,7 @@ static void append_tell(struct append *a, int status) {
   append_free(a);
   consensus_enter(c);
   cb(outer, status);
+  withhold_release(c);
   consensus_leave(c);
 }
 
@@ -445,12 +446,6 @@ static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for, s
   return 0;
 }
 
-/* R2: until its own barrier is on its disk, a leader must not count. */
-static bool may_count(const struct blx__consensus *c) {
-  if (!consensus_rule(c, BLX__RULE_R2_BARRIER)) return true;
-  return c->led_term == c->raft.current_term && c->barrier_accepted && c->raft.last_stored >= c->barrier.index;
-}
-
 static bool drops(struct blx__consensus *c, const struct raft_message *m) {
   switch (m->type) {
   /* A disk that is slower than the leader's: it sends them again, and more of them at a time. */
@@ -537,10 +532,8 @@ void guard_receive(struct blx__consensus *c, struct raft_message *m) {
     g->receiving_term = a->term;
   } else if (m->type == RAFT_IO_INSTALL_SNAPSHOT) {
     match_known_snapshot(c, &m->install_snapshot);
-  } else if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT && c->raft.state == RAFT_LEADER && !may_count(c) &&
-             m->append_entries_result.rejected == 0) {
-    m->append_entries_result.last_log_index = 0;
-    BLX_SOMETIMES(c, WITHHELD);
+  } else if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
+    withhold_result(c, m);
   }
   consensus_enter(c);
   if (m->type == RAFT_IO_REQUEST_VOTE)

@@ -256,6 +256,36 @@ START_TEST(r22__a_candidate_waits_for_its_own_time_and_not_for_the_slowest_one_s
 }
 END_TEST
 
+/* ---- R2 */
+
+static enum blx__consensus_role best_role(const struct world *w) {
+  enum blx__consensus_role best = BLX__ROLE_FOLLOWER;
+  for (unsigned i = 1; i < 3; i++) {
+    struct blx__consensus_status s;
+    blx__consensus_status(w->nodes[i].c, &s);
+    if (s.role > best) best = s.role;
+  }
+  return best;
+}
+
+/* What followers say before the leader's barrier is on its disk counts when it is: no heartbeat is waited for. */
+START_TEST(r2__what_was_withheld_counts_as_soon_as_it_may) {
+  for (unsigned seed = 1; seed <= 20; seed++) {
+    struct sim_options o = {.seed = seed};
+    struct world *w = script_new(&o);
+    unsigned ms = 0;
+    script_elect(w, 0);
+    script_commit(w, 0, 1, 3);
+    node_crash(&w->nodes[0]);
+    while (best_role(w) < BLX__ROLE_ELECTED) world_run_ms(w, 1);
+    for (; best_role(w) == BLX__ROLE_ELECTED; ms++) world_run_ms(w, 1);
+    ck_assert_int_eq(best_role(w), BLX__ROLE_LEADER);
+    ck_assert_msg(ms < 60, "seed %u: %u ms from the election to service", seed, ms);
+    script_free(w);
+  }
+}
+END_TEST
+
 /* ---- R12 */
 
 static int propose_on_a_full_disk(unsigned mask) {
@@ -309,4 +339,5 @@ BLX_TEST_MAIN("consensus/rules", a_member_whose_disk_fails_at_its_start__says_io
               r20__entries_that_were_compacted_are_not_appended_again,
               r21__a_candidate_that_is_refused_learns_of_a_newer_term,
               r22__a_candidate_waits_for_its_own_time_and_not_for_the_slowest_one_s,
+              r2__what_was_withheld_counts_as_soon_as_it_may,
               r12__a_nearly_full_disk_refuses_proposals_and_serves_reads)
