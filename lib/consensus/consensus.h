@@ -102,7 +102,8 @@ struct blx__consensus_status {
   uint32_t waiting;                 /* proposals not yet answered */
   uint32_t members_count;
   struct blx__consensus_member members[BLX__CONSENSUS_MEMBERS_MAX];
-  int fatal_code; /* 0 unless poisoned */
+  int fatal_code;      /* 0 unless poisoned */
+  uint64_t gone_below; /* this directory was recovered (recover.h): other members below are gone; 0: it was not */
 };
 
 /* Make @dir the first and only voter of a new cluster. Blocks for a few disk writes; no loop needs to run.
