@@ -24,11 +24,13 @@ struct blx_op_report;
 struct blx_op_node_cordon;
 struct blx_op_vm_delete_force;
 struct blx_op_node_label;
+struct blx_op_recover;
 struct blx_op;
 struct blx_op_result;
 struct blx_config;
 struct blx_idempotency;
 struct blx_snapshot_head;
+struct blx_recover_mark;
 struct blx_snapshot_record;
 struct blx_assignment;
 struct blx_journal_entry;
@@ -208,6 +210,14 @@ struct blx_op_node_label {
   uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
 };
 
+/* OpRecover: the cluster goes on with one server: all others that joined so far are gone. */
+struct blx_op_recover {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t survivor_uid; /* it */
+  uint64_t below; /* servers with lower uids are gone, but for it */
+};
+
 /* Op: one operation of the log: exactly one of the fields from 10 on is set. */
 struct blx_op {
   size_t struct_size;
@@ -233,6 +243,7 @@ struct blx_op {
   struct blx_op_vm_delete_force *vm_delete_force;
   struct blx_op_node_label *node_label;
   struct blx_op_vm_kill *vm_kill;
+  struct blx_op_recover *recover;
 };
 
 /* OpResult: what apply says of one operation. */
@@ -279,6 +290,15 @@ struct blx_snapshot_head {
   uint64_t next_node_uid; /* counter of node uids */
 };
 
+/* RecoverMark: the cluster went on with one server, the last time that it did. */
+struct blx_recover_mark {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t survivor_uid; /* it */
+  uint64_t below; /* servers with lower uids are gone, but for it */
+  uint64_t index; /* index at which this was noted */
+};
+
 /* SnapshotRecord: one record of a snapshot. */
 struct blx_snapshot_record {
   size_t struct_size;
@@ -290,6 +310,7 @@ struct blx_snapshot_record {
   struct blx_config *config;
   struct blx_idempotency *idempotency;
   struct blx_tombstone *tombstone;
+  struct blx_recover_mark *recover_mark;
 };
 
 /* Assignment: self-contained record for an agent: what this node shall do about one instance. */
@@ -458,11 +479,13 @@ struct blx_identity {
 #define BLX_OP_NODE_CORDON_INIT BLX_INIT_(struct blx_op_node_cordon)
 #define BLX_OP_VM_DELETE_FORCE_INIT BLX_INIT_(struct blx_op_vm_delete_force)
 #define BLX_OP_NODE_LABEL_INIT BLX_INIT_(struct blx_op_node_label)
+#define BLX_OP_RECOVER_INIT BLX_INIT_(struct blx_op_recover)
 #define BLX_OP_INIT BLX_INIT_(struct blx_op)
 #define BLX_OP_RESULT_INIT BLX_INIT_(struct blx_op_result)
 #define BLX_CONFIG_INIT BLX_INIT_(struct blx_config)
 #define BLX_IDEMPOTENCY_INIT BLX_INIT_(struct blx_idempotency)
 #define BLX_SNAPSHOT_HEAD_INIT BLX_INIT_(struct blx_snapshot_head)
+#define BLX_RECOVER_MARK_INIT BLX_INIT_(struct blx_recover_mark)
 #define BLX_SNAPSHOT_RECORD_INIT BLX_INIT_(struct blx_snapshot_record)
 #define BLX_ASSIGNMENT_INIT BLX_INIT_(struct blx_assignment)
 #define BLX_JOURNAL_ENTRY_INIT BLX_INIT_(struct blx_journal_entry)
