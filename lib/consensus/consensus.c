@@ -414,7 +414,6 @@ void blx__consensus_status(const struct blx__consensus *c, struct blx__consensus
       .time_ms = c->time_ms,
       .waiting = c->proposals_count,
       .fatal_code = c->fatal_code,
-      .gone_below = c->gone_below,
   };
   fsm_chain(c, out->chain);
   if (c->close_begun) return;
@@ -424,6 +423,10 @@ void blx__consensus_status(const struct blx__consensus *c, struct blx__consensus
     out->members[out->members_count++] =
         (struct blx__consensus_member){.uid = s->id, .membership = membership_of(s->role), .match_index = match};
   }
+}
+
+uint64_t blx__consensus_gone_below(const struct blx__consensus *c) {
+  return c->gone_below;
 }
 
 const char *blx__consensus_role_name(enum blx__consensus_role role) {

@@ -102,8 +102,7 @@ struct blx__consensus_status {
   uint32_t waiting;                 /* proposals not yet answered */
   uint32_t members_count;
   struct blx__consensus_member members[BLX__CONSENSUS_MEMBERS_MAX];
-  int fatal_code;      /* 0 unless poisoned */
-  uint64_t gone_below; /* this directory was recovered (recover.h): other members below are gone; 0: it was not */
+  int fatal_code; /* 0 unless poisoned */
 };
 
 /* Make @dir the first and only voter of a new cluster. Blocks for a few disk writes; no loop needs to run.
@@ -163,6 +162,9 @@ void blx__consensus_poison(struct blx__consensus *c, int code, const char *text)
 
 /* @out is filled. */
 void blx__consensus_status(const struct blx__consensus *c, struct blx__consensus_status *out);
+
+/* This directory was recovered (recover.h): other members with lower uids are gone; 0: it was not. */
+uint64_t blx__consensus_gone_below(const struct blx__consensus *c);
 
 /* The uid to ask instead, 0: unknown. */
 uint64_t blx__consensus_leader(const struct blx__consensus *c);

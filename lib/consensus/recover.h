@@ -33,8 +33,8 @@ struct blx__consensus_recovery {
 };
 
 /* Make the member in @dir the only voter of its group, with all of its log. It is on the platter when this returns; cut
- * off in between it has not taken place, or all of it has. Whoever leads then tells the others' state what happened:
- * gone_below of its status. @term: that of the entry which does it. Errors: as above; CONFLICT, NOSPACE. */
+ * off in between it has not taken place, or all of it has. Whoever leads then puts blx__consensus_gone_below into the
+ * state, for the members that join. @term: that of the entry which does it. Errors: as above; CONFLICT, NOSPACE. */
 blx__rc blx__consensus_recover(const char *dir, const struct blx__consensus_recovery *r, uint64_t *term,
                                blx_error *err) BLX__MUST;
 
