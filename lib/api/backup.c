@@ -1,8 +1,8 @@
 /* Backups: the stream of a server's into a file, and files into directories. */
 #include "api/api_int.h"
 
-#include "node/backup_file.h"
-#include "node/offline.h"
+#include "offline/backup_file.h"
+#include "offline/offline.h"
 
 enum { PARTS_HELD = 16, WAIT_MS = 30000 };
 

@@ -2,7 +2,7 @@
  * sockets be asked. */
 #include "api/api_int.h"
 
-#include "node/offline.h"
+#include "offline/offline.h"
 #include "schema/validate.h"
 
 #include <string.h>

@@ -63,21 +63,16 @@ static blx__rc take_head(struct blx__state_reseed *r, const struct blx_snapshot_
   return add_node(r, out, err);
 }
 
-static blx__rc take_vm(struct blx__state_reseed *r, struct blx_vm *vm, struct blx__buf *out, blx_error *err) {
+static blx__rc take_vm(struct blx__state_reseed *r, const struct blx_vm *vm, struct blx__buf *out, blx_error *err) {
   struct blx_snapshot_record record = BLX_SNAPSHOT_RECORD_INIT;
   bool run = vm->desired == BLX_DESIRED_RUNNING;
   enum comes_back how = vm->deleting ? GONE : run ? TO_RUN : TO_STAY_STOPPED;
   if (!blx__map_set_u64(&r->vms, vm->uid, comes_back_as(how), NULL))
     return blx__fail(err, BLX_E_NOMEM, "state", "no memory for the VMs of the backup");
   if (vm->deleting) return BLX__OK;
-  record.vm = vm;
-  if (vm->spec && vm->spec->has_replicas && vm->spec->replicas == 0)
-    return blx__state_add_record(out, &record, err); /* its phase is that of no instance */
-  struct blx_reason reason = blx__state_reason(run ? BLX_REASON_CODE_UNPLACED : BLX_REASON_CODE_STOPPED_BY_USER,
-                                               run ? pending_text : stopped_text, run ? NULL : "start the VM");
-  vm->phase = run ? BLX_PHASE_PENDING : BLX_PHASE_STOPPED;
-  vm->reason = &reason;
-  vm->revision = r->index;
+  struct blx_vm draft = *vm; /* its phase is worked out when its instances are there */
+  draft.revision = r->index;
+  record.vm = &draft;
   return blx__state_add_record(out, &record, err);
 }
 
@@ -86,29 +81,30 @@ static bool stays_ended(const struct blx_instance *i) {
   return i->dead && ended && i->epoch > 0;
 }
 
-static blx__rc take_instance(struct blx__state_reseed *r, struct blx_instance *i, struct blx__buf *out,
+static blx__rc take_instance(struct blx__state_reseed *r, const struct blx_instance *i, struct blx__buf *out,
                              blx_error *err) {
   struct blx_snapshot_record record = BLX_SNAPSHOT_RECORD_INIT;
   void *vm = blx__map_get_u64(&r->vms, i->vm_uid);
   if (!vm) return damaged(err, "the VM of an instance is missing");
   if (vm == comes_back_as(GONE)) return BLX__OK;
-  bool run = vm == comes_back_as(TO_RUN), as_it_was = run && stays_ended(i);
+  bool run = vm == comes_back_as(TO_RUN);
   struct blx_reason reason = blx__state_reason(run ? BLX_REASON_CODE_UNPLACED : BLX_REASON_CODE_STOPPED_BY_USER,
                                                run ? pending_text : stopped_text, run ? NULL : "start the VM");
-  if (!as_it_was) {
-    i->phase = run ? BLX_PHASE_PENDING : BLX_PHASE_STOPPED;
-    i->reason = &reason;
-    i->phase_since_ms = r->time_ms;
+  struct blx_instance draft = *i;
+  if (!run || !stays_ended(i)) {
+    draft.phase = run ? BLX_PHASE_PENDING : BLX_PHASE_STOPPED;
+    draft.reason = &reason;
+    draft.phase_since_ms = r->time_ms;
   }
-  i->node_uid = 0;
-  i->node = NULL;
-  i->dead = 1;
-  i->ending = BLX_ENDING_NONE;
-  i->paused = 0;
-  i->failures = 0;
-  i->not_before_ms = 0;
-  i->revision = r->index;
-  record.instance = i;
+  draft.node_uid = 0;
+  draft.node = NULL;
+  draft.dead = 1;
+  draft.ending = BLX_ENDING_NONE;
+  draft.paused = 0;
+  draft.failures = 0;
+  draft.not_before_ms = 0;
+  draft.revision = r->index;
+  record.instance = &draft;
   return blx__state_add_record(out, &record, err);
 }
 
@@ -133,9 +129,30 @@ blx__rc blx__state_reseed_take(struct blx__state_reseed *r, struct blx__slice re
   return blx__state_add_record(out, rec, err);
 }
 
+/* What a VM shows follows from its instances: each is looked at once more. */
+static void settle_all(struct blx__state *st) {
+  BLX__MAP_FOREACH(pos, &st->data.vms) {
+    struct state_vm *vm = blx__map_value(pos);
+    STATE_MUST(blx__map_set_u64(&st->data.unsettled, vm->rec->uid, vm, NULL));
+  }
+  blx__state_settle(st);
+  blx__state_end(st);
+}
+
 blx__rc blx__state_reseed_end(struct blx__state_reseed *r, struct blx__buf *out, blx_error *err) {
   static const uint8_t end[4];
   if (r->index == 0) return damaged(err, "it is empty");
-  if (blx__buf_add(out, end, sizeof end)) return BLX__OK;
-  return blx__fail(err, BLX_E_NOMEM, "state", "no memory for the state of the backup");
+  struct blx__state *st = blx__state_new(NULL);
+  if (!st || !blx__buf_add(out, end, sizeof end)) {
+    blx__state_free(st);
+    return blx__fail(err, BLX_E_NOMEM, "state", "no memory for the state of the backup");
+  }
+  blx__rc rc = blx__state_restore(st, (struct blx__slice){out->data, out->len}, err);
+  if (rc.code == 0) {
+    settle_all(st);
+    blx__buf_clear(out);
+    rc = blx__state_snapshot(st, out, err);
+  }
+  blx__state_free(st);
+  return rc;
 }

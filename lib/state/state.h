@@ -118,7 +118,8 @@ void blx__state_reseed_free(struct blx__state_reseed *r);
  * is left out. Errors: CORRUPT, UNSUPPORTED (of a newer version), NOMEM. */
 blx__rc blx__state_reseed_take(struct blx__state_reseed *r, struct blx__slice record, struct blx__buf *out,
                                blx_error *err) BLX__MUST;
-/* After the last: what was appended is a snapshot. */
+/* After the last: what was appended is put in order, and is a snapshot that can be restored. Errors: CORRUPT (it is no
+ * state), NOMEM. */
 blx__rc blx__state_reseed_end(struct blx__state_reseed *r, struct blx__buf *out, blx_error *err) BLX__MUST;
 
 /* SHA-256 over the snapshot's bytes: equal on members that applied the same. Errors: as snapshot. */

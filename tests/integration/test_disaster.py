@@ -298,7 +298,7 @@ def test_a_backup_under_load_becomes_a_new_cluster(new_cluster, tmp_path):
 
 def test_restored_instances_wait_and_say_why(new_cluster, tmp_path):
     old = new_cluster(names=("n1",), capacity="vcpus=4,memory_mib=4096", more=FAST).form()
-    old.create("web", "--memory", "2048")
+    old.create("web", "--memory", "2000")
     path = tmp_path / "backup"
     backup(old, path)
     old.nodes[0].terminate()

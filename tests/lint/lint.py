@@ -40,8 +40,9 @@ MAY = {
     "agent": "vm measure storage network function history io schema base",
     "node": "agent history function network storage vm measure client rpc consensus io control state placement "
             "schema base",
-    "api": "node agent history function network storage vm measure client rpc consensus io control state placement "
-           "schema base",
+    "offline": "node/identity.h consensus io state placement schema base",
+    "api": "offline node agent history function network storage vm measure client rpc consensus io control state "
+           "placement schema base",
 }
 
 # System header (or folder of headers) -> the folders of lib/ that may name it.

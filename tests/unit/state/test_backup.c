@@ -200,6 +200,8 @@ START_TEST(a_restored_state__is_a_new_cluster_with_all_vms_and_no_node_of_the_ol
   waits(&to, "keyed-1", 0);
   ck_assert_int_eq(t_vm(&to, "web")->phase, BLX_PHASE_PENDING);
   ck_assert_int_eq(t_vm(&to, "idle")->phase, BLX_PHASE_STOPPED);
+  ck_assert_int_eq(t_vm(&to, "once")->phase, t_vm(&t, "once")->phase);
+  ck_assert_int_eq(t_vm(&to, "none")->phase, t_vm(&t, "none")->phase);
   ck_assert_int_eq(t_instance(&to, "idle-1")->phase, BLX_PHASE_STOPPED);
   ck_assert_ptr_nonnull(t_vm(&to, "none"));
   ck_assert_ptr_null(t_vm(&to, "gone"));

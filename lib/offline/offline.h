@@ -1,7 +1,7 @@
 /* Data directories of nodes that do not run: what is in them, how the last survivor of a cluster goes on, and how a
  * backup becomes a new cluster. All of these block. Thread: any. */
-#ifndef BLX__NODE_OFFLINE_H
-#define BLX__NODE_OFFLINE_H
+#ifndef BLX__OFFLINE_OFFLINE_H
+#define BLX__OFFLINE_OFFLINE_H
 
 #include "base/log.h"
 #include "schema/internal.h"

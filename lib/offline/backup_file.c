@@ -1,4 +1,4 @@
-#include "node/backup_file.h"
+#include "offline/backup_file.h"
 
 #include "base/digest.h"
 #include "io/file.h"

@@ -1,9 +1,9 @@
-#include "node/offline.h"
+#include "offline/offline.h"
 
 #include "base/arena.h"
 #include "consensus/recover.h"
 #include "io/file.h"
-#include "node/backup_file.h"
+#include "offline/backup_file.h"
 #include "node/identity.h"
 #include "schema/codec.h"
 #include "schema/desc.h"
@@ -205,15 +205,6 @@ static blx__rc on_record(void *user, struct blx__slice record, blx_error *err) {
   return blx__state_reseed_take(&r->seed, record, &r->snapshot, err);
 }
 
-/* What comes out must be a state, before anything is written. */
-static blx__rc check_state(const struct restoring *r, blx_error *err) {
-  struct blx__state *st = blx__state_new(NULL);
-  if (!st) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for the state");
-  blx__rc rc = blx__state_restore(st, (struct blx__slice){r->snapshot.data, r->snapshot.len}, err);
-  blx__state_free(st);
-  return rc;
-}
-
 /* The checksum of all of it first: what is made of it would be made of anything else too. */
 static blx__rc read_backup(struct restoring *r, const struct blx__offline_restore *o, blx_error *err) {
   struct blx_backup_info *again = NULL;
@@ -225,8 +216,7 @@ static blx__rc read_backup(struct restoring *r, const struct blx__offline_restor
   bool same = blx__str_eq(again->sha256, r->info->sha256);
   blx__msg_free_owned(again);
   if (!same) return blx__fail(err, BLX_E_CONFLICT, origin, "%s was changed while it was read: try again", o->path);
-  BLX__TRY(blx__state_reseed_end(&r->seed, &r->snapshot, err));
-  return check_state(r, err);
+  return blx__state_reseed_end(&r->seed, &r->snapshot, err);
 }
 
 /* A restore that was cut leaves no identity: that is written last. What it left is not taken for anything. */

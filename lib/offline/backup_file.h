@@ -1,7 +1,7 @@
 /* A backup as a file: "BLXBACK1" | length u32, a backup_info | for each record length u32, a snapshot_record | 0 u32 |
  * SHA-256 of all before. Integers are little-endian. All of this blocks. Thread: any. */
-#ifndef BLX__NODE_BACKUP_FILE_H
-#define BLX__NODE_BACKUP_FILE_H
+#ifndef BLX__OFFLINE_BACKUP_FILE_H
+#define BLX__OFFLINE_BACKUP_FILE_H
 
 #include "base/buf.h"
 #include "schema/internal.h"
