@@ -86,6 +86,9 @@ def test_the_last_server_goes_on_with_all_that_was_acknowledged_and_old_ones_sta
     cluster = new_cluster(capacity=ROOMY, more=FAST, log_level="info").form()
     survivor = cluster.leader()
     lost = [n for n in cluster.nodes if n is not survivor]
+    worker = Node(cluster, "w1")
+    worker.start()
+    worker.cli("cluster", "join", "--worker", "--address", f"unix:{lost[0].socket}")
     load = Load(cluster, survivor, "vm")
     load.reach(40)
     for node in lost:
@@ -113,12 +116,14 @@ def test_the_last_server_goes_on_with_all_that_was_acknowledged_and_old_ones_sta
     assert done.returncode == 0 and "becomes the only one" in done.stdout and "cluster join" in done.stdout, done
     again = recover(survivor, "--yes-cluster-id", cluster.id)
     assert again.returncode == EXIT_CONFLICT and "only one already" in again.stderr, again
-    cluster.nodes = [survivor]
+    cluster.nodes = [survivor, worker]
     survivor.start()
     until(lambda: cluster.cli("--timeout", "2s", "vm", "list", check=False).returncode == 0, 20, "it serves alone")
     assert made <= cluster.names()
     voters = {n["name"] for n in cluster.json("node", "list")["nodes"] if n.get("voter")}
     assert voters == {survivor.name}
+    until(lambda: {n["name"] for n in cluster.json("node", "list")["nodes"] if n["status"] == "Ready"} ==
+          {survivor.name, "w1"}, 20, "the worker has found the one that is left")
     cluster.create("after")
 
     # Wiped ones join anew; the old name is taken, and a directory without a log does not get its old uid back.
