@@ -49,6 +49,7 @@ int blx_cluster_backup_save(blx_client *client, const char *path, uint32_t flags
       .kind = BLX__API_BACKUP, .id = BLX__RPC_CLUSTER_BACKUP, .request = &request, .most = PARTS_HELD};
   void *reader = NULL;
   if (!path || !out) return blx__api_misuse(reterr, "the path or the place for the result is NULL");
+  if (!*path) return blx__fail(reterr, BLX_E_INVALID, "backup", "the path of the backup is empty").code;
   if (flags & ~(uint32_t)BLX_BACKUP_REPLACE) return blx__api_misuse(reterr, "flags: only BLX_BACKUP_REPLACE is known");
   if (timeout_ms > BLX__API_TIMEOUT_MAX_MS)
     return blx__fail(reterr, BLX_E_INVALID, "backup", "timeout_ms: %u is above %d", timeout_ms, BLX__API_TIMEOUT_MAX_MS)
