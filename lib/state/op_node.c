@@ -152,9 +152,11 @@ blx__rc blx__state_op_recover(struct blx__state *st, const struct blx_op *op, st
   st->data.survivor_uid = o->survivor_uid;
   st->data.gone_below = o->below;
   st->data.gone_index = st->data.index;
-  const struct blx_node_info *n = blx__state_node_after_uid(st, 0);
-  for (; n; n = blx__state_node_after_uid(st, n->uid))
+  const struct blx_node_info *n = NULL;
+  for (uint64_t after = 0; (n = blx__state_node_after_uid(st, after)) != NULL;) {
+    after = n->uid; /* the record is replaced */
     set_voter(st, n, n->uid == o->survivor_uid || (n->voter && !blx__state_is_gone(st, n->uid)));
+  }
   return BLX__OK;
 }
 
