@@ -4,6 +4,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -359,3 +360,25 @@ def test_bad_backups_are_refused_and_a_cut_save_leaves_nothing(new_cluster, tmp_
             path.unlink()
     missing = cluster.cli("cluster", "backup", "save", tmp_path / "no/where", check=False)
     assert missing.returncode == 3, missing
+
+
+def test_a_backup_that_nobody_reads_for_a_while_is_one_index_and_holds_up_nobody(new_cluster, tmp_path):
+    cluster = new_cluster(names=("n1",), capacity=ROOMY, more=FAST, log_level="info").form()
+    for number in range(40):
+        cluster.create(f"vm-{number}", wait=False)
+    before = cluster.names()
+    path = tmp_path / "backup"
+    saving = subprocess.Popen([str(BIN / "blixard"), "--socket", str(cluster.nodes[0].socket), "--timeout", "60s",
+                               "cluster", "backup", "save", str(path)], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True)
+    saving.send_signal(signal.SIGSTOP)
+    for number in range(40):
+        cluster.create(f"later-{number}", wait=False)
+    saving.send_signal(signal.SIGCONT)
+    assert saving.wait(60) == 0, saving.stderr.read()
+    info = json.loads(cluster.cli("cluster", "backup", "inspect", path, "-o", "json").stdout)
+    assert len(before) <= info["vms"] <= 80 and info["instances"] == info["vms"]
+    # The state can be replaced and snapshotted as ever afterwards.
+    cluster.delete_all()
+    backup(cluster, path, "--force")
+    assert json.loads(cluster.cli("cluster", "backup", "inspect", path, "-o", "json").stdout).get("vms", 0) == 0
