@@ -17,7 +17,7 @@ V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the house: each folder of lib/ and the folders it may include (DESIGN: "The house"; tests/lint checks the same table)
-FOLDERS := base schema lease placement state control io consensus rpc client measure vm agent node api
+FOLDERS := base schema lease placement state control io consensus rpc client measure vm agent node offline api
 DEPS_base :=
 DEPS_schema := base
 DEPS_lease := schema base
@@ -32,7 +32,8 @@ DEPS_measure := base
 DEPS_vm := measure io schema base
 DEPS_agent := vm measure io lease schema base
 DEPS_node := agent vm measure client rpc consensus io control state placement lease schema base
-DEPS_api := node $(DEPS_node)
+DEPS_offline := node $(DEPS_node)
+DEPS_api := offline node $(DEPS_node)
 
 PC := libuv jansson libnghttp2 openssl
 LIBS_base := -lcrypto

@@ -34,6 +34,8 @@ struct blx_stats_request;
 struct blx_instance_stats;
 struct blx_node_stats;
 struct blx_stats_list;
+struct blx_backup_request;
+struct blx_backup_part;
 
 /* ClusterInitRequest: make a cluster of this one node. */
 struct blx_cluster_init_request {
@@ -313,6 +315,21 @@ struct blx_stats_list {
   size_t n_nodes;
 };
 
+/* BackupRequest: the state of the cluster, to be kept. */
+struct blx_backup_request {
+  size_t struct_size;
+  const void *unknown;
+};
+
+/* BackupPart: a part of a backup: first what it is, then records, at last that these were all. */
+struct blx_backup_part {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_backup_info *info; /* in the first alone */
+  struct blx_bytes records; /* whole records, each with its length in front; at most 262144 bytes */
+  uint32_t last; /* nothing follows */
+};
+
 #define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)
 #define BLX_CLUSTER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_cluster_join_request)
 #define BLX_CLUSTER_STATUS_REQUEST_INIT BLX_INIT_(struct blx_cluster_status_request)
@@ -337,6 +354,8 @@ struct blx_stats_list {
 #define BLX_INSTANCE_STATS_INIT BLX_INIT_(struct blx_instance_stats)
 #define BLX_NODE_STATS_INIT BLX_INIT_(struct blx_node_stats)
 #define BLX_STATS_LIST_INIT BLX_INIT_(struct blx_stats_list)
+#define BLX_BACKUP_REQUEST_INIT BLX_INIT_(struct blx_backup_request)
+#define BLX_BACKUP_PART_INIT BLX_INIT_(struct blx_backup_part)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(cluster_init_request)
@@ -363,6 +382,8 @@ BLX_INIT_FN_(stats_request)
 BLX_INIT_FN_(instance_stats)
 BLX_INIT_FN_(node_stats)
 BLX_INIT_FN_(stats_list)
+BLX_INIT_FN_(backup_request)
+BLX_INIT_FN_(backup_part)
 
 #ifdef __cplusplus
 }

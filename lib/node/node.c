@@ -171,7 +171,7 @@ static void begin_close(void *arg) {
 }
 
 static void node_free(struct blx__node *n) {
-  BLX__ASSERT(blx__list_empty(&n->calls) && n->shares.count == 0);
+  BLX__ASSERT(blx__list_empty(&n->calls) && n->shares.count == 0 && n->backups_count == 0);
   blx__serve_free(n);
   blx__worker_free(n->worker);
   blx__loop_free(n->loop);
@@ -350,6 +350,7 @@ blx__rc blx__node_open_with(const struct blx_node_options *options, blx__node_dr
   blx__list_init(&n->spare_calls);
   blx__list_init(&n->watches);
   blx__list_init(&n->shares_due);
+  blx__list_init(&n->backups);
   blx__lead_init(n);
   blx__member_init(n);
   blx__rc rc = blx__failpoint_arm(err);

@@ -25,18 +25,20 @@
 #include <pthread.h>
 
 enum {
-  BLX__NODE_HEARTBEAT_MS = 3000,    /* an agent is heard from at least so often */
-  BLX__NODE_SUSPECT_MS = 9000,      /* and is suspect after so long */
-  BLX__NODE_CALL_ARENA = 32 << 20,  /* bytes one call may use for request and answer */
-  BLX__NODE_ANSWER_MAX = 4 << 20,   /* bytes of one answer */
-  BLX__NODE_CALLS_MAX = 8192,       /* calls in flight; more are BUSY */
-  BLX__NODE_EXECS_MAX = 256,        /* commands and consoles that are open by a node, on it or on others */
-  BLX__NODE_CONNS_MAX = 256,        /* connections to other members */
-  BLX__NODE_DEADLINE_MS = 30000,    /* of a call that came without one */
-  BLX__NODE_OWN_DEADLINE_MS = 5000, /* of heartbeats and reports */
-  BLX__NODE_SHARE_MS = 5000,        /* a server that has not begun to tell a worker its share by then is left */
-  BLX__NODE_STATS_MAX = 32,         /* streams of statistics at the same time */
-  BLX__NODE_SETTLE_MS = 1000,       /* a new leader waits so long to hear from the nodes before it places anything */
+  BLX__NODE_HEARTBEAT_MS = 3000,       /* an agent is heard from at least so often */
+  BLX__NODE_SUSPECT_MS = 9000,         /* and is suspect after so long */
+  BLX__NODE_CALL_ARENA = 32 << 20,     /* bytes one call may use for request and answer */
+  BLX__NODE_ANSWER_MAX = 4 << 20,      /* bytes of one answer */
+  BLX__NODE_CALLS_MAX = 8192,          /* calls in flight; more are BUSY */
+  BLX__NODE_EXECS_MAX = 256,           /* commands and consoles that are open by a node, on it or on others */
+  BLX__NODE_CONNS_MAX = 256,           /* connections to other members */
+  BLX__NODE_DEADLINE_MS = 30000,       /* of a call that came without one */
+  BLX__NODE_OWN_DEADLINE_MS = 5000,    /* of heartbeats and reports */
+  BLX__NODE_SHARE_MS = 5000,           /* a server that has not begun to tell a worker its share by then is left */
+  BLX__NODE_STATS_MAX = 32,            /* streams of statistics at the same time */
+  BLX__NODE_BACKUPS_MAX = 4,           /* backups that are being read */
+  BLX__NODE_BACKUP_KEPT_MAX = 1 << 18, /* records that were replaced and are kept for them; above that they end */
+  BLX__NODE_SETTLE_MS = 1000,          /* a new leader waits so long to hear from the nodes before it places anything */
 };
 
 struct blx__call;
@@ -112,10 +114,12 @@ struct blx__node {
   size_t calls_count;
   struct blx__list spare_calls; /* over, kept for the next */
   size_t spare_calls_count;
-  struct blx__buf scratch;     /* to encode into */
-  size_t execs;                /* commands and consoles */
-  struct blx__list watches;    /* streams of events */
-  unsigned stats_count;        /* streams of statistics */
+  struct blx__buf scratch;  /* to encode into */
+  size_t execs;             /* commands and consoles */
+  struct blx__list watches; /* streams of events */
+  unsigned stats_count;     /* streams of statistics */
+  struct blx__list backups; /* struct backup, stream_backup.c */
+  unsigned backups_count;
   struct blx__map shares;      /* uid of a worker -> struct share, the stream that it follows its share by */
   struct blx__list shares_due; /* those to be looked at after this apply */
   bool shares_behind;          /* a worker knows more than this server: look at all after each apply */
@@ -255,6 +259,12 @@ void blx__shares_due(struct blx__node *n);
 /* Send what is due. */
 void blx__shares_pump(struct blx__node *n);
 
+/* ---- stream_backup.c */
+/* The state is further: begin those that waited for it. */
+void blx__backups_pump(struct blx__node *n);
+/* The state is about to be replaced: end all that look at it. */
+void blx__backups_end(struct blx__node *n);
+
 /* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_state.c, stream_logs.c,
  * stream_exec.c */
 void blx__handle_cluster_init(struct blx__call *call);
@@ -286,6 +296,7 @@ void blx__handle_stats(struct blx__call *call);
 void blx__handle_member_stats(struct blx__call *call);
 void blx__handle_watch(struct blx__call *call);
 void blx__handle_share(struct blx__call *call);
+void blx__handle_cluster_backup(struct blx__call *call);
 /* ---- calls_member.c: statistics */
 /* Let the driver measure. Errors: as its stats(), UNSUPPORTED. */
 blx__rc blx__stats_measure(struct blx__node *n, blx__vm_stats_fn *done, void *user, blx_error *err) BLX__MUST;

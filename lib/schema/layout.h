@@ -22,6 +22,10 @@ _Static_assert(sizeof(struct blx_lease_settings) == 48, "lease_settings");
 _Static_assert(sizeof(struct blx_settings) == 96, "settings");
 _Static_assert(sizeof(struct blx_event) == 104, "event");
 _Static_assert(sizeof(struct blx_tombstone) == 96, "tombstone");
+_Static_assert(sizeof(struct blx_recover_server) == 48, "recover_server");
+_Static_assert(sizeof(struct blx_recover_member) == 152, "recover_member");
+_Static_assert(sizeof(struct blx_recover_plan) == 96, "recover_plan");
+_Static_assert(sizeof(struct blx_backup_info) == 112, "backup_info");
 _Static_assert(sizeof(struct blx_cluster_init_request) == 24, "cluster_init_request");
 _Static_assert(sizeof(struct blx_cluster_join_request) == 40, "cluster_join_request");
 _Static_assert(offsetof(struct blx_cluster_join_request, role) >= 32, "cluster_join_request.role");
@@ -53,4 +57,5 @@ _Static_assert(sizeof(struct blx_stats_request) == 24, "stats_request");
 _Static_assert(sizeof(struct blx_instance_stats) == 144, "instance_stats");
 _Static_assert(sizeof(struct blx_node_stats) == 72, "node_stats");
 _Static_assert(sizeof(struct blx_stats_list) == 32, "stats_list");
+_Static_assert(sizeof(struct blx_backup_part) == 48, "backup_part");
 #endif

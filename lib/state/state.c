@@ -64,6 +64,7 @@ static const struct row rows[] = {
     ROW(cluster_init), ROW(node_join), ROW(node_register), ROW(node_voter),      ROW(config_put), ROW(vm_create),
     ROW(vm_desire),    ROW(vm_delete), ROW(assign),        ROW(explain),         ROW(report),     ROW(node_cordon),
     ROW(vm_restart),   ROW(vm_pause),  ROW(vm_kill),       ROW(vm_delete_force), ROW(node_label), ROW(settings_set),
+    ROW(recover),
 };
 
 /* The one operation that is set; NULL: none, or several. */

@@ -41,8 +41,9 @@ MAY = {
     "agent": "vm measure storage network function history io lease schema base",
     "node": "agent history function network storage vm measure client rpc consensus io control state placement "
             "lease schema base",
-    "api": "node agent history function network storage vm measure client rpc consensus io control state placement "
-           "lease schema base",
+    "offline": "node/identity.h consensus io state placement lease schema base",
+    "api": "offline node agent history function network storage vm measure client rpc consensus io control state "
+           "placement lease schema base",
 }
 
 # System header (or folder of headers) -> the folders of lib/ that may name it.
