@@ -28,6 +28,8 @@ VALUES = {
     "nix_store_dir": "/opt/é",
     "nixpkgs_ref": "github:NixOS/nixpkgs/" + "0123456789" * 4,
     "microvm_ref": "git+https://example.org/microvm.nix?ref=main&rev=" + "abcdef0123" * 4,
+    "share_paths": "/srv/a:/srv/b c",
+    "virtiofsd": "/opt/virtiofsd",
     "heartbeat_ms": 100,
     "election_ms": 3000,
     "unsafe_fs": True,
