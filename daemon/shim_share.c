@@ -34,6 +34,7 @@ struct served {
   bool up;
   char said[OUTPUT_MAX + 1]; /* the end of its output, printable */
   size_t said_len;
+  bool cut; /* there was more before */
 };
 
 static struct served served[BLX__HOST_SHARES_MAX];
@@ -82,14 +83,15 @@ static _Noreturn void fail(const char *step) {
 
 /* The directory at DIR/mnt, for nobody else to see; what lies there can give no privileges and open no device. */
 static void mount_source(const char *at, const struct blx__host_share *share) {
-  char self[32];
   struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
   if (share->read_only) attr.attr_set |= MOUNT_ATTR_RDONLY;
-  (void)blx__str_format(self, sizeof self, "/proc/self/fd/%d", share->source);
+  /* Detached first: a descriptor of the mounts that are left behind cannot be mounted. */
+  int tree = open_tree(share->source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+  if (tree < 0) fail("opening the source");
+  if (mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr) != 0) fail("restricting the source");
   if (unshare(CLONE_NEWNS) != 0) fail("taking mounts of its own");
   if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) fail("keeping its mounts to itself");
-  if (mount(self, at, NULL, MS_BIND | MS_REC, NULL) != 0) fail("mounting the source");
-  if (mount_setattr(AT_FDCWD, at, AT_RECURSIVE, &attr, sizeof attr) != 0) fail("restricting the source");
+  if (move_mount(tree, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH) != 0) fail("mounting the source");
 }
 
 static _Noreturn void become_virtiofsd(const struct shim *s, const struct blx__host_share *share, char *program,
@@ -153,6 +155,7 @@ static void keep(struct served *v, const char *bytes, size_t n) {
     if (v->said_len == OUTPUT_MAX) {
       memmove(v->said, v->said + OUTPUT_MAX / 2, OUTPUT_MAX / 2);
       v->said_len = OUTPUT_MAX / 2;
+      v->cut = true;
     }
     char c = bytes[i] >= ' ' && bytes[i] < 127 ? bytes[i] : ' ';
     if (c != ' ' || (v->said_len > 0 && v->said[v->said_len - 1] != ' ')) v->said[v->said_len++] = c;
@@ -181,11 +184,12 @@ static void reap(struct served *v, char *text, size_t size) {
   (void)close(v->pid_fd);
   v->pid_fd = -1;
   drain(v);
+  while (v->said_len > 0 && v->said[v->said_len - 1] == ' ') v->said[--v->said_len] = '\0';
   if (WIFSIGNALED(status))
     (void)blx__str_format(how, sizeof how, "was killed by signal %d", WTERMSIG(status));
   else
     (void)blx__str_format(how, sizeof how, "ended with status %d", WEXITSTATUS(status));
-  (void)blx__str_format(text, size, "the virtiofsd of share %s %s: %s", v->share.tag, how,
+  (void)blx__str_format(text, size, "the virtiofsd of share %s %s: %s%s", v->share.tag, how, v->cut ? "..." : "",
                         v->said[0] ? v->said : "it said nothing");
 }
 

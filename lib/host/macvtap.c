@@ -131,14 +131,16 @@ static blx__rc refused(int errnum, const struct macvtap *m, blx_error *err) {
     return blx__fail(err, BLX_E_UNSUPPORTED, origin,
                      "the network interface %s needs macvtap, which this host lacks: load its module macvtap", m->id);
   if (errnum == EINVAL)
-    return blx__fail(err, BLX_E_INVALID, origin,
-                     "no macvtap can lie on %s, as %s shall: name an Ethernet interface as its macvtap.link", m->link,
-                     m->id);
+    return blx__fail(
+        err, BLX_E_INVALID, origin,
+        "no macvtap can lie on %s, as %s shall: its macvtap.link must be an Ethernet interface that no other has for "
+        "itself (mode passthru)",
+        m->link, m->id);
   if (errnum == EBUSY || errnum == EADDRINUSE)
-    return blx__fail(err, BLX_E_CONFLICT, origin,
-                     "%s cannot carry the macvtap %s: another interface on it has this address, or has it for itself "
-                     "(a bridge, or mode passthru)",
-                     m->link, m->id);
+    return blx__fail(
+        err, BLX_E_CONFLICT, origin,
+        "%s cannot carry the macvtap %s: another interface on it has this address, or %s is part of a bridge", m->link,
+        m->id, m->link);
   return net_refused(errnum, m->id, err);
 }
 

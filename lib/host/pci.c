@@ -194,9 +194,13 @@ static blx__rc take_all(const struct blx__host_pci *p, char *text, uint32_t uid,
                         blx_error *err) {
   unsigned count = 0;
   char *rest = NULL;
+  for (const char *at = text + strspn(text, " \n"); *at; count++) {
+    at += strcspn(at, " \n");
+    at += strspn(at, " \n");
+  }
+  if (count > BLX__HOST_PCI_MAX)
+    return blx__fail(err, BLX_E_INVALID, origin, "the runner names more than %d PCI devices", BLX__HOST_PCI_MAX);
   for (const char *address = strtok_r(text, " \n", &rest); address; address = strtok_r(NULL, " \n", &rest)) {
-    if (++count > BLX__HOST_PCI_MAX)
-      return blx__fail(err, BLX_E_INVALID, origin, "the runner names more than %d PCI devices", BLX__HOST_PCI_MAX);
     BLX__TRY(take(p, address, uid, gid, record, err));
   }
   return BLX__OK;

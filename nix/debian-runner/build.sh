@@ -58,7 +58,8 @@ while read -r tag socket source place; do
 done <<END
 $shares
 END
-[ -z "$memory" ] || devices="-object memory-backend-memfd,id=mem,size=${mem}M,share=on$devices"
+[ -z "$memory" ] || devices="-object memory-backend-memfd,id=mem,size=${mem}M,share=on \\
+  -global virtio-mmio.force-legacy=false$devices" # vhost-user has no legacy devices
 
 n=0 macvtaps=''
 : >"$root/etc/interfaces"
