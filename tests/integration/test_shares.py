@@ -92,9 +92,9 @@ def test_a_guest_and_its_host_share_directories_over_a_restart_of_the_daemon(hos
     assert (work / "data/own/file").read_text() == "mine\n"
 
     # A virtiofsd sees its own directory and nothing else, and gives the guest no way to make a device of the host.
-    done = execute(host.node, "s", "--", "sh", "-c", "cat /given/out/secret; busybox mknod /given/null c 1 3")
-    (host.kept / "secret").write_text("kept")
-    assert done.returncode != 0 and not (host.given / "null").exists()
+    done = execute(host.node, "s", "--", "busybox", "mknod", "/given/null", "c", "1", "3")
+    assert done.returncode != 0 and b"Operation not permitted" in done.stderr, done.stderr
+    assert not (host.given / "null").exists()
     inner = [pid for pid in host.served("s") if not os.path.exists(f"/proc/{pid}/root/etc")]
     assert inner, "none of them shut itself in"
     sockets = sorted(p for p in work.iterdir() if "virtiofs" in p.name)
@@ -104,8 +104,7 @@ def test_a_guest_and_its_host_share_directories_over_a_restart_of_the_daemon(hos
 
     before = host.served("s")
     host.node.terminate()
-    host.run_while_away = host.given / "while-away"
-    host.run_while_away.write_text("there is no daemon\n")
+    (host.given / "while-away").write_text("there is no daemon\n")
     host.node.start()
     host.one.wait_ready()
     host.wait_running("s")
