@@ -110,7 +110,7 @@ let
           want = "\"virtiofs\": the Debian runner's kernel has no 9p";
         };
         tag = {
-          ok = matches "${part}{0,35}";
+          ok = matches "[A-Za-z0-9_-][A-Za-z0-9._-]{0,35}";
           want = "1 to 36 of A-Z, a-z, 0-9, ., _ and -";
         };
         source = {
@@ -170,12 +170,13 @@ let
         if !(value ? ${name} || f ? default) then fail "${path}.${name} is missing: it must be ${f.want}"
         else let v = value.${name} or f.default; in
           if f.ok v then v else fail "${path}.${name} must be ${f.want}";
+      whole = builtins.mapAttrs field fields;
     in
     if !isAttrs value then fail "${path} must be an attribute set"
     else if unknown != [ ] then
       fail ("the option ${path}.${head unknown} is not supported; supported are "
         + concatStringsSep ", " (attrNames fields))
-    else builtins.mapAttrs field fields;
+    else builtins.deepSeq whole whole; # also what nothing below reads
 
   forced = name: path: let v = overrides.${name} or null; in
     if v == null then option path
@@ -212,17 +213,18 @@ let
 
   # What only one type has, next to it.
   withLink = i:
-    if (i.type == "macvtap") != (i.macvtap != null) then
-      fail "microvm.interfaces: macvtap = { link; mode; } belongs to type \"macvtap\", and is missing or too much on ${i.id}"
+    if i.type == "macvtap" && i.macvtap == null then
+      fail "microvm.interfaces: ${i.id} is a macvtap, so it needs macvtap = { link; mode; }"
+    else if i.type != "macvtap" && i.macvtap != null then
+      fail "microvm.interfaces: ${i.id} has type \"${i.type}\", so it takes no macvtap = { link; mode; }"
     else i // { link = i.macvtap.link or null; mode = i.macvtap.mode or null; };
-  oneMount =
-    let
-      ats = map (x: x.mountPoint) (volumes ++ shares);
-      twice = filter (p: p != null && builtins.length (filter (q: p == q) ats) > 1) ats;
-    in
-    if twice == [ ] then null else fail "mountPoint \"${head twice}\" is given to a volume and to a share";
 
-  declaredRunner = builtins.seq oneMount (builtins.seq (oneUser interfaces) (derivation {
+  noVolume = share:
+    if elem share.mountPoint (map (v: v.mountPoint) volumes) then
+      fail "mountPoint \"${share.mountPoint}\" is given to a volume and to a share"
+    else share;
+
+  declaredRunner = builtins.seq (oneUser interfaces) (derivation {
     name = "microvm-${hypervisor}-${hostName}";
     system = "x86_64-linux";
     builder = "/bin/sh";
@@ -235,11 +237,12 @@ let
       (distinct "microvm.volumes" [ "image" "mountPoint" ] volumes);
     interfaces = table [ "type" "id" "mac" "link" "mode" ]
       (map withLink (distinct "microvm.interfaces" [ "id" "mac" ] interfaces));
-    shares = table [ "tag" "socket" "source" "mountPoint" ] (distinct "microvm.shares" [ "socket" ] shares);
+    shares = table [ "tag" "socket" "source" "mountPoint" ]
+      (map noVolume (distinct "microvm.shares" [ "socket" ] shares));
     accel = host.accel;
     inherit (host) kernel kernelHash modules kernelVersion modulesHash;
     inherit (host) busybox busyboxHash guest guestHash qemu qemuHash;
-  }));
+  });
 in
 {
   config = {

@@ -39,10 +39,10 @@ MAY = {
     "function": "vm host io schema base",
     "history": "schema base",
     "agent": "vm host measure storage network function history io schema base",
-    "node": "agent history function network storage vm host measure client rpc consensus io control state placement "
-            "schema base",
-    "api": "node agent history function network storage vm host measure client rpc consensus io control state placement "
-           "schema base",
+    "node": "agent history function network storage vm host measure client rpc consensus io control state "
+            "placement schema base",
+    "api": "node agent history function network storage vm host measure client rpc consensus io control state "
+           "placement schema base",
 }
 
 # System header (or folder of headers) -> the folders of lib/ that may name it.

@@ -77,7 +77,8 @@ START_TEST(source__that_is_relative__is_made_in_the_working_directory_for_the_mo
   ck_assert_str_eq(shares[0].tag, "data");
   ck_assert_str_eq(shares[0].socket, "h-virtiofs-data.sock");
   ck_assert(!shares[0].read_only);
-  leads_to(&shares[0], "vms/web-1-7/work/a/b");
+  leads_to(&shares[0], "vms/web-1-7/"
+                       "work/a/b");
   ck_assert_int_eq(fstatat(place.fd, "work/a/b", &st, 0), 0);
   ck_assert_uint_eq(st.st_uid, geteuid() == 0 ? 65534 : geteuid());
   blx__host_shares_close(shares, count);
@@ -185,7 +186,10 @@ START_TEST(sockets__left_by_a_shim_that_died__are_removed_and_nothing_else_is) {
   name_share("a", "a.sock\n", "x\n");
   name_share("b", "b.sock\n", "x\n");
   name_share("c", "../booted\n", "x\n");
-  (void)blx__str_format(addr.sun_path, sizeof addr.sun_path, "%s/work/a.sock", place.dir);
+  (void)blx__str_format(addr.sun_path, sizeof addr.sun_path,
+                        "%s/"
+                        "work/a.sock",
+                        place.dir);
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   ck_assert(fd >= 0 && bind(fd, (const struct sockaddr *)&addr, sizeof addr) == 0);
   (void)close(fd);

@@ -37,7 +37,10 @@ static bool there(const char *name) {
 static void leave(void) {
   struct sockaddr_un addr = {.sun_family = AF_UNIX};
   blx_error err;
-  (void)blx__str_format(addr.sun_path, sizeof addr.sun_path, "%s/work/fs.sock", dir);
+  (void)blx__str_format(addr.sun_path, sizeof addr.sun_path,
+                        "%s/"
+                        "work/fs.sock",
+                        dir);
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   ck_assert(fd >= 0 && bind(fd, (const struct sockaddr *)&addr, sizeof addr) == 0);
   (void)close(fd);
