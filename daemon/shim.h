@@ -127,7 +127,8 @@ void shim_shares_polled(struct pollfd p[2 * BLX__HOST_SHARES_MAX]); /* two for e
 void shim_shares_events(const struct pollfd p[2 * BLX__HOST_SHARES_MAX], uint64_t now);
 uint64_t shim_shares_due(void); /* when the next step is; 0: none */
 void shim_shares_step(struct shim *s, uint64_t now);
-const char *shim_shares_broken(void); /* why one ended before the monitor; "": none did */
+const char *shim_shares_blamed(
+    bool monitor_signalled); /* why one ended, if a monitor that failed did so for it; or NULL */
 
 /* shim_console.c */
 blx__rc shim_console_open(struct shim_console *c, int dir_fd, blx_error *err) BLX__MUST;

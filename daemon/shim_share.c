@@ -40,6 +40,8 @@ struct served {
 static struct served served[BLX__HOST_SHARES_MAX];
 static unsigned served_count;
 static char broken[BLX__SHIM_TEXT_MAX + 1]; /* why one ended while the monitor ran; empty: none did */
+static bool broken_badly;                   /* by a signal or with a status, not because the monitor was gone */
+static bool broken_killed;                  /* and the monitor was killed for it */
 static uint64_t broken_due_ms;              /* the monitor, which has lost a file system, is killed then; 0: no */
 
 /* ---- beginning */
@@ -175,8 +177,8 @@ static void drain(struct served *v) {
   }
 }
 
-/* It has ended: how, as a sentence. */
-static void reap(struct served *v, char *text, size_t size) {
+/* It has ended: how, as a sentence. False: as it should. */
+static bool reap(struct served *v, char *text, size_t size) {
   char how[48];
   int status = 0;
   while (waitpid(v->pid, &status, 0) < 0 && errno == EINTR) continue;
@@ -191,6 +193,7 @@ static void reap(struct served *v, char *text, size_t size) {
     (void)blx__str_format(how, sizeof how, "ended with status %d", WEXITSTATUS(status));
   (void)blx__str_format(text, size, "the virtiofsd of share %s %s: %s%s", v->share.tag, how, v->cut ? "..." : "",
                         v->said[0] ? v->said : "it said nothing");
+  return WIFSIGNALED(status) || WEXITSTATUS(status) != 0;
 }
 
 /* Until each is up, or has lived for so long that its silence means nothing: its socket listens since before. */
@@ -207,7 +210,7 @@ static blx__rc await_all(blx_error *err) {
     for (unsigned i = 0; i < served_count; i++) {
       drain(&served[i]);
       if (p[2 * i].revents == 0) continue;
-      reap(&served[i], text, sizeof text);
+      (void)reap(&served[i], text, sizeof text);
       return blx__fail(err, BLX_E_IO, origin, "%s", text);
     }
   }
@@ -262,8 +265,9 @@ void shim_shares_events(const struct pollfd p[2 * BLX__HOST_SHARES_MAX], uint64_
   for (unsigned i = 0; i < served_count; i++) {
     if (p[2 * i + 1].revents) drain(&served[i]);
     if (!p[2 * i].revents || served[i].pid == 0) continue;
-    reap(&served[i], text, sizeof text);
+    bool badly = reap(&served[i], text, sizeof text);
     if (broken[0]) continue;
+    broken_badly = badly;
     (void)blx__str_copy(broken, sizeof broken, text);
     /* Each ends when its monitor does, and that may be told to us first. */
     broken_due_ms = now + SHIM_SHARE_GRACE_MS;
@@ -276,12 +280,14 @@ uint64_t shim_shares_due(void) {
 
 void shim_shares_step(struct shim *s, uint64_t now) {
   if (broken_due_ms == 0 || now < broken_due_ms) return;
+  broken_killed = true;
   shim_vmm_kill(s);
   broken_due_ms = now + SHIM_SHARE_GRACE_MS;
 }
 
-const char *shim_shares_broken(void) {
-  return broken;
+const char *shim_shares_blamed(bool monitor_signalled) {
+  /* A monitor that cannot go on without it ends by itself, with a status; one that dies takes it along. */
+  return broken_killed || (broken_badly && !monitor_signalled) ? broken : NULL;
 }
 
 void shim_shares_stop(struct shim *s) {
@@ -289,7 +295,7 @@ void shim_shares_stop(struct shim *s) {
   for (unsigned i = 0; i < served_count; i++) {
     struct served *v = &served[i];
     if (v->pid > 0) (void)kill(v->pid, SIGKILL);
-    if (v->pid > 0) reap(v, ignored, sizeof ignored);
+    if (v->pid > 0) (void)reap(v, ignored, sizeof ignored);
     if (v->out >= 0) (void)close(v->out);
     (void)unlinkat(s->work_fd, v->share.socket, 0);
   }

@@ -147,8 +147,9 @@ void shim_vmm_kill(struct shim *s) {
 static void exit_sentence(const struct shim *s, int status, char *out, size_t size) {
   bool deadlined = s->state.flags & BLX__SHIM_DEADLINED, stopping = s->state.flags & BLX__SHIM_STOPPING;
   bool failed = WIFSIGNALED(status) || WEXITSTATUS(status) != 0;
-  if (failed && !stopping && shim_shares_broken()[0]) {
-    (void)blx__str_copy(out, size, shim_shares_broken());
+  const char *blamed = failed && !stopping ? shim_shares_blamed(WIFSIGNALED(status)) : NULL;
+  if (blamed) {
+    (void)blx__str_copy(out, size, blamed);
     return;
   }
   if (WIFSIGNALED(status) && deadlined)

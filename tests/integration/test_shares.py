@@ -60,6 +60,10 @@ class Host:
         return {pid: a for pid, a in processes_of(self.one.dir).items()
                 if program(pid) == "virtiofsd" and f"/{name}-" in a}
 
+    def monitors(self, name):
+        return [pid for pid in processes_of(self.one.dir)
+                if program(pid).startswith("qemu") and f"/{name}-" in os.readlink(f"/proc/{pid}/cwd")]
+
     def work(self, name):
         (found,) = self.one.dir.glob(f"n1/vms/{name}-*/work")
         return found
@@ -136,6 +140,14 @@ def test_a_virtiofsd_that_dies_fails_its_vm_and_the_restart_policy_speaks(host):
     until(lambda: host.served("always"), 60, "it is served again")
     host.wait_running("always")
     assert host.run("always", "touch /own/again; ls /own") == "again\n"
+
+    # One that has to end with its monitor is not to blame.
+    assert not host.monitors("never")
+    host.one.cli("vm", "start", "never", "--wait", "--timeout", "120s")
+    (monitor,) = host.monitors("never")
+    os.kill(monitor, signal.SIGKILL)
+    host.one.wait("never", "phase=Failed", timeout="30s")
+    assert "the monitor was killed by signal 9" in host.reason("never")
 
     # And one whose shim is killed takes its virtiofsds along.
     (shim,) = shims(host.one, "always-1")
