@@ -1,4 +1,4 @@
-"""A real guest on a macvtap, in a network namespace of its node's own."""
+"""What a runner asks of its host: a real guest on a macvtap, in a network namespace of its node's own; PCI devices."""
 
 import json
 import os
@@ -79,6 +79,29 @@ def test_a_guest_reaches_what_is_on_the_link_of_its_macvtap_and_leaves_nothing_b
         os.kill(shim, signal.SIGKILL)
         one.wait("mac", "phase=Failed", timeout="60s")
         assert set(node.links()) == {"lo", "low0", "low1"} and not device.exists()
+        one.delete_all()
+    finally:
+        end_guests(one)
+        one.close()
+
+
+def test_a_pci_device_that_this_host_has_not_is_a_clear_reason(tmp_path):
+    # As microvm.devices has it in a runner of microvm.nix.
+    changed = tmp_path / "debian-runner"
+    shutil.copytree(ROOT / "nix/debian-runner", changed)
+    build = changed / "build.sh"
+    empty = ': >"$out/share/microvm/pci-devices"'
+    assert empty in build.read_text()
+    build.write_text(build.read_text().replace(empty, 'echo ffff:ff:1f.7 >"$out/share/microvm/pci-devices"'))
+    one = Cluster(names=("n1",), simulate=False, capacity="vcpus=4,memory_mib=2048")
+    words = one.daemon_arguments
+    words[words.index("--runner-dir") + 1] = str(changed)
+    try:
+        one.form()
+        one.create("pci", "--restart", "never", wait=False)
+        one.wait("pci", "phase=Failed", timeout="60s")
+        text = one.get("pci")["instances"][0]["reason"]["text"]
+        assert "this host has no PCI device ffff:ff:1f.7: lspci -D shows those that it has" in text
         one.delete_all()
     finally:
         end_guests(one)
