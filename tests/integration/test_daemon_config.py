@@ -35,7 +35,8 @@ VALUES = {
     "unsafe_fs": True,
 }
 
-PARTS = ["--simulate-vms=false", "--shim", "/bin/true", "--guest", "/bin/true", "--runner-dir", "/", "--kernel-dir", "/"]
+PARTS = ["--simulate-vms=false", "--shim", "/bin/true", "--guest", "/bin/true", "--runner-dir", "/",
+         "--kernel-dir", "/"]
 NARROW = "path:/opt/flake?narHash=sha256-" + "A1+/" * 10 + "abc="
 
 
