@@ -53,6 +53,8 @@ struct blx_node_options {
   const char
       *nixpkgs_ref; /* flake references, pinned, of which nix/vm-template as runner_dir makes guests; NULL: none */
   const char *microvm_ref;
+  const char *share_paths;    /* directories, "A:B", below which a VM may have shares; /nix/store always; NULL: none */
+  const char *virtiofsd_path; /* the virtiofsd program; NULL: looked for */
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)

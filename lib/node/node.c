@@ -90,8 +90,11 @@ static blx__rc copy_driver_options(struct blx__node *n, const struct blx_node_op
   n->nix_store_dir = o->nix_store_dir ? blx__arena_strdup(&n->mem, o->nix_store_dir) : NULL;
   n->nixpkgs_ref = o->nixpkgs_ref ? blx__arena_strdup(&n->mem, o->nixpkgs_ref) : NULL;
   n->microvm_ref = o->microvm_ref ? blx__arena_strdup(&n->mem, o->microvm_ref) : NULL;
+  n->share_paths = o->share_paths ? blx__arena_strdup(&n->mem, o->share_paths) : NULL;
+  n->virtiofsd_path = o->virtiofsd_path ? blx__arena_strdup(&n->mem, o->virtiofsd_path) : NULL;
   if (!n->shim_path || !n->guest_path || !n->kernel_dir || (o->nix_store_dir && !n->nix_store_dir) ||
-      (o->nixpkgs_ref && !n->nixpkgs_ref) || (o->microvm_ref && !n->microvm_ref))
+      (o->nixpkgs_ref && !n->nixpkgs_ref) || (o->microvm_ref && !n->microvm_ref) ||
+      (o->share_paths && !n->share_paths) || (o->virtiofsd_path && !n->virtiofsd_path))
     return no_memory(err);
   return BLX__OK;
 }
@@ -260,11 +263,13 @@ static blx__rc open_microvm(struct blx__node *n, blx_error *err) {
   options.vmm_user_optional = true;
   options.nixpkgs_ref = n->nixpkgs_ref;
   options.microvm_ref = n->microvm_ref;
+  options.share_paths = n->share_paths;
   BLX__TRY(absolute(n, n->data_dir, &options.state_dir, err));
   BLX__TRY(absolute(n, n->shim_path, &options.shim_path, err));
   BLX__TRY(absolute(n, n->runner_dir, &options.runner_dir, err));
   BLX__TRY(absolute(n, n->kernel_dir, &options.kernel_dir, err));
   BLX__TRY(absolute(n, n->guest_path, &options.guest_path, err));
+  BLX__TRY(absolute(n, n->virtiofsd_path, &options.virtiofsd_path, err));
   BLX__TRY(absolute(n, n->nix_store_dir, &options.nix_store_dir, err));
   return blx__vm_microvm_open(n->loop, &options, &n->driver, err);
 }

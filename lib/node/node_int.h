@@ -130,7 +130,8 @@ struct blx__node {
       *init_call; /* cluster_init waiting for its cluster, or cluster_join for the end of one begun before */
 
   const char *shim_path, *guest_path, *runner_dir, *kernel_dir, *nix_store_dir, *nixpkgs_ref, *microvm_ref;
-  blx__node_driver_fn *own_driver; /* NULL: simulate_vms says which */
+  const char *share_paths, *virtiofsd_path; /* NULL: as in the options */
+  blx__node_driver_fn *own_driver;          /* NULL: simulate_vms says which */
   void *own_driver_user;
   struct blx__vm_driver *driver;
   struct blx__agent *agent;

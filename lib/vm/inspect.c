@@ -3,10 +3,10 @@
 #include "vm/vm_int.h"
 
 #include "base/failpoint.h"
+#include "host/devices.h"
 #include "io/file.h"
 #include "io/work.h"
 #include "vm/cgroup.h"
-#include "vm/tap.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -195,7 +195,8 @@ static blx__rc write_lost_record(struct job *j, const char *why) {
 static blx__rc kill_leftovers(struct job *j, int dir) {
   struct blx__vm_cgroup g;
   blx__vm_cgroup_find(&g, j->cgroup);
-  if (blx__vm_cgroup_remove(&g)) return dir < 0 ? BLX__OK : blx__vm_taps_remove(dir, &j->err);
+  if (blx__vm_cgroup_remove(&g))
+    return dir < 0 ? BLX__OK : blx__host_devices_remove(dir, strrchr(j->dir, '/') + 1, &j->err);
   return blx__fail(&j->err, BLX_E_IO, origin, "a process of %s in the cgroup %s does not die", j->name, j->cgroup);
 }
 

@@ -271,6 +271,8 @@ static blx__rc spawn_shim(struct vm_instance *in, blx_error *err) {
   if (m->opt.vmm_user_optional) add(&argv, "--vmm-user-optional", NULL);
   if (m->opt.cgroup_required) add(&argv, "--cgroup-required", NULL);
   if (in->ready_none) add(&argv, "--ready-none", NULL);
+  if (m->opt.share_paths) add(&argv, "--share-paths", m->opt.share_paths);
+  if (m->opt.virtiofsd_path) add(&argv, "--virtiofsd", m->opt.virtiofsd_path);
   add(&argv, "--lock-fd", "3");
   struct blx__process_spec spec = {
       .argv = argv.at, .new_session = true, .output_max = SHIM_OUTPUT_MAX, .deadline_ms = VM_SHIM_START_MS};
