@@ -146,7 +146,7 @@ static void on_message(struct shim *s, struct shim_client *c, const struct blx__
   case BLX__SHIM_RESUME: shim_qmp_pause(s, false); return;
   case BLX__SHIM_ASK:
     c->asks = true;
-    shim_qmp_ask(s);
+    shim_stats_ask(s);
     return;
   case BLX__SHIM_COUNTERS:
   case BLX__SHIM_STATE:

@@ -90,6 +90,7 @@ static void on_message(struct shim *s, const struct blx__guest_msg *msg) {
   case BLX__GUEST_EXEC_ERR:
   case BLX__GUEST_EXEC_EXIT:
   case BLX__GUEST_EXEC_CREDIT: shim_session_guest_message(s, msg); return;
+  case BLX__GUEST_STATS_REPLY: shim_stats_guest(s, msg); return;
   case BLX__GUEST_PING:
   case BLX__GUEST_PONG:
   case BLX__GUEST_SHUTDOWN:
@@ -100,8 +101,7 @@ static void on_message(struct shim *s, const struct blx__guest_msg *msg) {
   case BLX__GUEST_EXEC_RESIZE:
   case BLX__GUEST_EXEC_KILL:
   case BLX__GUEST_CLOCK:
-  case BLX__GUEST_STATS:
-  case BLX__GUEST_STATS_REPLY: return;
+  case BLX__GUEST_STATS: return;
   }
 }
 

@@ -69,6 +69,7 @@ static int wait_ms(const struct shim *s, uint64_t now) {
   if (wants_hello(s)) at = soonest(at, s->next_hello_ms);
   if (s->stop_half_ms > now) at = soonest(at, s->stop_half_ms);
   at = soonest(at, s->stop_deadline_ms);
+  at = soonest(at, s->stats_due_ms);
   return at <= now ? 0 : (int)(at - now);
 }
 
@@ -106,6 +107,7 @@ static void tick(struct shim *s, uint64_t now) {
   shim_qmp_silence(s, now);
   if (s->stop_at_ms != 0) stop_step(s, now);
   shim_session_step(s, now);
+  shim_stats_step(s, now);
   shim_guest_flush(s);
 }
 

@@ -29,7 +29,7 @@ enum blx__shim_type {
   BLX__SHIM_PROTOCOL = 6,  /* shim: the monitor answered what it should not; text says what */
   BLX__SHIM_PAUSE = 7,     /* agent: let the virtual CPUs stand still; STATE says when they do */
   BLX__SHIM_RESUME = 8,    /* agent: let them go on */
-  BLX__SHIM_ASK = 9,       /* agent: ask the monitor for its counters; only a shim that said COUNTS knows it */
+  BLX__SHIM_ASK = 9,       /* agent: ask monitor and guest for their counters; only a shim that said COUNTS knows it */
   BLX__SHIM_COUNTERS = 10, /* shim: the answer; text as measure/usage.h has it */
 };
 
