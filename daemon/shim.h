@@ -125,7 +125,7 @@ bool shim_console_drain(struct shim_console *c, int from);
 void shim_peers_connect(struct shim *s);
 void shim_qmp_readable(struct shim *s);
 void shim_qmp_send(struct shim *s, const char *line); /* it does not take it: qmp_fd is closed */
-void shim_qmp_silence(struct shim *s, uint64_t now); /* a breach, if it lasts */
+void shim_qmp_silence(struct shim *s, uint64_t now);  /* a breach, if it lasts */
 void shim_qmp_powerdown(struct shim *s);
 void shim_qmp_pause(struct shim *s, bool paused); /* the monitor's event says when it is so */
 

