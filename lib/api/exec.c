@@ -3,17 +3,21 @@
 
 enum { WRITE_MAX = 32768, INPUT_MAX = 48 << 10 }; /* of vm_exec_input: its data, and all of it */
 
-static int open_with(blx_client *client, const struct blx_vm_exec_request *request, struct blx__reader_options *options,
+static void tell_output(blx__api_fn on, void *user, const blx_error *err, void *message) {
+  ((blx_vm_exec_fn)on)(user, err, message);
+}
+
+/* @on NULL: a thread reads it. */
+static int open_with(blx_client *client, const struct blx_vm_exec_request *request, blx_vm_exec_fn on, void *user,
                      blx_vm_exec **out, blx_error *reterr) {
   struct blx_vm_exec_input first = BLX_VM_EXEC_INPUT_INIT;
+  const struct blx__reader_options options = {BLX__API_EXEC,           BLX__RPC_VM_EXEC, &first,
+                                              on ? tell_output : NULL, (blx__api_fn)on,  user};
   blx_vm_exec *before = *out;
   void *handle = NULL;
   if (!request) return blx__api_misuse(reterr, "the request is NULL");
   first.request = (struct blx_vm_exec_request *)(uintptr_t)request;
-  options->kind = BLX__API_EXEC;
-  options->id = BLX__RPC_VM_EXEC;
-  options->request = &first;
-  int rc = blx__reader_open(client, options, &handle, reterr);
+  int rc = blx__reader_open(client, &options, &handle, reterr);
   if (rc != 0) return rc;
   *out = handle; /* where a function that is told may look for it */
   rc = blx__reader_start(handle, BLX__API_EXEC, reterr);
@@ -23,20 +27,14 @@ static int open_with(blx_client *client, const struct blx_vm_exec_request *reque
 
 int blx_vm_exec_open(blx_client *client, const struct blx_vm_exec_request *request, blx_vm_exec **out,
                      blx_error *reterr) {
-  struct blx__reader_options options = {0};
   if (!out) return blx__api_misuse(reterr, "the place for the handle is NULL");
-  return open_with(client, request, &options, out, reterr);
-}
-
-static void tell_output(blx__api_fn on, void *user, const blx_error *err, void *message) {
-  ((blx_vm_exec_fn)on)(user, err, message);
+  return open_with(client, request, NULL, NULL, out, reterr);
 }
 
 int blx_vm_exec_open_async(blx_client *client, const struct blx_vm_exec_request *request, blx_vm_exec_fn on, void *user,
                            blx_vm_exec **out, blx_error *reterr) {
-  struct blx__reader_options options = {.tell = tell_output, .on = (blx__api_fn)on, .user = user};
   if (!out || !on) return blx__api_misuse(reterr, "the place for the handle or the function to tell is NULL");
-  return open_with(client, request, &options, out, reterr);
+  return open_with(client, request, on, user, out, reterr);
 }
 
 int blx_vm_exec_next(blx_vm_exec *exec, uint32_t timeout_ms, struct blx_vm_exec_output **out, blx_error *reterr) {
