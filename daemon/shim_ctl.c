@@ -1,5 +1,7 @@
 #include "shim.h"
 
+#include "base/failpoint.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -137,7 +139,10 @@ static void on_message(struct shim *s, struct shim_client *c, const struct blx__
   }
   switch (m->type) {
   case BLX__SHIM_HELLO: on_hello(s, c, m); return;
-  case BLX__SHIM_STOP: shim_ctl_stop(s, m->deadline_ms); return;
+  case BLX__SHIM_STOP:
+    blx__failpoint(BLX__FAILPOINT_SHIM_STOPPING);
+    shim_ctl_stop(s, m->deadline_ms);
+    return;
   case BLX__SHIM_KILL:
     s->state.flags |= BLX__SHIM_STOPPING;
     shim_vmm_kill(s);

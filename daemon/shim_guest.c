@@ -2,6 +2,8 @@
  * room for more than that, so that the rest always gets through. */
 #include "shim.h"
 
+#include "base/failpoint.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -84,7 +86,9 @@ static void on_message(struct shim *s, const struct blx__guest_msg *msg) {
   switch (msg->type) {
   case BLX__GUEST_HELLO: on_hello(s, msg); return;
   case BLX__GUEST_READY:
-    if (s->state.state == BLX__SHIM_RUNNING) shim_set_state(s, BLX__SHIM_READY, "the guest said ready");
+    if (s->state.state != BLX__SHIM_RUNNING) return;
+    blx__failpoint(BLX__FAILPOINT_SHIM_READY);
+    shim_set_state(s, BLX__SHIM_READY, "the guest said ready");
     return;
   case BLX__GUEST_EXEC_OUT:
   case BLX__GUEST_EXEC_ERR:

@@ -1,5 +1,7 @@
 #include "shim.h"
 
+#include "base/failpoint.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -184,6 +186,7 @@ static blx__rc open_dir(struct shim *s, blx_error *err) {
     if (!locked) (void)nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
   }
   if (!locked) return blx__fail(err, BLX_E_CONFLICT, "shim", "another shim runs %s already", s->opt.dir);
+  blx__failpoint(BLX__FAILPOINT_SHIM_LOCKED);
   /* The driver reads it when we die without a record. */
   char epoch[32];
   (void)blx__str_format(epoch, sizeof epoch, "%llu", (unsigned long long)s->opt.epoch);
@@ -237,6 +240,7 @@ static blx__rc begin(struct shim *s, blx_error *err) {
     s->state.flags |= BLX__SHIM_NO_LIMITS;
     (void)blx__str_format(text, sizeof text, "the monitor runs without limits: %s", why.message);
   }
+  blx__failpoint(BLX__FAILPOINT_SHIM_CGROUP);
   blx__rc rc = start_vmm(s, text, sizeof text, err);
   if (rc.code != 0) {
     (void)blx__vm_cgroup_remove(&s->cgroup);
@@ -245,6 +249,7 @@ static blx__rc begin(struct shim *s, blx_error *err) {
     (void)taps; /* what stays is noted: the driver tries again, and says so */
     return rc;
   }
+  blx__failpoint(BLX__FAILPOINT_SHIM_SPAWNED);
   s->started_ms = shim_now_ms();
   shim_set_state(s, s->opt.ready_none ? BLX__SHIM_READY : BLX__SHIM_RUNNING, text);
   return BLX__OK;
@@ -273,6 +278,7 @@ static int serve(struct shim *s, int report) {
   (void)close(null_fd);
   (void)close(report);
   run(s);
+  blx__failpoint(BLX__FAILPOINT_SHIM_TOLD);
   (void)unlinkat(s->dir_fd, "ctl.sock", 0);
   return 0;
 }
@@ -333,6 +339,11 @@ int main(int argc, char **argv) {
                                    .state = BLX__SHIM_RUNNING,
                                    .flags = BLX__SHIM_COUNTS};
   blx__qmp_init(&s.qmp);
+  blx_error err;
+  if (blx__failpoint_arm(&err).code != 0) {
+    fprintf(stderr, "blixard-shim: %s\n", err.message);
+    return 2;
+  }
   int report[2];
   if (pipe2(report, O_CLOEXEC) != 0) {
     perror("blixard-shim: pipe");

@@ -1,5 +1,7 @@
 #include "shim.h"
 
+#include "base/failpoint.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -171,6 +173,7 @@ void shim_vmm_reap(struct shim *s) {
   int status = 0;
   while (waitpid(s->vmm, &status, 0) < 0 && errno == EINTR) continue;
   if (s->qmp_fd >= 0) shim_qmp_readable(s); /* its last words say why */
+  blx__failpoint(BLX__FAILPOINT_SHIM_ENDED);
   /* Whatever it left behind goes first, so that the console's end is its end; the pipe holds at most 1 MiB. */
   (void)blx__vm_cgroup_remove(&s->cgroup);
   blx_error ignored;
@@ -189,7 +192,9 @@ void shim_vmm_reap(struct shim *s) {
   struct timespec now;
   (void)clock_gettime(CLOCK_REALTIME, &now);
   s->state.at_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+  blx__failpoint(BLX__FAILPOINT_SHIM_RECORD);
   leave_record(s);
+  blx__failpoint(BLX__FAILPOINT_SHIM_RECORDED);
   shim_session_end_all(s);
   shim_ctl_push(s, &s->state);
 }

@@ -55,12 +55,12 @@ static void write_next(struct session *s) {
   static const char bytes[20000] = {0};
   blx_error err = {0};
   size_t n = s->left < sizeof bytes ? s->left : sizeof bytes;
+  s->left -= n; /* before: it may be told on another thread at once */
+  s->last_sent_bytes = (unsigned)n;
   int rc = blx_vm_exec_write_async(s->exec, bytes, n, on_sent, s, &err);
   if (rc == BLX_E_CONFLICT) return; /* it ended first */
   if ((!client || s->closes) && rc == BLX_E_MISUSE) return;
   ck_assert_msg(rc == (int)n, "%d %s", rc, err.message);
-  s->left -= n;
-  s->last_sent_bytes = (unsigned)n;
 }
 
 static void on_sent(void *user, const blx_error *err) {
