@@ -114,6 +114,18 @@ $(B)/bin/blixard-guest: $(wildcard tools/guest/*.c) lib/vm/proto_guest.c lib/vm/
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -Os -static -ffunction-sections -fdata-sections -Wl,--gc-sections -s \
 	  -Ilib -Iinclude -o $@ $(filter %.c,$^)
+# What tests put together with programs of this version: shims and agents of the one before (step -1) and after (1).
+APART := $(foreach s,-1 1,$(B)/tests/apart/blixard-shim$(s) $(B)/tests/apart/blixard-guest$(s))
+apart: $(APART)
+$(B)/tests/apart/blixard-shim%: $(wildcard daemon/shim*.[ch]) $(wildcard lib/vm/proto_*.[ch]) $(SHIM_SHARED) $(B)/obj/shim.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -DBLX__PROTOCOL_STEP='($*)' $(LDFLAGS_ALL) -Wl,--gc-sections -o $@ \
+	  $(wildcard daemon/shim*.c) lib/vm/proto_shim.c lib/vm/proto_guest.c \
+	  $(filter-out %/proto_shim.o %/proto_guest.o,$(SHIM_SHARED)) $(B)/obj/shim.a -ljansson -lm
+$(B)/tests/apart/blixard-guest%: $(wildcard tools/guest/*.[ch]) $(wildcard lib/vm/proto_guest.[ch])
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -Os -static -s -DBLX__PROTOCOL_STEP='($*)' -Ilib -Iinclude -o $@ \
+	  $(filter %.c,$^)
 # Nothing of lib/schema: it must be able to remake outputs that no longer compile.
 $(B)/bin/schemagen: $(call prog_objs,tools/schemagen/*.c) $(call obj_of,base)
 	@mkdir -p $(@D)
@@ -216,7 +228,7 @@ COVERAGE_CHECK = "coverage:$(words $(COVERED))=$(MAKE) --no-print-directory cove
 CLANG_CHECK = "clang:1=$(MAKE) --no-print-directory CC=clang B=build/clang -j2 all unit-bins"
 
 .PHONY: unit-bins
-unit-bins: $(UNIT_BINS)
+unit-bins: $(UNIT_BINS) $(APART)
 
 check: ## install what is needed, build, run every test
 	@tools/quickstart/deps.sh

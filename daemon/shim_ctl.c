@@ -97,8 +97,9 @@ static void refuse(struct shim *s, struct shim_client *c, const char *why) {
 
 static void on_hello(struct shim *s, struct shim_client *c, const struct blx__shim_msg *m) {
   char why[BLX__SHIM_TEXT_MAX];
-  if (m->version != BLX__SHIM_VERSION) {
-    (void)blx__str_format(why, sizeof why, "the shim speaks version %d, the agent %u", BLX__SHIM_VERSION, m->version);
+  if ((int)m->version < BLX__SHIM_VERSION - 1 || (int)m->version > BLX__SHIM_VERSION + 1) {
+    (void)blx__str_format(why, sizeof why, "the shim speaks version %d and one more or less, the agent %u",
+                          BLX__SHIM_VERSION, m->version);
     refuse(s, c, why);
     return;
   }

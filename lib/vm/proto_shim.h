@@ -4,15 +4,21 @@
  * Frame: length (u32, little-endian, 2..BLX__SHIM_BODY_MAX), body. The body begins with type and version (u8 each) in
  * every version. Version 1 continues with uid, epoch, at_ms (u64), deadline_ms (u32), vmm_pid, exit_status, signal
  * (i32), state, flags (u8), then text up to the end. The agent begins with HELLO, the shim answers STATE, or REFUSED
- * and closes; each change of state is pushed as STATE to every agent that said HELLO. Thread: one at a time. Since 0.1.
+ * and closes; each change of state is pushed as STATE to every agent that said HELLO. A shim serves agents of its own
+ * version and of the one before and after, since daemons are replaced while their guests run. Thread: one at a time. Since 0.1.
  */
 #ifndef BLX__VM_PROTO_SHIM_H
 #define BLX__VM_PROTO_SHIM_H
 
 #include "base/buf.h"
 
+/* Tests build programs of the version before and after: none of these is ever defined otherwise. */
+#ifndef BLX__PROTOCOL_STEP
+#define BLX__PROTOCOL_STEP 0
+#endif
+
 enum {
-  BLX__SHIM_VERSION = 1,
+  BLX__SHIM_VERSION = 1 + BLX__PROTOCOL_STEP,
   BLX__SHIM_TEXT_MAX = 384,
   BLX__SHIM_FIXED_BYTES = 2 + 3 * 8 + 4 * 4 + 2,
   BLX__SHIM_BODY_MAX = BLX__SHIM_FIXED_BYTES + BLX__SHIM_TEXT_MAX,
@@ -95,7 +101,7 @@ blx__rc blx__shim_record_read(struct blx__slice text, struct blx__shim_msg *msg,
  * BLX__SESSION_REFUSED; one that does answers with END, whatever is wrong. The agent closes the connection to end a
  * session; what it runs is killed. Each direction's flow is the socket's own. */
 enum {
-  BLX__SESSION_VERSION = 1,
+  BLX__SESSION_VERSION = 1 + BLX__PROTOCOL_STEP,
   BLX__SESSION_FIXED_BYTES = 3 + 3 * 4 + 2 * 8,
   BLX__SESSION_DATA_MAX = 4096,
   BLX__SESSION_BODY_MAX = BLX__SESSION_FIXED_BYTES + BLX__SESSION_DATA_MAX,

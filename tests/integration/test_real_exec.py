@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cluster import EXIT_NOT_FOUND, Cluster, end_guests, processes_of
+from cluster import EXIT_NOT_FOUND, HELLO, Cluster, end_guests, processes_of, until
 from test_exec import Terminal, begin, execute, told
 
 
@@ -74,6 +74,27 @@ def test_a_command_with_a_terminal_has_one_of_this_size(guest):
         assert one.end() == 0
     finally:
         one.close()
+
+
+def test_a_guest_that_nobody_waits_for_runs_commands_if_it_has_an_agent(guest):
+    """Of a VM that is ready without saying so the shim asks no agent, until a command wants one."""
+    one = guest.cluster
+    one.cli("vm", "create", "quiet", "--microvm-config", HELLO, "--ready-none", "--wait", "--timeout", "60s")
+    try:
+        refusals = []
+
+        def answered():
+            done = execute(guest, "quiet", "--", "echo", "I am here")
+            if done.returncode != 0:  # it boots still
+                assert b"no blixard-guest answers" in done.stderr, done.stderr
+                refusals.append(done)
+            return done.stdout == b"I am here\n"
+
+        until(answered, 60, "its agent answers")
+        assert one.get("quiet")["phase"] == "Running" and len(refusals) < 10
+        assert execute(guest, "quiet", "-i", "--", "cat", data=b"and stay").stdout == b"and stay"
+    finally:
+        one.cli("vm", "delete", "quiet", "--wait", "--timeout", "60s")
 
 
 def test_the_console_answers_a_line(guest):
