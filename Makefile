@@ -300,7 +300,7 @@ soak-counter: all
 soak: soak-failpoints
 soak-failpoints: all
 	@cd tests/integration && BLX_BUILD=$(B) BLX_FAILPOINTS=all \
-	  /usr/bin/python3 -m pytest -q -p no:cacheprovider test_failpoints.py
+	  /usr/bin/python3 -m pytest -q -p no:cacheprovider test_failpoints.py test_failpoints_shim.py
 
 # Speaks gRPC by lib/rpc, to etcd as to us.
 $(B)/tests/bench/rpc: $(B)/obj/tests/bench/rpc.o $(LIB_OBJS)

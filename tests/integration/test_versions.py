@@ -44,7 +44,7 @@ def lives(one, runs_commands):
     for verb in ("pause", "resume", "stop"):
         one.cli("vm", verb, "web", "--wait", "--timeout", "60s")
     told = one.get("web")["instances"][0]
-    assert "the guest powered off, as was asked" in str(told), "in order, by its agent or its power button"
+    assert told["exit_status"] == 0 and not told.get("signal"), "in order, by its agent or its power button"
     one.cli("vm", "start", "web", "--wait", "--timeout", "120s")
     one.cli("vm", "delete", "web", "--wait", "--timeout", "60s")
     assert not left_of(one, "web")

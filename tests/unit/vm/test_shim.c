@@ -247,6 +247,36 @@ START_TEST(shim__with_an_agent_that_breaks_the_rules__ends_its_session) {
 }
 END_TEST
 
+/* Ends that come twice, of sessions that never were, credit out of nothing, and frames that are none. */
+START_TEST(shim__with_a_guest_that_lies__serves_the_next_one) {
+  static const uint8_t noise[] = {0xb1, 0x17, 40, 0xff, 0xff, 0xff, 0xb1, 0x17, 33, 0, 0, 0, 0xb1, 0xb1, 0x17};
+  struct agent a, b;
+  start_shim("exec sleep 1000", "");
+  guest_open(2);
+  for (uint32_t session = 0; session < 40; session++)
+    for (int type = BLX__GUEST_EXEC; type <= BLX__GUEST_STATS_REPLY; type++)
+      guest_send(&(struct blx__guest_msg){.type = (enum blx__guest_type)type, .session = session, .arg = UINT32_MAX});
+  agent_open(&a, "first");
+  uint32_t first = guest_await(BLX__GUEST_EXEC).session;
+  ck_assert_int_eq(send(guest_port, noise, sizeof noise, 0), sizeof noise);
+  for (unsigned i = 0; i < 3; i++)
+    guest_send(&(struct blx__guest_msg){.type = BLX__GUEST_EXEC_EXIT, .session = first, .arg = BLX__GUEST_EXITED | 5});
+  agent_await(&a, BLX__SESSION_END);
+  ck_assert(a.msg.a == 0 && a.msg.b == 5);
+  (void)close(a.fd);
+  agent_open(&b, "second");
+  uint32_t second = guest_await(BLX__GUEST_EXEC).session;
+  guest_send(&(struct blx__guest_msg){.type = BLX__GUEST_EXEC_EXIT, .session = first, .arg = BLX__GUEST_EXITED | 9});
+  guest_send(&(struct blx__guest_msg){.type = BLX__GUEST_EXEC_OUT, .session = first, .data = noise, .data_len = 3});
+  guest_send(&(struct blx__guest_msg){.type = BLX__GUEST_EXEC_EXIT, .session = second, .arg = BLX__GUEST_EXITED | 6});
+  agent_await(&b, BLX__SESSION_END);
+  ck_assert_msg(b.msg.a == 0 && b.msg.b == 6, "%d %d", b.msg.a, b.msg.b);
+  (void)close(b.fd);
+  stop_shim();
+  guest_close();
+}
+END_TEST
+
 /* ---- counters */
 
 static uint64_t now_ms(void) {
@@ -396,5 +426,6 @@ END_TEST
 BLX_TEST_MAIN("vm/shim", shim__of_a_guest_of_version_1_or_of_none__says_that_commands_are_not_supported,
               shim__with_a_guest_that_breaks_the_rules__ends_that_session_only,
               shim__with_an_agent_that_breaks_the_rules__ends_its_session,
+              shim__with_a_guest_that_lies__serves_the_next_one,
               counters__have_what_the_guest_says__and_nothing_of_one_that_is_mute_or_lies,
               console__of_a_monitor__echoes_to_each_reader_and_a_slow_one_misses_something_and_is_told)
