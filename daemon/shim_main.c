@@ -340,7 +340,8 @@ int main(int argc, char **argv) {
                                    .flags = BLX__SHIM_COUNTS};
   blx__qmp_init(&s.qmp);
   blx_error err;
-  if (blx__failpoint_arm(&err).code != 0) {
+  blx__rc armed = blx__failpoint_arm(&err);
+  if (armed.code != 0) {
     fprintf(stderr, "blixard-shim: %s\n", err.message);
     return 2;
   }

@@ -5,7 +5,8 @@
  * every version. Version 1 continues with uid, epoch, at_ms (u64), deadline_ms (u32), vmm_pid, exit_status, signal
  * (i32), state, flags (u8), then text up to the end. The agent begins with HELLO, the shim answers STATE, or REFUSED
  * and closes; each change of state is pushed as STATE to every agent that said HELLO. A shim serves agents of its own
- * version and of the one before and after, since daemons are replaced while their guests run. Thread: one at a time. Since 0.1.
+ * version and of the one before and after, since daemons are replaced while their guests run. Thread: one at a time.
+ * Since 0.1.
  */
 #ifndef BLX__VM_PROTO_SHIM_H
 #define BLX__VM_PROTO_SHIM_H

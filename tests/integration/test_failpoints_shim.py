@@ -1,7 +1,8 @@
-"""A shim dies at a named place (lib/base/failpoint.h: shim-*) while its daemon runs on: it is found out, said, handled by
-the restart policy, and nothing is left. One real daemon, real guests.
+"""A shim dies at a named place (lib/base/failpoint.h: shim-*) while its daemon runs on: it is found out, said, handled
+by the restart policy, and nothing is left. One real daemon, real guests.
 
-A part by default, all with BLX_FAILPOINTS=all. Shims outlive whoever started them, so that this process asks to be their parent: it sees how each of them ended."""
+A part by default, all with BLX_FAILPOINTS=all. Shims outlive whoever started them, so that this process asks to be
+their parent: it sees how each of them ended."""
 
 import ctypes
 import os

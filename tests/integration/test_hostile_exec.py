@@ -1,4 +1,5 @@
-"""Callers of commands, consoles and logs that ask for what cannot be, or leave at the worst moment. Simulated guests."""
+"""Callers of commands, consoles and logs that ask for what cannot be, or leave at the worst moment. Simulated
+guests."""
 
 import os
 import signal
@@ -40,8 +41,8 @@ def serves(one):
 
 
 @pytest.mark.parametrize("words", [
-    ["echo", *["x"] * 10000], ["x" * (100 << 10)], ["echo", "y" * (100 << 10)], [""], ["", "echo"], ["echo", b"\xff\xfe"],
-    ["echo", "\x1b[2J"], ["/" * 2040], ["."], ["echo", *[""] * 62],
+    ["echo", *["x"] * 10000], ["x" * (100 << 10)], ["echo", "y" * (100 << 10)], [""], ["", "echo"],
+    ["echo", b"\xff\xfe"], ["echo", "\x1b[2J"], ["/" * 2040], ["."], ["echo", *[""] * 62],
 ], ids=range(10))
 def test_words_that_cannot_be_are_refused_in_one_line_or_run(pair, words):
     for node in pair.nodes:
@@ -85,8 +86,9 @@ def test_an_instance_that_goes_in_the_middle_ends_its_commands_with_a_sentence(p
     known(pair, "gone")
     owner = pair.node(pair.get("gone")["instances"][0]["node"])
     before = told(owner, "begun")
-    callers = [begin(pair.nodes[asked], "exec", "gone", "--", "yes", stdout=subprocess.PIPE, stderr=subprocess.PIPE),
-               begin(pair.nodes[asked], "exec", "gone", "-i", "--", "cat", stdin=subprocess.PIPE, stderr=subprocess.PIPE)]
+    pipe = subprocess.PIPE
+    callers = [begin(pair.nodes[asked], "exec", "gone", "--", "yes", stdout=pipe, stderr=pipe),
+               begin(pair.nodes[asked], "exec", "gone", "-i", "--", "cat", stdin=pipe, stderr=pipe)]
     try:
         assert callers[0].stdout.read(4) == b"y\ny\n"
         callers[1].stdin.write(b"x" * 1000)
@@ -143,8 +145,10 @@ def test_consoles_of_callers_that_are_killed_are_given_back(pair):
     serves(pair)
 
 
-@pytest.mark.parametrize("since", ids=range(15), argvalues=["", "-1", "1", "1x", "nan", "inf", "1e9h", "99999999999999999999s", "1h-1m", "yesterday",
-                                   "2026-13-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00+99:00", "\x1b[2J", "1h" * 500 + "x"])
+@pytest.mark.parametrize("since", ids=range(15), argvalues=[
+    "", "-1", "1", "1x", "nan", "inf", "1e9h", "99999999999999999999s", "1h-1m", "yesterday", "2026-13-01T00:00:00Z",
+    "2026-01-01", "2026-01-01T00:00:00+99:00", "\x1b[2J", "1h" * 500 + "x",
+])
 def test_a_since_that_makes_no_sense_is_refused_in_one_line(pair, since):
     done = subprocess.run([BIN / "blixard", "vm", "logs", "web", "--since", since], env=environment(pair.nodes[0]),
                           capture_output=True, timeout=20)

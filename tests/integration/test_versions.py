@@ -1,5 +1,6 @@
-"""Programs one version of a protocol apart, as binaries (`make apart`): daemons are replaced while shims run on, guests are
-built when they are. Starting, adopting and stopping works; what the other one cannot is said to be not supported."""
+"""Programs one version of a protocol apart, as binaries (`make apart`): daemons are replaced while shims run on, guests
+are built when they are. Starting, adopting and stopping works; what the other one cannot is said to be not
+supported."""
 
 import pytest
 
