@@ -120,6 +120,18 @@ $(B)/bin/blixard-guest: $(wildcard tools/guest/*.c) lib/vm/proto_guest.c lib/vm/
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -Os -static -ffunction-sections -fdata-sections -Wl,--gc-sections -s \
 	  -Ilib -Iinclude -o $@ $(filter %.c,$^)
+# What tests put together with programs of this version: shims and agents of the one before (step -1) and after (1).
+APART := $(foreach s,-1 1,$(B)/tests/apart/blixard-shim$(s) $(B)/tests/apart/blixard-guest$(s))
+apart: $(APART)
+$(B)/tests/apart/blixard-shim%: $(wildcard daemon/shim*.[ch]) $(wildcard lib/vm/proto_*.[ch]) $(SHIM_SHARED) $(B)/obj/shim.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -DBLX__PROTOCOL_STEP='($*)' $(LDFLAGS_ALL) -Wl,--gc-sections -o $@ \
+	  $(wildcard daemon/shim*.c) lib/vm/proto_shim.c lib/vm/proto_guest.c \
+	  $(filter-out %/proto_shim.o %/proto_guest.o,$(SHIM_SHARED)) $(B)/obj/shim.a -ljansson -lm
+$(B)/tests/apart/blixard-guest%: $(wildcard tools/guest/*.[ch]) $(wildcard lib/vm/proto_guest.[ch])
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -Os -static -s -DBLX__PROTOCOL_STEP='($*)' -Ilib -Iinclude -o $@ \
+	  $(filter %.c,$^)
 # Nothing of lib/schema: it must be able to remake outputs that no longer compile.
 $(B)/bin/schemagen: $(call prog_objs,tools/schemagen/*.c) $(call obj_of,base)
 	@mkdir -p $(@D)
@@ -222,7 +234,7 @@ COVERAGE_CHECK = "coverage:$(words $(COVERED))=$(MAKE) --no-print-directory cove
 CLANG_CHECK = "clang:1=$(MAKE) --no-print-directory CC=clang B=build/clang -j2 all unit-bins"
 
 .PHONY: unit-bins
-unit-bins: $(UNIT_BINS)
+unit-bins: $(UNIT_BINS) $(APART)
 
 check: ## install what is needed, build, run every test
 	@tools/quickstart/deps.sh
@@ -298,7 +310,7 @@ soak-counter: all
 soak: soak-failpoints
 soak-failpoints: all
 	@cd tests/integration && BLX_BUILD=$(B) BLX_FAILPOINTS=all \
-	  /usr/bin/python3 -m pytest -q -p no:cacheprovider test_failpoints.py
+	  /usr/bin/python3 -m pytest -q -p no:cacheprovider test_failpoints.py test_failpoints_shim.py
 
 # Speaks gRPC by lib/rpc, to etcd as to us.
 $(B)/tests/bench/rpc: $(B)/obj/tests/bench/rpc.o $(LIB_OBJS)

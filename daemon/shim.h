@@ -29,6 +29,7 @@ enum {
   SHIM_CLOCK_MS = 60000,         /* how often the guest hears the time */
   SHIM_GUEST_OUT_MAX = 32 << 10, /* bytes that wait for the guest's port */
   SHIM_GUEST_RESERVE = 2 << 10,  /* of these, for what is no data of a session */
+  SHIM_STATS_WAIT_MS = 150,      /* for what the guest says of itself; less than VM_COUNTERS_WAIT_MS */
   SHIM_GUEST_WAIT_MS = 5000,     /* from a session's beginning to a guest that answers */
   SHIM_CONSOLES_MAX = 4,         /* sessions at the console at the same time */
   SHIM_SESSIONS_MAX = 2 * BLX__GUEST_SESSIONS_MAX + SHIM_CONSOLES_MAX, /* as many again that were left and end */
@@ -88,6 +89,8 @@ struct shim {
   char qmp_shutdown[64]; /* the reason that the monitor gave for ending */
   unsigned counters_due; /* answers of the monitor that are still to come */
   struct blx__usage counters;
+  uint32_t stats_tag;    /* of the last question to the guest */
+  uint64_t stats_due_ms; /* until when its answer is waited for; 0: it is not */
 
   int guest_fd;
   bool guest_known, guest_asked;
@@ -138,14 +141,13 @@ bool shim_console_drain(struct shim_console *c, int from);
 /* shim_peers.c: connections to the monitor's QMP socket and the guest's port; QMP */
 void shim_peers_connect(struct shim *s);
 void shim_qmp_readable(struct shim *s);
-void shim_qmp_silence(struct shim *s, uint64_t now); /* a breach, if it lasts */
+void shim_qmp_send(struct shim *s, const char *line); /* it does not take it: qmp_fd is closed */
+void shim_qmp_silence(struct shim *s, uint64_t now);  /* a breach, if it lasts */
 void shim_qmp_powerdown(struct shim *s);
 void shim_qmp_pause(struct shim *s, bool paused); /* the monitor's event says when it is so */
 
 /* shim_guest.c: the guest's port */
 void shim_guest_opened(struct shim *s);
-/* Counters for whoever asks: answered when the monitor has, with none when it does not. */
-void shim_qmp_ask(struct shim *s);
 void shim_guest_readable(struct shim *s);
 void shim_guest_flush(struct shim *s);
 bool shim_guest_waits(void);                                             /* the queue holds something */
@@ -153,6 +155,13 @@ bool shim_guest_room(void);                                              /* for 
 bool shim_guest_queue(struct shim *s, const struct blx__guest_msg *msg); /* false: no room, or no port */
 bool shim_guest_send(struct shim *s, enum blx__guest_type type, const char *text);
 void shim_guest_clock(struct shim *s);
+
+/* shim_stats.c: counters for whoever asks */
+void shim_stats_ask(struct shim *s);
+void shim_stats_monitor(struct shim *s, const struct blx__qmp_msg *msg); /* an answer, good or not, to anything */
+void shim_stats_monitor_gone(struct shim *s);
+void shim_stats_guest(struct shim *s, const struct blx__guest_msg *msg);
+void shim_stats_step(struct shim *s, uint64_t now);
 
 /* shim_session.c */
 void shim_session_accept(int fd, uint64_t now); /* a connection whose first frame is OPEN */

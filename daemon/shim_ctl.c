@@ -1,5 +1,7 @@
 #include "shim.h"
 
+#include "base/failpoint.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -95,8 +97,9 @@ static void refuse(struct shim *s, struct shim_client *c, const char *why) {
 
 static void on_hello(struct shim *s, struct shim_client *c, const struct blx__shim_msg *m) {
   char why[BLX__SHIM_TEXT_MAX];
-  if (m->version != BLX__SHIM_VERSION) {
-    (void)blx__str_format(why, sizeof why, "the shim speaks version %d, the agent %u", BLX__SHIM_VERSION, m->version);
+  if ((int)m->version < BLX__SHIM_VERSION - 1 || (int)m->version > BLX__SHIM_VERSION + 1) {
+    (void)blx__str_format(why, sizeof why, "the shim speaks version %d and one more or less, the agent %u",
+                          BLX__SHIM_VERSION, m->version);
     refuse(s, c, why);
     return;
   }
@@ -137,7 +140,10 @@ static void on_message(struct shim *s, struct shim_client *c, const struct blx__
   }
   switch (m->type) {
   case BLX__SHIM_HELLO: on_hello(s, c, m); return;
-  case BLX__SHIM_STOP: shim_ctl_stop(s, m->deadline_ms); return;
+  case BLX__SHIM_STOP:
+    blx__failpoint(BLX__FAILPOINT_SHIM_STOPPING);
+    shim_ctl_stop(s, m->deadline_ms);
+    return;
   case BLX__SHIM_KILL:
     s->state.flags |= BLX__SHIM_STOPPING;
     shim_vmm_kill(s);
@@ -146,7 +152,7 @@ static void on_message(struct shim *s, struct shim_client *c, const struct blx__
   case BLX__SHIM_RESUME: shim_qmp_pause(s, false); return;
   case BLX__SHIM_ASK:
     c->asks = true;
-    shim_qmp_ask(s);
+    shim_stats_ask(s);
     return;
   case BLX__SHIM_COUNTERS:
   case BLX__SHIM_STATE:

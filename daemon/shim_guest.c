@@ -2,6 +2,8 @@
  * room for more than that, so that the rest always gets through. */
 #include "shim.h"
 
+#include "base/failpoint.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -84,12 +86,15 @@ static void on_message(struct shim *s, const struct blx__guest_msg *msg) {
   switch (msg->type) {
   case BLX__GUEST_HELLO: on_hello(s, msg); return;
   case BLX__GUEST_READY:
-    if (s->state.state == BLX__SHIM_RUNNING) shim_set_state(s, BLX__SHIM_READY, "the guest said ready");
+    if (s->state.state != BLX__SHIM_RUNNING) return;
+    blx__failpoint(BLX__FAILPOINT_SHIM_READY);
+    shim_set_state(s, BLX__SHIM_READY, "the guest said ready");
     return;
   case BLX__GUEST_EXEC_OUT:
   case BLX__GUEST_EXEC_ERR:
   case BLX__GUEST_EXEC_EXIT:
   case BLX__GUEST_EXEC_CREDIT: shim_session_guest_message(s, msg); return;
+  case BLX__GUEST_STATS_REPLY: shim_stats_guest(s, msg); return;
   case BLX__GUEST_PING:
   case BLX__GUEST_PONG:
   case BLX__GUEST_SHUTDOWN:
@@ -100,8 +105,7 @@ static void on_message(struct shim *s, const struct blx__guest_msg *msg) {
   case BLX__GUEST_EXEC_RESIZE:
   case BLX__GUEST_EXEC_KILL:
   case BLX__GUEST_CLOCK:
-  case BLX__GUEST_STATS:
-  case BLX__GUEST_STATS_REPLY: return;
+  case BLX__GUEST_STATS: return;
   }
 }
 

@@ -1,5 +1,6 @@
 #include "shim.h"
 
+#include "base/failpoint.h"
 #include "host/devices.h"
 
 #include <errno.h>
@@ -79,6 +80,7 @@ static int wait_ms(const struct shim *s, uint64_t now) {
   if (s->stop_half_ms > now) at = soonest(at, s->stop_half_ms);
   at = soonest(at, s->stop_deadline_ms);
   at = soonest(at, shim_shares_due());
+  at = soonest(at, s->stats_due_ms);
   return at <= now ? 0 : (int)(at - now);
 }
 
@@ -117,6 +119,7 @@ static void tick(struct shim *s, uint64_t now) {
   if (s->stop_at_ms != 0) stop_step(s, now);
   shim_session_step(s, now);
   shim_shares_step(s, now);
+  shim_stats_step(s, now);
   shim_guest_flush(s);
 }
 
@@ -195,6 +198,7 @@ static blx__rc open_dir(struct shim *s, blx_error *err) {
     if (!locked) (void)nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
   }
   if (!locked) return blx__fail(err, BLX_E_CONFLICT, "shim", "another shim runs %s already", s->opt.dir);
+  blx__failpoint(BLX__FAILPOINT_SHIM_LOCKED);
   /* The driver reads it when we die without a record. */
   char epoch[32];
   (void)blx__str_format(epoch, sizeof epoch, "%llu", (unsigned long long)s->opt.epoch);
@@ -250,6 +254,7 @@ static blx__rc begin(struct shim *s, blx_error *err) {
     s->state.flags |= BLX__SHIM_NO_LIMITS;
     (void)blx__str_format(text, sizeof text, "the monitor runs without limits: %s", why.message);
   }
+  blx__failpoint(BLX__FAILPOINT_SHIM_CGROUP);
   blx__rc rc = start_vmm(s, text, sizeof text, err);
   if (rc.code != 0) {
     shim_shares_stop(s);
@@ -259,6 +264,7 @@ static blx__rc begin(struct shim *s, blx_error *err) {
     (void)devices; /* what stays is noted: the driver tries again, and says so */
     return rc;
   }
+  blx__failpoint(BLX__FAILPOINT_SHIM_SPAWNED);
   s->started_ms = shim_now_ms();
   shim_set_state(s, s->opt.ready_none ? BLX__SHIM_READY : BLX__SHIM_RUNNING, text);
   return BLX__OK;
@@ -287,6 +293,7 @@ static int serve(struct shim *s, int report) {
   (void)close(null_fd);
   (void)close(report);
   run(s);
+  blx__failpoint(BLX__FAILPOINT_SHIM_TOLD);
   (void)unlinkat(s->dir_fd, "ctl.sock", 0);
   return 0;
 }
@@ -350,6 +357,12 @@ int main(int argc, char **argv) {
                                    .state = BLX__SHIM_RUNNING,
                                    .flags = BLX__SHIM_COUNTS};
   blx__qmp_init(&s.qmp);
+  blx_error err;
+  blx__rc armed = blx__failpoint_arm(&err);
+  if (armed.code != 0) {
+    fprintf(stderr, "blixard-shim: %s\n", err.message);
+    return 2;
+  }
   int report[2];
   if (pipe2(report, O_CLOEXEC) != 0) {
     perror("blixard-shim: pipe");

@@ -62,7 +62,7 @@ void shim_peers_connect(struct shim *s) {
     if (s->qmp_fd < 0 && s->stop_at_ms != 0) s->qmp_fd = connect_foreign_qmp(s->work_fd);
     if (s->qmp_fd >= 0) {
       s->qmp_ready = false;
-      s->counters_due = 0;
+      shim_stats_monitor_gone(s);
       blx__qmp_free(&s->qmp);
       blx__qmp_init(&s->qmp);
     }
@@ -73,43 +73,9 @@ void shim_peers_connect(struct shim *s) {
   }
 }
 
-static void qmp_send(struct shim *s, const char *line) {
+void shim_qmp_send(struct shim *s, const char *line) {
   size_t n = strlen(line);
   if (send(s->qmp_fd, line, n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)n) close_fd(&s->qmp_fd);
-}
-
-static void counters_tell(struct shim *s) {
-  char text[BLX__COUNTERS_TEXT_MAX];
-  s->counters_due = 0;
-  if (blx__counters_write(&s->counters, text)) shim_ctl_push_counters(s, text);
-}
-
-void shim_qmp_ask(struct shim *s) {
-  if (s->counters_due > 0) return; /* asked already: who came meanwhile gets the same answer */
-  s->counters = (struct blx__usage){0};
-  if (s->qmp_fd >= 0 && s->qmp_ready) {
-    s->counters_due = 2;
-    qmp_send(s, BLX__QMP_QUERY_BALLOON);
-    if (s->qmp_fd >= 0) qmp_send(s, BLX__QMP_QUERY_BLOCKS);
-  }
-  if (s->qmp_fd < 0 || s->counters_due == 0) counters_tell(s);
-}
-
-/* The answer to one of the two, good or not: a guest need not have a balloon. */
-static void counters_take(struct shim *s, const struct blx__qmp_msg *msg) {
-  const struct blx__usage *c = &msg->counters;
-  bool balloon = blx__str_eq(msg->id, "balloon");
-  if (s->counters_due == 0 || (!balloon && !blx__str_eq(msg->id, "blocks"))) return;
-  if (balloon) {
-    s->counters.has_balloon = c->has_balloon;
-    s->counters.balloon_bytes = c->balloon_bytes;
-  } else {
-    s->counters.has_read = c->has_read;
-    s->counters.read_bytes = c->read_bytes;
-    s->counters.has_written = c->has_written;
-    s->counters.written_bytes = c->written_bytes;
-  }
-  if (--s->counters_due == 0) counters_tell(s);
 }
 
 static void stands_still(struct shim *s, bool paused) {
@@ -124,13 +90,13 @@ static void qmp_message(struct shim *s, const struct blx__qmp_msg *msg) {
   switch (msg->kind) {
   case BLX__QMP_GREETING:
     s->qmp_due_ms = 0;
-    qmp_send(s, BLX__QMP_CAPABILITIES);
+    shim_qmp_send(s, BLX__QMP_CAPABILITIES);
     return;
   case BLX__QMP_RETURN:
     s->qmp_ready = true;
-    counters_take(s, msg);
+    shim_stats_monitor(s, msg);
     return;
-  case BLX__QMP_ERROR: counters_take(s, msg); return;
+  case BLX__QMP_ERROR: shim_stats_monitor(s, msg); return;
   case BLX__QMP_EVENT:
     if (blx__str_eq(msg->name, "SHUTDOWN")) (void)blx__str_copy(s->qmp_shutdown, sizeof s->qmp_shutdown, msg->text);
     if (blx__str_eq(msg->name, "STOP")) stands_still(s, true);
@@ -146,7 +112,7 @@ void shim_qmp_readable(struct shim *s) {
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n <= 0) {
       close_fd(&s->qmp_fd);
-      if (s->counters_due > 0) counters_tell(s);
+      shim_stats_monitor_gone(s);
       return;
     }
     for (size_t at = 0, taken = 0; at < (size_t)n && s->qmp_fd >= 0; at += taken) {
@@ -156,7 +122,7 @@ void shim_qmp_readable(struct shim *s) {
       if (blx__qmp_read(&s->qmp, bytes + at, (size_t)n - at, &taken, &got, &msg, &err).code != 0) {
         s->qmp_broken = true;
         close_fd(&s->qmp_fd);
-        if (s->counters_due > 0) counters_tell(s);
+        shim_stats_monitor_gone(s);
         shim_breach(s, err.message);
         return;
       }
@@ -176,9 +142,9 @@ void shim_qmp_silence(struct shim *s, uint64_t now) {
 }
 
 void shim_qmp_powerdown(struct shim *s) {
-  if (s->qmp_fd >= 0 && s->qmp_ready) qmp_send(s, BLX__QMP_POWERDOWN);
+  if (s->qmp_fd >= 0 && s->qmp_ready) shim_qmp_send(s, BLX__QMP_POWERDOWN);
 }
 
 void shim_qmp_pause(struct shim *s, bool paused) {
-  if (s->qmp_fd >= 0 && s->qmp_ready) qmp_send(s, paused ? BLX__QMP_STOP : BLX__QMP_CONT);
+  if (s->qmp_fd >= 0 && s->qmp_ready) shim_qmp_send(s, paused ? BLX__QMP_STOP : BLX__QMP_CONT);
 }

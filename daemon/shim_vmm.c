@@ -1,5 +1,6 @@
 #include "shim.h"
 
+#include "base/failpoint.h"
 #include "host/devices.h"
 #include "host/pci.h"
 
@@ -185,6 +186,7 @@ void shim_vmm_reap(struct shim *s) {
   while (waitpid(s->vmm, &status, 0) < 0 && errno == EINTR) continue;
   if (s->qmp_fd >= 0) shim_qmp_readable(s); /* its last words say why */
   shim_shares_stop(s);
+  blx__failpoint(BLX__FAILPOINT_SHIM_ENDED);
   /* Whatever it left behind goes first, so that the console's end is its end; the pipe holds at most 1 MiB. */
   (void)blx__vm_cgroup_remove(&s->cgroup);
   blx_error ignored;
@@ -203,7 +205,9 @@ void shim_vmm_reap(struct shim *s) {
   struct timespec now;
   (void)clock_gettime(CLOCK_REALTIME, &now);
   s->state.at_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+  blx__failpoint(BLX__FAILPOINT_SHIM_RECORD);
   leave_record(s);
+  blx__failpoint(BLX__FAILPOINT_SHIM_RECORDED);
   shim_session_end_all(s);
   shim_ctl_push(s, &s->state);
 }

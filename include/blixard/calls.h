@@ -298,6 +298,16 @@ struct blx_instance_stats {
   uint32_t has_written_bytes;
   uint64_t uptime_ms; /* since its start */
   uint32_t has_uptime_ms;
+  uint64_t guest_memory_bytes; /* memory that its guest says it has; this and what follows is as true as its guest */
+  uint32_t has_guest_memory_bytes;
+  uint64_t guest_available_bytes; /* of that, what its programs could still get */
+  uint32_t has_guest_available_bytes;
+  uint64_t guest_uptime_ms; /* since its guest's kernel began */
+  uint32_t has_guest_uptime_ms;
+  uint32_t guest_load_milli; /* its guest's load of the last minute, in thousandths */
+  uint32_t has_guest_load_milli;
+  uint32_t guest_processes; /* processes in its guest */
+  uint32_t has_guest_processes;
 };
 
 /* NodeStats: what a node's instances use. */

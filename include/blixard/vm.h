@@ -172,6 +172,20 @@ typedef struct blx_vm_exec blx_vm_exec;
 BLX_API int blx_vm_exec_open(blx_client *client, const struct blx_vm_exec_request *request, blx_vm_exec **out,
                              blx_error *reterr);
 
+/* What it says, as blx_vm_exec_next() has it: @err is NULL, @output is to be freed by blx_vm_exec_output_free(). And at
+ * last, exactly once, that none will follow: @output is NULL, @err says why, with the errors of blx_vm_exec_next(), or
+ * is NULL after an output that said `ended`. After a close of the session that is all that comes (BLX_E_CANCELLED):
+ * @user is needed until then. Thread: where the client's completions run (blixard/completions.h). Since 0.1. */
+typedef void (*blx_vm_exec_fn)(void *user, const blx_error *err, struct blx_vm_exec_output *output);
+
+/* The same session, what it says told to @on. Nothing is read before @on returned, or, with BLX_COMPLETIONS_DISPATCH,
+ * at most 64 outputs wait for a dispatch: who is slow stops the command.
+ * @on   runs after @out was set; it may write, and close the session
+ * @out  close with blx_vm_exec_close(), also after its end; untouched on error
+ * Errors: as above. Thread: any. Since 0.1. */
+BLX_API int blx_vm_exec_open_async(blx_client *client, const struct blx_vm_exec_request *request, blx_vm_exec_fn on,
+                                   void *user, blx_vm_exec **out, blx_error *reterr);
+
 /* The next thing it says: first, when the guest is reached, only its instance; then out or err, at most 65536 bytes; at
  * last ended, with exit_status and signal. Who does not read stops the command when it has written some MiB.
  * @timeout_ms  how long to wait, 0..3600000
@@ -198,6 +212,20 @@ BLX_API int blx_vm_exec_write(blx_vm_exec *exec, const void *bytes, size_t len, 
  * where the client's completions run. Since 0.1. */
 BLX_API int blx_vm_exec_resize(blx_vm_exec *exec, uint32_t rows, uint32_t columns, uint32_t timeout_ms,
                                blx_error *reterr);
+
+/* What was written was sent (@err NULL), and the next may be; or it was not: BLX_E_CONFLICT (it had ended),
+ * BLX_E_CANCELLED (it, or its client, was closed). Thread: where the client's completions run. Since 0.1. */
+typedef void (*blx_vm_exec_sent_fn)(void *user, const blx_error *err);
+
+/* As blx_vm_exec_write() and blx_vm_exec_resize(), of a session opened either way, without waiting: what was taken is
+ * copied, and @done told exactly once when it was sent, which is when the command makes room. One at a time, of both
+ * together: until that was told another is BLX_E_BUSY.
+ * Return how many bytes were taken, 0 for a size. Errors: BLX_E_BUSY, BLX_E_CONFLICT, BLX_E_CANCELLED, BLX_E_INVALID,
+ * BLX_E_NOMEM, BLX_E_MISUSE: then @done is not told. Thread: any, also where completions run. Since 0.1. */
+BLX_API int blx_vm_exec_write_async(blx_vm_exec *exec, const void *bytes, size_t len, blx_vm_exec_sent_fn done,
+                                    void *user, blx_error *reterr);
+BLX_API int blx_vm_exec_resize_async(blx_vm_exec *exec, uint32_t rows, uint32_t columns, blx_vm_exec_sent_fn done,
+                                     void *user, blx_error *reterr);
 
 /* Close it: a command that runs still is killed, a console goes on. As blx_watch_close(). Thread: any. Since 0.1. */
 BLX_API void blx_vm_exec_close(blx_vm_exec *exec);

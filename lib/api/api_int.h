@@ -121,6 +121,11 @@ int blx__reader_next(const void *handle, enum blx__api_kind kind, uint32_t timeo
  * (the message before was not sent yet), or another error; then nothing was taken. */
 int blx__reader_write(const void *handle, enum blx__api_kind kind, struct blx__slice message, uint32_t timeout_ms,
                       blx_error *reterr);
+/* The same without waiting: 0, and @fn where the client's completions run, exactly once, when it was sent, or with an
+ * error; BUSY: the one before was not sent and told yet. */
+typedef void blx__sent_fn(void *user, const blx_error *err);
+int blx__reader_send(const void *handle, enum blx__api_kind kind, struct blx__slice message, blx__sent_fn *fn,
+                     void *user, blx_error *reterr);
 void blx__reader_close(const void *handle, enum blx__api_kind kind);
 
 #endif

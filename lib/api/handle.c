@@ -45,6 +45,7 @@ static const struct {
     [BLX__API_VM_LOGS] = {"reader of a VM driver's console", "vm driver"},
     [BLX__API_EXEC] = {"session in a guest", "client"},
     [BLX__API_BACKUP] = {"backup", "client"},
+    [BLX__API_VM_SESSION] = {"session of the driver", "vm driver"},
 };
 
 /* ---- which process this is: a page that a child of fork finds empty keeps its id, for to ask the system each time

@@ -57,6 +57,9 @@ static blx__rc take_driver(struct blx_vm_driver_ops *out, const struct blx_node_
                      "vm_driver: open, prepare, start, stop, kill, destroy and adopt are required");
   if (!out->logs != !out->logs_close)
     return blx__fail(err, BLX_E_MISUSE, "node", "vm_driver: logs and logs_close come together, or neither does");
+  if (!out->session_open != !out->session_write || !out->session_open != !out->session_close)
+    return blx__fail(err, BLX_E_MISUSE, "node",
+                     "vm_driver: session_open, session_write and session_close come together, or none does");
   return BLX__OK;
 }
 

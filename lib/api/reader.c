@@ -26,8 +26,12 @@ struct blx__reader {
   size_t most;                     /* as many items */
   bool paused, want_resume;        /* a resume is on its way to the client's thread */
   bool ended, closed;
-  struct blx__buf out; /* of one that is written to, too: a message that was not sent yet */
-  int code;            /* why it ended; 0: well */
+  struct blx__buf out;   /* of one that is written to, too: a message that was not sent yet */
+  blx__sent_fn *on_sent; /* who is told about that; NULL: nobody, or a thread that waits */
+  void *sent_user;
+  bool sent; /* of one that is told: it was handed over, rather than dropped */
+  struct blx__api_item sent_item;
+  int code; /* why it ended; 0: well */
   blx_error err;
   struct blx__api_item end;
 };
@@ -102,6 +106,26 @@ static void end_run(struct blx__api_item *item) {
   tell_end(BLX__CONTAINER(item, struct blx__reader, end));
 }
 
+/* What was written was handed over, or the session ended before that. */
+static void tell_sent(struct blx__reader *r) {
+  blx_error err;
+  pthread_mutex_lock(&r->lock);
+  blx__sent_fn *fn = r->on_sent;
+  void *user = r->sent_user;
+  bool sent = r->sent, closed = r->closed;
+  r->on_sent = NULL; /* it may write again */
+  pthread_mutex_unlock(&r->lock);
+  if (!sent && closed) (void)blx__fail(&err, BLX_E_CANCELLED, "client", "it was closed before this was sent");
+  if (!sent && !closed)
+    (void)blx__fail(&err, BLX_E_CONFLICT, "client", "it has ended: nobody reads any more; how, is told");
+  fn(user, sent ? NULL : &err);
+  reader_unref(r);
+}
+
+static void sent_run(struct blx__api_item *item) {
+  tell_sent(BLX__CONTAINER(item, struct blx__reader, sent_item));
+}
+
 /* ---- on the client's thread */
 
 /* Under the lock. */
@@ -142,12 +166,31 @@ static bool on_message(void *user, struct blx__slice message) {
   return go_on;
 }
 
+/* What a thread of the caller's has written, if there is room for it, or nobody to send it to any more. */
+static void push_out(void *arg) {
+  struct blx__reader *r = arg;
+  pthread_mutex_lock(&r->lock);
+  bool over = !r->call, done = r->out.len > 0 && (over || blx__client_send(r->call, r->out.data, r->out.len));
+  bool told = done && r->on_sent;
+  if (done) {
+    r->sent = !over;
+    blx__buf_clear(&r->out);
+    pthread_cond_broadcast(&r->cond);
+  }
+  pthread_mutex_unlock(&r->lock);
+  if (told && r->client->queue)
+    blx__api_queue_push(r->client->queue, &r->sent_item);
+  else if (told)
+    tell_sent(r);
+}
+
 /* The stream is over, or never was. */
 static void end(struct blx__reader *r, const blx_error *err) {
   r->call = NULL;
   pthread_mutex_lock(&r->lock);
   end_locked(r, err);
   pthread_mutex_unlock(&r->lock);
+  push_out(r);
   if (r->tell && r->client->queue)
     blx__api_queue_push(r->client->queue, &r->end);
   else
@@ -156,17 +199,6 @@ static void end(struct blx__reader *r, const blx_error *err) {
 
 static void on_done(void *user, const struct blx__rpc_result *result) {
   end(user, result->err);
-}
-
-/* What a thread of the caller's has written, if there is room for it. */
-static void push_out(void *arg) {
-  struct blx__reader *r = arg;
-  pthread_mutex_lock(&r->lock);
-  if (r->out.len > 0 && (!r->call || blx__client_send(r->call, r->out.data, r->out.len))) {
-    blx__buf_clear(&r->out);
-    pthread_cond_broadcast(&r->cond);
-  }
-  pthread_mutex_unlock(&r->lock);
 }
 
 static const struct blx__client_stream_ops ops = {
@@ -219,6 +251,7 @@ static struct blx__reader *reader_new(struct blx__api_client *client, const stru
   BLX__ASSERT(r->most <= BLX__API_QUEUE_MAX);
   atomic_init(&r->refs, 1);
   r->end = (struct blx__api_item){.run = end_run, .owner = client};
+  r->sent_item = (struct blx__api_item){.run = sent_run, .owner = client};
   blx__buf_init(&r->body, BLX__API_REQUEST_MAX);
   blx__buf_init(&r->out, BLX__API_REQUEST_MAX);
   pthread_mutex_init(&r->lock, NULL);
@@ -313,25 +346,32 @@ static bool is_over(const struct blx__reader *r) {
   return r->ended || r->closed;
 }
 
+/* Under the lock, when there is room. */
+static blx__rc put_out(struct blx__reader *r, struct blx__slice message, blx_error *reterr) {
+  if (!blx__buf_add(&r->out, message.data, message.len))
+    return blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a message");
+  blx__rc rc = blx__api_post(r->client, push_out, r, reterr);
+  if (rc.code != 0) blx__buf_clear(&r->out);
+  return rc;
+}
+
+/* Under the lock. */
+static blx__rc check_open(const struct blx__reader *r, blx_error *reterr) {
+  if (r->closed) return blx__fail(reterr, BLX_E_CANCELLED, "client", "another thread closed what was being written to");
+  if (!r->ended) return BLX__OK;
+  return blx__fail(reterr, BLX_E_CONFLICT, "client", "it has ended: nobody reads any more; read how it ended");
+}
+
 /* Waits for the message before to go out, so that at most one is held. */
 static int write_one(struct blx__reader *r, struct blx__slice message, uint32_t timeout_ms, blx_error *reterr) {
   struct timespec at = after(timeout_ms);
   pthread_mutex_lock(&r->lock);
   int why = 0;
   while (r->out.len > 0 && !is_over(r) && why != ETIMEDOUT) why = pthread_cond_timedwait(&r->cond, &r->lock, &at);
-  blx__rc rc = BLX__OK;
-  if (r->closed)
-    rc = blx__fail(reterr, BLX_E_CANCELLED, "client", "another thread closed what was being written to");
-  else if (r->ended)
-    rc = blx__fail(reterr, BLX_E_CONFLICT, "client", "it has ended: nobody reads any more; read how it ended");
-  else if (r->out.len > 0)
+  blx__rc rc = check_open(r, reterr);
+  if (rc.code == 0 && r->out.len > 0)
     rc = blx__fail(reterr, BLX_E_TIMEOUT, "client", "there was no room within %u ms: try again", timeout_ms);
-  else if (!blx__buf_add(&r->out, message.data, message.len))
-    rc = blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a message");
-  if (rc.code == 0) {
-    rc = blx__api_post(r->client, push_out, r, reterr);
-    if (rc.code != 0) blx__buf_clear(&r->out);
-  }
+  if (rc.code == 0) rc = put_out(r, message, reterr);
   pthread_mutex_unlock(&r->lock);
   return rc.code;
 }
@@ -342,6 +382,35 @@ int blx__reader_write(const void *handle, enum blx__api_kind kind, struct blx__s
   if (!r) return BLX_E_MISUSE;
   int rc = blx__api_check(r->client, true, reterr);
   if (rc == 0) rc = write_one(r, message, timeout_ms, reterr);
+  blx__api_handle_put(handle);
+  return rc;
+}
+
+static int send_one(struct blx__reader *r, struct blx__slice message, blx__sent_fn *fn, void *user, blx_error *reterr) {
+  pthread_mutex_lock(&r->lock);
+  blx__rc rc = check_open(r, reterr);
+  if (rc.code == 0 && (r->out.len > 0 || r->on_sent))
+    rc = blx__fail(reterr, BLX_E_BUSY, "client", "what was written before was not sent yet: again when that is told");
+  if (rc.code == 0) {
+    r->on_sent = fn;
+    r->sent_user = user;
+    atomic_fetch_add(&r->refs, 1); /* more than the handle's: it is not the last that goes below */
+    rc = put_out(r, message, reterr);
+    if (rc.code != 0) {
+      r->on_sent = NULL;
+      atomic_fetch_sub(&r->refs, 1);
+    }
+  }
+  pthread_mutex_unlock(&r->lock);
+  return rc.code;
+}
+
+int blx__reader_send(const void *handle, enum blx__api_kind kind, struct blx__slice message, blx__sent_fn *fn,
+                     void *user, blx_error *reterr) {
+  struct blx__reader *r = blx__api_handle_take(handle, kind, reterr);
+  if (!r) return BLX_E_MISUSE;
+  int rc = blx__api_check(r->client, false, reterr);
+  if (rc == 0) rc = send_one(r, message, fn, user, reterr);
   blx__api_handle_put(handle);
   return rc;
 }

@@ -1,56 +1,16 @@
-/* A table of the embedder's as the driver of a node (vm/driver.h). Calls and readers that it holds are handles, so that
- * an answer that comes twice or too late is found out; answers and events come by the loop's posts, in one order. */
-#include "api/vm_driver.h"
+/* A table of the embedder's as the driver of a node (vm/driver.h). Calls, readers and sessions that it holds are
+ * handles, so that an answer that comes twice or too late is found out; answers and events come by the loop's posts, in
+ * one order. */
+#include "api/vm_driver_int.h"
 
-#include "api/api_int.h"
-#include "base/buf.h"
-#include "io/timer.h"
-
-#include <blixard/sys/vm_driver.h>
 #include <stdlib.h>
-#include <string.h>
-
-enum { LOGS_RETRY_MS = 20, SIGNAL_MAX = 64, EXIT_STATUS_MAX = 255 };
 
 _Static_assert((int)BLX_VM_DRIVER_TEXT_MAX == (int)BLX__VM_TEXT_MAX, "as the header says");
 _Static_assert((int)BLX_VM_DRIVER_LOG_LINES_ALL == (int)BLX__VM_LOG_LINES_ALL, "as the header says");
 _Static_assert((int)BLX_VM_DRIVER_EVENT_PROTOCOL == (int)BLX__VM_EVENT_PROTOCOL + 1, "one order of events");
 _Static_assert((int)BLX_VM_DRIVER_EXITED == (int)BLX__VM_EXITED, "one numbering of states");
 
-static const char origin[] = "vm driver";
-
-struct driver {
-  struct blx__vm_driver base;
-  const struct blx_vm_driver_ops *ops;
-  struct blx__loop *loop;
-  blx_vm_driver *handle;
-  blx__vm_event_fn *on_event;
-  void *event_user;
-  struct blx__list calls, logs;
-  size_t logs_count;
-  atomic_uint posted; /* events on their way to the loop */
-  bool closing;
-  struct blx__defer closed;
-  void (*on_close)(void *user);
-  void *close_user;
-};
-
-/* Under way, or with its answer on its way to the loop. */
-struct call {
-  struct blx__list link;
-  struct driver *driver;
-  const struct blx_vm_driver_ops *ops;
-  struct blx_vm_driver_key key; /* while the table is called */
-  blx_vm_driver_call *handle;   /* NULL: the table does not have it, or no more */
-  struct blx__defer defer;
-  blx__vm_done_fn *done;
-  blx__vm_adopt_fn *adopted;
-  void *user;
-  atomic_bool answered; /* who sets it fills in the answer */
-  bool failed;
-  blx_error err;
-  struct blx__vm_status status;
-};
+static const char origin[] = OWN_ORIGIN;
 
 struct event {
   struct driver *driver;
@@ -60,51 +20,22 @@ struct event {
   struct blx__vm_status status;
 };
 
-/* A reader. What the embedder adds waits in `in`, what is offered to the reader is in `out`. */
-struct blx__vm_logs {
-  struct blx__list link;
-  struct driver *driver;
-  blx_vm_driver_logs *handle; /* NULL: over for the embedder */
-  blx__vm_log_bytes_fn *on_bytes;
-  blx__vm_log_end_fn *on_end;
-  void *user;
-  struct blx__timer *retry;
-  struct blx__buf out;
-  uint64_t out_ms;      /* when that came */
-  bool offering, gone;  /* on the loop: inside on_bytes; nobody reads any more */
-  pthread_mutex_t lock; /* of what follows */
-  struct blx__buf in;
-  bool posted, ended, failed;
-  blx_error err;
-};
-
-static struct driver *driver_of(struct blx__vm_driver *d) {
-  return BLX__CONTAINER(d, struct driver, base);
+void own_close_if_idle(struct driver *d) {
+  if (d->closing && blx__list_empty(&d->calls) && blx__list_empty(&d->logs) && blx__list_empty(&d->sessions) &&
+      atomic_load(&d->posted) == 0)
+    blx__loop_defer(d->loop, &d->closed);
 }
 
-/* Nobody finds @handle any more, and nobody is inside. */
-static void retire(const void *handle, enum blx__api_kind kind) {
+void own_retire(const void *handle, enum blx__api_kind kind) {
   bool mine = blx__api_handle_take(handle, kind, NULL) != NULL && blx__api_handle_kill(handle);
   BLX__ASSERT(mine);
   blx__api_handle_put(handle);
   blx__api_handle_drop(handle);
 }
 
-static struct blx_vm_driver_key key_of(const struct blx__vm_key *key) {
-  return (struct blx_vm_driver_key){
-      .struct_size = sizeof(struct blx_vm_driver_key), .instance = key->instance, .uid = key->uid, .epoch = key->epoch};
-}
-
-static void close_if_idle(struct driver *d) {
-  if (d->closing && blx__list_empty(&d->calls) && blx__list_empty(&d->logs) && atomic_load(&d->posted) == 0)
-    blx__loop_defer(d->loop, &d->closed);
-}
-
 /* ---- what the embedder hands over */
 
-/* What a function of the table returned, or an answer says: UTF-8, cut, with a code of ours, never without a sentence.
- */
-static blx__rc told(int code, const blx_error *said, blx_error *err) {
+blx__rc own_told(int code, const blx_error *said, blx_error *err) {
   if (code == 0) return BLX__OK;
   if (code > 0 || blx__str_eq(blx_error_name(code), "UNKNOWN"))
     return blx__fail(err, BLX_E_INTERNAL, origin, "the driver's code is %d, which is none of BLX_E_*", code);
@@ -117,9 +48,9 @@ static blx__rc take_status(const struct blx_vm_driver_status *given, struct blx_
   BLX__TRY(blx__api_take_struct(&s, sizeof s, sizeof(size_t), given, origin, err));
   if (s.state < BLX_VM_DRIVER_ABSENT || s.state > BLX_VM_DRIVER_EXITED)
     return blx__fail(err, BLX_E_INVALID, origin, "state: %d is none of BLX_VM_DRIVER_ABSENT to _EXITED", s.state);
-  if (s.exit_status < -1 || s.exit_status > EXIT_STATUS_MAX || s.signal < 0 || s.signal > SIGNAL_MAX)
+  if (s.exit_status < -1 || s.exit_status > OWN_EXIT_STATUS_MAX || s.signal < 0 || s.signal > OWN_SIGNAL_MAX)
     return blx__fail(err, BLX_E_INVALID, origin, "exit_status, signal: %d and %d; they are -1 to %d and 0 to %d",
-                     s.exit_status, s.signal, EXIT_STATUS_MAX, SIGNAL_MAX);
+                     s.exit_status, s.signal, OWN_EXIT_STATUS_MAX, OWN_SIGNAL_MAX);
   if (s.paused > 1 || s.reset > 1)
     return blx__fail(err, BLX_E_INVALID, origin, "paused, reset: %u and %u; each is 0 or 1", s.paused, s.reset);
   *out = (struct blx__vm_status){.state = (enum blx__vm_state)s.state,
@@ -138,15 +69,19 @@ static blx__rc take_status(const struct blx_vm_driver_status *given, struct blx_
 static void complete(void *arg) {
   struct call *c = arg;
   struct driver *d = c->driver;
-  if (c->handle) retire(c->handle, BLX__API_VM_CALL);
+  if (c->handle) own_retire(c->handle, BLX__API_VM_CALL);
   blx__list_remove(&c->link);
   const blx_error *err = c->failed ? &c->err : NULL;
-  if (c->adopted)
+  d->stats_count -= c->measured != NULL;
+  if (c->measured)
+    c->measured(c->user, err, c->rows, err ? 0 : c->count);
+  else if (c->adopted)
     c->adopted(c->user, err, err ? NULL : &c->status);
   else
     c->done(c->user, err);
+  free(c->rows);
   free(c);
-  close_if_idle(d);
+  own_close_if_idle(d);
 }
 
 /* Of our own, without the table: told on a later turn. */
@@ -157,6 +92,14 @@ static void refuse(struct call *c, const blx_error *why) {
   blx__loop_defer(c->driver->loop, &c->defer);
 }
 
+static void begin_call(struct call *c, struct driver *d, void *user) {
+  c->driver = d;
+  c->ops = d->ops;
+  c->user = user;
+  blx__defer_init(&c->defer, complete, c);
+  blx__list_push(&d->calls, &c->link);
+}
+
 /* NULL: refused. */
 static struct call *begin(struct blx__vm_driver *base, const struct blx__vm_key *key, blx__vm_done_fn *done,
                           blx__vm_adopt_fn *adopted, void *user) {
@@ -164,14 +107,10 @@ static struct call *begin(struct blx__vm_driver *base, const struct blx__vm_key 
   struct call *c = calloc(1, sizeof *c);
   BLX__ASSERT(c); /* a completion that cannot be delivered would hang its caller for ever */
   blx_error why;
-  c->driver = d;
-  c->ops = d->ops;
   c->key = key_of(key);
   c->done = done;
   c->adopted = adopted;
-  c->user = user;
-  blx__defer_init(&c->defer, complete, c);
-  blx__list_push(&d->calls, &c->link);
+  begin_call(c, d, user);
   if (d->closing)
     (void)blx__fail(&why, BLX_E_CANCELLED, origin, "the driver is closing");
   else
@@ -183,44 +122,76 @@ static struct call *begin(struct blx__vm_driver *base, const struct blx__vm_key 
 
 /* It is not the table's. */
 static void take_back(struct call *c, const blx_error *why) {
-  retire(c->handle, BLX__API_VM_CALL);
+  own_retire(c->handle, BLX__API_VM_CALL);
   c->handle = NULL;
   refuse(c, why);
 }
 
-static int answer(blx_vm_driver_call *call, const blx_error *given, const struct blx_vm_driver_status *found,
-                  blx_error *reterr) {
+enum answer_kind { ANSWER_DONE, ANSWER_FOUND, ANSWER_MEASURED };
+
+/* What an answer brings, beside an error. */
+struct answer {
+  enum answer_kind kind;
+  struct blx__vm_status status;
+  struct blx__vm_stats *rows; /* given away when it is taken */
+  size_t count;
+};
+
+static enum answer_kind wanted(const struct call *c) {
+  return c->measured ? ANSWER_MEASURED : c->adopted ? ANSWER_FOUND : ANSWER_DONE;
+}
+
+static blx__rc answer_take(struct call *c, struct answer *a, const blx_error *said, blx_error *err) {
+  if (!said && a->kind != wanted(c))
+    return blx__fail(err, BLX_E_MISUSE, origin,
+                     "blx_vm_driver_found() is for an adopt that succeeded, blx_vm_driver_measured() for stats, and "
+                     "blx_vm_driver_done() for all else");
+  if (atomic_exchange(&c->answered, true)) return blx__fail(err, BLX_E_MISUSE, origin, "the call was answered already");
+  c->failed = said != NULL;
+  if (said) c->err = *said;
+  c->status = a->status;
+  c->rows = a->rows;
+  c->count = a->count;
+  blx__rc rc = blx__loop_post(c->driver->loop, complete, c, err);
+  if (rc.code == 0) {
+    a->rows = NULL; /* the call may be gone already */
+    return rc;
+  }
+  c->rows = NULL;
+  atomic_store(&c->answered, false);
+  return rc;
+}
+
+static int answer(blx_vm_driver_call *call, const blx_error *given, struct answer *a, blx_error *reterr) {
   blx_error said;
-  struct blx__vm_status status = {0};
-  bool failed = given && told(given->code, given, &said).code != 0;
-  blx__rc rc = found ? take_status(found, &status, reterr) : BLX__OK;
-  if (rc.code != 0) return rc.code;
+  bool failed = given && own_told(given->code, given, &said).code != 0;
   struct call *c = blx__api_handle_take(call, BLX__API_VM_CALL, NULL);
   if (!c)
     return blx__fail(reterr, BLX_E_MISUSE, origin, "there is no such call: it was answered, or its node is closed")
         .code;
-  if (!failed && (c->adopted != NULL) != (found != NULL)) {
-    rc = blx__fail(reterr, BLX_E_MISUSE, origin, "blx_vm_driver_found() is for an adopt that succeeded, and only that");
-  } else if (atomic_exchange(&c->answered, true)) {
-    rc = blx__fail(reterr, BLX_E_MISUSE, origin, "the call was answered already");
-  } else {
-    c->failed = failed;
-    if (failed) c->err = said;
-    c->status = status;
-    rc = blx__loop_post(c->driver->loop, complete, c, reterr);
-    if (rc.code != 0) atomic_store(&c->answered, false);
-  }
+  int code = answer_take(c, a, failed ? &said : NULL, reterr).code;
   blx__api_handle_put(call);
-  return rc.code;
+  return code;
 }
 
 int blx_vm_driver_done(blx_vm_driver_call *call, const blx_error *err, blx_error *reterr) {
-  return answer(call, err, NULL, reterr);
+  return answer(call, err, &(struct answer){.kind = ANSWER_DONE}, reterr);
 }
 
 int blx_vm_driver_found(blx_vm_driver_call *call, const struct blx_vm_driver_status *status, blx_error *reterr) {
+  struct answer a = {.kind = ANSWER_FOUND};
   if (!status) return blx__fail(reterr, BLX_E_MISUSE, origin, "the status is NULL").code;
-  return answer(call, NULL, status, reterr);
+  blx__rc rc = take_status(status, &a.status, reterr);
+  return rc.code != 0 ? rc.code : answer(call, NULL, &a, reterr);
+}
+
+int blx_vm_driver_measured(blx_vm_driver_call *call, const struct blx_instance_stats *const *stats, size_t count,
+                           blx_error *reterr) {
+  struct answer a = {.kind = ANSWER_MEASURED, .count = count};
+  blx__rc rc = own_stats_take(stats, count, &a.rows, reterr);
+  int code = rc.code != 0 ? rc.code : answer(call, NULL, &a, reterr);
+  free(a.rows);
+  return code;
 }
 
 /* ---- events */
@@ -232,7 +203,7 @@ static void deliver(void *arg) {
   atomic_fetch_sub(&d->posted, 1);
   if (!d->closing) d->on_event(d->event_user, &key, e->event, &e->status);
   free(e);
-  close_if_idle(d);
+  own_close_if_idle(d);
 }
 
 static blx__rc take_event(struct event *e, const struct blx_vm_driver_key *key, int32_t event,
@@ -296,7 +267,7 @@ static blx__rc own_supported(struct blx__vm_driver *base, const struct blx__vm_d
   const struct blx_vm_driver_key key = key_of(&desc->key);
   const struct blx_vm_driver_desc what = desc_of(desc);
   blx_error said = {0};
-  return told(ops->supported(ops->user, &key, &what, &said), &said, err);
+  return own_told(ops->supported(ops->user, &key, &what, &said), &said, err);
 }
 
 static void own_prepare(struct blx__vm_driver *base, const struct blx__vm_desc *desc, blx__vm_done_fn *done,
@@ -349,167 +320,22 @@ static void own_adopt(struct blx__vm_driver *base, const struct blx__vm_key *key
   if (c) c->ops->adopt(c->ops->user, c->handle, &c->key);
 }
 
-/* ---- consoles */
-
-static void logs_free_if_idle(struct blx__vm_logs *l) {
-  struct driver *d = l->driver;
-  pthread_mutex_lock(&l->lock);
-  bool busy = l->offering || l->posted;
-  pthread_mutex_unlock(&l->lock);
-  if (!l->gone || busy) return;
-  blx__list_remove(&l->link);
-  blx__timer_free(l->retry);
-  blx__buf_free(&l->in);
-  blx__buf_free(&l->out);
-  pthread_mutex_destroy(&l->lock);
-  free(l);
-  close_if_idle(d);
-}
-
-/* Nobody reads any more. True: the embedder did not end it. */
-static bool logs_over(struct blx__vm_logs *l) {
-  retire(l->handle, BLX__API_VM_LOGS);
-  l->handle = NULL;
-  l->gone = true;
-  l->driver->logs_count--;
-  blx__timer_stop(l->retry);
-  return !l->ended;
-}
-
-static bool refill(struct blx__vm_logs *l) {
-  pthread_mutex_lock(&l->lock);
-  const struct blx__buf empty = l->out;
-  l->out = l->in;
-  l->in = empty;
-  l->out_ms = blx__loop_wall_ms(l->driver->loop);
-  bool ended = l->ended;
-  pthread_mutex_unlock(&l->lock);
-  return l->out.len > 0 || !ended;
-}
-
-static void logs_offer(void *arg) {
-  struct blx__vm_logs *l = arg;
-  while (!l->gone) {
-    if (l->out.len == 0 && !refill(l)) {
-      blx__vm_log_end_fn *on_end = l->on_end;
-      (void)logs_over(l);
-      on_end(l->user, l->failed ? &l->err : NULL);
-      break;
-    }
-    if (l->out.len == 0) break;
-    l->offering = true;
-    bool taken = l->on_bytes(l->user, l->out_ms, l->out.data, l->out.len);
-    l->offering = false;
-    if (l->gone) break;
-    if (!taken) {
-      blx__timer_start(l->retry, LOGS_RETRY_MS, 0);
-      break;
-    }
-    blx__buf_clear(&l->out);
-  }
-  logs_free_if_idle(l);
-}
-
-static void logs_pump(void *arg) {
-  struct blx__vm_logs *l = arg;
-  pthread_mutex_lock(&l->lock);
-  l->posted = false;
-  pthread_mutex_unlock(&l->lock);
-  logs_offer(l);
-}
-
-/* Under the lock. */
-static blx__rc logs_post(struct blx__vm_logs *l, blx_error *err) {
-  if (l->ended) return blx__fail(err, BLX_E_MISUSE, origin, "the reader's end was told already");
-  if (l->posted) return BLX__OK;
-  BLX__TRY(blx__loop_post(l->driver->loop, logs_pump, l, err));
-  l->posted = true;
-  return BLX__OK;
-}
-
-int blx_vm_driver_logs_add(blx_vm_driver_logs *logs, const void *bytes, size_t len, blx_error *reterr) {
-  if (len > BLX_VM_DRIVER_LOG_BYTES_MAX || (len > 0 && !bytes))
-    return blx__fail(reterr, BLX_E_INVALID, origin, "bytes: %zu bytes, of which there may be %d, or NULL", len,
-                     BLX_VM_DRIVER_LOG_BYTES_MAX)
-        .code;
-  struct blx__vm_logs *l = blx__api_handle_take(logs, BLX__API_VM_LOGS, reterr);
-  if (!l) return BLX_E_MISUSE;
-  pthread_mutex_lock(&l->lock);
-  bool full = !l->ended && l->in.len + len > BLX_VM_DRIVER_LOG_BYTES_MAX;
-  blx__rc rc = full ? blx__fail(reterr, BLX_E_BUSY, origin, "the reader is slow: the same bytes again a little later")
-                    : logs_post(l, reterr);
-  if (rc.code == 0 && len > 0 && !blx__buf_add(&l->in, bytes, len))
-    rc = blx__fail(reterr, BLX_E_NOMEM, origin, "no memory for a console's bytes");
-  pthread_mutex_unlock(&l->lock);
-  blx__api_handle_put(logs);
-  return rc.code;
-}
-
-int blx_vm_driver_logs_end(blx_vm_driver_logs *logs, const blx_error *err, blx_error *reterr) {
-  blx_error said = {0};
-  bool failed = err && told(err->code, err, &said).code != 0;
-  struct blx__vm_logs *l = blx__api_handle_take(logs, BLX__API_VM_LOGS, reterr);
-  if (!l) return BLX_E_MISUSE;
-  pthread_mutex_lock(&l->lock);
-  blx__rc rc = logs_post(l, reterr);
-  if (rc.code == 0) {
-    l->ended = true;
-    l->failed = failed;
-    l->err = said;
-  }
-  pthread_mutex_unlock(&l->lock);
-  blx__api_handle_put(logs);
-  return rc.code;
-}
-
-/* NULL: no memory, or too many handles. */
-static struct blx__vm_logs *logs_new(struct driver *d) {
-  struct blx__vm_logs *l = calloc(1, sizeof *l);
-  if (!l) return NULL;
-  blx__buf_init(&l->in, BLX_VM_DRIVER_LOG_BYTES_MAX);
-  blx__buf_init(&l->out, BLX_VM_DRIVER_LOG_BYTES_MAX);
-  pthread_mutex_init(&l->lock, NULL);
-  l->driver = d;
-  blx__list_push(&d->logs, &l->link);
-  l->retry = blx__timer_new(d->loop, logs_offer, l);
-  if (l->retry) l->handle = blx__api_handle_new(BLX__API_VM_LOGS, l, NULL);
-  l->gone = !l->handle;
-  if (l->handle) return l;
-  logs_free_if_idle(l);
-  return NULL;
-}
-
-static blx__rc own_logs(struct blx__vm_driver *base, const struct blx__vm_key *key, uint32_t tail_lines, bool follow,
-                        blx__vm_log_bytes_fn *on_bytes, blx__vm_log_end_fn *on_end, void *user,
-                        struct blx__vm_logs **out, blx_error *err) {
+static blx__rc own_stats(struct blx__vm_driver *base, blx__vm_stats_fn *done, void *user, blx_error *err) {
   struct driver *d = driver_of(base);
-  blx_error said = {0};
-  if (!d->ops->logs) return blx__fail(err, BLX_E_UNSUPPORTED, origin, "this node's own driver keeps no consoles");
-  if (d->logs_count >= BLX__VM_LOGS_MAX)
-    return blx__fail(err, BLX_E_BUSY, origin, "%d readers of logs are connected already", BLX__VM_LOGS_MAX);
-  struct blx__vm_logs *l = logs_new(d);
-  if (!l) return blx__fail(err, BLX_E_NOMEM, origin, "no memory, or no handle, for a reader of consoles");
-  d->logs_count++;
-  l->on_bytes = on_bytes;
-  l->on_end = on_end;
-  l->user = user;
-  const struct blx_vm_driver_key k = key_of(key);
-  blx__rc rc = told(d->ops->logs(d->ops->user, l->handle, &k, tail_lines, follow, &said), &said, err);
-  if (rc.code == 0) {
-    *out = l;
-    return rc;
+  if (d->closing || d->stats_count >= BLX__VM_STATS_MAX)
+    return blx__fail(err, BLX_E_BUSY, origin, "%zu snapshots of statistics are being taken: try again later",
+                     d->stats_count);
+  struct call *c = calloc(1, sizeof *c);
+  if (c) c->handle = blx__api_handle_new(BLX__API_VM_CALL, c, NULL);
+  if (!c || !c->handle) {
+    free(c);
+    return blx__fail(err, BLX_E_NOMEM, origin, "no memory, or no handle, for statistics");
   }
-  (void)logs_over(l);
-  logs_free_if_idle(l);
-  return rc;
-}
-
-static void own_logs_close(struct blx__vm_driver *base, struct blx__vm_logs *l) {
-  const struct blx_vm_driver_ops *ops = driver_of(base)->ops;
-  blx_vm_driver_logs *handle = l->handle;
-  BLX__ASSERT(!l->gone);
-  if (logs_over(l)) ops->logs_close(ops->user, handle);
-  logs_free_if_idle(l);
+  c->measured = done;
+  begin_call(c, d, user);
+  d->stats_count++;
+  d->ops->stats(d->ops->user, c->handle);
+  return BLX__OK;
 }
 
 /* ---- life */
@@ -529,21 +355,9 @@ static void cancel_calls(struct driver *d) {
   BLX__LIST_FOREACH (it, &d->calls) {
     struct call *c = BLX__CONTAINER(it, struct call, link);
     if (!c->handle) continue;
-    retire(c->handle, BLX__API_VM_CALL);
+    own_retire(c->handle, BLX__API_VM_CALL);
     c->handle = NULL;
     if (!atomic_load(&c->answered)) refuse(c, &why);
-  }
-}
-
-static void cancel_logs(struct driver *d) {
-  for (struct blx__list *it = d->logs.next, *next; it != &d->logs; it = next) {
-    next = it->next;
-    struct blx__vm_logs *l = BLX__CONTAINER(it, struct blx__vm_logs, link);
-    if (l->gone) continue;
-    blx__vm_log_end_fn *on_end = l->on_end;
-    void *user = l->user;
-    own_logs_close(&d->base, l);
-    on_end(user, NULL);
   }
 }
 
@@ -553,11 +367,12 @@ static void own_close(struct blx__vm_driver *base, void (*done)(void *user), voi
   d->closing = true;
   d->on_close = done;
   d->close_user = user;
-  retire(d->handle, BLX__API_VM_DRIVER);
+  own_retire(d->handle, BLX__API_VM_DRIVER);
   cancel_calls(d);
-  cancel_logs(d);
+  own_logs_cancel(d);
+  own_sessions_cancel(d);
   if (d->ops->close) d->ops->close(d->ops->user);
-  close_if_idle(d);
+  own_close_if_idle(d);
 }
 
 static const struct blx__vm_ops own_ops = {.name = "the embedder's",
@@ -571,30 +386,39 @@ static const struct blx__vm_ops own_ops = {.name = "the embedder's",
                                            .adopt = own_adopt,
                                            .logs = own_logs,
                                            .logs_close = own_logs_close,
+                                           .session_open = own_session_open,
+                                           .session_write = own_session_write,
+                                           .session_resize = own_session_resize,
+                                           .session_close = own_session_close,
+                                           .stats = own_stats,
                                            .close = own_close};
 
 blx__rc blx__api_vm_driver_open(void *ops, struct blx__loop *loop, blx__vm_event_fn *on_event, void *event_user,
                                 struct blx__vm_driver **out, blx_error *err) {
   struct driver *d = calloc(1, sizeof *d);
   if (!d) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a driver");
-  d->base.ops = &own_ops;
   d->ops = ops;
+  d->table = own_ops;
+  if (!d->ops->session_open) d->table.session_open = NULL;
+  if (!d->ops->stats) d->table.stats = NULL;
+  d->base.ops = &d->table;
   d->loop = loop;
   d->on_event = on_event;
   d->event_user = event_user;
   blx__list_init(&d->calls);
   blx__list_init(&d->logs);
+  blx__list_init(&d->sessions);
   blx__defer_init(&d->closed, on_closed, d);
   blx_error said = {0};
   d->handle = blx__api_handle_new(BLX__API_VM_DRIVER, d, err);
   blx__rc rc = {BLX_E_BUSY};
-  if (d->handle) rc = told(d->ops->open(d->ops->user, d->handle, &said), &said, err);
+  if (d->handle) rc = own_told(d->ops->open(d->ops->user, d->handle, &said), &said, err);
   if (rc.code == 0) {
     *out = &d->base;
     return rc;
   }
-  if (d->handle) retire(d->handle, BLX__API_VM_DRIVER);
+  if (d->handle) own_retire(d->handle, BLX__API_VM_DRIVER);
   d->closing = true; /* events of it may be on their way */
-  close_if_idle(d);
+  own_close_if_idle(d);
   return rc;
 }

@@ -8,7 +8,8 @@
 
 #include <stdatomic.h>
 
-/* By the names that tests and people use. The first sixteen follow the states of lib/agent, before and after the
+/* By the names that tests and people use; those of shim- are reached by the shims of a daemon that has it in its
+ * environment, each of them for itself. The first sixteen follow the states of lib/agent, before and after the
  * journal of each is on the disk. */
 #define BLX__FAILPOINTS(X)                                                                   \
   X(JOURNAL_PREPARING, "journal-preparing")                                                  \
@@ -42,7 +43,16 @@
   X(REMOVE_HALF, "remove-half")     /* the directory is, the root is not */                  \
   X(REMOVE_DONE, "remove-done")                                                              \
   X(REPORT_SENT, "report-sent")         /* on its way to the leader */                       \
-  X(REPORT_ANSWERED, "report-answered") /* committed; the agent does not know yet */
+  X(REPORT_ANSWERED, "report-answered") /* committed; the agent does not know yet */         \
+  X(SHIM_LOCKED, "shim-locked")         /* of blixard-shim: it has the lock, nothing else */ \
+  X(SHIM_CGROUP, "shim-cgroup")         /* the cgroup is made, and empty */                  \
+  X(SHIM_SPAWNED, "shim-spawned")       /* its monitor runs, nobody was told */              \
+  X(SHIM_READY, "shim-ready")           /* its guest said ready, nobody was told */          \
+  X(SHIM_STOPPING, "shim-stopping")     /* it was asked to stop, the guest was not */        \
+  X(SHIM_ENDED, "shim-ended")           /* its monitor ended, all else is there */           \
+  X(SHIM_RECORD, "shim-record")         /* cgroup and taps are gone, no record is there */   \
+  X(SHIM_RECORDED, "shim-recorded")     /* it is, nobody was told */                         \
+  X(SHIM_TOLD, "shim-told")             /* its socket and its lock are still there */
 
 enum blx__failpoint {
   BLX__FAILPOINT_NONE,

@@ -20,11 +20,12 @@ struct blx__stream {
   int fd, events;
   const struct blx__stream_ops *ops;
   void *user;
-  struct blx__defer opened;
+  struct blx__defer opened, broke;
   struct blx__timer *finish_timer;
   uint8_t *queue; /* bytes queue_at .. queue_at + queue_len wait to be sent */
   size_t queue_at, queue_len, queue_cap, queue_max;
   bool above, paused, connecting, finishing, closing, failed;
+  bool broken; /* nothing more is taken; what came before is delivered, then it closes */
   blx_error why;
 };
 
@@ -46,6 +47,18 @@ static void poll_update(struct blx__stream *s) {
   s->events = want;
   int e = want ? uv_poll_start(&s->poll, want, on_poll) : uv_poll_stop(&s->poll);
   BLX__ASSERT(e == 0);
+}
+
+/* The other side takes nothing any more. What it said before that is still there, and may say why. */
+static void break_off(struct blx__stream *s, int errnum) {
+  static const char what[] = "the other side does not take what is sent";
+  if (!s->ops || s->paused || s->finishing) {
+    fail(s, errnum, what);
+    return;
+  }
+  (void)blx__fail(&s->why, BLX_E_UNAVAILABLE, "io", "%s: %s", what, strerrordesc_np(errnum));
+  s->broken = true;
+  blx__loop_defer(s->loop, &s->broke);
 }
 
 static size_t size_of(const struct blx__slice *parts, size_t n) {
@@ -77,7 +90,7 @@ static bool send_some(struct blx__stream *s, const struct blx__slice *parts, siz
     if (w < 0 && errno == EINTR) continue;
     if (w < 0 && errno == EAGAIN) return true;
     if (w < 0) {
-      fail(s, errno, "the other side does not take what is sent");
+      break_off(s, errno);
       return false;
     }
     *sent += (size_t)w;
@@ -122,6 +135,7 @@ static void receive(struct blx__stream *s, int reads_max) {
       return;
     }
     if (n == 0) {
+      s->failed = s->broken;
       blx__stream_close(s);
       return;
     }
@@ -141,6 +155,14 @@ static void on_poll(uv_poll_t *h, int status, int events) {
   if ((events & UV_WRITABLE) && s->queue_len > 0 && !s->closing) flush(s);
   if ((events & UV_READABLE) && s->ops && !s->closing) receive(s, READS_PER_TURN);
   poll_update(s);
+}
+
+static void on_broke(void *arg) {
+  struct blx__stream *s = arg;
+  receive(s, READS_AT_END_MAX);
+  if (s->closing) return;
+  s->failed = true;
+  blx__stream_close(s);
 }
 
 static void on_connected(void *arg) {
@@ -163,6 +185,7 @@ struct blx__stream *stream_wrap(struct blx__loop *loop, int fd) {
   s->fd = fd;
   s->queue_max = BLX__STREAM_QUEUE_MAX_BYTES;
   blx__defer_init(&s->opened, on_connected, s);
+  blx__defer_init(&s->broke, on_broke, s);
   return s;
 }
 
@@ -242,7 +265,7 @@ static bool queue_rest(struct blx__stream *s, const struct blx__slice *parts, si
 bool blx__stream_write_parts(struct blx__stream *s, const struct blx__slice *parts, size_t n) {
   BLX__ASSERT(n <= BLX__STREAM_PARTS_MAX);
   size_t size = size_of(parts, n);
-  if (s->closing || s->finishing || size == 0) return true;
+  if (s->closing || s->finishing || s->broken || size == 0) return true;
   if (size > s->queue_max || s->queue_len > s->queue_max - size) {
     s->above = true;
     return false;
@@ -298,6 +321,7 @@ void blx__stream_close(struct blx__stream *s) {
   s->closing = true;
   queue_drop(s);
   blx__loop_undefer(&s->opened);
+  blx__loop_undefer(&s->broke);
   blx__timer_free(s->finish_timer);
   s->finish_timer = NULL;
   uv_close((uv_handle_t *)&s->poll, on_closed);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -66,17 +67,43 @@ bool blx__usage_statm(const char *text, uint64_t *pages) {
 
 /* ---- counters */
 
-static bool put_counter(char out[BLX__COUNTERS_TEXT_MAX], const char *key, bool has, uint64_t value) {
-  size_t n = strlen(out);
-  return !has || blx__str_format(out + n, BLX__COUNTERS_TEXT_MAX - n, "%s%s=%llu", n > 0 ? " " : "", key,
-                                 (unsigned long long)value);
+/* Rows that share a flag are known together. */
+static const struct counter {
+  const char *key;
+  size_t has, value;
+  uint64_t most;
+} counters[] = {
+    {"balloon", offsetof(struct blx__usage, has_balloon), offsetof(struct blx__usage, balloon_bytes), UINT64_MAX},
+    {"read", offsetof(struct blx__usage, has_read), offsetof(struct blx__usage, read_bytes), UINT64_MAX},
+    {"written", offsetof(struct blx__usage, has_written), offsetof(struct blx__usage, written_bytes), UINT64_MAX},
+    {"guest_memory", offsetof(struct blx__usage, has_guest), offsetof(struct blx__usage, guest_memory_bytes),
+     UINT64_MAX},
+    {"guest_available", offsetof(struct blx__usage, has_guest), offsetof(struct blx__usage, guest_available_bytes),
+     UINT64_MAX},
+    {"guest_uptime", offsetof(struct blx__usage, has_guest), offsetof(struct blx__usage, guest_uptime_ms), UINT64_MAX},
+    {"guest_load", offsetof(struct blx__usage, has_guest), offsetof(struct blx__usage, guest_load_milli), UINT32_MAX},
+    {"guest_processes", offsetof(struct blx__usage, has_guest), offsetof(struct blx__usage, guest_processes),
+     UINT32_MAX},
+};
+
+static bool *has_of(struct blx__usage *u, const struct counter *c) {
+  return (bool *)((char *)u + c->has);
 }
 
-bool blx__counters_write(const struct blx__usage *u, char out[BLX__COUNTERS_TEXT_MAX]) {
+static uint64_t *value_of(struct blx__usage *u, const struct counter *c) {
+  return (uint64_t *)(void *)((char *)u + c->value);
+}
+
+bool blx__counters_write(const struct blx__usage *usage, char out[BLX__COUNTERS_TEXT_MAX]) {
+  struct blx__usage u = *usage;
+  size_t n = 0;
   out[0] = '\0';
-  return put_counter(out, "balloon", u->has_balloon, u->balloon_bytes) &&
-         put_counter(out, "read", u->has_read, u->read_bytes) &&
-         put_counter(out, "written", u->has_written, u->written_bytes);
+  for (size_t i = 0; i < BLX__COUNT(counters); i++, n += strlen(out + n))
+    if (*has_of(&u, &counters[i]) &&
+        !blx__str_format(out + n, BLX__COUNTERS_TEXT_MAX - n, "%s%s=%llu", n > 0 ? " " : "", counters[i].key,
+                         (unsigned long long)*value_of(&u, &counters[i])))
+      return false;
+  return true;
 }
 
 static bool take_counter(const char *text, const char *key, uint64_t *out) {
@@ -93,18 +120,21 @@ static bool take_counter(const char *text, const char *key, uint64_t *out) {
 }
 
 void blx__counters_take(struct blx__usage *u, const char *text) {
-  u->has_balloon = take_counter(text, "balloon", &u->balloon_bytes);
-  u->has_read = take_counter(text, "read", &u->read_bytes);
-  u->has_written = take_counter(text, "written", &u->written_bytes);
+  for (size_t i = 0; i < BLX__COUNT(counters); i++) *has_of(u, &counters[i]) = true;
+  for (size_t i = 0; i < BLX__COUNT(counters); i++) {
+    uint64_t value = 0;
+    bool known = take_counter(text, counters[i].key, &value) && value <= counters[i].most;
+    *has_of(u, &counters[i]) &= known;
+    if (known) *value_of(u, &counters[i]) = value;
+  }
 }
 
 void blx__counters_copy(struct blx__usage *to, const struct blx__usage *from) {
-  to->has_balloon = from->has_balloon;
-  to->balloon_bytes = from->balloon_bytes;
-  to->has_read = from->has_read;
-  to->read_bytes = from->read_bytes;
-  to->has_written = from->has_written;
-  to->written_bytes = from->written_bytes;
+  struct blx__usage f = *from;
+  for (size_t i = 0; i < BLX__COUNT(counters); i++) {
+    *has_of(to, &counters[i]) = *has_of(&f, &counters[i]);
+    *value_of(to, &counters[i]) = *value_of(&f, &counters[i]);
+  }
 }
 
 /* ---- files */

@@ -176,6 +176,13 @@ static void fill_stats(struct blx_instance_stats *to, const struct blx__vm_stats
   to->written_bytes = u->written_bytes;
   to->has_uptime_ms = u->has_uptime;
   to->uptime_ms = u->uptime_ms;
+  to->has_guest_memory_bytes = to->has_guest_available_bytes = to->has_guest_uptime_ms = u->has_guest;
+  to->has_guest_load_milli = to->has_guest_processes = u->has_guest;
+  to->guest_memory_bytes = u->guest_memory_bytes;
+  to->guest_available_bytes = u->guest_available_bytes;
+  to->guest_uptime_ms = u->guest_uptime_ms;
+  to->guest_load_milli = (uint32_t)u->guest_load_milli;
+  to->guest_processes = (uint32_t)u->guest_processes;
 }
 
 /* Into @answer by name, and that into @out. @rows is given away; NULL: there was no memory for it. */

@@ -54,7 +54,8 @@ _Static_assert(sizeof(struct blx_node_cordon_request) == 48, "node_cordon_reques
 _Static_assert(sizeof(struct blx_node_label_request) == 72, "node_label_request");
 _Static_assert(sizeof(struct blx_node_detail) == 72, "node_detail");
 _Static_assert(sizeof(struct blx_stats_request) == 24, "stats_request");
-_Static_assert(sizeof(struct blx_instance_stats) == 144, "instance_stats");
+_Static_assert(sizeof(struct blx_instance_stats) == 208, "instance_stats");
+_Static_assert(offsetof(struct blx_instance_stats, guest_memory_bytes) >= 144, "instance_stats.guest_memory_bytes");
 _Static_assert(sizeof(struct blx_node_stats) == 72, "node_stats");
 _Static_assert(sizeof(struct blx_stats_list) == 32, "stats_list");
 _Static_assert(sizeof(struct blx_backup_part) == 48, "backup_part");

@@ -1,6 +1,6 @@
 /* A snapshot: for each record four bytes of length, little-endian, and a snapshot_record; the head first, then what a
- * recovery left to know if there was one, nodes, configs, VMs, instances, keys, tombstones and the settings, each in the
- * order of its map; a length of zero ends it, so that one cut between two records is noticed. */
+ * recovery left to know if there was one, nodes, configs, VMs, instances, keys, tombstones and the settings, each in
+ * the order of its map; a length of zero ends it, so that one cut between two records is noticed. */
 #include "state/state_int.h"
 #include "lease/lease.h"
 #include "schema/validate.h"

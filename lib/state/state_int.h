@@ -61,8 +61,8 @@ struct state_data {
   struct blx_settings *settings;                        /* NULL: never changed */
   uint32_t running;
   uint64_t survivor_uid, gone_below, gone_index; /* of the last recovery; 0: there was none */
-  uint32_t ha;      /* instances that are highly available and not dead */
-  uint32_t fencing; /* nodes whose fence is begun */
+  uint32_t ha;                                   /* instances that are highly available and not dead */
+  uint32_t fencing;                              /* nodes whose fence is begun */
 };
 
 struct state_events {

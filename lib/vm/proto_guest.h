@@ -27,8 +27,12 @@
 
 #define BLX__GUEST_PORT_NAME "org.blixard.guest.0"
 
+#ifndef BLX__PROTOCOL_STEP /* as in proto_shim.h */
+#define BLX__PROTOCOL_STEP 0
+#endif
+
 enum {
-  BLX__GUEST_VERSION = 2,
+  BLX__GUEST_VERSION = 2 + BLX__PROTOCOL_STEP,
   BLX__GUEST_PAYLOAD_MAX = 256,
   BLX__GUEST_PAYLOAD_2_MAX = 4096,
   BLX__GUEST_HEADER_BYTES = 6,

@@ -4,15 +4,22 @@
  * Frame: length (u32, little-endian, 2..BLX__SHIM_BODY_MAX), body. The body begins with type and version (u8 each) in
  * every version. Version 1 continues with uid, epoch, at_ms (u64), deadline_ms (u32), vmm_pid, exit_status, signal
  * (i32), state, flags (u8), then text up to the end. The agent begins with HELLO, the shim answers STATE, or REFUSED
- * and closes; each change of state is pushed as STATE to every agent that said HELLO. Thread: one at a time. Since 0.1.
+ * and closes; each change of state is pushed as STATE to every agent that said HELLO. A shim serves agents of its own
+ * version and of the one before and after, since daemons are replaced while their guests run. Thread: one at a time.
+ * Since 0.1.
  */
 #ifndef BLX__VM_PROTO_SHIM_H
 #define BLX__VM_PROTO_SHIM_H
 
 #include "base/buf.h"
 
+/* Tests build programs of the version before and after: none of these is ever defined otherwise. */
+#ifndef BLX__PROTOCOL_STEP
+#define BLX__PROTOCOL_STEP 0
+#endif
+
 enum {
-  BLX__SHIM_VERSION = 1,
+  BLX__SHIM_VERSION = 1 + BLX__PROTOCOL_STEP,
   BLX__SHIM_TEXT_MAX = 384,
   BLX__SHIM_FIXED_BYTES = 2 + 3 * 8 + 4 * 4 + 2,
   BLX__SHIM_BODY_MAX = BLX__SHIM_FIXED_BYTES + BLX__SHIM_TEXT_MAX,
@@ -29,7 +36,7 @@ enum blx__shim_type {
   BLX__SHIM_PROTOCOL = 6,  /* shim: the monitor answered what it should not; text says what */
   BLX__SHIM_PAUSE = 7,     /* agent: let the virtual CPUs stand still; STATE says when they do */
   BLX__SHIM_RESUME = 8,    /* agent: let them go on */
-  BLX__SHIM_ASK = 9,       /* agent: ask the monitor for its counters; only a shim that said COUNTS knows it */
+  BLX__SHIM_ASK = 9,       /* agent: ask monitor and guest for their counters; only a shim that said COUNTS knows it */
   BLX__SHIM_COUNTERS = 10, /* shim: the answer; text as measure/usage.h has it */
 };
 
@@ -95,7 +102,7 @@ blx__rc blx__shim_record_read(struct blx__slice text, struct blx__shim_msg *msg,
  * BLX__SESSION_REFUSED; one that does answers with END, whatever is wrong. The agent closes the connection to end a
  * session; what it runs is killed. Each direction's flow is the socket's own. */
 enum {
-  BLX__SESSION_VERSION = 1,
+  BLX__SESSION_VERSION = 1 + BLX__PROTOCOL_STEP,
   BLX__SESSION_FIXED_BYTES = 3 + 3 * 4 + 2 * 8,
   BLX__SESSION_DATA_MAX = 4096,
   BLX__SESSION_BODY_MAX = BLX__SESSION_FIXED_BYTES + BLX__SESSION_DATA_MAX,

@@ -293,10 +293,14 @@ void sim_sessions_end(struct sim *s, const struct sim_instance *in) {
 /* What it would use: made up by a rule of uid and uptime. */
 static struct blx__usage sim_usage(const struct sim_instance *in) {
   uint64_t now_ms = blx__loop_now_ms(in->sim->loop), up_ms = now_ms > in->started_ms ? now_ms - in->started_ms : 0;
-  struct blx__usage u = {true, true, true, true, true, true, .at_us = now_ms * 1000, .uptime_ms = up_ms};
+  struct blx__usage u = {true, true, true, true, true, true, true, .at_us = now_ms * 1000, .uptime_ms = up_ms};
   u.cpu_us = up_ms * 10 * (5 + in->uid * 7 % 90); /* 5 to 94 % of a processor */
   u.memory_bytes = (32 + in->uid % 64) << 20;
-  u.balloon_bytes = 128 << 20;
+  u.balloon_bytes = u.guest_memory_bytes = 128 << 20;
+  u.guest_available_bytes = (128 - in->uid % 64) << 20;
+  u.guest_uptime_ms = up_ms;
+  u.guest_load_milli = 50 + in->uid * 70 % 900;
+  u.guest_processes = 20 + in->uid % 30;
   u.read_bytes = up_ms * (in->uid % 8);
   u.written_bytes = up_ms * (in->uid % 4);
   return u;

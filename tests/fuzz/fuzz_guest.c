@@ -50,6 +50,33 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   return 0;
 }
 
+/* What an honest guest would not send: an end twice, of a session that never was; statistics cut short; a length that
+ * is too large, and one that is not there; a frame within another. */
+static void lies(void) {
+  static const uint8_t half[BLX__GUEST_STATS_BYTES / 2] = {0xff};
+  uint8_t all[4 * BLX__GUEST_FRAME_MAX];
+  struct blx__guest_msg end = {.type = BLX__GUEST_EXEC_EXIT, .session = UINT32_MAX, .arg = 7 << 16};
+  struct blx__guest_msg stats = {.type = BLX__GUEST_STATS_REPLY, .session = 1, .data = half, .data_len = sizeof half};
+  struct blx__guest_msg credit = {.type = BLX__GUEST_EXEC_CREDIT, .session = 3, .arg = UINT32_MAX};
+  size_t n = blx__guest_write(&end, all);
+  n += blx__guest_write(&end, all + n);
+  n += blx__guest_write(&stats, all + n);
+  n += blx__guest_write(&credit, all + n);
+  fuzz_seed(all, n);
+  size_t k = blx__guest_write(&end, all);
+  all[4] = all[5] = 0xff;
+  fuzz_seed(all, k);
+  all[4] = all[5] = 0;
+  fuzz_seed(all, k);
+  uint8_t inner[BLX__GUEST_FRAME_MAX];
+  const struct blx__guest_msg outer = {
+      .type = BLX__GUEST_EXEC_OUT, .session = 3, .data = inner, .data_len = blx__guest_write(&credit, inner)};
+  n = blx__guest_write(&outer, all);
+  fuzz_seed(all, n);
+  all[n - 1] ^= 1; /* its check is wrong: what is inside is a frame then */
+  fuzz_seed(all, n);
+}
+
 void fuzz_seeds(void) {
   static const uint8_t data[] = "\1sh\0-c\0echo hi, said the guest to whoever would read it";
   uint8_t all[4 * BLX__GUEST_FRAME_MAX];
@@ -66,4 +93,5 @@ void fuzz_seeds(void) {
     FUZZ_SHALL(n + BLX__GUEST_FRAME_MAX <= sizeof all);
   }
   fuzz_seed(all, n);
+  lies();
 }

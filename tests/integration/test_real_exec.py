@@ -1,12 +1,13 @@
 """Commands and a console in a real guest: one daemon, a runner by Nix, QEMU."""
 
 import os
+import signal
 import subprocess
 import time
 
 import pytest
 
-from cluster import EXIT_NOT_FOUND, Cluster, end_guests, processes_of
+from cluster import EXIT_NOT_FOUND, EXIT_RETRY, HELLO, Cluster, end_guests, processes_of, until
 from test_exec import Terminal, begin, execute, told
 
 
@@ -74,6 +75,73 @@ def test_a_command_with_a_terminal_has_one_of_this_size(guest):
         assert one.end() == 0
     finally:
         one.close()
+
+
+def test_a_guest_that_nobody_waits_for_runs_commands_if_it_has_an_agent(guest):
+    """Of a VM that is ready without saying so the shim asks no agent, until a command wants one."""
+    one = guest.cluster
+    one.cli("vm", "create", "quiet", "--microvm-config", HELLO, "--ready-none", "--wait", "--timeout", "60s")
+    try:
+        refusals = []
+
+        def answered():
+            done = execute(guest, "quiet", "--", "echo", "I am here")
+            if done.returncode != 0:  # it boots still
+                assert b"no blixard-guest answers" in done.stderr, done.stderr
+                refusals.append(done)
+            return done.stdout == b"I am here\n"
+
+        until(answered, 60, "its agent answers")
+        assert one.get("quiet")["phase"] == "Running" and len(refusals) < 10
+        assert execute(guest, "quiet", "-i", "--", "cat", data=b"and stay").stdout == b"and stay"
+    finally:
+        one.cli("vm", "delete", "quiet", "--wait", "--timeout", "60s")
+
+
+def test_output_that_nobody_reads_stops_its_command_and_no_other(guest):
+    flood = begin(guest, "exec", "hello", "--", "yes", stdout=subprocess.PIPE)
+    try:
+        assert flood.stdout.read(2) == b"y\n"
+        os.kill(flood.pid, signal.SIGSTOP)
+        time.sleep(2)
+        began = time.monotonic()
+        assert execute(guest, "hello", "--", "echo", "served").stdout == b"served\n"
+        assert time.monotonic() - began < 20
+        os.kill(flood.pid, signal.SIGCONT)
+        assert flood.stdout.read(1 << 20) == b"y\n" * (1 << 19)
+    finally:
+        flood.kill()
+        flood.wait()
+        flood.stdout.close()
+
+
+def test_more_commands_than_a_guest_runs_are_busy(guest):
+    callers = [begin(guest, "exec", "hello", "-i", "--", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                     stderr=subprocess.PIPE) for _ in range(30)]
+    try:
+        until(lambda: sum(c.poll() is not None for c in callers) >= 22, 60, "the others are refused")
+        refused = [c for c in callers if c.poll() is not None]
+        assert len(refused) == 22
+        assert all(c.returncode == EXIT_RETRY and b"[BUSY]" in c.stderr.read() for c in refused)
+        for caller in callers:
+            if caller not in refused:
+                assert caller.communicate(b"there\n", timeout=60)[0] == b"there\n" and caller.returncode == 0
+    finally:
+        for caller in callers:
+            caller.kill()
+            caller.wait()
+            for pipe in (caller.stdin, caller.stdout, caller.stderr):
+                pipe.close()
+
+
+def test_a_restart_in_the_middle_ends_a_command_with_a_sentence(guest):
+    caller = begin(guest, "exec", "hello", "--", "sh", "-c", "echo on; exec sleep 1000", stdout=subprocess.PIPE,
+                   stderr=subprocess.PIPE)
+    assert caller.stdout.readline() == b"on\n"
+    guest.cluster.cli("vm", "restart", "hello", "--force", "--wait", "--timeout", "120s")
+    _, text = caller.communicate(timeout=20)
+    assert caller.returncode == EXIT_RETRY and text.count(b"\n") == 1 and b"[UNAVAILABLE]" in text, text
+    assert execute(guest, "hello", "--", "echo", "again").stdout == b"again\n"
 
 
 def test_the_console_answers_a_line(guest):

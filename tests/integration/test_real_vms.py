@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -152,8 +153,25 @@ def test_top_sees_that_a_guest_is_busy_and_what_its_monitor_uses(real):
         assert int(one["memory_bytes"]) > 20 << 20 and int(one["cpu_us"]) > 500000 and int(one["uptime_ms"]) > 1000
         assert one["read_bytes"] == one["written_bytes"] == 0 and "balloon_bytes" not in one, "no disks, no balloon"
         assert 0 <= one["cpu_permille"] < 4000
+        # What the guest says of itself: this guest's own memory, not its monitor's.
+        assert 32 << 20 < int(one["guest_memory_bytes"]) <= 256 << 20, one
+        assert 0 < int(one["guest_available_bytes"]) < int(one["guest_memory_bytes"])
+        assert one["guest_processes"] > 3 and "guest_load_milli" in one
+        assert int(one["guest_uptime_ms"]) > 0
     table = real.cli("top", "--once").stdout
     assert table.startswith("NAME ") and "hello-3" in table and "made up" not in table
+    heads, row = table.splitlines()[0].split(), next(r for r in table.splitlines() if r.startswith("hello-3")).split()
+    assert re.fullmatch(r"[\d.]+M/[\d.]+M", dict(zip(heads, row))["GUEST-MEM"])
+
+    # A guest that stands still is not asked, and costs its own numbers only; nor do the others become slow.
+    real.cli("vm", "pause", "busy", "--wait")
+    at = time.monotonic()
+    still = seen()
+    assert time.monotonic() - at < 5
+    assert "guest_memory_bytes" not in still["busy-1"] and "cpu_us" in still["busy-1"]
+    assert "guest_memory_bytes" in still["hello-1"]
+    real.cli("vm", "resume", "busy", "--wait")
+    assert "guest_memory_bytes" in seen()["busy-1"]
     real.cli("vm", "delete", "busy", "--wait")
 
 

@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from cluster import BIN, ROOT, Cluster, Node, end_guests
+from cluster import BIN, ROOT, Cluster, Node, end_guests, program, until
 from test_real_vms import shims
 
 KERNEL = ROOT / "build/deps/kernel"
@@ -352,6 +352,64 @@ class Apart(Node):
         command = ["nsenter", "-t", str(self.pid), "-n", "ip", "-j", "link"]
         done = subprocess.run(command, capture_output=True, check=True)
         return {link["ifname"]: link["flags"] for link in json.loads(done.stdout)}
+
+
+class Stays(Apart):
+    """Its namespaces stay when its daemon does not, as a host's do."""
+
+    holder = None
+
+    def arguments(self):
+        inside = super().arguments()[super().arguments().index("sh") + 4:]
+        if self.holder is None:
+            before = super().arguments()
+            before = before[:before.index("sh") + 4] + ["sleep", "1000"]
+            self.holder = subprocess.Popen(before, stdin=subprocess.DEVNULL)
+            until(lambda: program(self.holder.pid) == "sleep", 10, "the namespaces are there")
+        return ["nsenter", "-t", str(self.holder.pid), "--net", "--mount", *inside]
+
+
+def test_a_guest_with_a_tap_is_adopted_with_it_and_leaves_none_behind(tmp_path):
+    module = tmp_path / "net.nix"
+    module.write_text(f"""{{ microvm = {{
+      vcpu = 1; mem = 128;
+      interfaces = [ {NET} {{ type = "tap"; id = "vm-tap1"; mac = "02:00:00:00:00:AC"; }} ];
+    }}; networking.hostName = "net"; }}""")
+    one = Cluster(names=("n1",), simulate=False, capacity="vcpus=4,memory_mib=2048")
+    node = Stays(one, "n1")
+    one.nodes = [node]
+    try:
+        one.form()
+        one.cli("vm", "create", "net", "--microvm-config", module, "--restart", "never")
+        one.wait("net", "phase=Running", timeout="120s")
+        shim, before = shims(one, "net-1"), one.get("net")["instances"][0]
+        assert "LOWER_UP" in node.links()["vm-tap1"]
+        for end in (node.kill, node.terminate):
+            end()
+            node.start()
+            one.wait_ready()
+            one.wait("net", "phase=Running", timeout="60s")
+            after = one.get("net")["instances"][0]
+            assert shims(one, "net-1") == shim
+            assert (after["epoch"], after["restarts"]) == (before["epoch"], before["restarts"])
+            assert "LOWER_UP" in node.links()["vm-tap1"], "its monitor holds its end still"
+            done = one.cli("vm", "exec", "net", "--", "cat", "/sys/class/net/eth1/address")
+            assert done.stdout == "02:00:00:00:00:ac\n"
+
+        # Its shim dies while no daemon is there: the next one finds that out, and removes what it had.
+        node.kill()
+        os.kill(shim[0], signal.SIGKILL)
+        node.start()
+        one.wait_ready()
+        one.wait("net", "phase=Failed", timeout="60s")
+        assert set(node.links()) == {"lo"}
+        one.cli("vm", "delete", "net", "--wait", "--timeout", "60s")
+    finally:
+        end_guests(one)
+        if node.holder is not None:
+            node.holder.kill()
+            node.holder.wait()
+        one.close()
 
 
 def test_a_guest_has_its_volume_and_its_networks_and_leaves_no_tap_behind(tmp_path):

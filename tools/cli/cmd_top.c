@@ -32,8 +32,9 @@ struct row {
 };
 
 static const struct cli_column vm_columns[] = {
-    {"NAME", "{instance}"},   {"NODE", "{node}"}, {"CPU%", "{cpu}"},        {"MEMORY", "{memory}"},
-    {"BALLOON", "{balloon}"}, {"READ", "{read}"}, {"WRITTEN", "{written}"}, {"UPTIME", "{uptime}"},
+    {"NAME", "{instance}"},   {"NODE", "{node}"},       {"CPU%", "{cpu}"},
+    {"MEMORY", "{memory}"},   {"BALLOON", "{balloon}"}, {"READ", "{read}"},
+    {"WRITTEN", "{written}"}, {"UPTIME", "{uptime}"},   {"GUEST-MEM", "{guest}"},
 };
 static const struct cli_column node_columns[] = {
     {"NAME", "{node}"},     {"INSTANCES", "{instances}"}, {"CPU%", "{cpu}"},      {"OF", "{vcpus}"},
@@ -114,14 +115,29 @@ static void put_text(json_t *row, const char *key, const char *text) {
   if (text != NULL && *text != '\0') json_object_set_new(row, key, json_string(text));
 }
 
-static void put_bytes(json_t *row, const char *key, uint32_t has, uint64_t bytes) {
+enum { BYTES_SIZE = 32 };
+
+static const char *bytes_text(char text[BYTES_SIZE], uint64_t bytes) {
   static const char units[] = "BKMGTPE";
-  char text[32];
   size_t unit = 0;
   double value = (double)bytes;
   for (; value >= 1024 && unit + 2 < sizeof units; unit++) value /= 1024;
-  snprintf(text, sizeof text, value < 10 && unit > 0 ? "%.1f%c" : "%.0f%c", value, units[unit]);
-  if (has) put_text(row, key, text);
+  snprintf(text, BYTES_SIZE, value < 10 && unit > 0 ? "%.1f%c" : "%.0f%c", value, units[unit]);
+  return text;
+}
+
+static void put_bytes(json_t *row, const char *key, uint32_t has, uint64_t bytes) {
+  char text[BYTES_SIZE];
+  if (has) put_text(row, key, bytes_text(text, bytes));
+}
+
+static void put_guest(json_t *row, const struct blx_instance_stats *in) {
+  char used[BYTES_SIZE], total[BYTES_SIZE], text[2 * BYTES_SIZE];
+  if (!in->has_guest_memory_bytes || !in->has_guest_available_bytes) return;
+  bool sane = in->guest_available_bytes <= in->guest_memory_bytes;
+  (void)bytes_text(used, sane ? in->guest_memory_bytes - in->guest_available_bytes : 0);
+  snprintf(text, sizeof text, "%s/%s", used, bytes_text(total, in->guest_memory_bytes));
+  put_text(row, "guest", text);
 }
 
 static void put_percent(json_t *row, const char *key, uint32_t has, uint64_t permille) {
@@ -154,6 +170,7 @@ static struct row instance_row(const struct blx_node_stats *node, const struct b
   put_bytes(o, "read", in->has_read_bytes, in->read_bytes);
   put_bytes(o, "written", in->has_written_bytes, in->written_bytes);
   put_uptime(o, "uptime", in->has_uptime_ms, in->uptime_ms);
+  put_guest(o, in);
   return (struct row){o, in->instance, in->cpu_permille, in->memory_bytes};
 }
 

@@ -160,6 +160,15 @@ static void put_names(const struct words *w, const struct cli_object_kind *kind)
   blx_client_close(client);
 }
 
+/* "[vms|nodes]": one of these. */
+static void put_choices(const char *takes) {
+  for (const char *at = takes + 1; *at != '\0' && *at != ']'; at += *at == '|') {
+    size_t n = strcspn(at, "|]");
+    printf("%.*s\n", (int)n, at);
+    at += n;
+  }
+}
+
 /* Words behind the command: what @verb says it takes. */
 static void put_arguments(const struct words *w) {
   const char *takes = w->verb->words;
@@ -173,6 +182,8 @@ static void put_arguments(const struct words *w) {
     put_kinds();
   else if (strcmp(takes, "SHELL") == 0)
     puts("bash\nzsh");
+  else if (takes[0] == '[' && strchr(takes, '|') != NULL && before == 0)
+    put_choices(takes);
   else if (strncmp(takes, "[COMMAND", 8) == 0)
     put_commands(before > 0 ? w->plain[1] : NULL);
 }

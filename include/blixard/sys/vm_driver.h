@@ -18,8 +18,8 @@
  * do the kill, and answer the other one too, success or BLX_E_CANCELLED. An instance is known by name and uid together;
  * a name may come back under another uid before the first one is destroyed.
  *
- * There is no function for commands in guests yet: blx_vm_exec_open() on an instance of such a node is answered with
- * BLX_E_UNSUPPORTED.
+ * A table without sessions, or without statistics, is one that runs no commands and measures nothing: callers of
+ * blx_vm_exec_open() are told BLX_E_UNSUPPORTED, those of blx_stats_open() get a note.
  *
  * Functions below: thread any, also from inside the table's. Errors of all of them: BLX_E_MISUSE (answered already; the
  * node is closed; NULL; struct_size not set), BLX_E_INVALID (names the value), BLX_E_UNSUPPORTED (a struct of a newer
@@ -27,6 +27,7 @@
 #ifndef BLIXARD_SYS_VM_DRIVER_H
 #define BLIXARD_SYS_VM_DRIVER_H
 
+#include <blixard/calls.h>
 #include <blixard/error.h>
 #include <blixard/types.h>
 
@@ -35,10 +36,12 @@ extern "C" {
 #endif
 
 enum {
-  BLX_VM_DRIVER_TEXT_MAX = 384,           /* bytes of a sentence in a status; the rest is cut off */
-  BLX_VM_DRIVER_LOG_BYTES_MAX = 64 << 10, /* bytes of a console that wait for its reader */
-  BLX_VM_DRIVER_LOG_LINES_ALL = 1 << 30,  /* tail_lines: everything that is kept */
-  BLX_VM_DRIVER_EVENTS_MAX = 4096,        /* events that the node has not taken yet; one more is BUSY */
+  BLX_VM_DRIVER_TEXT_MAX = 384,               /* bytes of a sentence in a status; the rest is cut off */
+  BLX_VM_DRIVER_LOG_BYTES_MAX = 64 << 10,     /* bytes of a console that wait for its reader */
+  BLX_VM_DRIVER_LOG_LINES_ALL = 1 << 30,      /* tail_lines: everything that is kept */
+  BLX_VM_DRIVER_EVENTS_MAX = 4096,            /* events that the node has not taken yet; one more is BUSY */
+  BLX_VM_DRIVER_SESSION_BYTES_MAX = 32 << 10, /* bytes of one piece of a session, either way */
+  BLX_VM_DRIVER_STATS_MAX = 4096,             /* instances in one answer of statistics */
 };
 
 /* How an instance is; int32_t in structs. */
@@ -57,9 +60,16 @@ enum {
   BLX_VM_DRIVER_EVENT_PROTOCOL = 3, /* its monitor talks nonsense, and still runs: the node has it killed */
 };
 
-typedef struct blx_vm_driver blx_vm_driver;           /* a node that uses the table; from `open` until `close` */
-typedef struct blx_vm_driver_call blx_vm_driver_call; /* one call that waits for its answer */
-typedef struct blx_vm_driver_logs blx_vm_driver_logs; /* one reader of a console */
+/* Where a session's output comes from; int32_t in signatures. */
+enum {
+  BLX_VM_DRIVER_STREAM_OUT = 1, /* standard output, and all that a terminal or a console shows */
+  BLX_VM_DRIVER_STREAM_ERR = 2,
+};
+
+typedef struct blx_vm_driver blx_vm_driver;                 /* a node that uses the table; from `open` until `close` */
+typedef struct blx_vm_driver_call blx_vm_driver_call;       /* one call that waits for its answer */
+typedef struct blx_vm_driver_logs blx_vm_driver_logs;       /* one reader of a console */
+typedef struct blx_vm_driver_session blx_vm_driver_session; /* a command that runs, or somebody at a console */
 
 /* An instance under one assignment. */
 struct blx_vm_driver_key {
@@ -95,6 +105,15 @@ struct blx_vm_driver_status {
 };
 #define BLX_VM_DRIVER_STATUS_INIT BLX_INIT_(struct blx_vm_driver_status)
 BLX_INIT_FN_(vm_driver_status)
+
+/* What a session is about. */
+struct blx_vm_driver_session_spec {
+  size_t struct_size;
+  const char *const *argv; /* the command's words, none of them NULL; NULL: the console */
+  size_t argc;             /* 1..64; 0: the console */
+  uint32_t tty;            /* 1: the command gets a terminal, and its standard error comes as standard output */
+  uint32_t rows, columns;  /* of that terminal, at most 65535; 0: not known, 24 and 80 will do */
+};
 
 /* The table. What may be NULL says so. */
 struct blx_vm_driver_ops {
@@ -154,6 +173,31 @@ struct blx_vm_driver_ops {
   /* The node lets go, once for each `open` that succeeded. The driver, its calls and readers are over; no function runs
    * any more. What runs may run on: the next node with this name and directory adopts it. NULL: nothing to do. */
   void (*close)(void *user);
+
+  /* What follows is younger than 0.1's first tables, which end here. */
+
+  /* Begin a session: run a command in the instance, or let somebody at its console. Give what it prints to @session by
+   * blx_vm_driver_session_output(), then its end by blx_vm_driver_session_end(); both may be called from in here. A
+   * BLX_E_* code, with a sentence in @err: it did not begin, and @session is over. At most 64 are open at a time. NULL:
+   * there are no sessions; then session_write and session_close are NULL too. */
+  int (*session_open)(void *user, blx_vm_driver_session *session, const struct blx_vm_driver_key *key,
+                      const struct blx_vm_driver_session_spec *spec, blx_error *err);
+
+  /* @len bytes, at most BLX_VM_DRIVER_SESSION_BYTES_MAX, for its standard input; @len 0: that ends here. 1: taken, all
+   * of it; 0: there is no room, nothing was taken; call blx_vm_driver_session_room() when there is, and the same comes
+   * again. May come while another thread of yours is telling the end, and means nothing then. */
+  int (*session_write)(void *user, blx_vm_driver_session *session, const void *bytes, size_t len);
+
+  /* Its terminal has another size now, 1 to 65535 each. May come as session_write may. NULL: it is not told. */
+  void (*session_resize)(void *user, blx_vm_driver_session *session, uint32_t rows, uint32_t columns);
+
+  /* Whoever began it is gone before the end was told: kill the command; a console goes on without them. @session is
+   * over. */
+  void (*session_close)(void *user, blx_vm_driver_session *session);
+
+  /* Measure what runs now, and answer by blx_vm_driver_measured(), within a second: whoever asked waits no longer. At
+   * most 16 such calls are unanswered at a time, then those who ask are told BLX_E_BUSY. NULL: it does not measure. */
+  void (*stats)(void *user, blx_vm_driver_call *call);
 };
 #define BLX_VM_DRIVER_OPS_INIT BLX_INIT_(struct blx_vm_driver_ops)
 BLX_INIT_FN_(vm_driver_ops)
@@ -164,6 +208,14 @@ BLX_API int blx_vm_driver_done(blx_vm_driver_call *call, const blx_error *err, b
 
 /* Answer an adopt: how the instance is. Since 0.1. */
 BLX_API int blx_vm_driver_found(blx_vm_driver_call *call, const struct blx_vm_driver_status *status, blx_error *reterr);
+
+/* Answer stats: what the instances that run use.
+ * @stats  @count pointers, borrowed, 0..BLX_VM_DRIVER_STATS_MAX; of each: struct_size, instance and uid are required;
+ *         at_us 0: now; what has no has_ is not known; cpu_permille is not looked at; what a guest says of itself is
+ *         all there or not at all
+ * Since 0.1. */
+BLX_API int blx_vm_driver_measured(blx_vm_driver_call *call, const struct blx_instance_stats *const *stats,
+                                   size_t count, blx_error *reterr);
 
 /* Tell what happened to an instance. Events and answers are taken in the order of the calls.
  * @event   BLX_VM_DRIVER_EVENT_*; of an epoch that is over, or an instance that is not known: ignored
@@ -178,6 +230,24 @@ BLX_API int blx_vm_driver_logs_add(blx_vm_driver_logs *logs, const void *bytes, 
 
 /* No more will come. @err NULL: all was read; else why not. Since 0.1. */
 BLX_API int blx_vm_driver_logs_end(blx_vm_driver_logs *logs, const blx_error *err, blx_error *reterr);
+
+/* Bytes that a session printed: all of them are taken, or none.
+ * @stream  BLX_VM_DRIVER_STREAM_OUT or _ERR
+ * @len     0..BLX_VM_DRIVER_SESSION_BYTES_MAX
+ * BLX_E_BUSY: its reader is slow, let the command wait. Since 0.1. */
+BLX_API int blx_vm_driver_session_output(blx_vm_driver_session *session, int32_t stream, const void *bytes, size_t len,
+                                         blx_error *reterr);
+
+/* There is room for input again, after a session_write that was answered with 0. Since 0.1. */
+BLX_API int blx_vm_driver_session_room(blx_vm_driver_session *session, blx_error *reterr);
+
+/* A session ended: nothing comes after what was printed.
+ * @err          NULL or code 0: it ended as follows; else why it was cut off, BLX_E_UNAVAILABLE for one, or did not
+ *               begin after all (BLX_E_NOT_FOUND: there is no such program)
+ * @exit_status  0..255, and @signal 0; or -1, and @signal 1..64; of a console 0 and 0
+ * Since 0.1. */
+BLX_API int blx_vm_driver_session_end(blx_vm_driver_session *session, const blx_error *err, int32_t exit_status,
+                                      int32_t signal, blx_error *reterr);
 
 #ifdef __cplusplus
 }

@@ -1,8 +1,14 @@
 #include "support_driver.h"
 
+#include "io/file.h"
+
 #include <time.h>
 
 struct fake fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+
+char dir[64];
+blx_node *node;
+blx_client *client;
 
 /* ---- on the node's thread */
 
@@ -196,6 +202,93 @@ static void on_logs_close(void *user, blx_vm_driver_logs *logs) {
   leave();
 }
 
+static int on_session_open(void *user, blx_vm_driver_session *session, const struct blx_vm_driver_key *key,
+                           const struct blx_vm_driver_session_spec *spec, blx_error *err) {
+  (void)user;
+  ck_assert_uint_eq(spec->struct_size, sizeof *spec);
+  ck_assert_str_eq(key->instance, "web-1");
+  ck_assert((spec->argv == NULL) == (spec->argc == 0));
+  pthread_mutex_lock(&fake.lock);
+  fake.counts[SESSION_OPEN]++;
+  fake.session = session;
+  fake.words[0] = '\0';
+  for (size_t i = 0; i < spec->argc; i++) {
+    size_t n = strlen(fake.words);
+    (void)blx__str_format(fake.words + n, sizeof fake.words - n, "%s|", spec->argv[i]);
+  }
+  fake.tty = spec->tty;
+  fake.rows = spec->rows;
+  fake.columns = spec->columns;
+  fake.input_len = 0;
+  fake.input_ended = false;
+  int rc = fake.fails[SESSION_OPEN];
+  if (rc != 0) *err = fake.said;
+  if (rc == 0) ck_assert_int_eq(blx_vm_driver_session_output(session, BLX_VM_DRIVER_STREAM_OUT, "hi\n", 3, NULL), 0);
+  pthread_cond_broadcast(&fake.cond);
+  leave();
+  return rc;
+}
+
+static int on_session_write(void *user, blx_vm_driver_session *session, const void *bytes, size_t len) {
+  (void)user;
+  pthread_mutex_lock(&fake.lock);
+  ck_assert_ptr_eq(session, fake.session);
+  ck_assert_uint_le(len, BLX_VM_DRIVER_SESSION_BYTES_MAX);
+  int taken = !fake.full;
+  fake.counts[SESSION_WRITE]++;
+  for (size_t i = 0; taken && i < len; i++, fake.input_len++)
+    fake.input[fake.input_len % sizeof fake.input] = ((const char *)bytes)[i];
+  fake.input_ended |= taken && len == 0;
+  pthread_cond_broadcast(&fake.cond);
+  leave();
+  return taken;
+}
+
+static void on_session_resize(void *user, blx_vm_driver_session *session, uint32_t rows, uint32_t columns) {
+  (void)user;
+  pthread_mutex_lock(&fake.lock);
+  ck_assert_ptr_eq(session, fake.session);
+  fake.counts[SESSION_RESIZE]++;
+  fake.rows = rows;
+  fake.columns = columns;
+  pthread_cond_broadcast(&fake.cond);
+  leave();
+}
+
+static void on_session_close(void *user, blx_vm_driver_session *session) {
+  (void)user;
+  pthread_mutex_lock(&fake.lock);
+  fake.closed = session;
+  fake.counts[SESSION_CLOSE]++;
+  pthread_cond_broadcast(&fake.cond);
+  leave();
+}
+
+static void on_stats(void *user, blx_vm_driver_call *call) {
+  struct blx_instance_stats rows[VMS_MAX];
+  const struct blx_instance_stats *list[VMS_MAX];
+  size_t n = 0;
+  (void)user;
+  if (!enter(STATS, call)) {
+    for (size_t i = 0; i < VMS_MAX; i++) {
+      if (!fake.vms[i].runs) continue;
+      rows[n] = (struct blx_instance_stats)BLX_INSTANCE_STATS_INIT;
+      rows[n].instance = fake.vms[i].name;
+      rows[n].uid = fake.vms[i].uid;
+      rows[n].has_cpu_us = rows[n].has_guest_memory_bytes = rows[n].has_guest_available_bytes = 1;
+      rows[n].has_guest_uptime_ms = rows[n].has_guest_load_milli = rows[n].has_guest_processes = 1;
+      rows[n].cpu_us = 1234567;
+      rows[n].guest_memory_bytes = 5000;
+      rows[n].guest_available_bytes = 4000;
+      rows[n].guest_processes = 6;
+      list[n] = &rows[n];
+      n++;
+    }
+    ck_assert_int_eq(blx_vm_driver_measured(call, list, n, NULL), 0);
+  }
+  leave();
+}
+
 struct blx_vm_driver_ops fake_table(void) {
   struct blx_vm_driver_ops ops = BLX_VM_DRIVER_OPS_INIT;
   ops.user = &fake;
@@ -211,6 +304,11 @@ struct blx_vm_driver_ops fake_table(void) {
   ops.logs = on_logs;
   ops.logs_close = on_logs_close;
   ops.close = on_close;
+  ops.session_open = on_session_open;
+  ops.session_write = on_session_write;
+  ops.session_resize = on_session_resize;
+  ops.session_close = on_session_close;
+  ops.stats = on_stats;
   return ops;
 }
 
@@ -223,6 +321,7 @@ void fake_reset(void) {
   memset(fake.vms, 0, sizeof fake.vms);
   memset(&fake.said, 0, sizeof fake.said);
   fake.n_held = 0;
+  fake.full = false;
 }
 
 void fake_set(enum fn fn, bool holds, int fails, const char *message) {
@@ -259,4 +358,73 @@ blx_vm_driver_call *fake_release(enum fn fn, unsigned count) {
   fake.holds[fn] = false;
   leave();
   return call;
+}
+
+/* ---- a node that has it */
+
+int open_with(const struct blx_vm_driver_ops *ops, uint32_t simulate, blx_error *err) {
+  static struct blx_resources capacity = {.struct_size = sizeof capacity, .vcpus = 64, .memory_mib = 1 << 16};
+  char data[96];
+  (void)blx__str_format(data, sizeof data, "%s/a", dir);
+  struct blx_node_options o = BLX_NODE_OPTIONS_INIT;
+  o.data_dir = data;
+  o.name = "a";
+  o.bootstrap = 1;
+  o.simulate_vms = simulate;
+  o.capacity = &capacity;
+  o.heartbeat_ms = 50;
+  o.election_ms = 500;
+  o.vm_driver = ops;
+  return blx_node_open(&o, &node, err);
+}
+
+void make_dir(void) {
+  fake_reset();
+  (void)blx__str_copy(dir, sizeof dir, "/tmp/blx-api-XXXXXX");
+  ck_assert_ptr_nonnull(mkdtemp(dir));
+}
+
+void remove_dir(void) {
+  blx_error err;
+  ck_assert_int_eq(blx__dir_remove_tree(dir, &err).code, 0);
+}
+
+void open_node(void) {
+  struct blx_vm_driver_ops ops = fake_table();
+  blx_error err = {0};
+  ck_assert_msg(open_with(&ops, 0, &err) == 0, "%s", err.message);
+  client = api_client_of(node);
+}
+
+void close_node(void) {
+  blx_client_close(client);
+  blx_node_close(node);
+}
+
+void create(uint32_t memory_mib) {
+  static const uint8_t config[] = "{ anything = \"at all\"; }";
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  struct blx_vm_create_request req = BLX_VM_CREATE_REQUEST_INIT;
+  blx_error err = {0};
+  spec.name = "web";
+  spec.memory_mib = memory_mib;
+  req.spec = &spec;
+  req.config = (struct blx_bytes){config, sizeof config - 1};
+  struct blx_vm *vm = NULL;
+  ck_assert_msg(blx_vm_create(client, &req, &vm, &err) == 0, "%s", err.message);
+  blx_vm_free(vm);
+}
+
+void verb(int (*fn)(blx_client *, const struct blx_vm_name_request *, struct blx_vm **, blx_error *)) {
+  struct blx_vm_name_request req = BLX_VM_NAME_REQUEST_INIT;
+  blx_error err = {0};
+  req.name = "web";
+  struct blx_vm *vm = NULL;
+  ck_assert_msg(fn(client, &req, &vm, &err) == 0, "%s", err.message);
+  blx_vm_free(vm);
+}
+
+void wait_for(int phase) {
+  blx_error err = {0};
+  ck_assert_msg(blx_vm_wait(client, "web", phase, WAIT_MS, NULL, NULL, &err) == 0, "%s", err.message);
 }

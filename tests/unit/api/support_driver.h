@@ -11,7 +11,25 @@
 
 enum { WAIT_MS = 20000, VMS_MAX = 8, HELD_MAX = 16 };
 
-enum fn { PREPARE, START, STOP, KILL, PAUSE, DESTROY, ADOPT, LOGS, LOGS_CLOSE, OPEN, CLOSE, FNS };
+enum fn {
+  PREPARE,
+  START,
+  STOP,
+  KILL,
+  PAUSE,
+  DESTROY,
+  ADOPT,
+  LOGS,
+  LOGS_CLOSE,
+  OPEN,
+  CLOSE,
+  SESSION_OPEN,
+  SESSION_WRITE,
+  SESSION_RESIZE,
+  SESSION_CLOSE,
+  STATS,
+  FNS
+};
 
 struct fake_vm {
   char name[64];
@@ -33,6 +51,12 @@ struct fake {
   struct fake_vm vms[VMS_MAX];
   uint32_t last_memory, last_tail, last_follow;
   char last_config[64];
+  /* Of the session that was begun last. */
+  blx_vm_driver_session *session, *closed;
+  char words[256], input[4096];
+  uint32_t tty, rows, columns;
+  size_t input_len; /* in all; the last of it are in input */
+  bool input_ended, full;
 };
 extern struct fake fake;
 
@@ -50,5 +74,18 @@ void fake_await(enum fn fn, unsigned count);
 unsigned fake_count(enum fn fn);
 /* The last of what is held, when @fn was called @count times; no more is held. */
 blx_vm_driver_call *fake_release(enum fn fn, unsigned count);
+
+/* A node with it in a directory of its own, a client of that, and a VM "web" with one instance. */
+extern char dir[64];
+extern blx_node *node;
+extern blx_client *client;
+void make_dir(void);
+void remove_dir(void);
+int open_with(const struct blx_vm_driver_ops *ops, uint32_t simulate, blx_error *err);
+void open_node(void);
+void close_node(void);
+void create(uint32_t memory_mib);
+void verb(int (*fn)(blx_client *, const struct blx_vm_name_request *, struct blx_vm **, blx_error *));
+void wait_for(int phase);
 
 #endif

@@ -246,6 +246,60 @@ START_TEST(misuse__is_told_and_does_no_harm) {
 }
 END_TEST
 
+/* What no command line could carry. Refused here or by the cluster, in a sentence, and nothing else is harmed. */
+static struct said run_words(const char **words, size_t n) {
+  struct blx_vm_exec_request req = BLX_VM_EXEC_REQUEST_INIT;
+  struct said said = {0};
+  blx_vm_exec *exec = NULL;
+  req.name = "web";
+  req.argv = words;
+  req.n_argv = n;
+  said.rc = blx_vm_exec_open(client, &req, &exec, &said.err);
+  if (said.rc != 0) return said;
+  said = listen(exec, 0);
+  blx_vm_exec_close(exec);
+  return said;
+}
+
+static void refused_words(const char **words, size_t n) {
+  struct said said = run_words(words, n);
+  ck_assert_msg(said.rc == BLX_E_INVALID || said.rc == BLX_E_MISUSE, "%d %s", said.rc, said.err.message);
+  ck_assert_uint_gt(strlen(said.err.message), 10);
+  ck_assert_str_eq(run("web", "echo", "served").first, "served\n");
+}
+
+START_TEST(words_beyond_all_measure__are_refused_and_others_are_served) {
+  enum { MANY = 10000, LONG = 1 << 20 };
+  const char **many = calloc(MANY, sizeof *many);
+  char *longest = malloc(LONG + 1);
+  const char *two[] = {"echo", "x"};
+  open_all();
+  for (size_t i = 0; i < MANY; i++) many[i] = "x";
+  refused_words(many, MANY);
+  refused_words(many, 65);
+  memset(longest, 'y', LONG);
+  longest[LONG] = '\0';
+  two[1] = longest;
+  refused_words(two, 2);
+  longest[2048] = '\0';
+  refused_words(two, 2);
+  two[1] = "\xff\xfe";
+  refused_words(two, 2);
+  two[1] = NULL;
+  struct said said = run_words(two, 2); /* a word that is none: an empty one */
+  ck_assert(said.rc == 0 || said.rc == BLX_E_INVALID || said.rc == BLX_E_MISUSE);
+  refused_words(NULL, 0);
+  for (size_t i = 0; i < MANY; i++) many[i] = longest;
+  refused_words(many, MANY); /* 20 MB */
+  many[0] = "echo";
+  for (size_t i = 1; i < 64; i++) many[i] = "";
+  ck_assert_int_eq(run_words(many, 64).rc, 0);
+  free(many);
+  free(longest);
+  close_all();
+}
+END_TEST
+
 static void *read_until_closed(void *arg) {
   struct blx_vm_exec_output *o = NULL;
   int rc;
@@ -275,4 +329,5 @@ BLX_TEST_MAIN("api/exec", a_command__tells_its_instance_then_what_it_says_then_h
               what_is_written__comes_back_whole_while_another_thread_reads,
               who_does_not_read__stops_the_writer_and_nobody_else,
               a_console__says_back_what_it_is_told_and_a_size_follows, misuse__is_told_and_does_no_harm,
+              words_beyond_all_measure__are_refused_and_others_are_served,
               a_close__ends_the_read_of_another_thread_and_the_node_closes_with_sessions_open)

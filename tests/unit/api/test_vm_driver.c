@@ -1,85 +1,12 @@
 /* A node with a driver of the embedder's, through the public headers. */
 #include "support_driver.h"
 
-#include "io/file.h"
-
 #include <time.h>
 
 enum { RACES = 20 };
 
-static char dir[64];
-static blx_node *node;
-static blx_client *client;
-
 static void leave(void) {
   pthread_mutex_unlock(&fake.lock);
-}
-
-static int open_with(const struct blx_vm_driver_ops *ops, uint32_t simulate, blx_error *err) {
-  static struct blx_resources capacity = {.struct_size = sizeof capacity, .vcpus = 64, .memory_mib = 1 << 16};
-  char data[96];
-  (void)blx__str_format(data, sizeof data, "%s/a", dir);
-  struct blx_node_options o = BLX_NODE_OPTIONS_INIT;
-  o.data_dir = data;
-  o.name = "a";
-  o.bootstrap = 1;
-  o.simulate_vms = simulate;
-  o.capacity = &capacity;
-  o.heartbeat_ms = 50;
-  o.election_ms = 500;
-  o.vm_driver = ops;
-  return blx_node_open(&o, &node, err);
-}
-
-static void make_dir(void) {
-  fake_reset();
-  (void)blx__str_copy(dir, sizeof dir, "/tmp/blx-api-XXXXXX");
-  ck_assert_ptr_nonnull(mkdtemp(dir));
-}
-
-static void remove_dir(void) {
-  blx_error err;
-  ck_assert_int_eq(blx__dir_remove_tree(dir, &err).code, 0);
-}
-
-static void open_node(void) {
-  struct blx_vm_driver_ops ops = fake_table();
-  blx_error err = {0};
-  ck_assert_msg(open_with(&ops, 0, &err) == 0, "%s", err.message);
-  client = api_client_of(node);
-}
-
-static void close_node(void) {
-  blx_client_close(client);
-  blx_node_close(node);
-}
-
-static void create(uint32_t memory_mib) {
-  static const uint8_t config[] = "{ anything = \"at all\"; }";
-  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
-  struct blx_vm_create_request req = BLX_VM_CREATE_REQUEST_INIT;
-  blx_error err = {0};
-  spec.name = "web";
-  spec.memory_mib = memory_mib;
-  req.spec = &spec;
-  req.config = (struct blx_bytes){config, sizeof config - 1};
-  struct blx_vm *vm = NULL;
-  ck_assert_msg(blx_vm_create(client, &req, &vm, &err) == 0, "%s", err.message);
-  blx_vm_free(vm);
-}
-
-static void verb(int (*fn)(blx_client *, const struct blx_vm_name_request *, struct blx_vm **, blx_error *)) {
-  struct blx_vm_name_request req = BLX_VM_NAME_REQUEST_INIT;
-  blx_error err = {0};
-  req.name = "web";
-  struct blx_vm *vm = NULL;
-  ck_assert_msg(fn(client, &req, &vm, &err) == 0, "%s", err.message);
-  blx_vm_free(vm);
-}
-
-static void wait_for(int phase) {
-  blx_error err = {0};
-  ck_assert_msg(blx_vm_wait(client, "web", phase, WAIT_MS, NULL, NULL, &err) == 0, "%s", err.message);
 }
 
 /* Until the instance has that reason; its text then, and its number of restarts. */
@@ -487,12 +414,21 @@ START_TEST(lines__have_the_time_when_they_were_added__and_older_ones_are_left_ou
 }
 END_TEST
 
+/* The first tables ended where sessions begin. */
+static void open_with_first_table(void) {
+  struct blx_vm_driver_ops ops = fake_table();
+  blx_error err = {0};
+  ops.struct_size = offsetof(struct blx_vm_driver_ops, session_open);
+  ck_assert_msg(open_with(&ops, 0, &err) == 0, "%s", err.message);
+  client = api_client_of(node);
+}
+
 START_TEST(statistics__of_a_driver_that_does_not_measure__say_so) {
   struct blx_stats_request req = BLX_STATS_REQUEST_INIT;
   struct blx_node_stats *stats_of = NULL;
   blx_stats *stats = NULL;
   make_dir();
-  open_node();
+  open_with_first_table();
   create(128);
   wait_for(BLX_PHASE_RUNNING);
   ck_assert_int_eq(blx_stats_open(client, &req, &stats, NULL), 0);
@@ -516,13 +452,13 @@ END_TEST
 
 /* ---- options */
 
-START_TEST(a_command__is_not_supported_by_the_embedders_driver) {
+START_TEST(a_command__is_not_supported_by_a_table_without_sessions) {
   const char *argv[] = {"echo"};
   struct blx_vm_exec_request req = BLX_VM_EXEC_REQUEST_INIT;
   struct blx_vm_exec_output *output = NULL;
   blx_vm_exec *exec = NULL;
   make_dir();
-  open_node();
+  open_with_first_table();
   create(256);
   wait_for(BLX_PHASE_RUNNING);
   req.name = "web";
@@ -548,6 +484,12 @@ START_TEST(a_table__is_whole_and_not_of_a_simulation) {
   REFUSED(BLX_E_MISUSE, open_with(&ops, 0, &err));
   ops = fake_table();
   ops.logs_close = NULL;
+  REFUSED(BLX_E_MISUSE, open_with(&ops, 0, &err));
+  ops = fake_table();
+  ops.session_write = NULL;
+  REFUSED(BLX_E_MISUSE, open_with(&ops, 0, &err));
+  ops = fake_table();
+  ops.session_open = NULL;
   REFUSED(BLX_E_MISUSE, open_with(&ops, 0, &err));
   ops = fake_table();
   ops.struct_size = 0;
@@ -592,6 +534,6 @@ BLX_TEST_MAIN("vm_driver", a_vm__lives_and_dies_by_the_embedders_table,
               a_close__ends_what_the_driver_holds, what_runs__is_adopted_by_the_next_node,
               events_from_any_thread__are_bounded_and_end_with_the_node,
               a_console__comes_from_the_driver_as_fast_as_it_is_read,
-              a_command__is_not_supported_by_the_embedders_driver,
+              a_command__is_not_supported_by_a_table_without_sessions,
               lines__have_the_time_when_they_were_added__and_older_ones_are_left_out_whole,
               statistics__of_a_driver_that_does_not_measure__say_so, a_table__is_whole_and_not_of_a_simulation)

@@ -202,6 +202,28 @@ START_TEST(break_off__with_our_bytes_unread_delivers_theirs_and_then_the_reason)
 }
 END_TEST
 
+/* A server that refuses says why and closes, while the client still writes. */
+START_TEST(write__to_a_peer_that_has_said_something_and_closed_delivers_that_first) {
+  struct pair p;
+  pair_open(&p);
+  ck_assert(blx__stream_write(p.server.stream, "no", 2));
+  blx__stream_close(p.server.stream); /* the descriptor is closed in this turn or the next; nothing is read meanwhile */
+  p.client.stop_on_close = true;
+  p.server.stop_on_close = true;
+  blx__stream_pause(p.client.stream, true);
+  blx__loop_run(p.loop);
+  blx__stream_pause(p.client.stream, false);
+  ck_assert(blx__stream_write(p.client.stream, "more", 4));
+  ck_assert(blx__stream_write(p.client.stream, "and more", 8)); /* taken, and dropped */
+  ck_assert_int_eq(p.client.closed, 0);
+  blx__loop_run(p.loop);
+  ck_assert_int_eq(p.client.closed, 1);
+  ck_assert(p.client.got.len == 2 && memcmp(p.client.got.data, "no", 2) == 0);
+  ck_assert_int_eq(p.client.why.code, BLX_E_UNAVAILABLE);
+  pair_close(&p);
+}
+END_TEST
+
 START_TEST(write__to_a_closed_peer_raises_no_signal) {
   struct pair p;
   pair_open(&p);
@@ -298,6 +320,7 @@ BLX_TEST_MAIN("io/stream", bytes__of_8_mib_arrive_whole_in_both_directions,
               write__over_the_maximum_takes_nothing_and_says_when_there_is_room,
               parts__arrive_in_order_and_are_taken_all_or_not_at_all, close__reaches_the_other_side_after_its_bytes,
               break_off__with_our_bytes_unread_delivers_theirs_and_then_the_reason,
-              write__to_a_closed_peer_raises_no_signal, finish__sends_what_is_queued_before_it_closes,
-              peer__is_known_by_its_credentials,
+              write__to_a_closed_peer_raises_no_signal,
+              write__to_a_peer_that_has_said_something_and_closed_delivers_that_first,
+              finish__sends_what_is_queued_before_it_closes, peer__is_known_by_its_credentials,
               listener__refuses_a_live_socket_and_a_plain_file_but_replaces_a_dead_one, path__of_500_bytes_works)

@@ -148,7 +148,43 @@ START_TEST(counters__come_back_as_they_were_told__and_garbage_is_absent) {
 }
 END_TEST
 
+START_TEST(counters__of_a_guest__are_known_all_together_or_not_at_all) {
+  char text[BLX__COUNTERS_TEXT_MAX];
+  struct blx__usage u = {.has_balloon = true,
+                         .balloon_bytes = UINT64_MAX,
+                         .has_read = true,
+                         .read_bytes = UINT64_MAX,
+                         .has_written = true,
+                         .written_bytes = UINT64_MAX,
+                         .has_guest = true,
+                         .guest_memory_bytes = UINT64_MAX,
+                         .guest_available_bytes = UINT64_MAX - 1,
+                         .guest_uptime_ms = UINT64_MAX,
+                         .guest_load_milli = UINT32_MAX,
+                         .guest_processes = UINT32_MAX};
+  struct blx__usage back = {0}, copy = {.has_cpu = true};
+  ck_assert(blx__counters_write(&u, text)); /* the longest there is */
+  blx__counters_take(&back, text);
+  blx__counters_copy(&copy, &back);
+  ck_assert(copy.has_cpu && copy.has_guest && copy.guest_memory_bytes == UINT64_MAX && copy.guest_load_milli > 0);
+  ck_assert(copy.guest_available_bytes == UINT64_MAX - 1 && copy.guest_processes == UINT32_MAX && copy.has_written);
+  static const char *const partial[] = {
+      "guest_memory=1 guest_available=1 guest_uptime=1 guest_load=1",
+      "guest_available=1 guest_uptime=1 guest_load=1 guest_processes=1",
+      "guest_memory=1 guest_available=1 guest_uptime=1 guest_load=4294967296 guest_processes=1",
+      "guest_memory=1 guest_available=x guest_uptime=1 guest_load=1 guest_processes=1",
+  };
+  for (unsigned i = 0; i < BLX__COUNT(partial); i++) {
+    blx__counters_take(&back, partial[i]);
+    ck_assert_msg(!back.has_guest, "%s", partial[i]);
+  }
+  blx__counters_take(&back, "guest_load=4 guest_memory=1 later=9 guest_available=1 guest_uptime=1 guest_processes=2");
+  ck_assert(back.has_guest && back.guest_load_milli == 4 && back.guest_processes == 2 && !back.has_read);
+}
+END_TEST
+
 BLX_TEST_MAIN("measure/usage", numbers__that_are_none_or_too_large__are_refused, lines__are_found_by_their_whole_key,
               stat_of_a_process__is_read_behind_a_name_that_holds_anything,
               cgroups_of_both_versions__give_processor_and_memory, process_without_a_cgroup__is_read_off_proc,
-              counters__come_back_as_they_were_told__and_garbage_is_absent)
+              counters__come_back_as_they_were_told__and_garbage_is_absent,
+              counters__of_a_guest__are_known_all_together_or_not_at_all)

@@ -93,6 +93,8 @@ static void boot_stop_and_start_again(struct bench *b) {
   ck_assert(u.has_cpu && u.cpu_us > 100000 && u.has_memory && u.memory_bytes > 10 << 20);
   ck_assert(u.has_uptime && u.uptime_ms <= now_ms() - t1 + 1000);
   ck_assert(u.has_read && u.has_written && !u.has_balloon); /* its monitor says: no disks, no balloon */
+  ck_assert(u.has_guest && u.guest_memory_bytes > 32 << 20 && u.guest_memory_bytes <= (uint64_t)d.memory_mib << 20);
+  ck_assert(u.guest_available_bytes > 0 && u.guest_available_bytes < u.guest_memory_bytes && u.guest_processes > 3);
 
   struct waited w = bench_stop(b, &d.key, 20000);
   ok(w);

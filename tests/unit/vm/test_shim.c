@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { WAIT_MS = 20000, UID = 7, RSS_MAX_KIB = 2048 };
@@ -246,6 +247,112 @@ START_TEST(shim__with_an_agent_that_breaks_the_rules__ends_its_session) {
 }
 END_TEST
 
+/* Ends that come twice, of sessions that never were, credit out of nothing, and frames that are none. */
+START_TEST(shim__with_a_guest_that_lies__serves_the_next_one) {
+  static const uint8_t noise[] = {0xb1, 0x17, 40, 0xff, 0xff, 0xff, 0xb1, 0x17, 33, 0, 0, 0, 0xb1, 0xb1, 0x17};
+  struct agent a, b;
+  start_shim("exec sleep 1000", "");
+  guest_open(2);
+  for (uint32_t session = 0; session < 40; session++)
+    for (int type = BLX__GUEST_EXEC; type <= BLX__GUEST_STATS_REPLY; type++)
+      guest_send(&(struct blx__guest_msg){.type = (enum blx__guest_type)type, .session = session, .arg = UINT32_MAX});
+  agent_open(&a, "first");
+  uint32_t first = guest_await(BLX__GUEST_EXEC).session;
+  ck_assert_int_eq(send(guest_port, noise, sizeof noise, 0), sizeof noise);
+  for (unsigned i = 0; i < 3; i++)
+    guest_send(&(struct blx__guest_msg){.type = BLX__GUEST_EXEC_EXIT, .session = first, .arg = BLX__GUEST_EXITED | 5});
+  agent_await(&a, BLX__SESSION_END);
+  ck_assert(a.msg.a == 0 && a.msg.b == 5);
+  (void)close(a.fd);
+  agent_open(&b, "second");
+  uint32_t second = guest_await(BLX__GUEST_EXEC).session;
+  guest_send(&(struct blx__guest_msg){.type = BLX__GUEST_EXEC_EXIT, .session = first, .arg = BLX__GUEST_EXITED | 9});
+  guest_send(&(struct blx__guest_msg){.type = BLX__GUEST_EXEC_OUT, .session = first, .data = noise, .data_len = 3});
+  guest_send(&(struct blx__guest_msg){.type = BLX__GUEST_EXEC_EXIT, .session = second, .arg = BLX__GUEST_EXITED | 6});
+  agent_await(&b, BLX__SESSION_END);
+  ck_assert_msg(b.msg.a == 0 && b.msg.b == 6, "%d %d", b.msg.a, b.msg.b);
+  (void)close(b.fd);
+  stop_shim();
+  guest_close();
+}
+END_TEST
+
+/* ---- counters */
+
+static uint64_t now_ms(void) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void control_send(int fd, enum blx__shim_type type) {
+  uint8_t frame[BLX__SHIM_FRAME_MAX];
+  size_t n = blx__shim_write(&(struct blx__shim_msg){.type = type, .uid = UID, .epoch = 1}, frame);
+  ck_assert_int_eq(send(fd, frame, n, MSG_NOSIGNAL), (ssize_t)n);
+}
+
+static struct blx__usage control_counters(int fd, struct blx__shim_reader *r) {
+  struct blx__usage u = {0};
+  for (;;) {
+    struct blx__shim_msg m;
+    uint8_t byte;
+    size_t taken;
+    bool got;
+    wait_readable(fd);
+    ck_assert_int_eq(recv(fd, &byte, 1, 0), 1);
+    ck_assert_int_eq(blx__shim_read(r, &byte, 1, &taken, &got, &m, NULL).code, 0);
+    if (!got || m.type != BLX__SHIM_COUNTERS) continue;
+    blx__counters_take(&u, m.text);
+    return u;
+  }
+}
+
+static void guest_tell(uint32_t tag, uint64_t memory_kib, uint64_t available_kib, size_t cut) {
+  const struct blx__guest_stats stats = {
+      .uptime_ms = 5000, .memory_kib = memory_kib, .available_kib = available_kib, .load_milli = 70, .processes = 9};
+  uint8_t bytes[BLX__GUEST_STATS_BYTES];
+  blx__guest_stats_write(&stats, bytes);
+  guest_send(&(struct blx__guest_msg){
+      .type = BLX__GUEST_STATS_REPLY, .session = tag, .data = bytes, .data_len = sizeof bytes - cut});
+}
+
+START_TEST(counters__have_what_the_guest_says__and_nothing_of_one_that_is_mute_or_lies) {
+  struct blx__shim_reader reader = {0};
+  start_shim("exec sleep 1000", "");
+  guest_open(2);
+  int fd = connect_shim();
+  control_send(fd, BLX__SHIM_HELLO);
+  control_send(fd, BLX__SHIM_ASK);
+  uint32_t tag = guest_await(BLX__GUEST_STATS).session;
+  guest_tell(tag, 1000, 400, 0);
+  struct blx__usage u = control_counters(fd, &reader);
+  ck_assert(u.has_guest && u.guest_memory_bytes == 1024000 && u.guest_available_bytes == 409600);
+  ck_assert(u.guest_uptime_ms == 5000 && u.guest_load_milli == 70 && u.guest_processes == 9 && !u.has_balloon);
+
+  control_send(fd, BLX__SHIM_ASK); /* mute: told without it, soon; what comes after that is of no question */
+  uint64_t before = now_ms();
+  tag = guest_await(BLX__GUEST_STATS).session;
+  u = control_counters(fd, &reader);
+  ck_assert(!u.has_guest && now_ms() - before < 2000);
+  guest_tell(tag, 1000, 400, 0);
+
+  static const struct {
+    uint64_t memory_kib, available_kib;
+    size_t cut;
+  } lies[] = {{1000, 1001, 0}, {0, 0, 0}, {UINT64_MAX, 5, 0}, {1ULL << 54, 5, 0}, {1000, 400, 1}, {1000, 400, 32}};
+  for (unsigned i = 0; i < BLX__COUNT(lies); i++) {
+    control_send(fd, BLX__SHIM_ASK);
+    tag = guest_await(BLX__GUEST_STATS).session;
+    guest_tell(tag - 1, 1000, 400, 0); /* the answer to another question */
+    guest_tell(tag, lies[i].memory_kib, lies[i].available_kib, lies[i].cut);
+    ck_assert_msg(!control_counters(fd, &reader).has_guest, "%u", i);
+  }
+  (void)close(fd);
+  stop_shim();
+  guest_close();
+}
+END_TEST
+
 /* Its memory is for sessions that are there. */
 static long rss_kib(void) {
   char path[64], line[128];
@@ -319,4 +426,6 @@ END_TEST
 BLX_TEST_MAIN("vm/shim", shim__of_a_guest_of_version_1_or_of_none__says_that_commands_are_not_supported,
               shim__with_a_guest_that_breaks_the_rules__ends_that_session_only,
               shim__with_an_agent_that_breaks_the_rules__ends_its_session,
+              shim__with_a_guest_that_lies__serves_the_next_one,
+              counters__have_what_the_guest_says__and_nothing_of_one_that_is_mute_or_lies,
               console__of_a_monitor__echoes_to_each_reader_and_a_slow_one_misses_something_and_is_told)

@@ -131,6 +131,7 @@ START_TEST(sim__statistics__follow_a_rule_and_are_of_what_runs) {
   ck_assert(!bench_start(&b, &d).failed);
   struct blx__usage u = bench_usage(&b), later;
   ck_assert(u.has_cpu && u.has_memory && u.has_uptime && u.has_balloon && u.has_read && u.has_written);
+  ck_assert(u.has_guest && u.guest_memory_bytes == 128 << 20 && u.guest_available_bytes == 125 << 20);
   do later = bench_usage(&b);
   while (later.at_us < u.at_us + 20000);
   ck_assert_uint_eq((later.cpu_us - u.cpu_us) * 100, (later.at_us - u.at_us) * (5 + 21)); /* 26 % for uid 3 */
