@@ -94,7 +94,9 @@ def linearizable(ops, model):
             idle = entry.match is None and after == states
             if after and not idle and config not in seen:
                 seen.add(config)
-                stack.append((entry, states, done))
+                # A read that fits now, and changes nothing, may as well be done now: any order without it stays one.
+                forced = after == states and not model.changes(entry.op.call)
+                stack.append((entry, states, done, forced))
                 states, done = after, config[0]
                 ends_left -= entry.match is not None
                 lift(entry)
@@ -103,11 +105,13 @@ def linearizable(ops, model):
                 entry = entry.after
             continue
         # The end of a call that was not ordered yet: back to the last choice.
-        if not stack:
-            return False
-        entry, states, done = stack.pop()
-        unlift(entry)
-        ends_left += entry.match is not None
+        forced = True
+        while forced:
+            if not stack:
+                return False
+            entry, states, done, forced = stack.pop()
+            unlift(entry)
+            ends_left += entry.match is not None
         entry = entry.after
     return True
 
