@@ -89,13 +89,12 @@ void blx__forward_look(struct blx__node *n) {
   uint64_t uid = blx__consensus_leader(n->consensus);
   const struct blx_node_info *leader = uid != 0 ? blx__state_node(n->state, uid) : NULL;
   const char *address = leader && leader->address ? leader->address : "";
-  unsigned looks = *address ? BLX__NODE_LEFT_LOOKS : BLX__NODE_LOST_LOOKS;
   BLX__LIST_FOREACH (it, &n->calls) {
     struct blx__call *call = BLX__CONTAINER(it, struct blx__call, link);
     if (!call->passed) continue;
     if (strcmp(call->forwarded_to, address) == 0)
       call->passed_looks = 0;
-    else if (++call->passed_looks >= looks)
+    else if (++call->passed_looks >= BLX__NODE_LEFT_LOOKS)
       blx__rpc_cancel(call->passed);
   }
 }

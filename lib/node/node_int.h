@@ -36,8 +36,7 @@ enum {
   BLX__NODE_OWN_DEADLINE_MS = 5000, /* of heartbeats and reports */
   BLX__NODE_SHARE_MS = 5000,        /* a server that has not begun to tell a worker its share by then is left */
   BLX__NODE_STATS_MAX = 32,         /* streams of statistics at the same time */
-  BLX__NODE_LEFT_LOOKS = 2,         /* looks, one a second, at a call that waits at a member: another one leads; */
-  BLX__NODE_LOST_LOOKS = 5,         /* or none does: it is given up. One that lives says so at once */
+  BLX__NODE_LEFT_LOOKS = 2,         /* looks, one a second, at a call that waits at a member which leads no more */
   BLX__NODE_SETTLE_MS = 1000,       /* a new leader waits so long to hear from the nodes before it places anything */
 };
 
@@ -150,7 +149,7 @@ struct blx__call {
   bool forwarded;                  /* came from another member on somebody's behalf: not passed on again */
   const char *forwarded_to;        /* where it was passed on to */
   struct blx__rpc_pending *passed; /* while it waits there */
-  unsigned passed_looks;           /* in a row in which no leader was there */
+  unsigned passed_looks;           /* in a row in which that did not lead */
   struct blx__rpc_call *rpc;       /* NULL: our own */
   blx__call_done done;             /* our own */
   void *done_user;

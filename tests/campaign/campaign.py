@@ -26,7 +26,7 @@ REAL_KINDS = ("kill", "kill two", "stop", "one way", "isolate", "split", "loss",
 
 
 class Campaign:
-    """@clients threads for each; @kinds: the faults, each once in an order by the seed, then any; @longest_s: of a fault."""
+    """@clients: threads; @kinds: the faults, each once in an order by the seed, then any; @longest_s: of a fault."""
 
     def __init__(self, cluster, messages, seed, clients=6, kinds=KINDS, longest_s=4, flake=None, shared=None,
                  memory_mib=32, replicas=(1, 1, 2, 3), pace_s=0.02):
@@ -236,7 +236,7 @@ class Campaign:
         deadline = time.monotonic() + SERVICE_S
         while unsettled := left():
             if time.monotonic() > deadline:
-                raise Broken(f"seed {self.seed}: not as desired after {SERVICE_S} s: {unsettled[:5]} ({len(unsettled)})")
+                raise Broken(f"seed {self.seed}: not as desired after {SERVICE_S} s: {unsettled[:5]}, of {len(unsettled)}")
             time.sleep(0.5)
 
     def check_chains(self):
@@ -271,8 +271,8 @@ class Campaign:
     def leaks(self):
         ours = {n.pid for n in self.cluster.nodes} | {n.relay.pid for n in self.cluster.nodes}
         found = [words for pid, words in processes_of(self.cluster.dir).items() if pid not in ours]
-        found += [str(path) for n in self.cluster.nodes for part in ("vms", "agent") for path in (n.dir / part).glob("*")
-                  if path.name.startswith("g")]
+        found += [str(path) for n in self.cluster.nodes for part in ("vms", "agent")
+                  for path in (n.dir / part).glob("g*")]
         found += [group for group in cgroups(self.cluster.id) if "/g" in group]
         for node in self.cluster.nodes:
             links = net.run("ip", "-n", self.cluster.net.name(node.place), "-o", "link").splitlines()

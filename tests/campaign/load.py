@@ -65,7 +65,7 @@ class Client(threading.Thread):
         self.history.append(Op(key, start, NEVER if output is linear.UNKNOWN else time.monotonic(), call, output))
 
     def send(self, method, request):
-        """The code and the answer, None for a code that says nothing certain, and "no" for what was certainly not done."""
+        """Code and answer; the code is None where nothing is certain, "no" for what was certainly not done."""
         maybe, began = False, time.monotonic()
         while True:
             stub = self.random.choice(self.stubs)
@@ -115,7 +115,8 @@ class Client(threading.Thread):
 
     def desire(self, name, want):
         request = self.campaign.messages.VmNameRequest(name=name)
-        self.write("VmStop" if want == STOPPED else "VmStart", request, name, ("desire", want), ("NOT_FOUND", "CONFLICT"))
+        method = "VmStop" if want == STOPPED else "VmStart"
+        self.write(method, request, name, ("desire", want), ("NOT_FOUND", "CONFLICT"))
 
     def delete(self, name):
         request = self.campaign.messages.VmNameRequest(name=name)

@@ -88,8 +88,8 @@ class Net:
         run("ip", "-n", self.switch, "link", "set", "br0", "up")
         for n in range(self.nodes):
             run("ip", "netns", "add", self.name(n))
-            run("ip", "-n", self.name(n), "link", "add", "eth0", "address", f"02:00:00:00:00:{n + 1:02x}", "type", "veth",
-                "peer", "name", f"v{n}", "netns", self.switch)
+            run("ip", "-n", self.name(n), "link", "add", "eth0", "address", f"02:00:00:00:00:{n + 1:02x}", "type",
+                "veth", "peer", "name", f"v{n}", "netns", self.switch)
             lines = ["link set lo up", "link set eth0 up", f"addr add {self.ip(n)}/24 dev eth0"]
             # Known for ever: what is cut is TCP, not the search for neighbours.
             lines += [f"neigh replace {self.ip(o)} lladdr 02:00:00:00:00:{o + 1:02x} dev eth0 nud permanent"
@@ -210,7 +210,7 @@ class NetNode(Node):
 
 
 class NetCluster(Cluster):
-    """As Cluster; with @library faults.c is loaded into the daemons, with @disk_mib each has a file system of its own."""
+    """As Cluster. With @library faults.c is loaded into the daemons; with @disk_mib each has a file system of its own."""
 
     def __init__(self, names, relay, library=None, disk_mib=0, **more):
         super().__init__(names=(), **more)
