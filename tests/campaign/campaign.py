@@ -280,6 +280,6 @@ class Campaign:
         return found
 
 
-def sentence(seed, minutes, told):
-    return " ".join([f"campaign seed={seed} minutes={minutes:g}", *(f"{name}={told[name]}" for name in (
+def sentence(told, minutes, more=""):
+    return " ".join([f"campaign {more}minutes={minutes:.3g}", *(f"{name}={told[name]}" for name in (
         "operations", "acknowledged", "lost", "double", "leaks", "failed"))])

@@ -40,7 +40,11 @@ def new_net(relay, library):
         made.append(net.NetCluster(names, relay, library=library if preload else None, **more))
         return made[-1]
 
+    def close(one):
+        made.remove(one)
+        one.close()
+
+    make.close = close
     yield make
     for one in made:
-        one.heal()
         one.close()

@@ -1,5 +1,5 @@
-"""Disks that fill, fail or hang, data that is changed behind a daemon's back, clocks that are set: what is said, that the
-others go on, and that nothing which was acknowledged is lost."""
+"""Disks that fill, fail or hang, data that is changed behind a daemon's back, clocks that are set: what is said, that
+the others go on, and that nothing which was acknowledged is lost."""
 
 import shutil
 import subprocess

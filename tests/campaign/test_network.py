@@ -10,6 +10,7 @@ import time
 import pytest
 
 from campaign import Campaign
+from chaos import outcome
 from cluster import HELLO, until
 from load import CALL_S
 from stock import Stub
@@ -62,7 +63,6 @@ class Asker(threading.Thread):
             self.error = error
 
     def ask(self, call, request):
-        from chaos import outcome
         began = time.monotonic()
         code, _ = outcome(call, request, 20)
         self.answers.append((code, time.monotonic() - began, began))
@@ -82,7 +82,10 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("ways", WAYS.values(), ids=list(WAYS))
+USUAL = list(WAYS) if os.environ.get("BLX_CAMPAIGN_MINUTES") else list(WAYS)[:4]
+
+
+@pytest.mark.parametrize("ways", [WAYS[name] for name in USUAL], ids=USUAL)
 def test_a_cut_network_gives_service_or_no_leader_within_five_seconds_and_never_two_leaders(working, messages, ways):
     """Hostile act 13."""
     cluster = working.cluster
@@ -114,7 +117,7 @@ def test_a_leader_that_was_halted_for_thirty_seconds_serves_nothing_that_is_old(
     cluster, m = working.cluster, messages
     cluster.cli("vm", "create", "old", "--microvm-config", HELLO, "--stopped")
     cluster.cli("vm", "create", "kept", "--microvm-config", HELLO, "--stopped")
-    leader = cluster.leader()
+    leader, term = cluster.leader(), int(cluster.json("cluster", "status")["term"])
     other = next(n for n in cluster.nodes if n is not leader)
     os.kill(leader.pid, signal.SIGSTOP)
     began, answers = time.monotonic(), []
@@ -136,14 +139,13 @@ def test_a_leader_that_was_halted_for_thirty_seconds_serves_nothing_that_is_old(
     unsure = ("NO_LEADER", "TIMEOUT", "UNAVAILABLE")
     refused = {(name, code, None) for name in ("old", "kept", "late") for code in unsure}
     assert said <= allowed | refused | {("late", "NOT_FOUND", None)}, said
-    until(lambda: leader.cli("--timeout", "5s", "vm", "get", "kept", check=False).returncode == 0, 20, "it serves again")
-    assert cluster.leader().name != leader.name or cluster.json("cluster", "status")["term"] != "1"
-    for name in ("kept",):
-        cluster.cli("vm", "delete", name, "--wait", "--timeout", "60s")
+    get = ("--timeout", "5s", "vm", "get", "kept")
+    until(lambda: leader.cli(*get, check=False).returncode == 0, 20, "it serves again")
+    assert int(cluster.json("cluster", "status")["term"]) > term, "another one led meanwhile"
+    cluster.cli("vm", "delete", "kept", "--wait", "--timeout", "60s")
 
 
 def ask_halted(messages, node, answers):
-    from chaos import outcome
     with Stub(messages, node.socket) as stub:
         for name, call in (("old", stub.VmGet), ("kept", stub.VmGet), ("late", stub.VmDelete)):
             code, vm = outcome(call, messages.VmNameRequest(name=name), 45)
