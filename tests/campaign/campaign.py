@@ -236,7 +236,7 @@ class Campaign:
         deadline = time.monotonic() + SERVICE_S
         while unsettled := left():
             if time.monotonic() > deadline:
-                raise Broken(f"seed {self.seed}: not as desired after {SERVICE_S} s: {unsettled[:5]}, of {len(unsettled)}")
+                raise Broken(f"seed {self.seed}: not as desired in {SERVICE_S} s: {unsettled[:5]}, of {len(unsettled)}")
             time.sleep(0.5)
 
     def check_chains(self):

@@ -210,7 +210,7 @@ class NetNode(Node):
 
 
 class NetCluster(Cluster):
-    """As Cluster. With @library faults.c is loaded into the daemons; with @disk_mib each has a file system of its own."""
+    """As Cluster. With @library faults.c is in the daemons; with @disk_mib each has a file system for itself."""
 
     def __init__(self, names, relay, library=None, disk_mib=0, **more):
         super().__init__(names=(), **more)

@@ -1,8 +1,8 @@
 """Real daemons under load while their machines, disks, clocks and network fail; see campaign.py.
 
 `make check` has each kind of fault once. BLX_CAMPAIGN_MINUTES=N runs rounds for N minutes instead, with three and five
-daemons, faults of up to a minute, and simulated guests, scripts for monitors and QEMU in turn; each prints a line, and the last
-line is the sum. BLX_CAMPAIGN_SEED repeats the choices, not the machine's timing."""
+daemons, faults of up to a minute, and simulated guests, scripts for monitors and QEMU in turn; each prints a line, and
+the last line is the sum. BLX_CAMPAIGN_SEED repeats the choices, not the machine's timing."""
 
 import collections
 import os

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from chaos import launch
 from cluster import EXIT_CONFLICT, EXIT_RETRY, HELLO, until
 
 FAST = ("--heartbeat-ms", "50", "--election-ms", "500")
@@ -140,6 +141,41 @@ def test_two_data_directories_that_were_swapped_serve_nothing_and_harm_nothing(t
     for node in (first, second):
         node.start()
     settle(three, {"before"})
+
+
+def test_an_old_backup_is_refused_and_the_newest_copy_is_not(three):
+    """Hostile act 16. What it had acknowledged since may be on no other member that lives: it must not count again."""
+    assert create(three, "before").returncode == 0
+    victim = next(n for n in three.nodes if n is not three.leader())
+    backup, newest = three.dir / "backup", three.dir / "newest"
+    copy(victim, backup)
+    made = {f"since{n}" for n in range(5) if create(three, f"since{n}").returncode == 0}
+    time.sleep(1)
+    victim.kill()
+    shutil.copytree(victim.dir, newest)
+    put_back(victim, backup)
+    launch(victim)
+    assert victim.process.wait(20) == EXIT_CORRUPT, victim.log_end()
+    assert f"{victim.dir}/raft" in victim.log_end() and "join as a new node" in victim.log_end(), victim.log_end()
+    assert create(three, "during").returncode == 0
+    put_back(victim, newest)
+    victim.start()
+    settle(three, made | {"before", "during"})
+
+
+def copy(node, to):
+    """Of a daemon that is down; it is up again."""
+    time.sleep(1)  # what the others were told is on its disk too
+    node.kill()
+    shutil.copytree(node.dir, to)
+    node.start()
+    until(lambda: serves(node.cluster, node, "before"), SERVICE_S, "it is back")
+
+
+def put_back(node, source):
+    for path in node.dir.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(source, node.dir, dirs_exist_ok=True)
 
 
 def swap(first, second):
