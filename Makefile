@@ -297,8 +297,9 @@ soak: soak-campaign
 soak-campaign: all ## real daemons through faults of network, disk, clock and machine for CAMPAIGN_MINUTES (60)
 	@cd tests/campaign && BLX_BUILD=$(B) BLX_CAMPAIGN_MINUTES=$(CAMPAIGN_MINUTES) \
 	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_machines.py test_network.py
-	@cd tests/campaign && BLX_BUILD=$(B) BLX_CAMPAIGN_MINUTES=$(CAMPAIGN_MINUTES) \
-	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_campaign.py
+	@cd tests/campaign && set -o pipefail && BLX_BUILD=$(B) BLX_CAMPAIGN_MINUTES=$(CAMPAIGN_MINUTES) \
+	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_campaign.py | tee $(CURDIR)/$(B)/campaign.log; \
+	  status=$$?; grep '^campaign minutes=' $(CURDIR)/$(B)/campaign.log | tail -1; exit $$status
 
 # Speaks gRPC by lib/rpc, to etcd as to us.
 $(B)/tests/bench/rpc: $(B)/obj/tests/bench/rpc.o $(LIB_OBJS)

@@ -26,7 +26,7 @@ REAL_KINDS = ("kill", "kill two", "stop", "one way", "isolate", "split", "loss",
 
 
 class Campaign:
-    """@clients: threads; @kinds: the faults, each once in an order by the seed, then any; @longest_s: of a fault."""
+    """@clients: threads; @kinds: the faults; @longest_s: of one of them."""
 
     def __init__(self, cluster, messages, seed, clients=6, kinds=KINDS, longest_s=4, flake=None, shared=None,
                  memory_mib=32, replicas=(1, 1, 2, 3), pace_s=0.02):
@@ -140,9 +140,10 @@ class Campaign:
     # ---- the run
 
     def run(self, seconds, calm=(0.3, 1.5)):
+        """Faults by the seed for @seconds; 0: each once."""
         for thread in self.clients + self.watchers:
             thread.start()
-        end, due = time.monotonic() + seconds, self.random.sample(self.kinds, len(self.kinds))
+        end, due = time.monotonic() + seconds, self.random.sample(self.kinds, 0 if seconds else len(self.kinds))
         try:
             while (due or time.monotonic() < end) and not self.over.is_set():
                 self.wait(self.random.uniform(*calm))
