@@ -245,7 +245,7 @@ check: ## install what is needed, build, run every test
 	  --cmd $(SIM_CHECK) $(NODES_CHECK) $(SCHEMA_CHECK) $(LINT_CHECK) $(CLANG_CHECK) $(FUZZ_CHECK) $(COVERAGE_CHECK) \
 	    "simulation under ASan and UBSan:20=build/asan/tests/sim/sim --seeds 20 --from 1" \
 	    "simulation of whole nodes under ASan and UBSan:20=build/asan/tests/sim/sim-nodes --seeds 20 --from 1" \
-	  --pytest tests/lint tests/schema tests/integration
+	  --pytest tests/lint tests/schema tests/integration tests/campaign
 
 check-fast: all unit-bins $(B)/tests/sim/sim $(B)/tests/sim/sim-nodes ## unit tests, a few simulations and lint, in under 3 minutes
 	@BLX_BUILD=$(B) $(RUN_TESTS) --unit $(UNIT_BINS) \
@@ -311,6 +311,17 @@ soak: soak-failpoints
 soak-failpoints: all
 	@cd tests/integration && BLX_BUILD=$(B) BLX_FAILPOINTS=all \
 	  /usr/bin/python3 -m pytest -q -p no:cacheprovider test_failpoints.py test_failpoints_shim.py
+
+# Real daemons in namespaces of their own, through every fault; `check` has each once. The last line is the sum.
+CAMPAIGN_MINUTES ?= 60
+.PHONY: soak soak-campaign
+soak: soak-campaign
+soak-campaign: all ## real daemons through faults of network, disk, clock and machine for CAMPAIGN_MINUTES (60)
+	@cd tests/campaign && BLX_BUILD=$(B) BLX_CAMPAIGN_MINUTES=$(CAMPAIGN_MINUTES) \
+	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_machines.py test_network.py
+	@cd tests/campaign && set -o pipefail && BLX_BUILD=$(B) BLX_CAMPAIGN_MINUTES=$(CAMPAIGN_MINUTES) \
+	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_campaign.py | tee $(CURDIR)/$(B)/campaign.log; \
+	  status=$$?; grep '^campaign minutes=' $(CURDIR)/$(B)/campaign.log | tail -1; exit $$status
 
 # Speaks gRPC by lib/rpc, to etcd as to us.
 $(B)/tests/bench/rpc: $(B)/obj/tests/bench/rpc.o $(LIB_OBJS)

@@ -35,7 +35,7 @@ struct daemon {
   blx_error open_err;
   int signal_fd;       /* SIGTERM or SIGINT came */
   int wake_fd;         /* an eventfd: the node stopped itself, or what runs beside the main thread is done */
-  atomic_bool fatal;   /* the node stopped itself */
+  atomic_int fatal;    /* BLX_E_*: why the node stopped itself; 0: it did not */
   atomic_bool done;    /* the job is */
   uint64_t stop_at_ms; /* 0: no end was asked for */
 };
@@ -88,7 +88,7 @@ static void wake(const struct daemon *d) {
 static void on_fatal(void *user, int code, const char *text) {
   struct daemon *d = user;
   say(d, BLX_LOG_ERROR, "the node stopped itself: %s [%s]", text, blx_error_name(code));
-  atomic_store(&d->fatal, true);
+  atomic_store(&d->fatal, code);
   wake(d);
 }
 
@@ -106,7 +106,9 @@ static int prepare_signals(struct daemon *d) {
 }
 
 static int end_status(const struct daemon *d) {
-  return atomic_load(&d->fatal) ? EXIT_FATAL : EXIT_SUCCESS;
+  int code = atomic_load(&d->fatal);
+  if (code == BLX_E_CORRUPT) return blx_error_exit_status(code); /* to be started again would not help */
+  return code != 0 ? EXIT_FATAL : EXIT_SUCCESS;
 }
 
 /* Take what poll found. The first signal asks for the end; the second is not waited with: a node survives the death of
@@ -185,7 +187,7 @@ static void serve(struct daemon *d) {
   if (service_watch_open(&watch, d->node, &err) != 0)
     say(d, BLX_LOG_WARNING, "the service manager hears nothing of this node's state: %s", err.message);
   uint64_t ask_at_ms = 0;
-  while (d->stop_at_ms == 0 && !atomic_load(&d->fatal)) {
+  while (d->stop_at_ms == 0 && atomic_load(&d->fatal) == 0) {
     struct pollfd fds[] = {{.fd = d->wake_fd, .events = POLLIN},
                            {.fd = d->signal_fd, .events = POLLIN},
                            {.fd = watch.answer_fd, .events = POLLIN}};

@@ -261,8 +261,6 @@ int blx_backup_inspect(const char *path, struct blx_backup_info **out, blx_error
   return blx__backup_read(path, NULL, NULL, out, reterr).code;
 }
 
-enum { DATA_DIR_MAX = 80 };
-
 int blx_backup_restore(const struct blx_restore_options *options, char cluster_id[33], struct blx_backup_info **out,
                        blx_error *reterr) {
   struct blx_restore_options o;

@@ -139,6 +139,11 @@ void message_encode_confirm(uint8_t out[18], bool reply, uint64_t term, uint64_t
   put_u64(out + 10, seq);
 }
 
+void message_encode_lost(uint8_t out[LOST_BYTES], uint64_t term, uint64_t index) {
+  message_encode_confirm(out, false, term, index);
+  out[1] = MESSAGE_LOST;
+}
+
 bool message_encode_conf(struct blx__buf *out, const struct raft_configuration *conf) {
   struct writer w = {.out = out, .ok = conf->n <= BLX__CONSENSUS_MEMBERS_MAX};
   w32(&w, conf->n);
@@ -322,6 +327,7 @@ const char *message_decode(struct blx__slice bytes, struct message *out) {
   case MESSAGE_CONFIRM_REPLY:
     why = decode_pair(&r, bytes.len, CONFIRM_BYTES, &out->confirm.term, &out->confirm.seq);
     break;
+  case MESSAGE_LOST: why = decode_pair(&r, bytes.len, LOST_BYTES, &out->lost.term, &out->lost.index); break;
   case MESSAGE_CHUNK: why = decode_chunk(&r, &out->chunk); break;
   case MESSAGE_CHUNK_ACK:
     why = decode_pair(&r, bytes.len, CHUNK_ACK_BYTES, &out->ack.serial, &out->ack.term);

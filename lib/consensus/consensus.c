@@ -211,11 +211,15 @@ void blx__consensus_deliver(struct blx__consensus *c, uint64_t from_uid, struct 
   m.raft.server_address = address;
   consensus_enter(c); /* the leave finishes what this made possible */
   switch (m.kind) {
-  case MESSAGE_RAFT: guard_receive(c, &m.raft); break;
+  case MESSAGE_RAFT:
+    if (m.raft.type == RAFT_IO_APPEND_ENTRIES_RESULT) lost_refused(c, from_uid, &m.raft.append_entries_result);
+    guard_receive(c, &m.raft);
+    break;
   case MESSAGE_CONFIRM:
   case MESSAGE_CONFIRM_REPLY:
     confirm_receive(c, from_uid, m.kind == MESSAGE_CONFIRM_REPLY, m.confirm.term, m.confirm.seq);
     break;
+  case MESSAGE_LOST: lost_told(c, from_uid, m.lost.term, m.lost.index); break;
   case MESSAGE_CHUNK: transfer_received(c, from_uid, &m.chunk); break;
   case MESSAGE_CHUNK_ACK: transfer_acked(c, from_uid, m.ack.serial, m.ack.term, m.ack.have); break;
   }

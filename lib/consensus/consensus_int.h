@@ -258,6 +258,10 @@ void confirm_tick(struct blx__consensus *c);    /* ask again those who have not 
 void confirm_lost(struct blx__consensus *c);    /* leadership is gone */
 void confirm_receive(struct blx__consensus *c, uint64_t from, bool reply, uint64_t term, uint64_t seq);
 
+/* lost.c (R23): member @uid refused entries; a leader says that @from had acknowledged up to an index in @term. */
+void lost_refused(struct blx__consensus *c, uint64_t uid, const struct raft_append_entries_result *refusal);
+void lost_told(struct blx__consensus *c, uint64_t from, uint64_t term, uint64_t acknowledged);
+
 /* member.c */
 void member_advance(struct blx__consensus *c);
 uint32_t member_voters(const struct blx__consensus *c);

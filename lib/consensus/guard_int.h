@@ -37,7 +37,9 @@
  *       candidate with the only long log and an old
  *       term, and the others, wait for ever
  * R22   gives no vote while it remembers a leader,    an election timeout of silence makes it forget
- *       however silent that is */
+ *       however silent that is
+ * R23   a member whose log went back is sent nothing  lost.c: it hears what it had acknowledged, and stops itself
+ *       any more, and would vote as if it had it all */
 #ifndef BLX__CONSENSUS_GUARD_INT_H
 #define BLX__CONSENSUS_GUARD_INT_H
 
@@ -145,6 +147,7 @@ enum message_kind {
   MESSAGE_CONFIRM_REPLY = 17,
   MESSAGE_CHUNK = 18,
   MESSAGE_CHUNK_ACK = 19,
+  MESSAGE_LOST = 20, /* a leader's: the member had acknowledged more than it refuses now */
 };
 
 #define CHUNK_ANEW UINT64_MAX /* in an acknowledgement: nothing of this transfer is here */
@@ -165,6 +168,9 @@ struct message {
   struct {
     uint64_t term, seq;
   } confirm;
+  struct {
+    uint64_t term, index;
+  } lost;
   struct message_chunk chunk; /* points into the bytes that were decoded */
   struct {
     uint64_t serial, term, have;
@@ -178,6 +184,8 @@ bool message_encode_conf(struct blx__buf *out, const struct raft_configuration *
 bool message_encode_chunk(struct blx__buf *out, const struct message_chunk *chunk);
 void message_encode_chunk_ack(uint8_t out[26], uint64_t serial, uint64_t term, uint64_t have);
 void message_encode_confirm(uint8_t out[18], bool reply, uint64_t term, uint64_t seq);
+enum { LOST_BYTES = 18 };
+void message_encode_lost(uint8_t out[LOST_BYTES], uint64_t term, uint64_t index);
 
 /* Take a message apart; every length is checked before it is believed. NULL, or the static reason why not. */
 const char *message_decode(struct blx__slice bytes, struct message *out);

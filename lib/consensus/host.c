@@ -20,6 +20,7 @@ enum {
   RESERVE_MIN = 2 * STORE_SEGMENT_BYTES, /* room for the next segment of the log, and a snapshot beside */
   RESERVE_MAX = 512 << 20,               /* bytes that must stay free, when a tenth of the file system is more */
   STUCK_LOOKS = 60,                      /* looks, one a second, that a write may take */
+  STUCK_LEADER_LOOKS = 3, /* and a leader's, before another member is to lead: nothing commits meanwhile */
   XFS_MAGIC = 0x58465342,
 };
 
@@ -100,11 +101,29 @@ blx__rc host_refuse_when_full(const struct blx__consensus *c, blx_error *err) {
                    (unsigned long long)c->space_limit);
 }
 
+static void handed_over(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
+  const struct blx__consensus *c = user;
+  (void)index;
+  (void)result;
+  if (err) blx__log(c->o.log, BLX_LOG_DEBUG, "consensus", "leadership was not handed over: %s", err->message);
+}
+
+/* Its heartbeats would keep the others from electing one whose disk works. Tried again at each look: a follower that is
+ * behind takes none over. */
+static void hand_over(struct blx__consensus *c) {
+  blx_error err;
+  if (c->raft.state != RAFT_LEADER || blx__consensus_transfer(c, 0, handed_over, c, &err).code != 0) return;
+  if (c->stuck_looks == STUCK_LEADER_LOOKS)
+    blx__log(c->o.log, BLX_LOG_WARNING, "consensus",
+             "writing the log has not been answered for %u seconds: another member is asked to lead", c->stuck_looks);
+}
+
 /* R3, where the failure is silence. Counted in looks: a process that was paused has not waited for its disk. */
 static void watch_writes(struct blx__consensus *c) {
   uint64_t oldest = guard_oldest_append(c);
   c->stuck_looks = oldest != 0 && oldest == c->stuck_append ? c->stuck_looks + 1 : 0;
   c->stuck_append = oldest;
+  if (c->stuck_looks >= STUCK_LEADER_LOOKS) hand_over(c);
   if (c->stuck_looks < STUCK_LOOKS || !consensus_rule(c, BLX__RULE_R3_FAIL_STOP)) return;
   char text[FATAL_TEXT_SIZE];
   (void)blx__str_format(text, sizeof text,

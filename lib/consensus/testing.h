@@ -30,6 +30,7 @@ enum {
   BLX__RULE_R21_TERM = 1 << 21,
   BLX__RULE_R7_LOADED_CHANGE = 1 << 22,
   BLX__RULE_R22_SILENT_LEADER = 1 << 23,
+  BLX__RULE_R23_LOST = 1 << 24,
 };
 
 /* Points that a campaign of simulations must have come by, or it has not tried what it claims to. */

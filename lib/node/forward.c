@@ -60,10 +60,14 @@ static void went_away(struct blx__call *call, const blx_error *why, bool maybe_d
 
 static void forwarded(void *user, const struct blx__rpc_result *result) {
   struct blx__call *call = user;
+  bool left = result->err && result->err->code == BLX_E_CANCELLED && call->passed_looks != 0;
+  call->passed = NULL;
+  blx_error err;
+  if (left) (void)blx__fail(&err, BLX_E_UNAVAILABLE, "node", "the member that led does not answer: try again");
   if (!result->err)
     blx__call_answer_bytes(call, result->response);
-  else if (result->err->code == BLX_E_UNAVAILABLE)
-    went_away(call, result->err, result->maybe_done);
+  else if (left || result->err->code == BLX_E_UNAVAILABLE)
+    went_away(call, left ? &err : result->err, result->maybe_done);
   else
     blx__call_fail(call, result->err);
 }
@@ -76,7 +80,23 @@ void blx__call_forward(struct blx__call *call, const char *address) {
   request.meta = meta;
   request.meta_count = call->node->worker ? 1 : BLX__COUNT(meta);
   call->forwarded_to = blx__arena_strdup(&call->arena, address);
-  if (!conn || blx__rpc_unary(conn, &request, forwarded, call, NULL, &err).code != 0) blx__call_fail(call, &err);
+  if (!conn || blx__rpc_unary(conn, &request, forwarded, call, &call->passed, &err).code != 0)
+    blx__call_fail(call, &err);
+}
+
+void blx__forward_look(struct blx__node *n) {
+  if (!n->consensus || n->closing) return;
+  uint64_t uid = blx__consensus_leader(n->consensus);
+  const struct blx_node_info *leader = uid != 0 ? blx__state_node(n->state, uid) : NULL;
+  const char *address = leader && leader->address ? leader->address : "";
+  BLX__LIST_FOREACH (it, &n->calls) {
+    struct blx__call *call = BLX__CONTAINER(it, struct blx__call, link);
+    if (!call->passed) continue;
+    if (strcmp(call->forwarded_to, address) == 0)
+      call->passed_looks = 0;
+    else if (++call->passed_looks >= BLX__NODE_LEFT_LOOKS)
+      blx__rpc_cancel(call->passed);
+  }
 }
 
 /* ---- streams, passed on message by message */

@@ -324,6 +324,7 @@ static blx__rc parse_id(const char *hex, uint8_t id[BLX__CONSENSUS_CLUSTER_ID_BY
 
 static void announce_fn(void *arg) {
   blx__lead_tick(arg);
+  blx__forward_look(arg);
   blx__member_announce(arg);
 }
 

@@ -39,6 +39,7 @@ enum {
   BLX__NODE_STATS_MAX = 32,            /* streams of statistics at the same time */
   BLX__NODE_BACKUPS_MAX = 4,           /* backups that are being read */
   BLX__NODE_BACKUP_KEPT_MAX = 1 << 18, /* records that were replaced and are kept for them; above that they end */
+  BLX__NODE_LEFT_LOOKS = 2,            /* looks, one a second, at a call that waits at a member which leads no more */
   BLX__NODE_SETTLE_MS = 1000,          /* a new leader waits so long to hear from the nodes before it places anything */
 };
 
@@ -151,10 +152,12 @@ struct blx__call {
   const void *request;     /* decoded, in the arena */
   struct blx__slice bytes; /* the same, encoded, in the arena */
   const char *principal;
-  bool forwarded;            /* came from another member on somebody's behalf: not passed on again */
-  const char *forwarded_to;  /* where it was passed on to */
-  struct blx__rpc_call *rpc; /* NULL: our own */
-  blx__call_done done;       /* our own */
+  bool forwarded;                  /* came from another member on somebody's behalf: not passed on again */
+  const char *forwarded_to;        /* where it was passed on to */
+  struct blx__rpc_pending *passed; /* while it waits there */
+  unsigned passed_looks;           /* in a row in which that did not lead */
+  struct blx__rpc_call *rpc;       /* NULL: our own */
+  blx__call_done done;             /* our own */
   void *done_user;
   void (*after)(struct blx__call *, const struct blx_op_result *); /* see blx__call_propose */
   void (*stale)(struct blx__call *); /* NULL, or what a refusal with STALE leads to instead of the caller's answer */
@@ -183,6 +186,9 @@ blx__rc blx__node_propose(struct blx__node *n, const struct blx_op *op, blx__con
                           blx_error *err) BLX__MUST;
 
 /* ---- forward.c: calls to other members */
+/* Give up calls that wait at a member which leads no more: its network may be cut, or it stands still, and nothing
+ * would end them before their deadlines. Once a second, on a member. */
+void blx__forward_look(struct blx__node *n);
 struct blx__rpc_conn *blx__node_conn(struct blx__node *n, const char *address, blx_error *err);
 /* Send a call to @address as it is, on its caller's behalf, and answer it with what comes back. From a worker to a
  * server, which may pass it on to the leader; from a server to the leader, and no further. */

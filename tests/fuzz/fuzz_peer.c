@@ -29,6 +29,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     message_encode_confirm(fixed, m.kind == MESSAGE_CONFIRM_REPLY, m.confirm.term, m.confirm.seq);
     FUZZ_SHALL(blx__buf_add(&again, fixed, 18));
     break;
+  case MESSAGE_LOST:
+    message_encode_lost(fixed, m.lost.term, m.lost.index);
+    FUZZ_SHALL(blx__buf_add(&again, fixed, LOST_BYTES));
+    break;
   case MESSAGE_CHUNK: again_chunk(&m.chunk, &again); break;
   case MESSAGE_CHUNK_ACK:
     message_encode_chunk_ack(fixed, m.ack.serial, m.ack.term, m.ack.have);

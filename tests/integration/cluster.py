@@ -223,8 +223,7 @@ class Cluster:
         for name in self.names():
             self.cli("vm", "delete", name, "--wait", "--timeout", "60s")
 
-    def close(self):
-        """Ends what is left, then says what should not have been there."""
+    def end_daemons(self):
         for node in self.running_nodes():
             node.process.terminate()
         for node in self.nodes:
@@ -233,6 +232,10 @@ class Cluster:
                     node.process.wait(20)
                 except subprocess.TimeoutExpired:
                     node.kill()
+
+    def close(self):
+        """Ends what is left, then says what should not have been there."""
+        self.end_daemons()
         try:
             until(lambda: not processes_of(self.dir), 5, "no process is left")
         except AssertionError:

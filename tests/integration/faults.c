@@ -4,7 +4,7 @@
  *   accept taking a connection takes as long as the file is there: the node's loop stands still
  *   hang   a sync to the disk takes as long as the file is there
  *   eio    a sync to the disk fails
- *   wall   the clock on the wall is an hour ahead */
+ *   wall   the clock on the wall is an hour ahead, or as many seconds as the file says; less than 0 for behind */
 #include <dlfcn.h>
 #include <errno.h>
 #include <linux/magic.h>
@@ -64,10 +64,22 @@ int fsync(int fd) {
   return sync_with("fsync", fd);
 }
 
+/* Seconds that the wall is off: what the file says, an hour if it is empty. */
+static time_t wall_offset(void) {
+  char path[512], text[32] = "";
+  const char *dir = getenv("BLX_FAULT_DIR");
+  snprintf(path, sizeof path, "%s/wall", dir != NULL ? dir : "/nowhere");
+  FILE *file = fopen(path, "re");
+  if (file == NULL) return 0;
+  if (fgets(text, sizeof text, file) == NULL) text[0] = '\0';
+  fclose(file);
+  return text[0] != '\0' ? (time_t)strtoll(text, NULL, 10) : 3600;
+}
+
 int clock_gettime(clockid_t clock, struct timespec *out) {
   static int (*real)(clockid_t, struct timespec *);
   if (real == NULL) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
   int rc = real(clock, out);
-  if (rc == 0 && clock == CLOCK_REALTIME && wanted("wall")) out->tv_sec += 3600;
+  if (rc == 0 && clock == CLOCK_REALTIME && wanted("wall")) out->tv_sec += wall_offset();
   return rc;
 }

@@ -22,9 +22,9 @@ def compile_proto(directory):
 class Stub:
     """Calls by their names in the service: stub.VmGet(request), stub.Watch(request) for a stream."""
 
-    def __init__(self, messages, socket):
+    def __init__(self, messages, socket, options=None):
         self.messages = messages
-        self.channel = grpc.insecure_channel(f"unix:{socket}")
+        self.channel = grpc.insecure_channel(f"unix:{socket}", options=options)
 
     def __getattr__(self, name):
         method = self.messages.DESCRIPTOR.services_by_name["Blixard"].methods_by_name[name]

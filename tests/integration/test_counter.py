@@ -8,11 +8,15 @@ import os
 import random
 import selectors
 import subprocess
+import sys
 import time
 
 import pytest
 
-from cluster import BUILD
+from cluster import BUILD, ROOT
+
+sys.path.append(str(ROOT / "tests/campaign"))
+import linear  # noqa: E402
 
 PROGRAM = BUILD / "examples/replicated_counter"
 ELECTION_MS = 200
@@ -50,6 +54,9 @@ def check(journals, value, finals):
         if answered < newest:
             return f"the answer {counter} came before a request that it follows was sent"
         reached, newest = counter, max(newest, sent)
+    ops = [linear.Op("counter", sent, answered, ("add", by), counter) for _, by, counter, sent, answered in done]
+    if linear.check(ops, linear.Counter):
+        return "the answers are not those of one counter"
     return None if reached == value else f"the answers add up to {reached}, the counter is {value}"
 
 

@@ -200,6 +200,12 @@ START_TEST(confirms_and_acknowledgements__come_back_as_they_were) {
   ck_assert_uint_eq(m.confirm.term, 7);
   ck_assert_uint_eq(m.confirm.seq, UINT64_C(1) << 40);
   ck_assert_ptr_nonnull(message_decode((struct blx__slice){bytes, 17}, &m));
+  message_encode_lost(bytes, 8, UINT64_C(1) << 35);
+  ck_assert_ptr_null(message_decode((struct blx__slice){bytes, sizeof bytes}, &m));
+  ck_assert_int_eq(m.kind, MESSAGE_LOST);
+  ck_assert_uint_eq(m.lost.term, 8);
+  ck_assert_uint_eq(m.lost.index, UINT64_C(1) << 35);
+  ck_assert_ptr_nonnull(message_decode((struct blx__slice){bytes, 17}, &m));
   message_encode_chunk_ack(ack, 5, 6, UINT64_C(1) << 33);
   ck_assert_ptr_null(message_decode((struct blx__slice){ack, sizeof ack}, &m));
   ck_assert_int_eq(m.kind, MESSAGE_CHUNK_ACK);

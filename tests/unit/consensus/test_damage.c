@@ -106,6 +106,74 @@ START_TEST(one_changed_byte_in_any_file__is_refused_or_does_no_harm) {
 }
 END_TEST
 
+/* ---- an older copy of a log */
+
+static bool all_vote(struct real *r, void *arg) {
+  (void)arg;
+  struct real_member *l = real_leader(r);
+  struct blx__consensus_status s = {0};
+  if (l) blx__consensus_status(l->c, &s);
+  return s.members_count == 3 && r->m[0].c && s.members[1].match_index == s.last_index &&
+         s.members[2].match_index == s.last_index;
+}
+
+static bool stopped(struct real *r, void *arg) {
+  return r->m[*(unsigned *)arg].fatal_code != 0;
+}
+
+static void add(struct real *r, unsigned i) {
+  struct outcome o = {0};
+  blx_error err;
+  real_make(r, i, false);
+  ck_assert_int_eq(real_open(r, i, NULL), 0);
+  ck_assert_int_eq(blx__consensus_add_member(real_leader(r)->c, i + 1, outcome_cb, &o, &err).code, 0);
+  real_until(r, real_fired, &o);
+  ck_assert_int_eq(o.code, 0);
+}
+
+/* Member 2 comes back with what it had @after of 20 operations. Whether it stopped itself, or went on. */
+static int bring_back(unsigned after, unsigned rules_off) {
+  struct real r;
+  char old[REAL_PATH + 16];
+  unsigned victim = 1;
+  real_init(&r);
+  r.rules_off = rules_off;
+  real_make(&r, 0, true);
+  ck_assert_int_eq(real_open(&r, 0, NULL), 0);
+  real_until(&r, real_has_leader, NULL);
+  add(&r, 1);
+  add(&r, 2);
+  for (uint64_t id = 1; id <= after; id++) real_commit(&r, id);
+  real_until(&r, all_vote, NULL);
+  ck_assert(blx__str_format(old, sizeof old, "%s/old", r.root));
+  real_close(&r, victim);
+  shell("cp -a '%s' '%s'", r.m[victim].dir, old);
+  ck_assert_int_eq(real_open(&r, victim, NULL), 0);
+  for (uint64_t id = after + 1; id <= 20; id++) real_commit(&r, id);
+  real_until(&r, all_vote, NULL);
+  real_close(&r, victim);
+  ck_assert_int_eq(blx__dir_remove_tree(r.m[victim].dir, NULL).code, 0);
+  shell("cp -a '%s' '%s'", old, r.m[victim].dir);
+  ck_assert_int_eq(real_open(&r, victim, NULL), 0);
+  real_commit(&r, 100);
+  if (rules_off == 0 && after < 20) real_until(&r, stopped, &victim);
+  for (uint64_t id = 101; id < 120; id++) real_commit(&r, id);
+  if (after == 20) real_until(&r, all_vote, NULL);
+  int code = r.m[victim].fatal_code;
+  bool has = code == 0 && sim_fsm_log.has(r.m[victim].fsm, 100);
+  for (unsigned i = 0; i < 3; i++) real_close(&r, i);
+  real_free(&r);
+  return code != 0 ? code : has ? 0 : 1;
+}
+
+START_TEST(r23__a_log_that_is_behind_what_it_acknowledged__stops_its_member) {
+  ck_assert_int_eq(bring_back(20, 0), 0); /* the newest copy */
+  ck_assert_int_eq(bring_back(5, 0), BLX_E_CORRUPT);
+  /* It counts again as if nothing had been lost, or waits for ever; nobody is told. */
+  ck_assert_int_ge(bring_back(5, BLX__RULE_R23_LOST), 0);
+}
+END_TEST
+
 /* ---- file systems; what needs a mount is skipped where that is not possible */
 
 static bool mounted(const char *command, const char *a, const char *b) {
@@ -275,6 +343,7 @@ START_TEST(a_full_disk__refuses_then_stops_and_loses_nothing) {
 END_TEST
 
 BLX_TEST_MAIN("consensus/damage", one_changed_byte_in_any_file__is_refused_or_does_no_harm,
+              r23__a_log_that_is_behind_what_it_acknowledged__stops_its_member,
               r15__a_file_system_that_is_not_known_is_refused, a_read_only_directory__is_refused_with_a_sentence,
               segments_of_another_size__are_read, r12__names_the_directory_though_its_name_was_borrowed_for_the_open,
               a_full_disk__refuses_then_stops_and_loses_nothing)
