@@ -34,6 +34,10 @@ struct blx_stats_request;
 struct blx_instance_stats;
 struct blx_node_stats;
 struct blx_stats_list;
+struct blx_settings_request;
+struct blx_settings_change;
+struct blx_settings_set_request;
+struct blx_settings_detail;
 
 /* ClusterInitRequest: make a cluster of this one node. */
 struct blx_cluster_init_request {
@@ -313,6 +317,46 @@ struct blx_stats_list {
   size_t n_nodes;
 };
 
+/* SettingsRequest: what holds for the whole cluster. */
+struct blx_settings_request {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t stale; /* answer from this member's own state, which may be behind */
+};
+
+/* SettingsChange: what of the settings is to change; what is absent stays. */
+struct blx_settings_change {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_lease_settings *lease; /* leases; what is 0 stays */
+  /* pinned flake of nixpkgs that modules are built with; empty: what each daemon was started with; at most 512 bytes */
+  const char *nixpkgs_ref;
+  uint32_t has_nixpkgs_ref;
+  const char *microvm_ref; /* pinned flake of microvm.nix, likewise; at most 512 bytes */
+  uint32_t has_microvm_ref;
+};
+
+/* SettingsSetRequest: change what holds for the whole cluster. */
+struct blx_settings_set_request {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_settings_change *change; /* what changes */
+  /* instead of change.lease: leases of this length, all else about them in the defaults' proportions; 2000..400000 */
+  uint32_t leases_of_ms;
+  uint32_t has_leases_of_ms;
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless they still have this revision; 0: whatever they have */
+};
+
+/* SettingsDetail: what holds for the whole cluster, and what follows from it. */
+struct blx_settings_detail {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_settings *settings; /* the settings */
+  uint64_t t_safe_ms; /* a node that nobody answered for so long runs no highly available instance any more */
+  uint64_t index; /* index at which this was true */
+};
+
 #define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)
 #define BLX_CLUSTER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_cluster_join_request)
 #define BLX_CLUSTER_STATUS_REQUEST_INIT BLX_INIT_(struct blx_cluster_status_request)
@@ -337,6 +381,10 @@ struct blx_stats_list {
 #define BLX_INSTANCE_STATS_INIT BLX_INIT_(struct blx_instance_stats)
 #define BLX_NODE_STATS_INIT BLX_INIT_(struct blx_node_stats)
 #define BLX_STATS_LIST_INIT BLX_INIT_(struct blx_stats_list)
+#define BLX_SETTINGS_REQUEST_INIT BLX_INIT_(struct blx_settings_request)
+#define BLX_SETTINGS_CHANGE_INIT BLX_INIT_(struct blx_settings_change)
+#define BLX_SETTINGS_SET_REQUEST_INIT BLX_INIT_(struct blx_settings_set_request)
+#define BLX_SETTINGS_DETAIL_INIT BLX_INIT_(struct blx_settings_detail)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(cluster_init_request)
@@ -363,6 +411,10 @@ BLX_INIT_FN_(stats_request)
 BLX_INIT_FN_(instance_stats)
 BLX_INIT_FN_(node_stats)
 BLX_INIT_FN_(stats_list)
+BLX_INIT_FN_(settings_request)
+BLX_INIT_FN_(settings_change)
+BLX_INIT_FN_(settings_set_request)
+BLX_INIT_FN_(settings_detail)
 
 #ifdef __cplusplus
 }

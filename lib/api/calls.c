@@ -53,6 +53,9 @@ UNARY(blx_node_uncordon, BLX__RPC_NODE_UNCORDON, blx_node_name_request, blx_node
 UNARY(blx_node_label, BLX__RPC_NODE_LABEL, blx_node_label_request, blx_node_info, blx_node_info_fn)
 UNARY(blx_vm_delete_force, BLX__RPC_VM_DELETE_FORCE, blx_vm_name_request, blx_vm, blx_vm_fn)
 
+UNARY(blx_settings_get, BLX__RPC_SETTINGS_GET, blx_settings_request, blx_settings_detail, blx_settings_detail_fn)
+UNARY(blx_settings_set, BLX__RPC_SETTINGS_SET, blx_settings_set_request, blx_settings_detail, blx_settings_detail_fn)
+
 #define FREE(TYPE)                        \
   void TYPE##_free(struct TYPE *result) { \
     blx__msg_free_owned(result);          \
@@ -68,3 +71,4 @@ FREE(blx_event)
 FREE(blx_log_chunk)
 FREE(blx_vm_exec_output)
 FREE(blx_node_stats)
+FREE(blx_settings_detail)

@@ -255,7 +255,7 @@ void blx__shares_due(struct blx__node *n);
 /* Send what is due. */
 void blx__shares_pump(struct blx__node *n);
 
-/* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_state.c, stream_logs.c,
+/* ---- handlers: calls_cluster.c, calls_settings.c, calls_vm.c, calls_member.c, stream_state.c, stream_logs.c,
  * stream_exec.c */
 void blx__handle_cluster_init(struct blx__call *call);
 void blx__handle_cluster_join(struct blx__call *call);
@@ -265,6 +265,8 @@ void blx__handle_node_get(struct blx__call *call);
 void blx__handle_node_cordon(struct blx__call *call);
 void blx__handle_node_uncordon(struct blx__call *call);
 void blx__handle_node_label(struct blx__call *call);
+void blx__handle_settings_get(struct blx__call *call);
+void blx__handle_settings_set(struct blx__call *call);
 void blx__handle_member_join(struct blx__call *call);
 void blx__handle_member_invite(struct blx__call *call);
 void blx__handle_member_ready(struct blx__call *call);

@@ -390,6 +390,9 @@ struct blx_assignment {
   int32_t ending; /* end it in this epoch, whatever is desired (enum blx_ending) */
   uint32_t paused; /* let it stand still once it runs */
   uint32_t tell; /* the cluster has no word of it in this epoch: report how it is */
+  /* with config: flake of nixpkgs that it is built with; empty: the daemon's own; at most 512 bytes */
+  const char *nixpkgs_ref;
+  const char *microvm_ref; /* with config: flake of microvm.nix, likewise; at most 512 bytes */
 };
 
 /* JournalEntry: what an agent remembers of one instance across its own restarts. */

@@ -53,4 +53,8 @@ _Static_assert(sizeof(struct blx_stats_request) == 24, "stats_request");
 _Static_assert(sizeof(struct blx_instance_stats) == 144, "instance_stats");
 _Static_assert(sizeof(struct blx_node_stats) == 72, "node_stats");
 _Static_assert(sizeof(struct blx_stats_list) == 32, "stats_list");
+_Static_assert(sizeof(struct blx_settings_request) == 24, "settings_request");
+_Static_assert(sizeof(struct blx_settings_change) == 56, "settings_change");
+_Static_assert(sizeof(struct blx_settings_set_request) == 48, "settings_set_request");
+_Static_assert(sizeof(struct blx_settings_detail) == 40, "settings_detail");
 #endif

@@ -110,7 +110,12 @@ static void assignment(const struct blx__state *st, const struct state_instance 
   out->remove = vm->deleting;
   out->ending = i->rec->ending;
   out->paused = vm->paused;
-  if (config) out->config = config->text;
+  if (config) {
+    const struct blx_settings *s = blx__state_settings(st);
+    out->config = config->text;
+    out->nixpkgs_ref = s->nixpkgs_ref;
+    out->microvm_ref = s->microvm_ref;
+  }
   out->dead = i->rec->dead;
   out->tell = !i->rec->dead && i->rec->report_seq == 0;
 }

@@ -35,6 +35,7 @@ struct vm_build {
   char ref[FLAKE_MAX];    /* what is built: REF#ATTRIBUTE */
   char work[PATH_MAX];    /* builds/ID */
   uint32_t vcpus, memory_mib;
+  char *nixpkgs_ref, *microvm_ref; /* told to `wrap`; NULL: not */
   struct blx__buf config;
   blx__rc rc;
   blx_error err;
@@ -48,11 +49,42 @@ static void fail(struct vm_build *b, const blx_error *err) {
   b->rc = (blx__rc){err->code};
 }
 
+/* ---- references */
+
+static size_t hex_len(const char *text) {
+  return strspn(text, "0123456789abcdef");
+}
+
+/* Whether a part of the reference's query begins with @key and has @len characters of @set as its value. */
+static bool has_pin(const char *query, const char *key, const char *set, size_t len) {
+  for (const char *at = query; at && *at; at = strchr(at + 1, '&')) {
+    const char *value = at + 1 + strlen(key);
+    if (strncmp(at + 1, key, strlen(key)) != 0) continue;
+    size_t n = strspn(value, set);
+    if (n >= len && (value[n] == '\0' || value[n] == '&')) return true;
+  }
+  return false;
+}
+
+/* As nix/vm-template/wrap sees it. */
+bool blx__vm_ref_is_pinned(const char *ref) {
+  static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/%=";
+  const char *query = strchr(ref, '?'), *colon = strchr(ref, ':');
+  if (query && has_pin(query, "rev=", "0123456789abcdef", 40)) return true;
+  if (query && has_pin(query, "narHash=sha256-", base64, 44)) return true;
+  if (strncmp(ref, "github:", 7) != 0 && strncmp(ref, "gitlab:", 7) != 0 && strncmp(ref, "sourcehut:", 10) != 0)
+    return false;
+  const char *owner_end = strchr(colon, '/'), *rev = owner_end ? strchr(owner_end + 1, '/') : NULL;
+  return rev && hex_len(rev + 1) == 40 && (rev[41] == '\0' || rev[41] == '?');
+}
+
 /* ---- the end of a build */
 
 static void build_free(struct vm_build *b) {
   blx__list_remove(&b->link);
   blx__buf_free(&b->config);
+  free(b->nixpkgs_ref);
+  free(b->microvm_ref);
   free(b);
 }
 
@@ -278,8 +310,8 @@ static void spawn_wrap(struct vm_build *b) {
   add_pair(&argv, "--guest", m->opt.guest_path);
   add_pair(&argv, "--accel-cache", cache);
   add_pair(&argv, "--user", user);
-  if (m->opt.nixpkgs_ref) add_pair(&argv, "--nixpkgs", m->opt.nixpkgs_ref);
-  if (m->opt.microvm_ref) add_pair(&argv, "--microvm", m->opt.microvm_ref);
+  if (b->nixpkgs_ref) add_pair(&argv, "--nixpkgs", b->nixpkgs_ref);
+  if (b->microvm_ref) add_pair(&argv, "--microvm", b->microvm_ref);
   if (b->vcpus) add_pair(&argv, "--vcpu", vcpu);
   if (b->memory_mib) add_pair(&argv, "--mem", mem);
   spawn(b, &argv, VM_WRAP_DEADLINE_MS);
@@ -376,6 +408,13 @@ static blx__rc flake_ref(struct vm_build *b, const char *flake, blx_error *err) 
   return BLX__OK;
 }
 
+/* The cluster's wins over this node's own. */
+static bool keep_ref(char **to, const char *told, const char *own) {
+  const char *ref = told ? told : own;
+  *to = ref ? strdup(ref) : NULL;
+  return !ref || *to;
+}
+
 static blx__rc config_ref(struct vm_build *b, const struct blx__vm_desc *desc, blx_error *err) {
   char encoded[FLAKE_MAX];
   const struct microvm *m = b->in->m;
@@ -386,6 +425,9 @@ static blx__rc config_ref(struct vm_build *b, const struct blx__vm_desc *desc, b
     return blx__fail(err, BLX_E_INVALID, origin, "the module has %zu bytes; 1 to %d are allowed", desc->config_len,
                      BLX__VM_CONFIG_MAX);
   b->has_config = true;
+  if (!keep_ref(&b->nixpkgs_ref, desc->nixpkgs_ref, m->opt.nixpkgs_ref) ||
+      !keep_ref(&b->microvm_ref, desc->microvm_ref, m->opt.microvm_ref))
+    return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a flake reference");
   blx__buf_init(&b->config, BLX__VM_CONFIG_MAX);
   if (!blx__buf_add(&b->config, desc->config, desc->config_len))
     return blx__fail(err, BLX_E_NOMEM, origin, "no memory for the module");

@@ -59,6 +59,7 @@ struct cli_args {
   uint32_t timestamps;
   int32_t sort; /* of top: enum cli_sort */
   uint32_t once;
+  uint32_t fast_leases, leases_of_ms; /* of settings */
   char request_id_made[CLI_REQUEST_ID_SIZE];
 };
 
@@ -167,6 +168,7 @@ void cli_nearest_offer(struct cli_nearest *nearest, const char *name);
 int cmd_cluster_init(struct cli_args *args);
 int cmd_cluster_join(struct cli_args *args);
 int cmd_cluster_status(struct cli_args *args);
+int cmd_cluster_settings(struct cli_args *args);
 int cmd_node_list(struct cli_args *args);
 int cmd_node_describe(struct cli_args *args);
 int cmd_node_cordon(struct cli_args *args);

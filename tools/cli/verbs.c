@@ -100,6 +100,11 @@ static const struct cli_flag join_flags[] = {
     TEXT("node-id", node_id, "NAME", "name of the new node; else the one its daemon was started with"),
     BOOL("worker", 0, worker, "it becomes a worker: runs instances, keeps no state and does not vote")};
 static const struct cli_flag status_flags[] = {BOOL("verbose", 'v', verbose, "with the nodes"), STALE};
+static const struct cli_flag settings_flags[] = {
+    BOOL("fast-leases", 0, fast_leases, "leases of 2s, all else about them to match: for tests"),
+    TIME("leases-of", leases_of_ms, 2000, 400000,
+         "leases of this length, all else about them in the usual proportions"),
+    IF_REVISION, REQUEST_ID, STALE};
 static const struct cli_flag read_flags[] = {STALE};
 static const struct cli_flag list_flags[] = {SELECT_FLAGS, WATCH, STALE};
 static const struct cli_flag event_flags[] = {
@@ -186,6 +191,14 @@ static const char label_more[] =
     "\n"
     "  blixard node label n1 disk=ssd rack-\n";
 
+static const char settings_more[] = "Modules that are built from then on are built with nixpkgs_ref and microvm_ref; "
+                                    "what runs is not touched. Without a\n"
+                                    "value (microvm_ref=) each daemon's own is used again.\n"
+                                    "\n"
+                                    "  blixard cluster settings\n"
+                                    "  blixard cluster settings set lease.lease_ms=30000 lease.kill_ms=6000\n"
+                                    "  blixard cluster settings set --leases-of 30s\n";
+
 static const char wait_more[] = "  blixard vm wait web --for phase=Running --timeout 2m\n"
                                 "  blixard vm wait vm/web --for deleted\n";
 
@@ -231,6 +244,8 @@ static const struct cli_verb verbs[] = {
     {"cluster", "join", NULL, "", 0, 0, FLAGS(join_flags), cmd_cluster_join,
      "bring two daemons together: the one outside joins the other's cluster", NULL},
     {"cluster", "status", NULL, "", 0, 0, FLAGS(status_flags), cmd_cluster_status, "how the cluster is", NULL},
+    {"cluster", "settings", NULL, "[set KEY=VALUE...]", 0, CLI_WORDS_MAX, FLAGS(settings_flags), cmd_cluster_settings,
+     "what holds for the whole cluster; set: change it", settings_more},
     {"node", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_node_list, "the nodes", NULL},
     {"node", "describe", NULL, "NAME", 1, 1, FLAGS(read_flags), cmd_node_describe,
      "one node for people: how it is and why, what is free, what is on it", NULL},
