@@ -86,8 +86,11 @@ enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid) {
   return now - n->lead.since_ms < BLX__NODE_SUSPECT_MS ? BLX_NODE_STATUS_UNKNOWN : BLX_NODE_STATUS_SUSPECT;
 }
 
-static enum blx_node_status status_of(void *user, uint64_t uid) {
-  return blx__lead_status(user, uid);
+static void soft_of(void *user, uint64_t uid, struct blx__control_soft *out) {
+  const struct blx__node *n = user;
+  const struct seen *s = blx__map_get_u64(&n->lead.seen, uid);
+  *out = (struct blx__control_soft){.status = blx__lead_status(n, uid)};
+  out->unanswered_ms = blx__loop_now_ms(n->loop) - (s ? s->at_ms : n->lead.since_ms);
 }
 
 static void answered(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
@@ -227,7 +230,7 @@ static void run(void *arg) {
   struct blx__control_out out = {0};
   blx_error err;
   uint64_t now = cluster_now_ms(n);
-  blx__rc rc = blx__control_step(n->state, status_of, n, now, &arena, &out, &err);
+  blx__rc rc = blx__control_step(n->state, soft_of, n, now, &arena, &out, &err);
   if (rc.code != 0) {
     blx__log(&n->log, BLX_LOG_ERROR, "control", "a step of control failed: %s", err.message);
     blx__timer_start(n->lead.due, 1000, 0);
