@@ -38,6 +38,9 @@ struct blx_settings_request;
 struct blx_settings_change;
 struct blx_settings_set_request;
 struct blx_settings_detail;
+struct blx_cluster_transfer_request;
+struct blx_cluster_leave_request;
+struct blx_node_remove_request;
 
 /* ClusterInitRequest: make a cluster of this one node. */
 struct blx_cluster_init_request {
@@ -357,6 +360,31 @@ struct blx_settings_detail {
   uint64_t index; /* index at which this was true */
 };
 
+/* ClusterTransferRequest: let another server lead. */
+struct blx_cluster_transfer_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *node; /* a server that votes; empty: any; at most 63 bytes */
+  const char *request_id; /* of no meaning yet: to lead already is success; at most 64 bytes */
+};
+
+/* ClusterLeaveRequest: the daemon that is asked leaves its cluster. */
+struct blx_cluster_leave_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *request_id; /* idempotency key; at most 64 bytes */
+};
+
+/* NodeRemoveRequest: take a node out of the cluster. */
+struct blx_node_remove_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the node; 1..63 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless the node still has this revision; 0: whatever it has */
+  uint32_t leaves; /* it lives, and asks for it itself; without this one that is heard from is refused */
+};
+
 #define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)
 #define BLX_CLUSTER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_cluster_join_request)
 #define BLX_CLUSTER_STATUS_REQUEST_INIT BLX_INIT_(struct blx_cluster_status_request)
@@ -385,6 +413,9 @@ struct blx_settings_detail {
 #define BLX_SETTINGS_CHANGE_INIT BLX_INIT_(struct blx_settings_change)
 #define BLX_SETTINGS_SET_REQUEST_INIT BLX_INIT_(struct blx_settings_set_request)
 #define BLX_SETTINGS_DETAIL_INIT BLX_INIT_(struct blx_settings_detail)
+#define BLX_CLUSTER_TRANSFER_REQUEST_INIT BLX_INIT_(struct blx_cluster_transfer_request)
+#define BLX_CLUSTER_LEAVE_REQUEST_INIT BLX_INIT_(struct blx_cluster_leave_request)
+#define BLX_NODE_REMOVE_REQUEST_INIT BLX_INIT_(struct blx_node_remove_request)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(cluster_init_request)
@@ -415,6 +446,9 @@ BLX_INIT_FN_(settings_request)
 BLX_INIT_FN_(settings_change)
 BLX_INIT_FN_(settings_set_request)
 BLX_INIT_FN_(settings_detail)
+BLX_INIT_FN_(cluster_transfer_request)
+BLX_INIT_FN_(cluster_leave_request)
+BLX_INIT_FN_(node_remove_request)
 
 #ifdef __cplusplus
 }

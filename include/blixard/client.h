@@ -176,6 +176,36 @@ BLX_API int blx_settings_set_async(blx_client *client, const struct blx_settings
                                    blx_settings_detail_fn done, void *user, blx_error *reterr);
 BLX_API void blx_settings_detail_free(struct blx_settings_detail *detail);
 
+/* Let another server lead: request->node, which must vote, or, without a name, any that does.
+ * @out  the cluster as it is then; free with blx_cluster_status_free()
+ * Errors: BLX_E_NOT_FOUND (no such node), BLX_E_CONFLICT (it does not vote, or nobody else does), BLX_E_BUSY (the group
+ * is being changed), BLX_E_TIMEOUT (it did not take over), BLX_E_NO_LEADER, BLX_E_UNAVAILABLE. Thread: any. Since 0.1.
+ */
+BLX_API int blx_cluster_transfer(blx_client *client, const struct blx_cluster_transfer_request *request,
+                                 struct blx_cluster_status **out, blx_error *reterr);
+BLX_API int blx_cluster_transfer_async(blx_client *client, const struct blx_cluster_transfer_request *request,
+                                       blx_cluster_status_fn done, void *user, blx_error *reterr);
+
+/* The node that is asked leaves its cluster: it is cordoned, hands over leadership and vote, and is removed. It stops
+ * itself then (on_fatal, BLX_E_CORRUPT); its data directory is of no use any more and must be emptied.
+ * @out  as of a daemon that is in no cluster; free with blx_cluster_status_free()
+ * Errors: as blx_node_remove(). Thread: any. Since 0.1. */
+BLX_API int blx_cluster_leave(blx_client *client, const struct blx_cluster_leave_request *request,
+                              struct blx_cluster_status **out, blx_error *reterr);
+BLX_API int blx_cluster_leave_async(blx_client *client, const struct blx_cluster_leave_request *request,
+                                    blx_cluster_status_fn done, void *user, blx_error *reterr);
+
+/* Take a node out of the cluster for good: one that is not heard from, or was fenced, and holds nothing that may run. A
+ * server is replaced as a voter first, where another one can vote. Should it come back it is refused.
+ * @out  the node as it was; free with blx_node_info_free()
+ * Errors: BLX_E_CONFLICT (it is heard from; it is the only server; what ties it to the cluster), BLX_E_NOT_FOUND,
+ * BLX_E_STALE (if_revision), BLX_E_BUSY (another one is being removed; this leader is new), BLX_E_NO_LEADER and
+ * BLX_E_TIMEOUT (the same request goes on where it stopped). Thread: any. Since 0.1. */
+BLX_API int blx_node_remove(blx_client *client, const struct blx_node_remove_request *request,
+                            struct blx_node_info **out, blx_error *reterr);
+BLX_API int blx_node_remove_async(blx_client *client, const struct blx_node_remove_request *request,
+                                  blx_node_info_fn done, void *user, blx_error *reterr);
+
 /* A message as JSON: one document, fields by their names in blixard.proto, zero values included.
  * @type  message name as in types.h without blx_ ("vm", "vm_list")
  * @out   NUL-terminated; free with blx_string_free()

@@ -56,6 +56,11 @@ UNARY(blx_vm_delete_force, BLX__RPC_VM_DELETE_FORCE, blx_vm_name_request, blx_vm
 UNARY(blx_settings_get, BLX__RPC_SETTINGS_GET, blx_settings_request, blx_settings_detail, blx_settings_detail_fn)
 UNARY(blx_settings_set, BLX__RPC_SETTINGS_SET, blx_settings_set_request, blx_settings_detail, blx_settings_detail_fn)
 
+UNARY(blx_cluster_transfer, BLX__RPC_CLUSTER_TRANSFER, blx_cluster_transfer_request, blx_cluster_status,
+      blx_cluster_status_fn)
+UNARY(blx_cluster_leave, BLX__RPC_CLUSTER_LEAVE, blx_cluster_leave_request, blx_cluster_status, blx_cluster_status_fn)
+UNARY(blx_node_remove, BLX__RPC_NODE_REMOVE, blx_node_remove_request, blx_node_info, blx_node_info_fn)
+
 #define FREE(TYPE)                        \
   void TYPE##_free(struct TYPE *result) { \
     blx__msg_free_owned(result);          \

@@ -52,6 +52,9 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_MEMBER_STATS] = {blx__handle_member_stats, MEMBERS},
     [BLX__RPC_SETTINGS_GET] = {blx__handle_settings_get, SERVERS},
     [BLX__RPC_SETTINGS_SET] = {blx__handle_settings_set, SERVERS},
+    [BLX__RPC_CLUSTER_TRANSFER] = {blx__handle_cluster_transfer, SERVERS},
+    [BLX__RPC_CLUSTER_LEAVE] = {blx__handle_cluster_leave, MEMBERS},
+    [BLX__RPC_NODE_REMOVE] = {blx__handle_node_remove, SERVERS},
     [BLX__RPC_SHARE] = {blx__handle_share, MEMBERS},
 };
 

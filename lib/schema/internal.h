@@ -555,6 +555,7 @@ enum blx_standing {
   BLX_STANDING_FOUNDING = 0, /* founding: it makes the cluster; its log may not exist yet */
   BLX_STANDING_JOINING = 1, /* joining: it was given a uid; its log may not exist yet */
   BLX_STANDING_MEMBER = 2, /* member: its log exists: one that is missing is a loss, never a fresh start */
+  BLX_STANDING_LEFT = 3, /* left: it left its cluster, or was removed: it is no node of it any more */
   BLX_STANDING_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 

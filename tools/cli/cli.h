@@ -19,7 +19,7 @@ enum cli_sort { CLI_SORT_CPU, CLI_SORT_MEMORY };
 /* Exit statuses that do not come from a blx_error. */
 enum { CLI_EXIT_OK = 0, CLI_EXIT_INTERNAL = 1, CLI_EXIT_USAGE = 2, CLI_EXIT_RETRY = 6 };
 
-enum { CLI_WORDS_MAX = 65, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33 };
+enum { CLI_WORDS_MAX = 65, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33, CLI_NODE_NAME_MAX = 63 };
 
 /* Repeated KEY=VALUE flags, ready for a request. */
 struct cli_labels {
@@ -59,6 +59,7 @@ struct cli_args {
   uint32_t timestamps;
   int32_t sort; /* of top: enum cli_sort */
   uint32_t once;
+  const char *yes_name;
   uint32_t fast_leases, leases_of_ms; /* of settings */
   char request_id_made[CLI_REQUEST_ID_SIZE];
 };
@@ -168,6 +169,9 @@ void cli_nearest_offer(struct cli_nearest *nearest, const char *name);
 int cmd_cluster_init(struct cli_args *args);
 int cmd_cluster_join(struct cli_args *args);
 int cmd_cluster_status(struct cli_args *args);
+int cmd_cluster_transfer(struct cli_args *args);
+int cmd_cluster_leave(struct cli_args *args);
+int cmd_node_remove(struct cli_args *args);
 int cmd_cluster_settings(struct cli_args *args);
 int cmd_node_list(struct cli_args *args);
 int cmd_node_describe(struct cli_args *args);

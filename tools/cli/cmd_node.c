@@ -1,12 +1,11 @@
-/* The commands about one node: describe, cordon, uncordon, label. */
+/* The commands about one node: describe, cordon, uncordon, label, remove. */
 #include "output.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
-
-enum { NODE_NAME_MAX = 63 };
 
 static const struct cli_column node_fields[] = {
     {"Name:", "{node.name}"},
@@ -60,7 +59,7 @@ static const struct cli_view changed_view = {"node", NULL, "name", changed_block
 
 /* A node's name; a leading "node/" is dropped. NULL: it is not one, said on stderr. */
 static const char *node_name(const char *word) {
-  return cli_vm_name(strncmp(word, "node/", 5) == 0 ? word + 5 : word, NODE_NAME_MAX);
+  return cli_vm_name(strncmp(word, "node/", 5) == 0 ? word + 5 : word, CLI_NODE_NAME_MAX);
 }
 
 int cmd_node_describe(struct cli_args *args) {
@@ -125,6 +124,39 @@ static int call_cordon(blx_client *client, const struct cli_args *args, const st
   request.if_revision = args->if_revision;
   request.reason = args->reason;
   return blx_node_cordon(client, &request, out, err);
+}
+
+static int call_remove(blx_client *client, const struct cli_args *args, const struct change *change,
+                       struct blx_node_info **out, blx_error *err) {
+  (void)change;
+  struct blx_node_remove_request request = BLX_NODE_REMOVE_REQUEST_INIT;
+  request.name = args->words[0];
+  request.request_id = args->request_id;
+  request.if_revision = args->if_revision;
+  return blx_node_remove(client, &request, out, err);
+}
+
+/* It cannot be taken back: whoever asks types the name twice. 0: they did. */
+static int confirm_removal(const struct cli_args *args, const char *name) {
+  char line[CLI_NODE_NAME_MAX + 2] = "", quoted[CLI_QUOTE_SIZE];
+  if (args->yes_name != NULL) {
+    if (strcmp(args->yes_name, name) == 0) return 0;
+    return cli_usage("--yes-name: %s is not %s", cli_quote(quoted, sizeof quoted, args->yes_name), name);
+  }
+  if (!isatty(STDIN_FILENO)) return cli_usage("--yes-name %s is missing: a removal is for good", name);
+  fprintf(stderr,
+          "%s is removed from the cluster for good: it can come back only with an empty data directory.\n"
+          "Type its name to go on: ",
+          name);
+  if (fgets(line, sizeof line, stdin) != NULL) line[strcspn(line, "\n")] = '\0';
+  return strcmp(line, name) == 0 ? 0 : cli_usage("that is not its name: nothing was done");
+}
+
+int cmd_node_remove(struct cli_args *args) {
+  static const struct change remove = {call_remove, NULL, "is removed"};
+  const char *name = node_name(args->words[0]);
+  int status = name == NULL ? CLI_EXIT_USAGE : confirm_removal(args, name);
+  return status != 0 ? status : change_node(args, &remove);
 }
 
 int cmd_node_cordon(struct cli_args *args) {

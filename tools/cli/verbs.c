@@ -100,6 +100,10 @@ static const struct cli_flag join_flags[] = {
     TEXT("node-id", node_id, "NAME", "name of the new node; else the one its daemon was started with"),
     BOOL("worker", 0, worker, "it becomes a worker: runs instances, keeps no state and does not vote")};
 static const struct cli_flag status_flags[] = {BOOL("verbose", 'v', verbose, "with the nodes"), STALE};
+static const struct cli_flag leave_flags[] = {REQUEST_ID};
+static const struct cli_flag remove_flags[] = {
+    TEXT("yes-name", yes_name, "NAME", "the node's name again, where nobody can be asked for it"), IF_REVISION,
+    REQUEST_ID};
 static const struct cli_flag settings_flags[] = {
     BOOL("fast-leases", 0, fast_leases, "leases of 2s, all else about them to match: for tests"),
     TIME("leases-of", leases_of_ms, 2000, 400000,
@@ -244,6 +248,10 @@ static const struct cli_verb verbs[] = {
     {"cluster", "join", NULL, "", 0, 0, FLAGS(join_flags), cmd_cluster_join,
      "bring two daemons together: the one outside joins the other's cluster", NULL},
     {"cluster", "status", NULL, "", 0, 0, FLAGS(status_flags), cmd_cluster_status, "how the cluster is", NULL},
+    {"cluster", "transfer-leadership", NULL, "[NODE]", 0, 1, NULL, 0, cmd_cluster_transfer,
+     "let another server lead, this one or any that votes", NULL},
+    {"cluster", "leave", NULL, "", 0, 0, FLAGS(leave_flags), cmd_cluster_leave,
+     "the daemon that is asked leaves its cluster, for good", NULL},
     {"cluster", "settings", NULL, "[set KEY=VALUE...]", 0, CLI_WORDS_MAX, FLAGS(settings_flags), cmd_cluster_settings,
      "what holds for the whole cluster; set: change it", settings_more},
     {"node", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_node_list, "the nodes", NULL},
@@ -255,6 +263,8 @@ static const struct cli_verb verbs[] = {
      NULL},
     {"node", "label", NULL, "NAME LABEL...", 2, CLI_WORDS_MAX, FLAGS(node_flags), cmd_node_label,
      "set labels on a node, or take such away", label_more},
+    {"node", "remove", NULL, "NAME", 1, 1, FLAGS(remove_flags), cmd_node_remove,
+     "take a node that is gone out of the cluster, for good", NULL},
     {"vm", "create", NULL, "NAME", 1, 1, FLAGS(create_flags), cmd_vm_create, "create a VM; placement chooses its nodes",
      create_more},
     {"vm", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_vm_list, "the VMs", NULL},
