@@ -2,8 +2,6 @@
  * they are Unknown, not dead, until they were heard from or the time for that ran out. */
 #include "node/node_int.h"
 
-#include "control/control.h"
-
 #include <stdlib.h>
 
 enum { CLOCK_STEP_MS = 1000 };
@@ -87,11 +85,14 @@ enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid) {
   return now - n->lead.since_ms < BLX__NODE_SUSPECT_MS ? BLX_NODE_STATUS_UNKNOWN : BLX_NODE_STATUS_SUSPECT;
 }
 
-static void soft_of(void *user, uint64_t uid, struct blx__control_soft *out) {
-  const struct blx__node *n = user;
+void blx__lead_soft(const struct blx__node *n, uint64_t uid, struct blx__control_soft *out) {
   const struct seen *s = blx__map_get_u64(&n->lead.seen, uid);
   *out = (struct blx__control_soft){.status = blx__lead_status(n, uid)};
   out->unanswered_ms = blx__loop_now_ms(n->loop) - (s ? s->at_ms : n->lead.since_ms);
+}
+
+static void soft_of(void *user, uint64_t uid, struct blx__control_soft *out) {
+  blx__lead_soft(user, uid, out);
 }
 
 static void answered(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {

@@ -55,6 +55,10 @@ struct blx__placement_verdict {
 bool blx__placement_feasible(const struct blx__placement_node *node, const struct blx__placement_need *need,
                              struct blx__placement_verdict *out);
 
+/* What @node lacks to take an instance with that policy (enum blx_ha_policy), to stand behind its name; NULL: nothing.
+ */
+const char *blx__placement_ha_missing(const struct blx__placement_node *node, int32_t ha);
+
 /* The verdict as one sentence with its numbers, "node2 has 96 MiB free, 128 needed: 32 MiB short", cut to @size bytes
  * (>= 1) and terminated. */
 void blx__placement_sentence(const struct blx__placement_node *node, const struct blx__placement_need *need,

@@ -162,7 +162,7 @@ def test_a_removed_server_that_comes_back_is_refused(new_cluster):
     gone.kill()
     one.nodes.remove(gone)
     until(lambda: "Suspect" in one.cli("node", "list").stdout, 20, "it is suspect")
-    for words, says in (([], f"--yes-name {gone.name} is missing"), (["--yes-name", "n9"], "is not n")):
+    for words, says in (([], f"mean it with --yes-name {gone.name}"), (["--yes-name", "n9"], "--yes-name is not n")):
         done = one.cli("node", "remove", gone.name, *words, check=False)
         assert done.returncode == EXIT_USAGE and says in done.stderr, done.stderr
     again = ["node", "remove", gone.name, "--yes-name", gone.name, "--request-id", "once"]

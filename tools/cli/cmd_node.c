@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 
@@ -13,12 +12,22 @@ static const struct cli_column node_fields[] = {
     {"Since:", "{node.status_since_ms:time}"},
     {"Means:", "{node.reason.text:text}"},
     {"Unblock:", "{node.reason.unblock}"},
+    {"Changes in:", "{node.status_left_ms:span}"},
+    {"Lease left:", "{node.lease_left_ms:span}"},
+    {"Fenced:", "{node.fence_since_ms:time}"},
+    {"Fence reason:", "{node.fence_reason}"},
+    {"Fence proof:", "{node.fence_proof}"},
+    {"Fence command:", "{node.fence_command}"},
     {"Cordoned:", "{node.cordoned_ms:time}{node.cordoned_by? by }{node.cordoned_by}"},
     {"Cordon reason:", "{node.cordon_reason}"},
     {"Roles:", "{node.role},{node.leader?leader,}{node.voter?voter,}{node.simulated?simulated,}"},
     {"Capacity:", "{node.capacity.vcpus} vCPUs, {node.capacity.memory_mib} MiB"},
     {"Allocated:", "{node.allocated.vcpus} vCPUs, {node.allocated.memory_mib} MiB"},
     {"Free:", "{free.vcpus} vCPUs, {free.memory_mib} MiB"},
+    {"HA:",
+     "{node.ha_ready?ends instances in time}{node.ha_ready!cannot end instances in time}{node.virtualized?, is a "
+     "virtual machine}{node.no_watchdog?, --no-watchdog}"},
+    {"Watchdog:", "{node.watchdog}"},
     {"Hypervisors:", "{node.hypervisors[]}"},
     {"Labels:", "{node.labels:labels}"},
     {"  the daemon's:", "{node.daemon_labels:labels}"},
@@ -57,8 +66,7 @@ static const struct cli_column changed_columns[] = {
 static const struct cli_block changed_blocks[] = {{CLI_TABLE, NULL, changed_columns, COUNT(changed_columns)}};
 static const struct cli_view changed_view = {"node", NULL, "name", changed_blocks, COUNT(changed_blocks)};
 
-/* A node's name; a leading "node/" is dropped. NULL: it is not one, said on stderr. */
-static const char *node_name(const char *word) {
+const char *cli_node_name(const char *word) {
   return cli_vm_name(strncmp(word, "node/", 5) == 0 ? word + 5 : word, CLI_NODE_NAME_MAX);
 }
 
@@ -67,7 +75,7 @@ int cmd_node_describe(struct cli_args *args) {
   struct blx_node_detail *detail = NULL;
   blx_client *client = NULL;
   blx_error err = {0};
-  request.name = node_name(args->words[0]);
+  request.name = cli_node_name(args->words[0]);
   request.stale = args->stale;
   if (request.name == NULL) return CLI_EXIT_USAGE;
   int status = cli_connect(args, &client);
@@ -101,7 +109,7 @@ static int change_node(struct cli_args *args, const struct change *change) {
   struct blx_node_info *node = NULL;
   blx_client *client = NULL;
   blx_error err = {0};
-  args->words[0] = node_name(args->words[0]);
+  args->words[0] = cli_node_name(args->words[0]);
   if (args->words[0] == NULL) return CLI_EXIT_USAGE;
   if (cli_request_id(args) == NULL) return CLI_EXIT_INTERNAL;
   int status = cli_connect(args, &client);
@@ -136,26 +144,12 @@ static int call_remove(blx_client *client, const struct cli_args *args, const st
   return blx_node_remove(client, &request, out, err);
 }
 
-/* It cannot be taken back: whoever asks types the name twice. 0: they did. */
-static int confirm_removal(const struct cli_args *args, const char *name) {
-  char line[CLI_NODE_NAME_MAX + 2] = "", quoted[CLI_QUOTE_SIZE];
-  if (args->yes_name != NULL) {
-    if (strcmp(args->yes_name, name) == 0) return 0;
-    return cli_usage("--yes-name: %s is not %s", cli_quote(quoted, sizeof quoted, args->yes_name), name);
-  }
-  if (!isatty(STDIN_FILENO)) return cli_usage("--yes-name %s is missing: a removal is for good", name);
-  fprintf(stderr,
-          "%s is removed from the cluster for good: it can come back only with an empty data directory.\n"
-          "Type its name to go on: ",
-          name);
-  if (fgets(line, sizeof line, stdin) != NULL) line[strcspn(line, "\n")] = '\0';
-  return strcmp(line, name) == 0 ? 0 : cli_usage("that is not its name: nothing was done");
-}
-
 int cmd_node_remove(struct cli_args *args) {
   static const struct change remove = {call_remove, NULL, "is removed"};
-  const char *name = node_name(args->words[0]);
-  int status = name == NULL ? CLI_EXIT_USAGE : confirm_removal(args, name);
+  static const char what[] =
+      "it is removed from the cluster for good, and can come back only with an empty data directory";
+  const char *name = cli_node_name(args->words[0]);
+  int status = name == NULL ? CLI_EXIT_USAGE : cli_confirm_name(args, name, what);
   return status != 0 ? status : change_node(args, &remove);
 }
 

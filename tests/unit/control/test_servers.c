@@ -20,7 +20,7 @@ static void open_fleet(struct fleet *f, const char *zones, size_t voters) {
   f->n = strlen(zones);
   t_open_cluster(&f->t, (unsigned)f->n);
   for (size_t i = 0; i < f->n; i++) {
-    char name[16], label[16];
+    char name[32], label[16];
     f->s[i] = (struct blx__control_server){.uid = i + 1, .votes = i < voters, .leads = i == 0};
     snprintf(name, sizeof name, "node%zu", i + 1);
     snprintf(label, sizeof label, "zone=%c", zones[i]);
