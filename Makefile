@@ -350,6 +350,10 @@ bench-snapshot: $(B)/tests/bench/snapshot
 bench-etcd: all $(B)/tests/bench/rpc
 	@BLX_BUILD=$(B) tests/bench/etcd.py
 
+.PHONY: bench-workers
+bench-workers: all $(B)/tests/bench/workers ## what 2,000 idle workers (WORKERS) cost three servers: processor, memory, log entries
+	@BLX_BUILD=$(abspath $(B)) /usr/bin/python3 tests/bench/scale.py
+
 bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema $(B)/tests/bench/state bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, real VMs, memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
 	@BLX_BUILD=$(B) tests/bench/vms.py

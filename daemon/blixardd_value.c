@@ -44,33 +44,6 @@ static bool is_name(const char *text, size_t most) {
   return strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == n;
 }
 
-static size_t hex_len(const char *text) {
-  return strspn(text, "0123456789abcdef");
-}
-
-/* Whether a part of the reference's query begins with @key and has @len characters of @set as its value. */
-static bool has_pin(const char *query, const char *key, const char *set, size_t len) {
-  for (const char *at = query; at != NULL && *at != '\0'; at = strchr(at + 1, '&')) {
-    const char *value = at + 1 + strlen(key);
-    if (strncmp(at + 1, key, strlen(key)) != 0) continue;
-    size_t n = strspn(value, set);
-    if (n >= len && (value[n] == '\0' || value[n] == '&')) return true;
-  }
-  return false;
-}
-
-/* A reference that moves would give each node, and each day, another guest. As nix/vm-template/wrap sees it. */
-static bool is_pin(const char *text) {
-  static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/%=";
-  const char *query = strchr(text, '?'), *colon = strchr(text, ':');
-  if (query != NULL && has_pin(query, "rev=", "0123456789abcdef", 40)) return true;
-  if (query != NULL && has_pin(query, "narHash=sha256-", base64, 44)) return true;
-  if (strncmp(text, "github:", 7) != 0 && strncmp(text, "gitlab:", 7) != 0 && strncmp(text, "sourcehut:", 10) != 0)
-    return false;
-  const char *owner_end = strchr(colon, '/'), *rev = owner_end != NULL ? strchr(owner_end + 1, '/') : NULL;
-  return rev != NULL && hex_len(rev + 1) == 40 && (rev[41] == '\0' || rev[41] == '?');
-}
-
 /* The text as an error shows it: cut, and of one line. */
 static const char *shown(const char *text, char out[SHOWN_MAX + 4]) {
   size_t n = strlen(text), kept = n <= SHOWN_MAX ? n : SHOWN_MAX;
@@ -100,7 +73,7 @@ static bool set_text(struct daemon_config *config, const struct daemon_row *row,
   /* An address as `blixard` prints it is a path, too. */
   if (row->at == offsetof(struct daemon_config, options.socket_path) && strncmp(text, "unix:", 5) == 0) text += 5;
   bool ok = row->kind == DAEMON_NAME ? is_name(text, row->hi) : is_line(text, row->lo, row->hi);
-  if (row->kind == DAEMON_PIN) ok = ok && is_pin(text);
+  if (row->kind == DAEMON_PIN) ok = ok && blx_flake_ref_is_pinned(text) != 0;
   if (row->kind == DAEMON_PATHS) ok = ok && is_paths(text);
   if (!ok) return refuse(row, text, why);
   *to = text;

@@ -42,6 +42,13 @@ struct blx_ha_status;
 struct blx_ha_disarm_request;
 struct blx_node_fence_request;
 struct blx_node_fence_command_request;
+struct blx_settings_request;
+struct blx_settings_change;
+struct blx_settings_set_request;
+struct blx_settings_detail;
+struct blx_cluster_transfer_request;
+struct blx_cluster_leave_request;
+struct blx_node_remove_request;
 
 /* ClusterInitRequest: make a cluster of this one node. */
 struct blx_cluster_init_request {
@@ -412,6 +419,71 @@ struct blx_node_fence_command_request {
   const char *command;
 };
 
+/* SettingsRequest: what holds for the whole cluster. */
+struct blx_settings_request {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t stale; /* answer from this member's own state, which may be behind */
+};
+
+/* SettingsChange: what of the settings is to change; what is absent stays. */
+struct blx_settings_change {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_lease_settings *lease; /* leases; what is 0 stays */
+  /* pinned flake of nixpkgs that modules are built with; empty: what each daemon was started with; at most 512 bytes */
+  const char *nixpkgs_ref;
+  uint32_t has_nixpkgs_ref;
+  const char *microvm_ref; /* pinned flake of microvm.nix, likewise; at most 512 bytes */
+  uint32_t has_microvm_ref;
+};
+
+/* SettingsSetRequest: change what holds for the whole cluster. */
+struct blx_settings_set_request {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_settings_change *change; /* what changes */
+  /* instead of change.lease: leases of this length, all else about them in the defaults' proportions; 2000..400000 */
+  uint32_t leases_of_ms;
+  uint32_t has_leases_of_ms;
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless they still have this revision; 0: whatever they have */
+};
+
+/* SettingsDetail: what holds for the whole cluster, and what follows from it. */
+struct blx_settings_detail {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_settings *settings; /* the settings */
+  uint64_t t_safe_ms; /* a node that nobody answered for so long runs no highly available instance any more */
+  uint64_t index; /* index at which this was true */
+};
+
+/* ClusterTransferRequest: let another server lead. */
+struct blx_cluster_transfer_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *node; /* a server that votes; empty: any; at most 63 bytes */
+  const char *request_id; /* of no meaning yet: to lead already is success; at most 64 bytes */
+};
+
+/* ClusterLeaveRequest: the daemon that is asked leaves its cluster. */
+struct blx_cluster_leave_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *request_id; /* idempotency key; at most 64 bytes */
+};
+
+/* NodeRemoveRequest: take a node out of the cluster. */
+struct blx_node_remove_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the node; 1..63 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless the node still has this revision; 0: whatever it has */
+  uint32_t leaves; /* it lives, and asks for it itself; without this one that is heard from is refused */
+};
+
 #define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)
 #define BLX_CLUSTER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_cluster_join_request)
 #define BLX_CLUSTER_STATUS_REQUEST_INIT BLX_INIT_(struct blx_cluster_status_request)
@@ -444,6 +516,13 @@ struct blx_node_fence_command_request {
 #define BLX_HA_DISARM_REQUEST_INIT BLX_INIT_(struct blx_ha_disarm_request)
 #define BLX_NODE_FENCE_REQUEST_INIT BLX_INIT_(struct blx_node_fence_request)
 #define BLX_NODE_FENCE_COMMAND_REQUEST_INIT BLX_INIT_(struct blx_node_fence_command_request)
+#define BLX_SETTINGS_REQUEST_INIT BLX_INIT_(struct blx_settings_request)
+#define BLX_SETTINGS_CHANGE_INIT BLX_INIT_(struct blx_settings_change)
+#define BLX_SETTINGS_SET_REQUEST_INIT BLX_INIT_(struct blx_settings_set_request)
+#define BLX_SETTINGS_DETAIL_INIT BLX_INIT_(struct blx_settings_detail)
+#define BLX_CLUSTER_TRANSFER_REQUEST_INIT BLX_INIT_(struct blx_cluster_transfer_request)
+#define BLX_CLUSTER_LEAVE_REQUEST_INIT BLX_INIT_(struct blx_cluster_leave_request)
+#define BLX_NODE_REMOVE_REQUEST_INIT BLX_INIT_(struct blx_node_remove_request)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(cluster_init_request)
@@ -478,6 +557,13 @@ BLX_INIT_FN_(ha_status)
 BLX_INIT_FN_(ha_disarm_request)
 BLX_INIT_FN_(node_fence_request)
 BLX_INIT_FN_(node_fence_command_request)
+BLX_INIT_FN_(settings_request)
+BLX_INIT_FN_(settings_change)
+BLX_INIT_FN_(settings_set_request)
+BLX_INIT_FN_(settings_detail)
+BLX_INIT_FN_(cluster_transfer_request)
+BLX_INIT_FN_(cluster_leave_request)
+BLX_INIT_FN_(node_remove_request)
 
 #ifdef __cplusplus
 }

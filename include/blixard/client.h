@@ -153,6 +153,59 @@ BLX_API int blx_node_label_async(blx_client *client, const struct blx_node_label
                                  blx_node_info_fn done, void *user, blx_error *reterr);
 BLX_API void blx_node_info_free(struct blx_node_info *node);
 
+/* What holds for the whole cluster: leases, the flakes that modules are built with.
+ * @out  free with blx_settings_detail_free(); untouched on error
+ * Errors: BLX_E_NO_LEADER, BLX_E_UNAVAILABLE, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+typedef void (*blx_settings_detail_fn)(void *user, const blx_error *err, struct blx_settings_detail *result);
+BLX_API int blx_settings_get(blx_client *client, const struct blx_settings_request *request,
+                             struct blx_settings_detail **out, blx_error *reterr);
+BLX_API int blx_settings_get_async(blx_client *client, const struct blx_settings_request *request,
+                                   blx_settings_detail_fn done, void *user, blx_error *reterr);
+
+/* Change them. Modules that are built from then on are built with the new flakes; what runs, or is being built, is not
+ * touched.
+ * @request  change: lease (what is 0 in it stays; NULL: all), nixpkgs_ref and microvm_ref (with has_...; pinned, or
+ *           empty: what each daemon was started with); leases_of_ms (with has_...): 2000..400000, instead of a lease
+ * @out      as they are now; free with blx_settings_detail_free(); untouched on error
+ * Errors: BLX_E_INVALID (a number out of its range, lease settings that contradict each other, a reference that is not
+ * pinned), BLX_E_STALE (if_revision), BLX_E_BUSY (leases were changed a moment ago: says when it can be done again),
+ * and as blx_node_cordon(). Thread: any. Since 0.1. */
+BLX_API int blx_settings_set(blx_client *client, const struct blx_settings_set_request *request,
+                             struct blx_settings_detail **out, blx_error *reterr);
+BLX_API int blx_settings_set_async(blx_client *client, const struct blx_settings_set_request *request,
+                                   blx_settings_detail_fn done, void *user, blx_error *reterr);
+BLX_API void blx_settings_detail_free(struct blx_settings_detail *detail);
+
+/* Let another server lead: request->node, which must vote, or, without a name, any that does.
+ * @out  the cluster as it is then; free with blx_cluster_status_free()
+ * Errors: BLX_E_NOT_FOUND (no such node), BLX_E_CONFLICT (it does not vote, or nobody else does), BLX_E_BUSY (the group
+ * is being changed), BLX_E_TIMEOUT (it did not take over), BLX_E_NO_LEADER, BLX_E_UNAVAILABLE. Thread: any. Since 0.1.
+ */
+BLX_API int blx_cluster_transfer(blx_client *client, const struct blx_cluster_transfer_request *request,
+                                 struct blx_cluster_status **out, blx_error *reterr);
+BLX_API int blx_cluster_transfer_async(blx_client *client, const struct blx_cluster_transfer_request *request,
+                                       blx_cluster_status_fn done, void *user, blx_error *reterr);
+
+/* The node that is asked leaves its cluster: it is cordoned, hands over leadership and vote, and is removed. It stops
+ * itself then (on_fatal, BLX_E_CORRUPT); its data directory is of no use any more and must be emptied.
+ * @out  as of a daemon that is in no cluster; free with blx_cluster_status_free()
+ * Errors: as blx_node_remove(). Thread: any. Since 0.1. */
+BLX_API int blx_cluster_leave(blx_client *client, const struct blx_cluster_leave_request *request,
+                              struct blx_cluster_status **out, blx_error *reterr);
+BLX_API int blx_cluster_leave_async(blx_client *client, const struct blx_cluster_leave_request *request,
+                                    blx_cluster_status_fn done, void *user, blx_error *reterr);
+
+/* Take a node out of the cluster for good: one that is not heard from, or was fenced, and holds nothing that may run. A
+ * server is replaced as a voter first, where another one can vote. Should it come back it is refused.
+ * @out  the node as it was; free with blx_node_info_free()
+ * Errors: BLX_E_CONFLICT (it is heard from; it is the only server; what ties it to the cluster), BLX_E_NOT_FOUND,
+ * BLX_E_STALE (if_revision), BLX_E_BUSY (another one is being removed; this leader is new), BLX_E_NO_LEADER and
+ * BLX_E_TIMEOUT (the same request goes on where it stopped). Thread: any. Since 0.1. */
+BLX_API int blx_node_remove(blx_client *client, const struct blx_node_remove_request *request,
+                            struct blx_node_info **out, blx_error *reterr);
+BLX_API int blx_node_remove_async(blx_client *client, const struct blx_node_remove_request *request,
+                                  blx_node_info_fn done, void *user, blx_error *reterr);
+
 /* A message as JSON: one document, fields by their names in blixard.proto, zero values included.
  * @type  message name as in types.h without blx_ ("vm", "vm_list")
  * @out   NUL-terminated; free with blx_string_free()

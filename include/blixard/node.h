@@ -89,6 +89,10 @@ BLX_API int blx_node_dispatch(blx_node *node, uint32_t max, blx_error *reterr);
  * Errors: as blx_client_open(). Thread: any but the node's. Since 0.1. */
 BLX_API int blx_node_client(blx_node *node, blx_client **out, blx_error *reterr);
 
+/* 1 if @ref, a flake reference, says which revision it is, as nixpkgs_ref and microvm_ref must: with rev= or narHash=,
+ * or as github:OWNER/REPO/REV (gitlab:, sourcehut:); else, and for NULL, 0. Thread: any. Since 0.1. */
+BLX_API int blx_flake_ref_is_pinned(const char *ref);
+
 /* Version of the library, "0.1.0". Static. Thread: any. Since 0.1. */
 BLX_API const char *blx_version(void);
 

@@ -37,6 +37,10 @@ static struct blx__vm_key key_of(const struct instance *i) {
   return (struct blx__vm_key){i->name, i->uid, i->epoch};
 }
 
+static const char *some(const char *text) {
+  return text && *text ? text : NULL;
+}
+
 static struct blx__vm_desc desc_of(const struct instance *i) {
   const struct blx_vm_spec *spec = i->spec;
   struct blx__vm_desc desc = {.key = key_of(i)};
@@ -49,6 +53,8 @@ static struct blx__vm_desc desc_of(const struct instance *i) {
   if (i->want && i->want->epoch == i->epoch && !desc.flake) {
     desc.config = i->want->config.data;
     desc.config_len = i->want->config.len;
+    desc.nixpkgs_ref = some(i->want->nixpkgs_ref);
+    desc.microvm_ref = some(i->want->microvm_ref);
   }
   return desc;
 }

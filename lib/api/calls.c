@@ -58,6 +58,13 @@ UNARY(blx_ha_disarm, BLX__RPC_HA_DISARM, blx_ha_disarm_request, blx_ha_status, b
 UNARY(blx_node_fence, BLX__RPC_NODE_FENCE, blx_node_fence_request, blx_node_info, blx_node_info_fn)
 UNARY(blx_node_fence_command, BLX__RPC_NODE_FENCE_COMMAND, blx_node_fence_command_request, blx_node_info,
       blx_node_info_fn)
+UNARY(blx_settings_get, BLX__RPC_SETTINGS_GET, blx_settings_request, blx_settings_detail, blx_settings_detail_fn)
+UNARY(blx_settings_set, BLX__RPC_SETTINGS_SET, blx_settings_set_request, blx_settings_detail, blx_settings_detail_fn)
+
+UNARY(blx_cluster_transfer, BLX__RPC_CLUSTER_TRANSFER, blx_cluster_transfer_request, blx_cluster_status,
+      blx_cluster_status_fn)
+UNARY(blx_cluster_leave, BLX__RPC_CLUSTER_LEAVE, blx_cluster_leave_request, blx_cluster_status, blx_cluster_status_fn)
+UNARY(blx_node_remove, BLX__RPC_NODE_REMOVE, blx_node_remove_request, blx_node_info, blx_node_info_fn)
 
 #define FREE(TYPE)                        \
   void TYPE##_free(struct TYPE *result) { \
@@ -75,3 +82,4 @@ FREE(blx_event)
 FREE(blx_log_chunk)
 FREE(blx_vm_exec_output)
 FREE(blx_node_stats)
+FREE(blx_settings_detail)

@@ -163,3 +163,7 @@ int blx_node_dispatch(blx_node *node, uint32_t max, blx_error *reterr) {
 const char *blx_version(void) {
   return BLX__VERSION;
 }
+
+int blx_flake_ref_is_pinned(const char *ref) {
+  return ref && blx__vm_ref_is_pinned(ref);
+}

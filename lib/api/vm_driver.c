@@ -251,14 +251,14 @@ int blx_vm_driver_event(blx_vm_driver *driver, const struct blx_vm_driver_key *k
 /* ---- the table as blx__vm_ops */
 
 static struct blx_vm_driver_desc desc_of(const struct blx__vm_desc *desc) {
-  return (struct blx_vm_driver_desc){.struct_size = sizeof(struct blx_vm_driver_desc),
-                                     .vcpus = desc->vcpus,
-                                     .memory_mib = desc->memory_mib,
-                                     .hypervisor = desc->hypervisor ? desc->hypervisor : "qemu",
-                                     .flake = desc->flake,
-                                     .config = {desc->config, desc->config_len},
-                                     .config_name = desc->config_name,
-                                     .ready_none = desc->ready_none};
+  struct blx_vm_driver_desc out = {.struct_size = sizeof out, .flake = desc->flake, .config_name = desc->config_name};
+  out.vcpus = desc->vcpus, out.memory_mib = desc->memory_mib;
+  out.hypervisor = desc->hypervisor ? desc->hypervisor : "qemu";
+  out.config = (struct blx_bytes){desc->config, desc->config_len};
+  out.ready_none = desc->ready_none;
+  out.nixpkgs_ref = desc->nixpkgs_ref;
+  out.microvm_ref = desc->microvm_ref;
+  return out;
 }
 
 static blx__rc own_supported(struct blx__vm_driver *base, const struct blx__vm_desc *desc, blx_error *err) {

@@ -144,6 +144,11 @@ blx__rc blx__consensus_confirm(struct blx__consensus *c, blx__consensus_cb cb, v
 blx__rc blx__consensus_add_member(struct blx__consensus *c, uint64_t uid, blx__consensus_cb cb, void *user,
                                   blx_error *err) BLX__MUST;
 
+/* Let @uid stand by: it has the log and does not vote. One that is not in the group is added so, a voter loses its
+ * vote. The leader itself must hand over first: CONFLICT. A stand-by is success. Other errors as above. */
+blx__rc blx__consensus_stand_by(struct blx__consensus *c, uint64_t uid, blx__consensus_cb cb, void *user,
+                                blx_error *err) BLX__MUST;
+
 /* Take @uid out. The leader itself must hand over first: CONFLICT. An unknown uid is success. Other errors as above. */
 blx__rc blx__consensus_remove_member(struct blx__consensus *c, uint64_t uid, blx__consensus_cb cb, void *user,
                                      blx_error *err) BLX__MUST;

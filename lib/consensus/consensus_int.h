@@ -100,7 +100,7 @@ struct unapplied {
   unsigned turns;     /* since it was committed */
 };
 
-enum member_step { MEMBER_IDLE, MEMBER_ADD, MEMBER_REMOVE, MEMBER_TRANSFER };
+enum member_step { MEMBER_IDLE, MEMBER_ADD, MEMBER_STAND_BY, MEMBER_REMOVE, MEMBER_TRANSFER };
 
 /* The one change of members that is under way. */
 struct member {

@@ -61,13 +61,28 @@ static blx__rc begin(struct blx__consensus *c, enum member_step step, uint64_t u
   return BLX__OK;
 }
 
-blx__rc blx__consensus_add_member(struct blx__consensus *c, uint64_t uid, blx__consensus_cb cb, void *user,
-                                  blx_error *err) {
-  BLX__TRY(refuse_change(c, err));
+static blx__rc check_member(const struct blx__consensus *c, uint64_t uid, blx_error *err) {
   if (uid == 0) return blx__fail(err, BLX_E_INVALID, "consensus", "a member's uid is at least 1");
   if (!find(c, uid) && c->raft.configuration.n >= BLX__CONSENSUS_MEMBERS_MAX)
     return blx__fail(err, BLX_E_INVALID, "consensus", "a group has at most %d members", BLX__CONSENSUS_MEMBERS_MAX);
+  return BLX__OK;
+}
+
+blx__rc blx__consensus_add_member(struct blx__consensus *c, uint64_t uid, blx__consensus_cb cb, void *user,
+                                  blx_error *err) {
+  BLX__TRY(refuse_change(c, err));
+  BLX__TRY(check_member(c, uid, err));
   return begin(c, MEMBER_ADD, uid, cb, user, err);
+}
+
+blx__rc blx__consensus_stand_by(struct blx__consensus *c, uint64_t uid, blx__consensus_cb cb, void *user,
+                                blx_error *err) {
+  BLX__TRY(refuse_change(c, err));
+  BLX__TRY(check_member(c, uid, err));
+  if (uid == c->o.uid)
+    return blx__fail(err, BLX_E_CONFLICT, "consensus",
+                     "member %llu leads and cannot stand by: transfer leadership first", (unsigned long long)uid);
+  return begin(c, MEMBER_STAND_BY, uid, cb, user, err);
 }
 
 blx__rc blx__consensus_remove_member(struct blx__consensus *c, uint64_t uid, blx__consensus_cb cb, void *user,
@@ -120,9 +135,21 @@ static int step_towards(struct blx__consensus *c, const struct raft_server *s) {
     m->transfer = (struct raft_transfer){.data = c};
     return raft_transfer(&c->raft, &m->transfer, m->uid, on_transferred);
   }
-  if (s) return raft_assign(&c->raft, &m->change, m->uid, s->role == RAFT_SPARE ? RAFT_STANDBY : RAFT_VOTER, on_change);
+  bool to_voter = m->step == MEMBER_ADD && s && s->role == RAFT_STANDBY;
+  if (s) return raft_assign(&c->raft, &m->change, m->uid, to_voter ? RAFT_VOTER : RAFT_STANDBY, on_change);
   address_of(m->uid, address);
   return raft_add(&c->raft, &m->change, m->uid, address, on_change);
+}
+
+static bool is_reached(const struct member *m, const struct raft_server *s) {
+  switch (m->step) {
+  case MEMBER_ADD: return s && s->role == RAFT_VOTER;
+  case MEMBER_STAND_BY: return s && s->role == RAFT_STANDBY;
+  case MEMBER_REMOVE: return !s;
+  case MEMBER_IDLE:
+  case MEMBER_TRANSFER: return false;
+  }
+  return false;
 }
 
 void member_advance(struct blx__consensus *c) {
@@ -133,7 +160,7 @@ void member_advance(struct blx__consensus *c) {
     return;
   }
   const struct raft_server *s = find(c, m->uid);
-  if ((m->step == MEMBER_REMOVE && !s) || (m->step == MEMBER_ADD && s && s->role == RAFT_VOTER)) {
+  if (is_reached(m, s)) {
     finish(c, 0, NULL);
     return;
   }

@@ -53,6 +53,7 @@ enum {
   X(TORN, "a crash left a part of a write")                                      \
   X(MEMBER_ADDED, "a member was added")                                          \
   X(MEMBER_REMOVED, "a member was removed")                                      \
+  X(MEMBER_STOOD_BY, "a member was made a stand-by")                             \
   X(TRANSFERRED, "leadership was handed over on request")                        \
   X(UNKNOWN, "a proposal's outcome was unknown")                                 \
   X(UNKNOWN_DONE, "and yet it had taken place")                                  \

@@ -115,6 +115,10 @@ static void answer_status(struct blx__call *call) {
     blx__call_answer(call, &st);
 }
 
+void blx__answer_status(struct blx__call *call) {
+  answer_status(call);
+}
+
 void blx__handle_cluster_status(struct blx__call *call) {
   answer_status(call);
 }
@@ -276,7 +280,9 @@ void blx__handle_cluster_init(struct blx__call *call) {
 void blx__init_done(struct blx__node *n) {
   struct blx__call *call = n->init_call;
   const struct blx_node_info *me = n->state ? blx__state_node(n->state, n->uid) : NULL;
-  if (!call || !n->registered || !me || !me->voter) return;
+  bool votes = false;
+  if (!call || n->worker || !n->registered || !me || !blx__servers_has(n, n->uid, &votes) || (votes && !me->voter))
+    return;
   n->init_call = NULL;
   answer_status(call);
 }
@@ -309,8 +315,9 @@ static bool is_own_join(const struct blx__call *call) {
  * waits for its end. False: there is none. */
 static bool goes_on(struct blx__call *call) {
   struct blx__node *n = call->node;
-  const struct blx_node_info *me = n->state ? blx__state_node(n->state, n->uid) : NULL;
-  bool begun = n->identity && (n->identity->standing == BLX_STANDING_JOINING || (me && !me->voter));
+  bool votes = false;
+  bool begun = n->identity && (n->identity->standing == BLX_STANDING_JOINING ||
+                               (n->consensus && !blx__servers_has(n, n->uid, &votes)));
   if (!begun || (!n->consensus && !n->worker) || !is_own_join(call)) return false;
   if (join_role(call) != n->identity->role) {
     if (n->identity->standing != BLX_STANDING_JOINING) return false; /* it has joined: this is about another daemon */

@@ -1,5 +1,7 @@
-/* Calls between members, on the leader: a daemon joins, becomes a voter, an agent reports. */
+/* Calls between members, on the leader: a daemon joins, comes into the group, an agent reports. */
 #include "node/node_int.h"
+
+#include "control/servers.h"
 
 #include <stdlib.h>
 
@@ -31,10 +33,12 @@ static bool holds_nothing(const struct blx__node *n, uint64_t uid) {
 }
 
 /* The node that @node began to join as, if its daemon died before it noted its uid: same name, same role, same sockets,
- * and never yet in the group, so that no log of it counts. NULL: it joins as a new one. */
+ * and never yet in the group, so that no log of it counts; one that is being removed was. NULL: it joins as a new one.
+ */
 static const struct blx_node_info *begun_before(const struct blx__node *n, const struct blx_node_info *node) {
   const struct blx_node_info *old = node->name ? blx__state_node_by_name(n->state, node->name) : NULL;
-  bool same = old && blx__str_eq(old->address, node->address) && blx__str_eq(old->peer_address, node->peer_address);
+  bool same = old && !old->cordoned && blx__str_eq(old->address, node->address) &&
+              blx__str_eq(old->peer_address, node->peer_address);
   if (!same || old->role != node->role || old->voter || in_group(n, old->uid)) return NULL;
   if (blx__state_is_gone(n->state, old->uid)) return NULL; /* it was in a group before */
   return old->role == BLX_NODE_ROLE_WORKER && !holds_nothing(n, old->uid) ? NULL : old;
@@ -74,24 +78,50 @@ static void voter_noted(struct blx__call *call, const struct blx_op_result *resu
   answer_empty(call);
 }
 
-static void voter_added(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
+/* A stand-by is in the group, and in the state a server that does not vote. */
+static void member_added(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
   (void)index;
   (void)result;
   struct blx__call *call = user;
+  const struct blx_member_ready_request *req = call->request;
+  bool votes = false;
   if (err) {
     blx__call_fail(call, err);
     return;
   }
-  const struct blx_member_ready_request *req = call->request;
+  (void)blx__servers_has(call->node, req->uid, &votes);
+  if (!votes) {
+    voter_noted(call, NULL);
+    return;
+  }
   struct blx_op_node_voter voter = {.struct_size = sizeof voter, .uid = req->uid, .voter = 1};
   struct blx_op op = {.struct_size = sizeof op, .node_voter = &voter};
   blx__call_propose(call, &op, NULL, voter_noted);
+}
+
+/* With its vote at once while there are too few, else standing by. */
+static blx__rc add_to_group(struct blx__node *n, struct blx__call *call, uint64_t uid, blx_error *err) {
+  struct blx__consensus_status cs;
+  uint32_t servers = 0, voters = 0;
+  blx__consensus_status(n->consensus, &cs);
+  for (uint32_t i = 0; i < cs.members_count; i++) voters += cs.members[i].membership == BLX__MEMBER_VOTER;
+  const struct blx_node_info *node = blx__state_node_after_uid(n->state, 0);
+  for (; node; node = blx__state_node_after_uid(n->state, node->uid)) servers += node->role == BLX_NODE_ROLE_SERVER;
+  if (voters < blx__control_voters_wanted(servers))
+    return blx__consensus_add_member(n->consensus, uid, member_added, call, err);
+  return blx__consensus_stand_by(n->consensus, uid, member_added, call, err);
 }
 
 void blx__handle_member_ready(struct blx__call *call) {
   struct blx__node *n = call->node;
   const struct blx_member_ready_request *req = call->request;
   const struct blx_node_info *node = blx__state_node(n->state, req->uid);
+  bool votes = false;
+  if (blx__state_node_was_removed(n->state, req->uid)) {
+    blx__call_failf(call, BLX_E_DENIED, "node %llu was removed from the cluster \"%s\"", (unsigned long long)req->uid,
+                    n->identity->cluster_name);
+    return;
+  }
   if (!node) {
     blx__call_failf(call, BLX_E_NOT_FOUND, "no node has uid %llu: join anew with an empty data directory",
                     (unsigned long long)req->uid);
@@ -108,13 +138,16 @@ void blx__handle_member_ready(struct blx__call *call) {
                     node->name);
     return;
   }
-  if (node->voter) {
+  if (req->uid == n->servers.leaving) {
+    blx__call_failf(call, BLX_E_BUSY, "node %s is being removed", node->name);
+    return;
+  }
+  if (blx__servers_has(n, req->uid, &votes)) {
     answer_empty(call);
     return;
   }
   blx_error err;
-  blx__rc rc = blx__consensus_add_member(n->consensus, req->uid, voter_added, call, &err);
-  if (rc.code != 0) blx__call_fail(call, &err);
+  if (add_to_group(n, call, req->uid, &err).code != 0) blx__call_fail(call, &err);
 }
 
 static void answer_report(struct blx__call *call, const struct blx_op_result *result) {

@@ -30,6 +30,7 @@ void blx__lead_begin(struct blx__node *n) {
 
 void blx__lead_end(struct blx__node *n) {
   n->lead.leading = false;
+  blx__servers_end(n);
   n->lead.wall = (struct blx__lead_median){0};
   BLX__MAP_FOREACH(pos, &n->lead.seen) free(blx__map_value(pos));
   blx__map_clear(&n->lead.seen);
@@ -191,6 +192,13 @@ uint64_t blx__lead_time_ms(const struct blx__node *n) {
 static uint64_t cluster_now_ms(const struct blx__node *n) {
   uint64_t now = blx__lead_time_ms(n), last = blx__state_time_ms(n->state);
   return now > last ? now : last;
+}
+
+uint64_t blx__lead_silent_ms(const struct blx__node *n, uint64_t uid) {
+  const struct seen *s = blx__map_get_u64(&n->lead.seen, uid);
+  if (uid == n->uid) return 0;
+  uint64_t silent_ms = blx__loop_now_ms(n->loop) - (s ? s->at_ms : n->lead.since_ms);
+  return !s && silent_ms < BLX__NODE_SUSPECT_MS ? BLX__NODE_SUSPECT_MS : silent_ms;
 }
 
 uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid) {

@@ -325,6 +325,7 @@ static blx__rc parse_id(const char *hex, uint8_t id[BLX__CONSENSUS_CLUSTER_ID_BY
 static void announce_fn(void *arg) {
   blx__lead_tick(arg);
   blx__forward_look(arg);
+  blx__servers_tick(arg);
   blx__member_announce(arg);
 }
 
@@ -400,19 +401,32 @@ static void announced(void *user, const blx_error *err, struct blx__slice answer
   if (err) blx__log(&n->log, BLX_LOG_DEBUG, "node", "not heard by the leader: %s", err->message);
 }
 
-/* ---- the vote: whoever has a uid asks for it until state says that it has it, whatever was cut on the way */
+/* ---- its place: whoever has a uid asks until the group has it, whatever was cut on the way; and one that hears of no
+ * leader for long asks whether it was removed meanwhile */
+
+enum { LEADERLESS_MS = 10000 };
 
 static void readied(void *user, const blx_error *err, struct blx__slice answer) {
   (void)answer;
   struct blx__node *n = user;
-  n->asking_vote = false;
-  if (err) blx__log(&n->log, BLX_LOG_DEBUG, "node", "the vote is still to come: %s", err->message);
+  n->asking_place = false;
+  if (!err || n->closing) return;
+  if (err->code == BLX_E_DENIED)
+    blx__node_removed(n, err->message);
+  else
+    blx__log(&n->log, BLX_LOG_DEBUG, "node", "the place in the group is still to come: %s", err->message);
 }
 
-static void ask_for_vote(struct blx__node *n) {
-  const struct blx_node_info *me = blx__state_node(n->state, n->uid);
-  bool wants = me ? !me->voter : n->identity->standing == BLX_STANDING_JOINING;
-  if (!wants || n->asking_vote) return;
+static bool wants_place(struct blx__node *n) {
+  bool votes = false;
+  uint64_t now = blx__loop_now_ms(n->loop);
+  if (n->led_ms == 0 || blx__consensus_leader(n->consensus) != 0) n->led_ms = now;
+  if (n->identity->standing == BLX_STANDING_FOUNDING) return false;
+  return !blx__servers_has(n, n->uid, &votes) || now - n->led_ms > LEADERLESS_MS;
+}
+
+static void ask_for_place(struct blx__node *n) {
+  if (!wants_place(n) || n->asking_place) return;
   struct blx_member_ready_request req = {.struct_size = sizeof req, .uid = n->uid};
   for (size_t i = 0; i < n->identity->n_peers; i++) {
     size_t at = (i + n->ask_next) % n->identity->n_peers;
@@ -420,14 +434,14 @@ static void ask_for_vote(struct blx__node *n) {
     if (peer->uid == n->uid || !peer->address) continue;
     n->ask_next = at + 1;
     blx_error err;
-    n->asking_vote = blx__node_ask(n, peer->address, BLX__RPC_MEMBER_READY, &req, readied, n, &err).code == 0;
+    n->asking_place = blx__node_ask(n, peer->address, BLX__RPC_MEMBER_READY, &req, readied, n, &err).code == 0;
     return;
   }
 }
 
 void blx__member_announce(struct blx__node *n) {
   if (!n->consensus || n->closing || n->fatal_code != 0) return;
-  ask_for_vote(n);
+  ask_for_place(n);
   if (n->announcing) return;
   uint64_t leader = blx__consensus_leader(n->consensus);
   uint64_t now = blx__loop_now_ms(n->loop);

@@ -328,6 +328,7 @@ static blx__rc open_parts(struct blx__node *n, const struct blx_node_options *o,
   if (!n->state) return no_memory(err);
   BLX__TRY(blx__identity_read(n->data_dir, &n->identity, err));
   if (n->identity) {
+    BLX__TRY(blx__node_check_left(n, err));
     n->self->name = blx__arena_strdup(&n->mem, n->identity->name);
     if (!n->self->name) return no_memory(err);
     BLX__TRY(blx__node_start(n, err));

@@ -58,6 +58,14 @@ struct blx__lead_median {
   int64_t low_ms, high_ms;
 };
 
+/* servers.c: the group as this leader changes it. */
+struct blx__servers {
+  bool busy;                 /* a change is under way */
+  uint64_t leaving;          /* a node that is taken out of the cluster; 0: none */
+  struct blx__call *removal; /* the call that waits for it, or NULL */
+  uint64_t removal_ms;       /* loop time at which that came */
+};
+
 /* What only the leader knows: soft, never replicated. */
 struct blx__lead {
   bool leading;         /* proposals are served */
@@ -98,14 +106,16 @@ struct blx__node {
   enum blx__consensus_role role;
   struct blx__channel *channel; /* to the other members; NULL: in no cluster */
   struct blx__lead lead;
+  struct blx__servers servers;
   bool registered;         /* the cluster knows this incarnation */
   bool announcing;         /* a heartbeat or registration is on its way */
-  bool asking_vote;        /* a member was asked to make this node a voter */
+  bool asking_place;       /* a member was asked to take this node into the group */
+  uint64_t led_ms;         /* loop time at which a leader was last known */
   uint64_t share_revision; /* of the share the agent has */
   bool nodes_changed;      /* the servers' addresses are to be taken over */
   struct blx__timer *announce;
   uint64_t announced_to, announced_ms; /* leader and loop time of the last heartbeat */
-  size_t ask_next;                     /* which known member is asked next for a vote */
+  size_t ask_next;                     /* which known member is asked next for a place in the group */
   struct blx__defer follow;            /* runs after an apply, outside of it */
 
   struct blx__rpc_server *server;
@@ -161,6 +171,7 @@ struct blx__call {
   void *done_user;
   void (*after)(struct blx__call *, const struct blx_op_result *); /* see blx__call_propose */
   void (*stale)(struct blx__call *); /* NULL, or what a refusal with STALE leads to instead of the caller's answer */
+  void *note;                        /* the handler's own, in the arena */
   struct blx__list link;
 };
 
@@ -260,6 +271,22 @@ void blx__lead_clock_seen(struct blx__lead_clock *c, bool leading, uint64_t comm
                           struct blx__lead_median wall);
 uint64_t blx__lead_time_ms(const struct blx__node *n);
 
+/* ms since node @uid was heard from; 0: this node itself. Of one that this leader never heard from it is as much as
+ * makes it suspect, at least. */
+uint64_t blx__lead_silent_ms(const struct blx__node *n, uint64_t uid);
+
+/* ---- servers.c: who votes and who stands by; nodes that leave */
+/* Each second, and when a change is over: the next change. */
+void blx__servers_tick(struct blx__node *n);
+/* This node does not lead any more, or closes. */
+void blx__servers_end(struct blx__node *n);
+/* Whether the group, as this member knows it, has @uid: as a voter, or standing by. */
+bool blx__servers_has(const struct blx__node *n, uint64_t uid, bool *votes);
+/* This node was removed from its cluster, as a member of it says in @why: it stops for good. */
+void blx__node_removed(struct blx__node *n, const char *why);
+/* The identity is of a node that left. Errors: CONFLICT (says how to begin anew). */
+blx__rc blx__node_check_left(const struct blx__node *n, blx_error *err) BLX__MUST;
+
 /* ---- stream_state.c: streams that follow the state */
 /* Push what is new into every watch. */
 void blx__watches_pump(struct blx__node *n);
@@ -288,8 +315,8 @@ void blx__ha_view(const struct blx__node *n, struct blx_node_info *view);
 bool blx__ha_word_status(const struct blx__node *n, const struct blx_node_info *view, char *text, char *unblock,
                          size_t size);
 
-/* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, calls_ha.c, stream_state.c, stream_logs.c,
- * stream_exec.c */
+/* ---- handlers: calls_cluster.c, servers.c, calls_vm.c, calls_member.c, calls_ha.c, stream_state.c,
+ * stream_logs.c, stream_exec.c */
 void blx__handle_cluster_init(struct blx__call *call);
 void blx__handle_cluster_join(struct blx__call *call);
 void blx__handle_cluster_status(struct blx__call *call);
@@ -302,6 +329,11 @@ void blx__handle_ha_status(struct blx__call *call);
 void blx__handle_ha_disarm(struct blx__call *call);
 void blx__handle_node_fence(struct blx__call *call);
 void blx__handle_node_fence_command(struct blx__call *call);
+void blx__handle_cluster_transfer(struct blx__call *call);
+void blx__handle_cluster_leave(struct blx__call *call);
+void blx__handle_node_remove(struct blx__call *call);
+void blx__handle_settings_get(struct blx__call *call);
+void blx__handle_settings_set(struct blx__call *call);
 void blx__handle_member_join(struct blx__call *call);
 void blx__handle_member_invite(struct blx__call *call);
 void blx__handle_member_ready(struct blx__call *call);
@@ -333,7 +365,9 @@ blx__rc blx__stats_encode(const struct blx__node *n, const char *why, const stru
 /* What should run on another node, which is not heard from; nothing, if there is no such node. */
 blx__rc blx__stats_encode_unheard(const struct blx__node *n, uint64_t uid, const char *why, struct blx__buf *out,
                                   blx_error *err) BLX__MUST;
-/* A call that waits in init_call is answered when this node is registered and votes. */
+/* Answer a call whose answer is a cluster_status. */
+void blx__answer_status(struct blx__call *call);
+/* A call that waits in init_call is answered when this node is registered and in the group. */
 void blx__init_done(struct blx__node *n);
 
 #endif

@@ -54,6 +54,11 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_NODE_FENCE_COMMAND] = {blx__handle_node_fence_command, SERVERS},
     [BLX__RPC_STATS] = {blx__handle_stats, SERVERS},
     [BLX__RPC_MEMBER_STATS] = {blx__handle_member_stats, MEMBERS},
+    [BLX__RPC_SETTINGS_GET] = {blx__handle_settings_get, SERVERS},
+    [BLX__RPC_SETTINGS_SET] = {blx__handle_settings_set, SERVERS},
+    [BLX__RPC_CLUSTER_TRANSFER] = {blx__handle_cluster_transfer, SERVERS},
+    [BLX__RPC_CLUSTER_LEAVE] = {blx__handle_cluster_leave, MEMBERS},
+    [BLX__RPC_NODE_REMOVE] = {blx__handle_node_remove, SERVERS},
     [BLX__RPC_SHARE] = {blx__handle_share, MEMBERS},
     [BLX__RPC_CLUSTER_BACKUP] = {blx__handle_cluster_backup, SERVERS},
 };
@@ -391,11 +396,12 @@ static const char *principal_of(struct blx__call *call) {
   return blx__arena_strdup(&call->arena, text);
 }
 
-/* Names, lengths and ranges, before anything is done. Two are not held against the limits: in a create request zeroes
- * become defaults first, and an agent of a newer version may report what this one has no name for. */
+/* Names, lengths and ranges, before anything is done. Three are not held against the limits here: in a create request
+ * zeroes become defaults first, in a change of settings what is, and an agent of a newer version may report what this
+ * one has no name for. */
 static blx__rc check_request(const struct blx__call *call, blx_error *err) {
   const struct blx__rpc_row *row = call->row;
-  if (row->id == BLX__RPC_VM_CREATE || row->id == BLX__RPC_REPORT) return BLX__OK;
+  if (row->id == BLX__RPC_VM_CREATE || row->id == BLX__RPC_REPORT || row->id == BLX__RPC_SETTINGS_SET) return BLX__OK;
   return blx__msg_validate(row->request(), call->request, err);
 }
 

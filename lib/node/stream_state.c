@@ -455,6 +455,11 @@ void blx__handle_share(struct blx__call *call) {
     blx__call_failf(call, BLX_E_INVALID, "node_uid: is required");
     return;
   }
+  if (n->consensus && blx__state_node_was_removed(n->state, req->node_uid)) {
+    blx__call_failf(call, BLX_E_DENIED, "node %llu was removed from the cluster \"%s\"",
+                    (unsigned long long)req->node_uid, n->identity->cluster_name);
+    return;
+  }
   if (!n->consensus) {
     blx__call_failf(call, BLX_E_CONFLICT, "node %s is a worker, and tells no share: ask a server", n->self->name);
     return;

@@ -181,6 +181,10 @@ static void on_done(void *user, const struct blx__rpc_result *result) {
   struct blx__worker *w = n->worker;
   w->stream = NULL;
   if (n->closing) return;
+  if (result->err && result->err->code == BLX_E_DENIED) {
+    blx__node_removed(n, result->err->message);
+    return;
+  }
   const char *why = result->err ? result->err->message : "it was ended there";
   blx__log(&n->log, BLX_LOG_DEBUG, "node", "the server at %s tells no more: %s", blx__worker_server(n), why);
   /* Who ends it by itself is not asked again at once; one that was cancelled is not asked any more already. */

@@ -411,6 +411,9 @@ struct blx_assignment {
   int32_t ending; /* end it in this epoch, whatever is desired (enum blx_ending) */
   uint32_t paused; /* let it stand still once it runs */
   uint32_t tell; /* the cluster has no word of it in this epoch: report how it is */
+  /* with config: flake of nixpkgs that it is built with; empty: the daemon's own; at most 512 bytes */
+  const char *nixpkgs_ref;
+  const char *microvm_ref; /* with config: flake of microvm.nix, likewise; at most 512 bytes */
 };
 
 /* JournalEntry: what an agent remembers of one instance across its own restarts. */
@@ -573,6 +576,7 @@ enum blx_standing {
   BLX_STANDING_FOUNDING = 0, /* founding: it makes the cluster; its log may not exist yet */
   BLX_STANDING_JOINING = 1, /* joining: it was given a uid; its log may not exist yet */
   BLX_STANDING_MEMBER = 2, /* member: its log exists: one that is missing is a loss, never a fresh start */
+  BLX_STANDING_LEFT = 3, /* left: it left its cluster, or was removed: it is no node of it any more */
   BLX_STANDING_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 

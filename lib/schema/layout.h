@@ -65,4 +65,11 @@ _Static_assert(sizeof(struct blx_ha_status) == 112, "ha_status");
 _Static_assert(sizeof(struct blx_ha_disarm_request) == 40, "ha_disarm_request");
 _Static_assert(sizeof(struct blx_node_fence_request) == 48, "node_fence_request");
 _Static_assert(sizeof(struct blx_node_fence_command_request) == 48, "node_fence_command_request");
+_Static_assert(sizeof(struct blx_settings_request) == 24, "settings_request");
+_Static_assert(sizeof(struct blx_settings_change) == 56, "settings_change");
+_Static_assert(sizeof(struct blx_settings_set_request) == 48, "settings_set_request");
+_Static_assert(sizeof(struct blx_settings_detail) == 40, "settings_detail");
+_Static_assert(sizeof(struct blx_cluster_transfer_request) == 32, "cluster_transfer_request");
+_Static_assert(sizeof(struct blx_cluster_leave_request) == 24, "cluster_leave_request");
+_Static_assert(sizeof(struct blx_node_remove_request) == 48, "node_remove_request");
 #endif

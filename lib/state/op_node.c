@@ -297,13 +297,12 @@ static size_t tied(const struct state_node *e, enum tie tie, char *out, size_t s
 }
 
 /* A node that is proved dead takes with it what it was to remove; a living one removes it soon. */
-static blx__rc may_remove(const struct state_node *e, blx_error *err) {
+blx__rc blx__state_may_remove(const struct blx__state *st, uint64_t uid, blx_error *err) {
+  struct state_node *e = NULL;
+  BLX__TRY(blx__state_node_known(st, uid, &e, err));
   const struct blx_node_info *n = e->rec;
   bool gone = n->fence == BLX_FENCE_DONE;
   char which[128];
-  if (n->voter)
-    return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s votes: it must stop voting before it is removed",
-                     n->name);
   if (n->fence == BLX_FENCE_BEGUN)
     return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s is being fenced: remove it when it is Fenced", n->name);
   if (tied(e, LIVES, which, sizeof which) > 0)
@@ -344,7 +343,10 @@ blx__rc blx__state_op_node_remove(struct blx__state *st, const struct blx_op *op
   const struct blx_node_info *n = NULL;
   BLX__TRY(named(st, o->name, o->if_revision, &n, err));
   struct state_node *e = blx__state_node_get(st, n->uid);
-  BLX__TRY(may_remove(e, err));
+  if (n->voter)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s votes: it must stop voting before it is removed",
+                     n->name);
+  BLX__TRY(blx__state_may_remove(st, n->uid, err));
   out->uid = n->uid;
   /* Each of them leaves the map, so that the first is found anew. */
   while (e->instances.count > 0) let_go(st, blx__map_value(blx__map_seek(&e->instances, NULL, 0)));

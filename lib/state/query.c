@@ -1,5 +1,9 @@
 #include "state/state_int.h"
 
+bool blx__state_node_was_removed(const struct blx__state *st, uint64_t uid) {
+  return uid > 0 && uid < st->data.next_node_uid && !blx__state_node_get(st, uid);
+}
+
 #include <string.h>
 
 uint64_t blx__state_index(const struct blx__state *st) {

@@ -153,6 +153,11 @@ uint64_t blx__state_next_node_uid(const struct blx__state *st);
 
 /* One record, or NULL. @tenant NULL or "": default. */
 const struct blx_node_info *blx__state_node(const struct blx__state *st, uint64_t uid);
+/* A node had that uid, and was removed: no node will ever have it again. */
+bool blx__state_node_was_removed(const struct blx__state *st, uint64_t uid);
+/* Whether op_node_remove would be accepted once the node does not vote any more. Errors: NOT_FOUND, CONFLICT (says what
+ * ties it to the cluster, and the way out). */
+blx__rc blx__state_may_remove(const struct blx__state *st, uint64_t uid, blx_error *err) BLX__MUST;
 const struct blx_node_info *blx__state_node_by_name(const struct blx__state *st, const char *name);
 const struct blx_vm *blx__state_vm(const struct blx__state *st, uint64_t uid);
 const struct blx_vm *blx__state_vm_by_name(const struct blx__state *st, const char *tenant, const char *name);

@@ -113,7 +113,12 @@ static void assignment(const struct blx__state *st, const struct state_instance 
   out->remove = vm->deleting;
   out->ending = i->rec->ending;
   out->paused = vm->paused;
-  if (config) out->config = config->text;
+  if (config) {
+    const struct blx_settings *settings = blx__state_settings(st);
+    out->config = config->text;
+    out->nixpkgs_ref = settings->nixpkgs_ref;
+    out->microvm_ref = settings->microvm_ref;
+  }
   /* Nothing may run in the epoch that fencing gave it, whatever is still on its way to be killed. */
   out->dead = i->rec->dead || i->rec->fenced;
   out->tell = !i->rec->dead && i->rec->report_seq == 0;

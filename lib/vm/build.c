@@ -35,6 +35,7 @@ struct vm_build {
   char ref[FLAKE_MAX];    /* what is built: REF#ATTRIBUTE */
   char work[PATH_MAX];    /* builds/ID */
   uint32_t vcpus, memory_mib;
+  char *nixpkgs_ref, *microvm_ref; /* told to `wrap`; NULL: not */
   struct blx__buf config;
   blx__rc rc;
   blx_error err;
@@ -53,6 +54,8 @@ static void fail(struct vm_build *b, const blx_error *err) {
 static void build_free(struct vm_build *b) {
   blx__list_remove(&b->link);
   blx__buf_free(&b->config);
+  free(b->nixpkgs_ref);
+  free(b->microvm_ref);
   free(b);
 }
 
@@ -278,8 +281,8 @@ static void spawn_wrap(struct vm_build *b) {
   add_pair(&argv, "--guest", m->opt.guest_path);
   add_pair(&argv, "--accel-cache", cache);
   add_pair(&argv, "--user", user);
-  if (m->opt.nixpkgs_ref) add_pair(&argv, "--nixpkgs", m->opt.nixpkgs_ref);
-  if (m->opt.microvm_ref) add_pair(&argv, "--microvm", m->opt.microvm_ref);
+  if (b->nixpkgs_ref) add_pair(&argv, "--nixpkgs", b->nixpkgs_ref);
+  if (b->microvm_ref) add_pair(&argv, "--microvm", b->microvm_ref);
   if (b->vcpus) add_pair(&argv, "--vcpu", vcpu);
   if (b->memory_mib) add_pair(&argv, "--mem", mem);
   spawn(b, &argv, VM_WRAP_DEADLINE_MS);
@@ -376,6 +379,13 @@ static blx__rc flake_ref(struct vm_build *b, const char *flake, blx_error *err) 
   return BLX__OK;
 }
 
+/* The cluster's wins over this node's own. */
+static bool keep_ref(char **to, const char *told, const char *own) {
+  const char *ref = told ? told : own;
+  *to = ref ? strdup(ref) : NULL;
+  return !ref || *to;
+}
+
 static blx__rc config_ref(struct vm_build *b, const struct blx__vm_desc *desc, blx_error *err) {
   char encoded[FLAKE_MAX];
   const struct microvm *m = b->in->m;
@@ -386,6 +396,9 @@ static blx__rc config_ref(struct vm_build *b, const struct blx__vm_desc *desc, b
     return blx__fail(err, BLX_E_INVALID, origin, "the module has %zu bytes; 1 to %d are allowed", desc->config_len,
                      BLX__VM_CONFIG_MAX);
   b->has_config = true;
+  if (!keep_ref(&b->nixpkgs_ref, desc->nixpkgs_ref, m->opt.nixpkgs_ref) ||
+      !keep_ref(&b->microvm_ref, desc->microvm_ref, m->opt.microvm_ref))
+    return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a flake reference");
   blx__buf_init(&b->config, BLX__VM_CONFIG_MAX);
   if (!blx__buf_add(&b->config, desc->config, desc->config_len))
     return blx__fail(err, BLX_E_NOMEM, origin, "no memory for the module");

@@ -40,6 +40,8 @@ struct blx__vm_desc {
   size_t config_len;          /* 1..BLX__VM_CONFIG_MAX */
   const char *config_name;    /* the file name it had, for messages; may be NULL */
   bool ready_none;            /* the guest has no agent: running is ready */
+  const char *nixpkgs_ref;    /* flake references that the module is built with, pinned; NULL: the driver's own */
+  const char *microvm_ref;
 };
 
 enum blx__vm_state {
@@ -49,6 +51,9 @@ enum blx__vm_state {
   BLX__VM_READY,
   BLX__VM_EXITED, /* exit_status, signal and text say how */
 };
+
+/* Whether @ref says which revision it is: a reference that moves would give each node, and each day, another guest. */
+bool blx__vm_ref_is_pinned(const char *ref);
 
 struct blx__vm_status {
   enum blx__vm_state state;

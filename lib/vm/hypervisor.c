@@ -66,3 +66,32 @@ blx__rc blx__vm_flake_check(const char *flake, blx_error *err) {
                        "the flake \"%.200s\" has a space or a quote in it: write %%20 for a space", flake);
   return BLX__OK;
 }
+
+/* ---- flake references */
+
+static size_t hex_len(const char *text) {
+  return strspn(text, "0123456789abcdef");
+}
+
+/* Whether a part of the reference's query begins with @key and has @len characters of @set as its value. */
+static bool has_pin(const char *query, const char *key, const char *set, size_t len) {
+  for (const char *at = query; at && *at; at = strchr(at + 1, '&')) {
+    const char *value = at + 1 + strlen(key);
+    if (strncmp(at + 1, key, strlen(key)) != 0) continue;
+    size_t n = strspn(value, set);
+    if (n >= len && (value[n] == '\0' || value[n] == '&')) return true;
+  }
+  return false;
+}
+
+/* As nix/vm-template/wrap sees it. */
+bool blx__vm_ref_is_pinned(const char *ref) {
+  static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/%=";
+  const char *query = strchr(ref, '?'), *colon = strchr(ref, ':');
+  if (query && has_pin(query, "rev=", "0123456789abcdef", 40)) return true;
+  if (query && has_pin(query, "narHash=sha256-", base64, 44)) return true;
+  if (strncmp(ref, "github:", 7) != 0 && strncmp(ref, "gitlab:", 7) != 0 && strncmp(ref, "sourcehut:", 10) != 0)
+    return false;
+  const char *owner_end = strchr(colon, '/'), *rev = owner_end ? strchr(owner_end + 1, '/') : NULL;
+  return rev && hex_len(rev + 1) == 40 && (rev[41] == '\0' || rev[41] == '?');
+}

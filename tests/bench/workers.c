@@ -1,7 +1,8 @@
 /* Many workers in one process: each joins, follows its share and sends heartbeats by the calls between members, over a
  * connection of its own, as a worker's daemon does. Then VMs are created, and the clock runs until every assignment has
- * come to its worker. Prints one line of JSON. usage: workers WORKERS VMS REPLICAS report|silent SOCKET...   With
- * `report` each worker tells after 100 ms that what it was given runs. */
+ * come to its worker. Prints one line of JSON. usage: workers WORKERS VMS REPLICAS report|silent|idle SOCKET...   With
+ * `report` each worker tells after 100 ms that what it was given runs; with `idle` no VM is created: once all are there
+ * that is said, and they live on until the process is ended. */
 #include "io/loop.h"
 #include "io/timer.h"
 #include "rpc/conn.h"
@@ -47,7 +48,7 @@ static struct {
   struct worker *workers;
   uint32_t count, joining, joined, known, ticked;
   unsigned long vms, replicas;
-  bool report;
+  bool report, idle;
   const char *const *sockets;
   size_t socket_count;
   uint64_t assigned, told, begun_ns, first_ns, last_ns, started_ns;
@@ -126,6 +127,15 @@ static void create_all(void) {
   }
 }
 
+static void all_known(void) {
+  if (!all.idle) {
+    create_all();
+    return;
+  }
+  printf("{\"workers\": %u, \"joined_s\": %.2f}\n", all.count, (double)(now_ns() - all.started_ns) / 1e9);
+  fflush(stdout);
+}
+
 /* ---- a worker's life */
 
 static void reported(void *user, const struct blx__rpc_result *result) {
@@ -176,7 +186,7 @@ static bool on_part(void *user, struct blx__slice message) {
   const struct blx_share_part *part = decode(BLX__RPC_SHARE, &arena, message);
   if (part->known && !w->known) {
     w->known = true;
-    if (++all.known == all.count) create_all();
+    if (++all.known == all.count) all_known();
   }
   uint64_t now = part->n_assignments > 0 ? now_ns() : 0;
   if (now && all.assigned == 0) all.first_ns = now;
@@ -186,7 +196,7 @@ static bool on_part(void *user, struct blx__slice message) {
     if (all.report) note(w, part->assignments[i]);
   }
   blx__arena_free(&arena);
-  if (!all.report && all.assigned == (uint64_t)all.vms * all.replicas) finish();
+  if (!all.report && !all.idle && all.assigned == (uint64_t)all.vms * all.replicas) finish();
   return true;
 }
 
@@ -262,11 +272,12 @@ int main(int argc, char **argv) {
   all.vms = argc > 5 ? number(argv[2], VMS_MAX) : 0;
   all.replicas = argc > 5 ? number(argv[3], REPLICAS_MAX) : 0;
   if (all.count == 0 || all.vms == 0 || all.replicas == 0 || argc - 5 > SOCKETS_MAX) {
-    fprintf(stderr, "usage: workers WORKERS(1..%d) VMS(1..%d) REPLICAS(1..%d) report|silent SOCKET...\n", WORKERS_MAX,
-            VMS_MAX, REPLICAS_MAX);
+    fprintf(stderr, "usage: workers WORKERS(1..%d) VMS(1..%d) REPLICAS(1..%d) report|silent|idle SOCKET...\n",
+            WORKERS_MAX, VMS_MAX, REPLICAS_MAX);
     return 2;
   }
   all.report = strcmp(argv[4], "report") == 0;
+  all.idle = strcmp(argv[4], "idle") == 0;
   all.sockets = (const char *const *)argv + 5;
   all.socket_count = (size_t)(argc - 5);
   struct rlimit files;

@@ -123,7 +123,7 @@ static void damage(struct world *w, struct sim_node *n) {
 
 /* ---- changes of members, and of the leader */
 
-static const char *const change_names[] = {"added", "removed", "transferred"};
+static const char *const change_names[] = {"added", "removed", "standing by", "transferred"};
 
 static void on_changed(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
   struct sim_change *change = user;
@@ -145,16 +145,21 @@ static struct sim_change *change_new(struct world *w, enum blx__sometimes point,
   return NULL;
 }
 
-static void add_member(struct world *w, struct sim_node *leader) {
+/* One that was never a member; NULL: there are enough. */
+static struct sim_node *new_member(struct world *w, struct sim_node *leader) {
   struct sim_node *n = NULL;
   for (unsigned i = 0; i < w->nodes_count; i++) /* one that was begun goes on before another is tried */
     if (!w->nodes[i].was_voter) n = &w->nodes[i];
-  if (!n && w->nodes_count == SIM_NODES_MAX) return;
-  if (!n) {
-    n = world_add_node(w);
-    n->disk.max_us = leader->disk.max_us;
-    node_start(n);
-  }
+  if (n || w->nodes_count == SIM_NODES_MAX) return n;
+  n = world_add_node(w);
+  n->disk.max_us = leader->disk.max_us;
+  node_start(n);
+  return n;
+}
+
+static void add_member(struct world *w, struct sim_node *leader) {
+  struct sim_node *n = new_member(w, leader);
+  if (!n) return;
   struct sim_change *change = change_new(w, BLX__SOMETIMES_MEMBER_ADDED, n->uid);
   if (!change) return;
   if (blx__consensus_add_member(leader->c, n->uid, on_changed, change, NULL).code != 0) change->busy = false;
@@ -171,6 +176,34 @@ static void remove_member(struct world *w, struct sim_node *leader) {
   if (blx__consensus_remove_member(leader->c, uid, on_changed, change, NULL).code != 0) change->busy = false;
 }
 
+/* A voter loses its vote, or one that is not in the group yet comes as a stand-by; either may be made a voter later. */
+static void stand_by(struct world *w, struct sim_node *leader) {
+  struct blx__consensus_status s;
+  blx__consensus_status(leader->c, &s);
+  uint64_t uid = s.members[blx__sim_rng_in(&w->sim.rng, 0, s.members_count - 1)].uid;
+  if (blx__sim_rng_chance(&w->sim.rng, 30)) {
+    struct sim_node *n = new_member(w, leader);
+    if (n) uid = n->uid;
+  }
+  struct sim_change *change = uid == leader->uid ? NULL : change_new(w, BLX__SOMETIMES_MEMBER_STOOD_BY, uid);
+  if (!change) return;
+  if (blx__consensus_stand_by(leader->c, uid, on_changed, change, NULL).code != 0) change->busy = false;
+}
+
+/* A stand-by gets its vote. */
+static void promote(struct world *w, struct sim_node *leader) {
+  struct blx__consensus_status s;
+  blx__consensus_status(leader->c, &s);
+  for (uint32_t i = 0; i < s.members_count; i++) {
+    if (s.members[i].membership != BLX__MEMBER_STANDBY) continue;
+    struct sim_change *change = change_new(w, BLX__SOMETIMES_MEMBER_ADDED, s.members[i].uid);
+    if (!change) return;
+    if (blx__consensus_add_member(leader->c, s.members[i].uid, on_changed, change, NULL).code != 0)
+      change->busy = false;
+    return;
+  }
+}
+
 static void hand_over(struct world *w, struct sim_node *leader) {
   struct sim_change *change = change_new(w, BLX__SOMETIMES_TRANSFERRED, leader->uid);
   if (!change) return;
@@ -179,9 +212,11 @@ static void hand_over(struct world *w, struct sim_node *leader) {
 
 static void change_members(struct world *w, struct sim_node *leader) {
   if (!leader) return;
-  switch (blx__sim_rng_in(&w->sim.rng, 0, 2)) {
+  switch (blx__sim_rng_in(&w->sim.rng, 0, 4)) {
   case 0: add_member(w, leader); break;
   case 1: remove_member(w, leader); break;
+  case 2: stand_by(w, leader); break;
+  case 3: promote(w, leader); break;
   default: hand_over(w, leader); break;
   }
 }

@@ -19,7 +19,7 @@ enum cli_sort { CLI_SORT_CPU, CLI_SORT_MEMORY };
 /* Exit statuses that do not come from a blx_error. */
 enum { CLI_EXIT_OK = 0, CLI_EXIT_INTERNAL = 1, CLI_EXIT_USAGE = 2, CLI_EXIT_RETRY = 6 };
 
-enum { CLI_WORDS_MAX = 65, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33 };
+enum { CLI_WORDS_MAX = 65, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33, CLI_NODE_NAME_MAX = 63 };
 
 /* Repeated KEY=VALUE flags, ready for a request. */
 struct cli_labels {
@@ -63,6 +63,7 @@ struct cli_args {
   const char *yes_name; /* what a person would type to go on */
   const char *proved, *command;
   uint32_t unset;
+  uint32_t fast_leases, leases_of_ms; /* of settings */
   char request_id_made[CLI_REQUEST_ID_SIZE];
 };
 
@@ -179,6 +180,10 @@ int cmd_cluster_init(struct cli_args *args);
 int cmd_cluster_join(struct cli_args *args);
 int cmd_cluster_status(struct cli_args *args);
 int cmd_cluster_backup(struct cli_args *args);
+int cmd_cluster_transfer(struct cli_args *args);
+int cmd_cluster_leave(struct cli_args *args);
+int cmd_node_remove(struct cli_args *args);
+int cmd_cluster_settings(struct cli_args *args);
 int cmd_node_list(struct cli_args *args);
 int cmd_node_describe(struct cli_args *args);
 int cmd_node_cordon(struct cli_args *args);

@@ -97,6 +97,46 @@ int cmd_cluster_join(struct cli_args *args) {
   return status;
 }
 
+int cmd_cluster_transfer(struct cli_args *args) {
+  struct blx_cluster_transfer_request request = BLX_CLUSTER_TRANSFER_REQUEST_INIT;
+  struct blx_cluster_status *result = NULL;
+  blx_client *client = NULL;
+  blx_error err = {0};
+  if (args->n_words > 0 && (request.node = cli_vm_name(args->words[0], CLI_NODE_NAME_MAX)) == NULL)
+    return CLI_EXIT_USAGE;
+  int status = cli_connect(args, &client);
+  if (status != 0) return status;
+  if (blx_cluster_transfer(client, &request, &result, &err) != 0)
+    status = cli_fail(&err);
+  else if (args->output == CLI_OUT_PLAIN)
+    printf("%s leads\n", result->leader != NULL && *result->leader != '\0' ? result->leader : "another server");
+  else
+    status = cli_show(args, "cluster_status", result, &verbose_view);
+  blx_cluster_status_free(result);
+  blx_client_close(client);
+  return status;
+}
+
+int cmd_cluster_leave(struct cli_args *args) {
+  struct blx_cluster_leave_request request = BLX_CLUSTER_LEAVE_REQUEST_INIT;
+  struct blx_cluster_status *result = NULL;
+  blx_client *client = NULL;
+  blx_error err = {0};
+  request.request_id = cli_request_id(args);
+  if (request.request_id == NULL) return CLI_EXIT_INTERNAL;
+  int status = cli_connect(args, &client);
+  if (status != 0) return status;
+  if (blx_cluster_leave(client, &request, &result, &err) != 0)
+    status = cli_fail_change(args, &err);
+  else
+    printf("node/%s has left its cluster and stops now. To use it again empty its data directory, start its daemon,\n"
+           "then `blixard cluster join` or `blixard cluster init`.\n",
+           result->answered_by != NULL ? result->answered_by : "");
+  blx_cluster_status_free(result);
+  blx_client_close(client);
+  return status;
+}
+
 int cmd_cluster_status(struct cli_args *args) {
   struct blx_cluster_status_request request = BLX_CLUSTER_STATUS_REQUEST_INIT;
   struct blx_cluster_status *result = NULL;

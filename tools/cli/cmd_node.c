@@ -1,12 +1,10 @@
-/* The commands about one node: describe, cordon, uncordon, label. */
+/* The commands about one node: describe, cordon, uncordon, label, remove. */
 #include "output.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
-
-enum { NODE_NAME_MAX = 63 };
 
 static const struct cli_column node_fields[] = {
     {"Name:", "{node.name}"},
@@ -69,7 +67,7 @@ static const struct cli_block changed_blocks[] = {{CLI_TABLE, NULL, changed_colu
 static const struct cli_view changed_view = {"node", NULL, "name", changed_blocks, COUNT(changed_blocks)};
 
 const char *cli_node_name(const char *word) {
-  return cli_vm_name(strncmp(word, "node/", 5) == 0 ? word + 5 : word, NODE_NAME_MAX);
+  return cli_vm_name(strncmp(word, "node/", 5) == 0 ? word + 5 : word, CLI_NODE_NAME_MAX);
 }
 
 int cmd_node_describe(struct cli_args *args) {
@@ -134,6 +132,25 @@ static int call_cordon(blx_client *client, const struct cli_args *args, const st
   request.if_revision = args->if_revision;
   request.reason = args->reason;
   return blx_node_cordon(client, &request, out, err);
+}
+
+static int call_remove(blx_client *client, const struct cli_args *args, const struct change *change,
+                       struct blx_node_info **out, blx_error *err) {
+  (void)change;
+  struct blx_node_remove_request request = BLX_NODE_REMOVE_REQUEST_INIT;
+  request.name = args->words[0];
+  request.request_id = args->request_id;
+  request.if_revision = args->if_revision;
+  return blx_node_remove(client, &request, out, err);
+}
+
+int cmd_node_remove(struct cli_args *args) {
+  static const struct change remove = {call_remove, NULL, "is removed"};
+  static const char what[] =
+      "it is removed from the cluster for good, and can come back only with an empty data directory";
+  const char *name = cli_node_name(args->words[0]);
+  int status = name == NULL ? CLI_EXIT_USAGE : cli_confirm_name(args, name, what);
+  return status != 0 ? status : change_node(args, &remove);
 }
 
 int cmd_node_cordon(struct cli_args *args) {

@@ -104,6 +104,15 @@ static const struct cli_flag join_flags[] = {
     BOOL("worker", 0, worker, "it becomes a worker: runs instances, keeps no state and does not vote")};
 static const struct cli_flag status_flags[] = {BOOL("verbose", 'v', verbose, "with the nodes"), STALE};
 static const struct cli_flag backup_flags[] = {BOOL("force", 0, force, "save: replace the file if there is one")};
+static const struct cli_flag leave_flags[] = {REQUEST_ID};
+static const struct cli_flag remove_flags[] = {
+    TEXT("yes-name", yes_name, "NAME", "the node's name again, where nobody can be asked for it"), IF_REVISION,
+    REQUEST_ID};
+static const struct cli_flag settings_flags[] = {
+    BOOL("fast-leases", 0, fast_leases, "leases of 2s, all else about them to match: for tests"),
+    TIME("leases-of", leases_of_ms, 2000, 400000,
+         "leases of this length, all else about them in the usual proportions"),
+    IF_REVISION, REQUEST_ID, STALE};
 static const struct cli_flag read_flags[] = {STALE};
 static const struct cli_flag list_flags[] = {SELECT_FLAGS, WATCH, STALE};
 static const struct cli_flag event_flags[] = {
@@ -235,6 +244,13 @@ static const char disarm_more[] =
     "node is fenced by itself. It is armed again by itself, or by `blixard ha arm`.\n"
     "\n"
     "  blixard ha disarm --for 30m --reason 'a new switch'\n";
+static const char settings_more[] = "Modules that are built from then on are built with nixpkgs_ref and microvm_ref; "
+                                    "what runs is not touched. Without a\n"
+                                    "value (microvm_ref=) each daemon's own is used again.\n"
+                                    "\n"
+                                    "  blixard cluster settings\n"
+                                    "  blixard cluster settings set lease.lease_ms=30000 lease.kill_ms=6000\n"
+                                    "  blixard cluster settings set --leases-of 30s\n";
 
 static const char wait_more[] = "  blixard vm wait web --for phase=Running --timeout 2m\n"
                                 "  blixard vm wait vm/web --for deleted\n";
@@ -283,6 +299,12 @@ static const struct cli_verb verbs[] = {
     {"cluster", "status", NULL, "", 0, 0, FLAGS(status_flags), cmd_cluster_status, "how the cluster is", NULL},
     {"cluster", "backup", NULL, "save|inspect FILE", 2, 2, FLAGS(backup_flags), cmd_cluster_backup,
      "save what the cluster agreed on, or say what a backup holds", backup_more},
+    {"cluster", "transfer-leadership", NULL, "[NODE]", 0, 1, NULL, 0, cmd_cluster_transfer,
+     "let another server lead, this one or any that votes", NULL},
+    {"cluster", "leave", NULL, "", 0, 0, FLAGS(leave_flags), cmd_cluster_leave,
+     "the daemon that is asked leaves its cluster, for good", NULL},
+    {"cluster", "settings", NULL, "[set KEY=VALUE...]", 0, CLI_WORDS_MAX, FLAGS(settings_flags), cmd_cluster_settings,
+     "what holds for the whole cluster; set: change it", settings_more},
     {"node", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_node_list, "the nodes", NULL},
     {"node", "describe", NULL, "NAME", 1, 1, FLAGS(read_flags), cmd_node_describe,
      "one node for people: how it is and why, what is free, what is on it", NULL},
@@ -301,6 +323,8 @@ static const struct cli_verb verbs[] = {
     {"ha", "disarm", NULL, "", 0, 0, FLAGS(disarm_flags), cmd_ha_disarm, "fence no node by itself for a while",
      disarm_more},
     {"ha", "arm", NULL, "", 0, 0, FLAGS(arm_flags), cmd_ha_arm, "fence silent nodes by itself again", NULL},
+    {"node", "remove", NULL, "NAME", 1, 1, FLAGS(remove_flags), cmd_node_remove,
+     "take a node that is gone out of the cluster, for good", NULL},
     {"vm", "create", NULL, "NAME", 1, 1, FLAGS(create_flags), cmd_vm_create, "create a VM; placement chooses its nodes",
      create_more},
     {"vm", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_vm_list, "the VMs", NULL},

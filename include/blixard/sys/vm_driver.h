@@ -91,6 +91,9 @@ struct blx_vm_driver_desc {
   struct blx_bytes config;
   const char *config_name; /* the file name that the config had; NULL: none */
   uint32_t ready_none;     /* 1: it never says ready, running is enough */
+  uint32_t reserved;       /* 0 */
+  const char *nixpkgs_ref; /* with config: the cluster's pinned flake references to build it with; NULL: none is set */
+  const char *microvm_ref;
 };
 
 struct blx_vm_driver_status {

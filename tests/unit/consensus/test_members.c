@@ -119,6 +119,67 @@ START_TEST(leadership__moves_on_request) {
 }
 END_TEST
 
+static int stand_by(struct real *r, uint64_t uid) {
+  struct outcome x = {.code = BLX_E_TIMEOUT};
+  while (x.code == BLX_E_TIMEOUT) {
+    real_until(r, real_has_leader, NULL);
+    x = (struct outcome){0};
+    blx_error err;
+    blx__rc rc = blx__consensus_stand_by(real_leader(r)->c, uid, outcome_cb, &x, &err);
+    if (rc.code != 0) return rc.code;
+    real_until(r, real_fired, &x);
+  }
+  return x.code;
+}
+
+static enum blx__consensus_membership membership(struct real *r, uint64_t uid) {
+  struct blx__consensus_status s;
+  real_until(r, real_has_leader, NULL);
+  blx__consensus_status(real_leader(r)->c, &s);
+  for (uint32_t i = 0; i < s.members_count; i++)
+    if (s.members[i].uid == uid) return s.members[i].membership;
+  ck_abort_msg("no member %u", (unsigned)uid);
+}
+
+START_TEST(a_voter__stands_by_has_the_log_and_votes_again) {
+  struct real r;
+  three(&r);
+  real_until(&r, real_has_leader, NULL);
+  uint64_t leader = real_leader(&r)->uid, third = leader % 3 + 1;
+  ck_assert_int_eq(stand_by(&r, leader), BLX_E_CONFLICT);
+  ck_assert_int_eq(stand_by(&r, third), 0);
+  ck_assert_int_eq(membership(&r, third), BLX__MEMBER_STANDBY);
+  ck_assert_int_eq(stand_by(&r, third), 0);
+  for (uint64_t id = 1; id <= 10; id++) real_commit(&r, id);
+  all_acknowledged_are_there(&r, 10);
+  real_close(&r, (unsigned)(third - 1));
+  real_commit(&r, 11);
+  ck_assert_int_eq(real_open(&r, (unsigned)(third - 1), NULL), 0);
+  add(&r, third);
+  ck_assert_int_eq(membership(&r, third), BLX__MEMBER_VOTER);
+  real_commit(&r, 12);
+  all_acknowledged_are_there(&r, 12);
+  real_free(&r);
+}
+END_TEST
+
+START_TEST(a_new_member__may_come_to_stand_by) {
+  struct real r;
+  three(&r);
+  real_make(&r, 3, false);
+  ck_assert_int_eq(real_open(&r, 3, NULL), 0);
+  ck_assert_int_eq(stand_by(&r, 4), 0);
+  ck_assert_int_eq(membership(&r, 4), BLX__MEMBER_STANDBY);
+  real_commit(&r, 1);
+  all_acknowledged_are_there(&r, 1);
+  real_close(&r, 3);
+  real_commit(&r, 2);
+  ck_assert_int_eq(real_open(&r, 3, NULL), 0);
+  all_acknowledged_are_there(&r, 2);
+  real_free(&r);
+}
+END_TEST
+
 /* ---- the sockets themselves */
 
 struct probe {
@@ -187,5 +248,6 @@ END_TEST
 
 BLX_TEST_MAIN("consensus/members", three_members__lose_their_leader_and_nothing_else,
               three_members__all_stopped_come_back_as_they_were, a_fourth_member__joins_through_a_snapshot,
-              leadership__moves_on_request, peers__cut_who_speaks_wrongly_or_not_at_all,
+              leadership__moves_on_request, a_voter__stands_by_has_the_log_and_votes_again,
+              a_new_member__may_come_to_stand_by, peers__cut_who_speaks_wrongly_or_not_at_all,
               peers__with_an_absurd_length_are_cut)

@@ -135,6 +135,75 @@ START_TEST(r7__no_change_before_the_leaders_own_barrier_is_committed) {
 }
 END_TEST
 
+/* ---- stand-bys */
+
+static void make_stand_by(struct world *w, unsigned leader, uint64_t uid) {
+  struct outcome x = {0};
+  ck_assert_int_eq(blx__consensus_stand_by(w->nodes[leader].c, uid, outcome_cb, &x, NULL).code, 0);
+  ck_assert(world_until(w, script_fired, &x, 5000));
+  ck_assert_int_eq(x.code, 0);
+}
+
+/* Of n1, n2 and n3, which stands by: without n2 nothing is committed, without n3 all is. */
+START_TEST(a_stand_by__has_all_and_is_counted_for_nothing) {
+  struct sim_options o = rules_off(0);
+  struct world *w = script_new(&o);
+  script_elect(w, 0);
+  script_commit(w, 0, 1, 2);
+  make_stand_by(w, 0, 3);
+  world_isolate(w, 2, true);
+  script_commit(w, 0, 3, 4);
+  world_isolate(w, 2, false);
+  world_run_ms(w, 1000);
+  ck_assert(script_has(w, 2, 4));
+  world_isolate(w, 1, true);
+  struct outcome x = {0};
+  ck_assert_int_eq(script_propose(w, 0, 5, &x), 0);
+  ck_assert(!world_until(w, script_fired, &x, 800));
+  ck_assert(!script_has(w, 0, 5) && !script_has(w, 2, 5));
+  world_isolate(w, 1, false);
+  ck_assert(world_until(w, script_fired, &x, 20000));
+  script_free(w);
+}
+END_TEST
+
+static bool leads_alone(struct world *w, void *arg) {
+  (void)arg;
+  return script_raft(w, 2)->state == RAFT_LEADER || script_raft(w, 2)->state == RAFT_CANDIDATE;
+}
+
+/* However long it hears of no leader. */
+START_TEST(a_stand_by__never_stands_for_election) {
+  struct sim_options o = rules_off(0);
+  struct world *w = script_new(&o);
+  script_elect(w, 0);
+  make_stand_by(w, 0, 3);
+  script_commit(w, 0, 1, 2);
+  world_isolate(w, 0, true);
+  world_isolate(w, 1, true);
+  ck_assert(!world_until(w, leads_alone, NULL, 20000));
+  script_free(w);
+}
+END_TEST
+
+/* R7 holds for it as for any change: by a leader whose own barrier is committed, one at a time, and not of itself. */
+START_TEST(a_stand_by__is_made_by_the_rules_for_every_change) {
+  struct sim_options o = rules_off(0);
+  struct world *w = script_new(&o);
+  script_elect(w, 0);
+  struct outcome x = {0}, y = {0};
+  ck_assert_int_eq(blx__consensus_stand_by(w->nodes[0].c, 1, outcome_cb, &x, NULL).code, BLX_E_CONFLICT);
+  ck_assert_int_eq(blx__consensus_stand_by(w->nodes[1].c, 3, outcome_cb, &x, NULL).code, BLX_E_NO_LEADER);
+  ck_assert_int_eq(blx__consensus_stand_by(w->nodes[0].c, 3, outcome_cb, &x, NULL).code, 0);
+  ck_assert_int_eq(blx__consensus_stand_by(w->nodes[0].c, 2, outcome_cb, &y, NULL).code, BLX_E_BUSY);
+  ck_assert_int_eq(blx__consensus_add_member(w->nodes[0].c, 4, outcome_cb, &y, NULL).code, BLX_E_BUSY);
+  ck_assert(world_until(w, script_fired, &x, 5000));
+  ck_assert_int_eq(x.code, 0);
+  ck_assert_int_eq(y.code, 0);
+  script_free(w);
+}
+END_TEST
+
 /* ---- R7, second half, and R9: a change of members that is taken back */
 
 /* n1, cut off, writes a change of members that nobody else has; then n2 leads. The world is ready to be joined. */
@@ -209,7 +278,9 @@ START_TEST(r9__a_change_whose_predecessor_was_compacted_can_be_taken_back) {
 }
 END_TEST
 
-BLX_TEST_MAIN("consensus/rules of membership", r6__a_snapshot_waits_until_its_members_are_committed,
+BLX_TEST_MAIN("consensus/rules of membership", a_stand_by__has_all_and_is_counted_for_nothing,
+              a_stand_by__never_stands_for_election, a_stand_by__is_made_by_the_rules_for_every_change,
+              r6__a_snapshot_waits_until_its_members_are_committed,
               r7__no_change_before_the_leaders_own_barrier_is_committed,
               r7__a_loaded_change_of_members_can_still_be_taken_back,
               r9__a_change_whose_predecessor_was_compacted_can_be_taken_back)
