@@ -16,6 +16,8 @@ _Static_assert(offsetof(struct blx_node_info, cordoned_ms) >= 160, "node_info.co
 _Static_assert(offsetof(struct blx_node_info, role) >= 240, "node_info.role");
 _Static_assert(sizeof(struct blx_event) == 104, "event");
 _Static_assert(sizeof(struct blx_tombstone) == 96, "tombstone");
+_Static_assert(sizeof(struct blx_audit_record) == 152, "audit_record");
+_Static_assert(sizeof(struct blx_audit_cut) == 56, "audit_cut");
 _Static_assert(sizeof(struct blx_cluster_init_request) == 24, "cluster_init_request");
 _Static_assert(sizeof(struct blx_cluster_join_request) == 40, "cluster_join_request");
 _Static_assert(offsetof(struct blx_cluster_join_request, role) >= 32, "cluster_join_request.role");
@@ -47,4 +49,8 @@ _Static_assert(sizeof(struct blx_stats_request) == 24, "stats_request");
 _Static_assert(sizeof(struct blx_instance_stats) == 144, "instance_stats");
 _Static_assert(sizeof(struct blx_node_stats) == 72, "node_stats");
 _Static_assert(sizeof(struct blx_stats_list) == 32, "stats_list");
+_Static_assert(sizeof(struct blx_audit_list_request) == 88, "audit_list_request");
+_Static_assert(sizeof(struct blx_audit_list) == 48, "audit_list");
+_Static_assert(sizeof(struct blx_audit_verify_request) == 24, "audit_verify_request");
+_Static_assert(sizeof(struct blx_audit_verdict) == 88, "audit_verdict");
 #endif

@@ -41,6 +41,7 @@ enum kind { NODES, CONFIGS, VMS, INSTANCES, KEYS, TOMBSTONES, KINDS };
 
 struct blx__state_frozen {
   char cluster_id[33], cluster_name[57];
+  uint8_t audit_head[BLX__SHA256_BYTES];
   struct blx_snapshot_head head;
   size_t counts[KINDS];
   void *recs[]; /* in the order of the kinds, each in the order of its map; borrowed from the state */
@@ -97,6 +98,9 @@ struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *er
   z->head.time_ms = d->time_ms;
   z->head.next_uid = d->next_uid;
   z->head.next_node_uid = d->next_node_uid;
+  z->head.audit_seq = d->audit_seq;
+  memcpy(z->audit_head, d->audit_head, sizeof z->audit_head);
+  if (d->audit_seq > 0) z->head.audit_head = (struct blx_bytes){z->audit_head, sizeof z->audit_head};
   for (int k = 0; k < KINDS; k++) {
     z->counts[k] = maps[k]->count;
     BLX__MAP_FOREACH(pos, maps[k]) z->recs[at++] = record_of((enum kind)k, blx__map_value(pos));
@@ -183,6 +187,10 @@ static blx__rc read_head(struct blx__state *st, const struct blx_snapshot_head *
   d->time_ms = h->time_ms;
   d->next_uid = h->next_uid;
   d->next_node_uid = h->next_node_uid;
+  d->audit_seq = h->audit_seq;
+  if (h->audit_head.len != (d->audit_seq > 0 ? sizeof d->audit_head : 0))
+    return damaged(err, "the head of the audit log has another length than a hash");
+  if (h->audit_head.len > 0) memcpy(d->audit_head, h->audit_head.data, sizeof d->audit_head);
   if (d->next_uid == 0 || d->next_node_uid == 0) return damaged(err, "a counter is zero");
   return BLX__OK;
 }

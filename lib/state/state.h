@@ -32,6 +32,13 @@ enum {
 
 struct blx__state;
 
+/* A record of the audit log: an encoded audit_record without prev and hash. All borrowed. */
+struct blx__state_audit {
+  uint64_t seq, index, time_ms;
+  const uint8_t *prev, *hash; /* BLX__SHA256_BYTES; hash: SHA-256 of prev and record */
+  struct blx__slice record;
+};
+
 struct blx__state_options {
   uint32_t keys_max; /* 0: BLX__STATE_KEYS_MAX; the same on every member, smaller in tests only */
   /* Each event, from blx__state_end, in order; the event is borrowed during the call. NULL allowed. */
@@ -39,6 +46,8 @@ struct blx__state_options {
   /* The share of that node changes, and its revision with it: from inside apply or restore; only to be noted down.
    * NULL allowed. */
   void (*on_share)(void *user, uint64_t node_uid);
+  /* Each record of the audit log, from inside apply, in order. NULL allowed. */
+  void (*on_audit)(void *user, const struct blx__state_audit *record);
   void *user;
 };
 
@@ -88,6 +97,10 @@ uint64_t blx__state_index(const struct blx__state *st);         /* of the last e
 uint64_t blx__state_time_ms(const struct blx__state *st);       /* cluster time */
 const char *blx__state_cluster_id(const struct blx__state *st); /* "" before op_cluster_init */
 const char *blx__state_cluster_name(const struct blx__state *st);
+
+/* The audit log so far: how many records, and the hash of the last (BLX__SHA256_BYTES, borrowed; zeros: none yet). */
+uint64_t blx__state_audit_seq(const struct blx__state *st);
+const uint8_t *blx__state_audit_head(const struct blx__state *st);
 
 struct blx__state_counts {
   uint32_t nodes, vms, instances;
