@@ -17,7 +17,7 @@ V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the house: each folder of lib/ and the folders it may include (DESIGN: "The house"; tests/lint checks the same table)
-FOLDERS := base schema placement state control io consensus rpc client measure vm agent node api
+FOLDERS := base schema placement state control io consensus rpc client measure vm agent history node api
 DEPS_base :=
 DEPS_schema := base
 DEPS_placement := schema base
@@ -30,7 +30,8 @@ DEPS_client := rpc io schema base
 DEPS_measure := base
 DEPS_vm := measure io schema base
 DEPS_agent := vm measure io schema base
-DEPS_node := agent vm measure client rpc consensus io control state placement schema base
+DEPS_history := schema base
+DEPS_node := history agent vm measure client rpc consensus io control state placement schema base
 DEPS_api := node $(DEPS_node)
 
 PC := libuv jansson libnghttp2 openssl
@@ -39,7 +40,8 @@ LIBS_schema := -ljansson -lm
 LIBS_io := -luv
 LIBS_consensus := -lraft -luv
 LIBS_rpc := -lnghttp2
-LIBS_all := -lraft -luv -lnghttp2 -ljansson -lcrypto -lm
+LIBS_history := -lsqlite3
+LIBS_all := -lraft -luv -lnghttp2 -lsqlite3 -ljansson -lcrypto -lm
 
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wswitch-enum -Wvla -Werror
 OPT ?= -O2 -g
@@ -146,7 +148,7 @@ $(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control 
 
 # Whole nodes: lib/node and all below it as they are, over another body of lib/io; the linker sends the few system calls
 # above lib/io, and what the simulator may break, to tests/sim/nodes (twin_file.c, wraps.c).
-NODES_FOLDERS := $(filter-out io vm,$(call with_deps,node))
+NODES_FOLDERS := $(filter-out io vm history,$(call with_deps,node))
 NODES_WRAPS := open close flock fstatfs statvfs stat faccessat unlink unlinkat opendir readdir closedir pthread_create \
   pthread_join $(addprefix blx__,vm_sim_open vm_microvm_open consensus_open consensus_propose consensus_deliver \
   state_end state_restore state_share state_share_index state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step)
