@@ -38,6 +38,7 @@ blx__rc blx__history_part(struct blx__history *h, const struct blx_audit_fetch_r
   if (!out->links) return blx__fail(err, BLX_E_NOMEM, component, "no memory for records");
   BLX__TRY(history_flush(h, err));
   pthread_mutex_lock(&h->db_lock);
+  out->last_seq = h->tip.seq;
   sqlite3_stmt *s = store_sql(h, SQL_DOWN, wanted, limit);
   while (room && bytes < BLX__HISTORY_PAGE_BYTES_MAX && (n = store_step(h, s, &why)) == 1) {
     if (!store_row(s, &row) || row.seq != wanted) break;

@@ -140,7 +140,7 @@ static void begin_close(void *arg) {
   BLX__ASSERT(!n->closing);
   if (n->init_call) blx__call_failf(n->init_call, BLX_E_CANCELLED, "node %s is stopping", n->self->name);
   n->closing = true;
-  n->close_waits = 1; /* ours, until everything below was asked */
+  n->close_waits = 1 + n->audit.jobs; /* ours, until everything below was asked; and those that are on a worker */
   blx__lead_close(n);
   if (n->worker) blx__worker_close(n);
   blx__timer_free(n->announce);
@@ -175,6 +175,7 @@ static void node_free(struct blx__node *n) {
   blx__serve_free(n);
   blx__worker_free(n->worker);
   blx__loop_free(n->loop);
+  blx__history_close(n->audit.history);
   blx__state_free(n->state);
   blx__msg_free_owned(n->identity);
   if (n->lock_fd >= 0) close(n->lock_fd);
@@ -299,6 +300,10 @@ static void on_event(void *user, const struct blx_event *event) {
     n->nodes_changed = true;
 }
 
+static void on_audit(void *user, const struct blx__state_audit *record) {
+  blx__audit_record(user, record);
+}
+
 static void on_share(void *user, uint64_t node_uid) {
   blx__share_due(user, node_uid);
 }
@@ -318,7 +323,8 @@ static blx__rc check_no_log(const struct blx__node *n, blx_error *err) {
 
 static blx__rc open_parts(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
   BLX__TRY(blx__loop_new(&n->loop, err));
-  const struct blx__state_options state_options = {.on_event = on_event, .on_share = on_share, .user = n};
+  const struct blx__state_options state_options = {
+      .on_event = on_event, .on_share = on_share, .on_audit = on_audit, .user = n};
   n->state = blx__state_new(&state_options);
   if (!n->state) return no_memory(err);
   BLX__TRY(blx__identity_read(n->data_dir, &n->identity, err));

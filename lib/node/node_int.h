@@ -9,6 +9,7 @@
 #include "base/map.h"
 #include "client/channel.h"
 #include "consensus/consensus.h"
+#include "history/history.h"
 #include "io/loop.h"
 #include "io/timer.h"
 #include "node/node.h"
@@ -23,6 +24,7 @@
 #include "vm/driver.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum {
   BLX__NODE_HEARTBEAT_MS = 3000,    /* an agent is heard from at least so often */
@@ -67,6 +69,26 @@ struct blx__lead {
   struct blx__lead_median wall;
 };
 
+/* audit.c */
+struct node_audit {
+  struct blx__history *history; /* NULL: a worker, or in no cluster */
+  uint64_t max_age_ms, max_bytes;
+  unsigned jobs; /* questions to it that are on a worker */
+  bool fetching; /* what lacks is being asked for, or written */
+  struct blx__history_gap asked;
+  uint64_t ask_uid;     /* server that was asked last */
+  size_t refused;       /* servers in a row that do not have it */
+  unsigned denied_left; /* refused requests that may be noted */
+  uint64_t denied_dropped;
+  char fatal_text[512]; /* written before fatal_code */
+  atomic_int fatal_code;
+};
+
+/* Who asked for the cluster that is being made; all NULL: nobody, or an earlier life. */
+struct node_founder {
+  const char *principal, *source, *reason;
+};
+
 struct blx__node {
   struct blx__arena mem; /* copies of the options */
   struct blx__log log;
@@ -87,8 +109,10 @@ struct blx__node {
   char fatal_text[512];
 
   struct blx_identity *identity; /* owned; NULL: in no cluster */
-  const char *joined_at;         /* the address of the member it joined through in this life, or NULL */
-  uint64_t uid;                  /* of this node; 0: in no cluster */
+  struct node_founder founder;
+  struct node_audit audit;
+  const char *joined_at; /* the address of the member it joined through in this life, or NULL */
+  uint64_t uid;          /* of this node; 0: in no cluster */
   struct blx__state *state;
   struct blx__consensus *consensus;
   enum blx__consensus_role role;
@@ -145,10 +169,12 @@ struct blx__call {
   const void *request;     /* decoded, in the arena */
   struct blx__slice bytes; /* the same, encoded, in the arena */
   const char *principal;
-  bool forwarded;            /* came from another member on somebody's behalf: not passed on again */
-  const char *forwarded_to;  /* where it was passed on to */
-  struct blx__rpc_call *rpc; /* NULL: our own */
-  blx__call_done done;       /* our own */
+  const char *source, *reason; /* for the audit log: from where, and why; NULL: not given */
+  bool proposed;               /* it came to the log */
+  bool forwarded;              /* came from another member on somebody's behalf: not passed on again */
+  const char *forwarded_to;    /* where it was passed on to */
+  struct blx__rpc_call *rpc;   /* NULL: our own */
+  blx__call_done done;         /* our own */
   void *done_user;
   void (*after)(struct blx__call *, const struct blx_op_result *); /* see blx__call_propose */
   void (*stale)(struct blx__call *); /* NULL, or what a refusal with STALE leads to instead of the caller's answer */
@@ -186,6 +212,9 @@ void blx__call_relay(struct blx__call *call, const char *address);
 /* Ask @address ourselves. */
 blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
                       blx__call_done done, void *user, blx_error *err) BLX__MUST;
+/* The same for @call, in its caller's name. */
+blx__rc blx__node_ask_for(struct blx__call *call, const char *address, enum blx__rpc_id id, const void *request,
+                          blx__call_done done, blx_error *err) BLX__MUST;
 void blx__forward_close(struct blx__node *n);
 
 /* ---- node.c */
@@ -245,6 +274,18 @@ uint64_t blx__lead_clock_read(const struct blx__lead_clock *c, uint64_t now_ms, 
 void blx__lead_clock_seen(struct blx__lead_clock *c, bool leading, uint64_t committed_ms, uint64_t now_ms,
                           struct blx__lead_median wall);
 uint64_t blx__lead_time_ms(const struct blx__node *n);
+
+/* ---- audit.c */
+blx__rc blx__audit_open(struct blx__node *n, blx_error *err) BLX__MUST;
+void blx__audit_record(struct blx__node *n, const struct blx__state_audit *record);
+void blx__audit_restored(struct blx__node *n); /* the state was replaced by a snapshot */
+bool blx__audit_may_truncate(void *user, uint64_t index);
+void blx__audit_tick(struct blx__node *n); /* each second */
+/* @call fails with @why: if it was to change something and did not come to the log, it is noted here. */
+void blx__audit_deny(const struct blx__call *call, const blx_error *why);
+void blx__handle_audit_list(struct blx__call *call);
+void blx__handle_audit_verify(struct blx__call *call);
+void blx__handle_audit_fetch(struct blx__call *call);
 
 /* ---- stream_state.c: streams that follow the state */
 /* Push what is new into every watch. */

@@ -470,6 +470,7 @@ struct blx_audit_part {
   /* from upto_seq down; none: this member does not have that one; at most 1000 of them */
   struct blx_audit_link **links;
   size_t n_links;
+  uint64_t last_seq; /* the newest that it knows of */
 };
 
 #define BLX_OP_CLUSTER_INIT_INIT BLX_INIT_(struct blx_op_cluster_init)
