@@ -210,7 +210,7 @@ tsan: ## unit tests of io, rpc, client, api and consensus under ThreadSanitizer
 RUN_TESTS := /usr/bin/python3 tests/run.py
 SIM_CHECK = "simulation:$(SEEDS)=$(B)/tests/sim/sim --seeds $(SEEDS) --from $(FROM)"
 NODES_CHECK = "simulation of whole nodes:$(SEEDS)=$(B)/tests/sim/sim-nodes --seeds $(SEEDS) --from $(FROM)" \
-  "invariants that notice:13=$(B)/tests/sim/sim-nodes --prove"
+  "invariants that notice:14=$(B)/tests/sim/sim-nodes --prove"
 SCHEMA_CHECK = "stock protobuf:1=/usr/bin/python3 tests/schema/cross.py --bin $(B)/tests/schema/filter"
 LINT_CHECK = "lint:1=$(MAKE) --no-print-directory B=$(B) lint"
 FUZZ_CHECK = "fuzzing:$(words $(FUZZ_BINS))=$(MAKE) --no-print-directory FUZZ_SECONDS=10 fuzz"
