@@ -53,6 +53,8 @@ struct blx_node_options {
   const char
       *nixpkgs_ref; /* flake references, pinned, of which nix/vm-template as runner_dir makes guests; NULL: none */
   const char *microvm_ref;
+  uint64_t audit_max_age_ms; /* audit records so much older than the newest go; 0: 365 days */
+  uint64_t audit_max_bytes;  /* of audit records; the oldest go; 0: 256 MiB */
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)

@@ -53,6 +53,9 @@ UNARY(blx_node_uncordon, BLX__RPC_NODE_UNCORDON, blx_node_name_request, blx_node
 UNARY(blx_node_label, BLX__RPC_NODE_LABEL, blx_node_label_request, blx_node_info, blx_node_info_fn)
 UNARY(blx_vm_delete_force, BLX__RPC_VM_DELETE_FORCE, blx_vm_name_request, blx_vm, blx_vm_fn)
 
+UNARY(blx_audit_list_get, BLX__RPC_AUDIT_LIST, blx_audit_list_request, blx_audit_list, blx_audit_list_fn)
+UNARY(blx_audit_verify, BLX__RPC_AUDIT_VERIFY, blx_audit_verify_request, blx_audit_verdict, blx_audit_verdict_fn)
+
 #define FREE(TYPE)                        \
   void TYPE##_free(struct TYPE *result) { \
     blx__msg_free_owned(result);          \
@@ -68,3 +71,5 @@ FREE(blx_event)
 FREE(blx_log_chunk)
 FREE(blx_vm_exec_output)
 FREE(blx_node_stats)
+FREE(blx_audit_list)
+FREE(blx_audit_verdict)

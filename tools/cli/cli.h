@@ -59,6 +59,8 @@ struct cli_args {
   uint32_t timestamps;
   int32_t sort; /* of top: enum cli_sort */
   uint32_t once;
+  const char *principal, *audit_verb, *object, *result; /* of audit; its --until is in until */
+  uint32_t denied, limit, has_limit;
   char request_id_made[CLI_REQUEST_ID_SIZE];
 };
 
@@ -190,6 +192,10 @@ int cmd_vm_wait(struct cli_args *args);
 int cmd_vm_logs(struct cli_args *args);
 int cmd_vm_exec(struct cli_args *args);
 int cmd_vm_console(struct cli_args *args);
+int cmd_audit_list(struct cli_args *args);
+int cmd_audit_show(struct cli_args *args);
+int cmd_audit_verify(struct cli_args *args);
+int cmd_audit_export(struct cli_args *args);
 int cmd_top(struct cli_args *args);
 int cmd_version(struct cli_args *args);
 int cmd_completion(struct cli_args *args);
