@@ -1,6 +1,6 @@
 /* The audit log: a record for each operation that changed the cluster or was refused, with who asked, from where, why,
  * and what came of it. Each record's hash covers the one before, so that a change is noticed. Every server keeps it, in
- * its data directory, within its limits of age and size (blx_node_options.audit_max_age_ms, audit_max_bytes). The
+ * its data directory, within its limits of age and size (blx_node_options.audit_max_age_days, audit_max_size_mib). The
  * reason of a change is the client's: blx_client_options.reason, blx_client_set_reason(). See client.h for blocking and
  * _async calls. */
 #ifndef BLIXARD_AUDIT_H

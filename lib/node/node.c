@@ -96,22 +96,28 @@ static blx__rc copy_driver_options(struct blx__node *n, const struct blx_node_op
   return BLX__OK;
 }
 
-static void take_audit_limits(struct blx__node *n, const struct blx_node_options *o) {
-  n->audit.max_age_ms = o->audit_max_age_ms ? o->audit_max_age_ms : (uint64_t)365 * 24 * 3600 * 1000;
-  n->audit.max_bytes = o->audit_max_bytes ? o->audit_max_bytes : (uint64_t)256 << 20;
+static blx__rc take_audit_limits(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
+  enum { DAYS = 365, DAYS_MAX = 36500, MIB = 256, MIB_MAX = 65536 };
+  if (o->audit_max_age_days > DAYS_MAX)
+    return blx__fail(err, BLX_E_INVALID, "node", "audit_max_age_days: %u is above %d", o->audit_max_age_days, DAYS_MAX);
+  if (o->audit_max_size_mib > MIB_MAX)
+    return blx__fail(err, BLX_E_INVALID, "node", "audit_max_size_mib: %u is above %d", o->audit_max_size_mib, MIB_MAX);
+  n->audit.max_age_ms = (uint64_t)(o->audit_max_age_days ? o->audit_max_age_days : DAYS) * 24 * 3600 * 1000;
+  n->audit.max_bytes = (uint64_t)(o->audit_max_size_mib ? o->audit_max_size_mib : MIB) << 20;
+  return BLX__OK;
 }
 
 static blx__rc take_options(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
   n->log = (struct blx__log){o->log, o->log_user, o->log_level};
   n->on_fatal = o->on_fatal;
   n->fatal_user = o->fatal_user;
-  take_audit_limits(n, o);
   if (!o->data_dir || !*o->data_dir || strlen(o->data_dir) > DATA_DIR_MAX)
     return blx__fail(err, BLX_E_INVALID, "node", "data_dir: a path of 1 to %d bytes is required", DATA_DIR_MAX);
   if (!blx__name_ok(o->name, 63))
     return blx__fail(err, BLX_E_INVALID, "node",
                      "name: a node name matches " BLX__NAME_PATTERN ", at most 63 characters");
   BLX__TRY(check_timing(n, o, err));
+  BLX__TRY(take_audit_limits(n, o, err));
   BLX__TRY(copy_self(n, o, err));
   BLX__TRY(copy_driver_options(n, o, err));
   return copy_paths(n, o, err);

@@ -4,11 +4,13 @@ import json
 import os
 import random
 import sqlite3
+import subprocess
 import threading
 
 import pytest
 
 from cluster import EXIT_NOT_FOUND, EXIT_USAGE, Cluster, until
+from stock import Stub, refused
 
 EXIT_CORRUPT = 7
 
@@ -163,7 +165,6 @@ def test_a_new_member_and_one_whose_database_is_gone_fetch_what_they_lack():
 
 def ends(node):
     """Start it, and wait for its end."""
-    import subprocess
     done = subprocess.run(node.arguments(), capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
     return done.returncode, done.stderr
 
@@ -224,3 +225,94 @@ def test_kills_lose_no_record_of_an_acknowledged_write(three):
         assert len(made) == len(set(made))
         assert {f"vm/{name}" for name in done} <= set(made)
         assert verdict(node)[0]["ok"] and not verdict(node)[0].get("cuts")
+
+
+def fill_log(messages, node, megabytes):
+    """Entries of 48 KiB: modules of VMs that are refused, for their name is taken."""
+    with Stub(messages, node.socket) as stub:
+        for i in range(megabytes * 22):
+            spec = messages.VmSpec(name="full", memory_mib=32, vcpus=1)
+            text = f"# {i}\n".encode() + b"#" * 48000 + b"\n{ }\n"
+            request = messages.VmCreateRequest(spec=spec, config=text, stopped=True)
+            if i == 0:
+                stub.VmCreate(request)
+            else:
+                refused(stub.VmCreate, request)
+
+
+def test_who_comes_by_a_snapshot_fetches_the_records_before_it_and_what_nobody_has_is_a_cut(messages):
+    """The log is let go twice, so that a new member gets no entries from its beginning."""
+    one = Cluster(names=("n1", "n2"), log_level="info")
+    try:
+        first, second = one.nodes
+        first.start("--bootstrap")
+        fill_log(messages, first, 110)
+        second.start()
+        second.cli("cluster", "join", "--address", f"unix:{first.socket}")
+        level(one)
+        assert "of the audit log are not here: other members are asked" in second.log.read_text()
+        assert verdict(second)[0]["records"] == verdict(first)[0]["records"] > 4000
+        assert not verdict(second)[0].get("cuts")
+        # Both lose theirs: what is left is what comes again from the logs, and the cut is written down.
+        for node in (first, second):
+            node.terminate()
+            for name in ("history.db", "history.db-wal", "history.db-shm"):
+                (node.dir / name).unlink(missing_ok=True)
+        for node in (first, second):
+            node.start()
+        one.wait_ready()
+
+        def is_cut(node):
+            cuts = verdict(node)[0].get("cuts", [])
+            return len(cuts) == 1 and not cuts[0].get("fetching")
+
+        for node in (first, second):
+            until(lambda: is_cut(node), 30, f"{node.name} notes a cut")
+            cut = verdict(node)[0]["cuts"][0]
+            assert cut["first_seq"] == 1 and cut["last_seq"] > 1000 and "no other one" in cut["why"], cut
+            assert verdict(node)[0]["ok"]
+        define(one, "later")
+        assert records(first)[-1]["object"] == "vm/later"
+    finally:
+        one.close()
+
+
+def test_limits_remove_the_oldest_records_and_the_rest_verifies(messages):
+    one = Cluster(names=("n1",), log_level="info", more=("--audit-max-size", "1"))
+    try:
+        node = one.nodes[0]
+        node.start("--bootstrap")
+        with Stub(messages, node.socket) as stub:
+            stop = stub.channel.unary_unary(
+                "/blixard.v1.Blixard/VmStop", request_serializer=lambda m: m.SerializeToString(),
+                response_deserializer=messages.Vm.FromString,
+            )
+            for i in range(4000):
+                refused(lambda: stop(messages.VmNameRequest(name=f"none{i}"), timeout=20,
+                                     metadata=(("blixard-reason", "r" * 250),)))
+        until(lambda: verdict(node)[0].get("cuts"), 10, "a cut is noted")
+        good = verdict(node)[0]
+        cut = good["cuts"][0]
+        assert good["ok"] and len(good["cuts"]) == 1 and cut["first_seq"] == 1 and "limits" in cut["why"], good
+        assert 500 < good["records"] < 2500 and cut["last_seq"] + good["records"] == good["last_seq"] > 4000
+        assert (node.dir / "history.db").stat().st_size < 4 << 20
+        # It is so after a start, too, whatever the log gives again.
+        node.terminate()
+        node.start()
+        assert verdict(node)[0]["cuts"] == good["cuts"]
+    finally:
+        one.close()
+
+
+def test_what_is_no_line_is_refused_and_told(messages, three):
+    node = three.leader()
+    with Stub(messages, node.socket) as stub:
+        stop = stub.channel.unary_unary(
+            "/blixard.v1.Blixard/VmStop", request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=messages.Vm.FromString,
+        )
+        for meta in (("blixard-reason", "a%0Ab"), ("blixard-reason", "x" * 300), ("blixard-principal", "p" * 200)):
+            status, said, code = refused(lambda: stop(messages.VmNameRequest(name="web"), timeout=20, metadata=(meta,)))
+            assert code == "INVALID" and meta[0].removeprefix("blixard-") in said
+    denied = three.json("audit", "list", "--denied", node=node)["records"]
+    assert len(denied) == 3 and all(r["verb"] == "vm.stop" for r in denied)
