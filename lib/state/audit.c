@@ -29,9 +29,10 @@ static struct named of_node(const char *verb, const char *name) {
 
 static struct named name_assign(const struct blx__state *st, const struct blx_op_assign *a) {
   const struct blx_instance *i = blx__state_instance(st, a->instance_uid);
+  uint64_t epoch = a->expected_epoch + 1;
   struct named n = {.verb = "instance.assign", .kind = "instance", .name = i ? i->name : ""};
   (void)blx__str_format(n.detail, sizeof n.detail, "to %s, epoch %llu", node_name(st, a->node_uid),
-                        (unsigned long long)(a->expected_epoch + 1));
+                        (unsigned long long)epoch);
   return n;
 }
 

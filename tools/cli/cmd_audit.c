@@ -110,11 +110,11 @@ int cmd_audit_list(struct cli_args *args) {
   int status = take_filters(args, &request);
   if (status == 0) status = cli_connect(args, &client);
   if (status != 0) return status;
-  json_t *rows = json_array(), *document = json_pack("{s:o}", "records", rows), *record;
+  json_t *rows = json_array(), *document = json_pack("{s:o}", "records", rows);
   status = document == NULL ? cli_usage("out of memory")
                             : collect(client, &request, args->has_limit ? args->limit : LIST_PRESET, rows);
-  size_t i;
-  if (status == 0 && is_for_people(args)) json_array_foreach(rows, i, record) add_result(record);
+  for (size_t i = 0; status == 0 && is_for_people(args) && i < json_array_size(rows); i++)
+    add_result(json_array_get(rows, i));
   if (status == 0) status = cli_document_print(args, document, args->output == CLI_OUT_WIDE ? &wide_view : &list_view);
   json_decref(document);
   blx_client_close(client);
