@@ -201,8 +201,8 @@ coverage: ## line coverage of lib/schema and lib/consensus by their unit tests; 
 	@$(COVERAGE_MAKE) $(COVERED:%=unit-%) > build/coverage/log || { tail -40 build/coverage/log; exit 1; }
 	@/usr/bin/python3 tests/coverage.py build/coverage $(COVERED)
 
-TSAN_BINS := $(foreach f,io rpc client api consensus,$(patsubst %.c,build/tsan/%,$(wildcard tests/unit/$(f)/test_*.c)))
-tsan: ## unit tests of io, rpc, client, api and consensus under ThreadSanitizer
+TSAN_BINS := $(foreach f,io rpc client api consensus history,$(patsubst %.c,build/tsan/%,$(wildcard tests/unit/$(f)/test_*.c)))
+tsan: ## unit tests of io, rpc, client, api, consensus and history under ThreadSanitizer
 	@$(MAKE) --no-print-directory -j$$(nproc) B=build/tsan SAN=thread OPT="-O1 -g" $(TSAN_BINS)
 	@TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/tests/tsan.supp $(RUN_TESTS) --unit $(TSAN_BINS)
 

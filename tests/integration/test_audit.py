@@ -272,6 +272,7 @@ def test_who_comes_by_a_snapshot_fetches_the_records_before_it_and_what_nobody_h
             assert cut["first_seq"] == 1 and cut["last_seq"] > 1000 and "no other one" in cut["why"], cut
             assert verdict(node)[0]["ok"]
         define(one, "later")
+        level(one)
         assert records(first)[-1]["object"] == "vm/later"
     finally:
         one.close()
@@ -316,3 +317,39 @@ def test_what_is_no_line_is_refused_and_told(messages, three):
             assert code == "INVALID" and meta[0].removeprefix("blixard-") in said
     denied = three.json("audit", "list", "--denied", node=node)["records"]
     assert len(denied) == 3 and all(r["verb"] == "vm.stop" for r in denied)
+
+
+def test_refusals_beyond_the_rate_are_counted_not_kept(messages, three):
+    node = three.leader()
+    with Stub(messages, node.socket) as stub:
+        def bad():
+            assert refused(stub.VmStop, messages.VmNameRequest(name="No Name"))[2] == "INVALID"
+        for _ in range(400):
+            bad()
+
+        def told():
+            bad()
+            return "left out" in three.json("audit", "list", "--denied", node=node)["records"][-1]["detail"]
+
+        until(told, 5, "a record says how many were left out")
+    denied = three.json("audit", "list", "--denied", "--limit", 1000, node=node)["records"]
+    assert 100 <= len(denied) < 300
+
+
+def test_a_database_that_is_not_the_logs_stops_the_daemon_and_the_way_back_works(three):
+    for i in range(3):
+        define(three, f"vm{i}")
+    level(three)
+    victim = next(n for n in three.nodes if n is not three.leader())
+    victim.terminate()
+    change(victim, "UPDATE audit SET hash=zeroblob(32) WHERE seq=3")
+    with open(victim.log, "ab") as log:
+        victim.process = subprocess.Popen(victim.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    assert victim.process.wait(30) == 70
+    said = victim.log.read_text()
+    assert "record 3 of the audit log" in said and "move it away" in said
+    for name in ("history.db", "history.db-wal", "history.db-shm"):
+        (victim.dir / name).unlink(missing_ok=True)
+    victim.start()
+    level(three)
+    assert verdict(victim)[0]["ok"] and not verdict(victim)[0].get("cuts")
