@@ -31,7 +31,8 @@ static void drop(struct blx__history *h, struct blx__list *list) {
     blx__list_remove(at);
     h->count--;
     h->bytes -= item->len;
-    free(item);
+    struct block *block = item->block;
+    if (--block->live == 0 && !block->open) free(block);
   }
 }
 
@@ -133,11 +134,35 @@ static void *thread_main(void *arg) {
 
 /* ---- items */
 
-static struct item *item_new(enum item_kind kind, struct blx__slice bytes) {
+/* Room for @size bytes in a block that is open. */
+static struct block *block_for(struct blx__history *h, size_t size) {
+  struct block *old = h->block;
+  if (old && old->used + size <= BLOCK_BYTES) return old;
+  struct block *block = malloc(sizeof *block);
+  if (!block) return NULL;
+  block->used = 0;
+  block->live = 0;
+  block->open = true;
+  pthread_mutex_lock(&h->lock);
+  if (old) old->open = false;
+  bool over = old && old->live == 0;
+  pthread_mutex_unlock(&h->lock);
+  if (over) free(old);
+  h->block = block;
+  return block;
+}
+
+/* It is nobody's until it is put; its room is lost if it is not. */
+static struct item *item_new(struct blx__history *h, enum item_kind kind, struct blx__slice bytes) {
   BLX__ASSERT(bytes.len <= BLX__HISTORY_RECORD_MAX);
-  struct item *item = calloc(1, sizeof *item + bytes.len);
-  if (!item) return NULL;
+  size_t size = (sizeof(struct item) + bytes.len + 15) & ~(size_t)15;
+  struct block *block = block_for(h, size);
+  if (!block) return NULL;
+  struct item *item = (struct item *)(void *)(block->bytes + block->used);
+  block->used += size;
+  memset(item, 0, sizeof *item);
   blx__list_init(&item->link);
+  item->block = block;
   item->kind = kind;
   item->len = bytes.len;
   if (bytes.len > 0) memcpy(item->bytes, bytes.data, bytes.len);
@@ -170,11 +195,11 @@ static void put(struct blx__history *h, struct item *item) {
   pthread_mutex_lock(&h->lock);
   if (h->failed || (!has_room(h) && !wait_for_room(h))) {
     pthread_mutex_unlock(&h->lock);
-    free(item);
     return;
   }
   bool first = blx__list_empty(&h->queue);
   blx__list_push(&h->queue, &item->link);
+  item->block->live++;
   h->count++;
   h->bytes += item->len;
   h->added++;
@@ -191,7 +216,7 @@ static void no_memory(struct blx__history *h) {
 }
 
 void blx__history_add(struct blx__history *h, const struct blx__history_record *r) {
-  struct item *item = item_new(ITEM_RECORD, r->record);
+  struct item *item = item_new(h, ITEM_RECORD, r->record);
   if (!item) {
     no_memory(h);
     return;
@@ -205,7 +230,7 @@ void blx__history_add(struct blx__history *h, const struct blx__history_record *
 }
 
 void blx__history_head(struct blx__history *h, uint64_t seq, const uint8_t hash[BLX__SHA256_BYTES]) {
-  struct item *item = item_new(ITEM_HEAD, (struct blx__slice){0});
+  struct item *item = item_new(h, ITEM_HEAD, (struct blx__slice){0});
   if (!item) {
     no_memory(h);
     return;
@@ -219,7 +244,7 @@ void blx__history_deny(struct blx__history *h, uint64_t time_ms, struct blx__sli
   pthread_mutex_lock(&h->lock);
   bool room = !h->failed && has_room(h);
   pthread_mutex_unlock(&h->lock);
-  struct item *item = room ? item_new(ITEM_DENIED, record) : NULL;
+  struct item *item = room ? item_new(h, ITEM_DENIED, record) : NULL;
   if (!item) return;
   item->time_ms = time_ms;
   put(h, item);
@@ -269,6 +294,7 @@ blx__rc history_flush(struct blx__history *h, blx_error *err) {
 static void free_it(struct blx__history *h) {
   drop(h, &h->queue);
   drop(h, &h->writing);
+  free(h->block);
   store_close(h);
   (void)pthread_cond_destroy(&h->wake);
   (void)pthread_cond_destroy(&h->done);

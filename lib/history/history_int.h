@@ -10,8 +10,18 @@
 
 enum item_kind { ITEM_RECORD, ITEM_HEAD, ITEM_DENIED };
 
+/* Memory of many items: one for each would be given and taken by two threads, and cost more than the rest. */
+enum { BLOCK_BYTES = 64 << 10 };
+struct block {
+  size_t used;   /* of the thread that applies */
+  unsigned live; /* items of it that are queued; under the lock */
+  bool open;     /* more come into it; under the lock */
+  _Alignas(16) uint8_t bytes[BLOCK_BYTES];
+};
+
 struct item {
   struct blx__list link;
+  struct block *block;
   enum item_kind kind;
   uint64_t seq, index, time_ms;
   uint8_t prev[BLX__SHA256_BYTES], hash[BLX__SHA256_BYTES];
@@ -61,6 +71,7 @@ struct blx__history {
   pthread_mutex_t lock;            /* of the queue; never held while the disk is waited for */
   pthread_cond_t wake;             /* the writer: there is work */
   pthread_cond_t done;             /* those who wait for the writer, or for room */
+  struct block *block;             /* of the thread that applies: where the next item goes */
   struct blx__list queue, writing; /* struct item: waiting, and in the transaction under way */
   size_t count, bytes;             /* of both */
   uint64_t added, written;         /* items so far */
