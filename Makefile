@@ -17,7 +17,7 @@ V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the house: each folder of lib/ and the folders it may include (DESIGN: "The house"; tests/lint checks the same table)
-FOLDERS := base schema lease placement state control io consensus rpc client measure host vm agent node offline api
+FOLDERS := base schema lease placement state control io consensus rpc client measure host vm agent history node offline api
 DEPS_base :=
 DEPS_schema := base
 DEPS_lease := schema base
@@ -32,7 +32,8 @@ DEPS_measure := base
 DEPS_host := base
 DEPS_vm := host measure io schema base
 DEPS_agent := vm host measure io lease schema base
-DEPS_node := agent vm host measure client rpc consensus io control state placement lease schema base
+DEPS_history := schema base
+DEPS_node := history agent vm host measure client rpc consensus io control state placement lease schema base
 DEPS_offline := node $(DEPS_node)
 DEPS_api := offline node $(DEPS_node)
 
@@ -42,7 +43,8 @@ LIBS_schema := -ljansson -lm
 LIBS_io := -luv
 LIBS_consensus := -lraft -luv
 LIBS_rpc := -lnghttp2
-LIBS_all := -lraft -luv -lnghttp2 -ljansson -lcrypto -lm
+LIBS_history := -lsqlite3
+LIBS_all := -lraft -luv -lnghttp2 -lsqlite3 -ljansson -lcrypto -lm
 
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wswitch-enum -Wvla -Werror
 OPT ?= -O2 -g
@@ -164,7 +166,7 @@ $(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control 
 
 # Whole nodes: lib/node and all below it as they are, over another body of lib/io; the linker sends the few system calls
 # above lib/io, and what the simulator may break, to tests/sim/nodes (twin_file.c, wraps.c).
-NODES_FOLDERS := $(filter-out io vm host,$(call with_deps,node))
+NODES_FOLDERS := $(filter-out io vm host history,$(call with_deps,node))
 NODES_WRAPS := open close flock fstatfs statvfs stat faccessat unlink unlinkat opendir readdir closedir pthread_create \
   pthread_join $(addprefix blx__,vm_sim_open vm_microvm_open consensus_open consensus_propose consensus_deliver \
   state_end state_restore state_share state_share_index state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step)
@@ -217,8 +219,8 @@ coverage: ## line coverage of lib/schema and lib/consensus by their unit tests; 
 	@$(COVERAGE_MAKE) $(COVERED:%=unit-%) > build/coverage/log || { tail -40 build/coverage/log; exit 1; }
 	@/usr/bin/python3 tests/coverage.py build/coverage $(COVERED)
 
-TSAN_BINS := $(foreach f,io rpc client api consensus,$(patsubst %.c,build/tsan/%,$(wildcard tests/unit/$(f)/test_*.c)))
-tsan: ## unit tests of io, rpc, client, api and consensus under ThreadSanitizer
+TSAN_BINS := $(foreach f,io rpc client api consensus history,$(patsubst %.c,build/tsan/%,$(wildcard tests/unit/$(f)/test_*.c)))
+tsan: ## unit tests of io, rpc, client, api, consensus and history under ThreadSanitizer
 	@$(MAKE) --no-print-directory -j$$(nproc) B=build/tsan SAN=thread OPT="-O1 -g" $(TSAN_BINS)
 	@TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/tests/tsan.supp $(RUN_TESTS) --unit $(TSAN_BINS)
 
@@ -226,7 +228,7 @@ tsan: ## unit tests of io, rpc, client, api and consensus under ThreadSanitizer
 RUN_TESTS := /usr/bin/python3 tests/run.py
 SIM_CHECK = "simulation:$(SEEDS)=$(B)/tests/sim/sim --seeds $(SEEDS) --from $(FROM)"
 NODES_CHECK = "simulation of whole nodes:$(SEEDS)=$(B)/tests/sim/sim-nodes --seeds $(SEEDS) --from $(FROM)" \
-  "invariants that notice:13=$(B)/tests/sim/sim-nodes --prove"
+  "invariants that notice:14=$(B)/tests/sim/sim-nodes --prove"
 SCHEMA_CHECK = "stock protobuf:1=/usr/bin/python3 tests/schema/cross.py --bin $(B)/tests/schema/filter"
 LINT_CHECK = "lint:1=$(MAKE) --no-print-directory B=$(B) lint"
 FUZZ_CHECK = "fuzzing:$(words $(FUZZ_BINS))=$(MAKE) --no-print-directory FUZZ_SECONDS=10 fuzz"

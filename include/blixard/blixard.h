@@ -2,6 +2,7 @@
 #ifndef BLIXARD_BLIXARD_H
 #define BLIXARD_BLIXARD_H
 
+#include <blixard/audit.h>
 #include <blixard/backup.h>
 #include <blixard/client.h>
 #include <blixard/completions.h>

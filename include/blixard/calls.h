@@ -49,6 +49,10 @@ struct blx_settings_detail;
 struct blx_cluster_transfer_request;
 struct blx_cluster_leave_request;
 struct blx_node_remove_request;
+struct blx_audit_list_request;
+struct blx_audit_list;
+struct blx_audit_verify_request;
+struct blx_audit_verdict;
 
 /* ClusterInitRequest: make a cluster of this one node. */
 struct blx_cluster_init_request {
@@ -484,6 +488,56 @@ struct blx_node_remove_request {
   uint32_t leaves; /* it lives, and asks for it itself; without this one that is heard from is refused */
 };
 
+/* AuditListRequest: records of the audit log. */
+struct blx_audit_list_request {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t since_ms; /* only those of this cluster time or later, ms since 1970; 0: all */
+  uint64_t until_ms; /* only those before this time; 0: all */
+  const char *principal; /* only this principal's; at most 128 bytes */
+  /* only this verb: vm.create; of a part, as vm, all that begin with it and a dot; at most 32 bytes */
+  const char *verb;
+  const char *object; /* only about this object: vm/web, or web alone; at most 96 bytes */
+  const char *result; /* ok, refused, or the name of a code: CONFLICT; at most 32 bytes */
+  uint64_t from_seq; /* begin with this record; 0: at the end where the list begins */
+  uint32_t backward; /* from the newest down */
+  uint32_t limit; /* so many at most; 0: 100; 0..1000 */
+  uint32_t denied; /* of the chain of denied requests that the member which answers keeps */
+  uint32_t stale; /* answer from this member's own records, which may be behind */
+};
+
+/* AuditList: records of the audit log. */
+struct blx_audit_list {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_audit_record **records; /* in the order that was asked for; at most 1000 of them */
+  size_t n_records;
+  uint64_t next_seq; /* go on from this record; 0: there are no more */
+  const char *answered_by; /* name of the member that answered; at most 63 bytes */
+};
+
+/* AuditVerifyRequest: recompute the chains of the member that is asked. */
+struct blx_audit_verify_request {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t denied; /* that of its denied requests instead of the cluster's */
+};
+
+/* AuditVerdict: what came of recomputing a chain. */
+struct blx_audit_verdict {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t ok; /* every record is as it was written, and they lead to the head that the state has */
+  uint64_t records; /* records that were looked at */
+  uint64_t last_seq; /* the newest of them that is good */
+  const char *head; /* its hash, hexadecimal; at most 64 bytes */
+  uint64_t bad_seq; /* the first bad record; 0: none */
+  const char *text; /* what is wrong; at most 256 bytes */
+  struct blx_audit_cut **cuts; /* what this member does not have; at most 1000 of them */
+  size_t n_cuts;
+  const char *answered_by; /* name of the member; at most 63 bytes */
+};
+
 #define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)
 #define BLX_CLUSTER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_cluster_join_request)
 #define BLX_CLUSTER_STATUS_REQUEST_INIT BLX_INIT_(struct blx_cluster_status_request)
@@ -523,6 +577,10 @@ struct blx_node_remove_request {
 #define BLX_CLUSTER_TRANSFER_REQUEST_INIT BLX_INIT_(struct blx_cluster_transfer_request)
 #define BLX_CLUSTER_LEAVE_REQUEST_INIT BLX_INIT_(struct blx_cluster_leave_request)
 #define BLX_NODE_REMOVE_REQUEST_INIT BLX_INIT_(struct blx_node_remove_request)
+#define BLX_AUDIT_LIST_REQUEST_INIT BLX_INIT_(struct blx_audit_list_request)
+#define BLX_AUDIT_LIST_INIT BLX_INIT_(struct blx_audit_list)
+#define BLX_AUDIT_VERIFY_REQUEST_INIT BLX_INIT_(struct blx_audit_verify_request)
+#define BLX_AUDIT_VERDICT_INIT BLX_INIT_(struct blx_audit_verdict)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(cluster_init_request)
@@ -564,6 +622,10 @@ BLX_INIT_FN_(settings_detail)
 BLX_INIT_FN_(cluster_transfer_request)
 BLX_INIT_FN_(cluster_leave_request)
 BLX_INIT_FN_(node_remove_request)
+BLX_INIT_FN_(audit_list_request)
+BLX_INIT_FN_(audit_list)
+BLX_INIT_FN_(audit_verify_request)
+BLX_INIT_FN_(audit_verdict)
 
 #ifdef __cplusplus
 }

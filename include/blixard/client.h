@@ -36,6 +36,8 @@ struct blx_client_options {
   int32_t log_level;   /* BLX_LOG_* */
   uint32_t reserved;   /* 0: older programs have padding here */
   int32_t completions; /* BLX_COMPLETIONS_*; 0: on the client's thread */
+  uint32_t reserved_2; /* 0: older programs have padding here */
+  const char *reason;  /* why this client changes what it changes, for the audit log; as blx_client_set_reason() */
 };
 
 #define BLX_CLIENT_OPTIONS_INIT BLX_INIT_(struct blx_client_options)
@@ -53,6 +55,12 @@ BLX_API int blx_client_open(const struct blx_client_options *options, blx_client
  * is a second time. From a completion of this client, or in a child of fork, nothing happens. Thread: any but where its
  * completions run. Since 0.1. */
 BLX_API void blx_client_close(blx_client *client);
+
+/* Why what is asked for from now on is asked for: kept in the audit log with each change that a later call of this
+ * client makes, until another reason is set. A program whose threads have reasons of their own opens a client for each.
+ * @reason  one line of at most 256 bytes without control characters, copied; NULL or "": none
+ * Errors: BLX_E_INVALID (the reason stays as it was), BLX_E_MISUSE. Thread: any. Since 0.1. */
+BLX_API int blx_client_set_reason(blx_client *client, const char *reason, blx_error *reterr);
 
 /* The descriptor that is readable while completions wait. It stays the library's: poll it, do not close it; it is valid
  * until the client is closed (a node's client: until the last of the node and its clients is).

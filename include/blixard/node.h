@@ -53,8 +53,11 @@ struct blx_node_options {
   const char
       *nixpkgs_ref; /* flake references, pinned, of which nix/vm-template as runner_dir makes guests; NULL: none */
   const char *microvm_ref;
-  const char *share_paths;    /* directories, "A:B", below which a VM may have shares; /nix/store always; NULL: none */
-  const char *virtiofsd_path; /* the virtiofsd program; NULL: looked for */
+  const char *share_paths;     /* directories, "A:B", below which a VM may have shares; /nix/store always; NULL: none */
+  const char *virtiofsd_path;  /* the virtiofsd program; NULL: looked for */
+  uint32_t audit_max_age_days; /* audit records so much older than the newest go; 0: 365; at most 36500 */
+  uint32_t audit_max_size_mib; /* of audit records with what their database needs beside them; the oldest go; 0: 256; at
+                                  most 65536 */
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)

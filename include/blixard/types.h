@@ -53,6 +53,8 @@ struct blx_recover_server;
 struct blx_recover_member;
 struct blx_recover_plan;
 struct blx_backup_info;
+struct blx_audit_record;
+struct blx_audit_cut;
 
 /* Phase: where an instance is in its life. */
 enum blx_phase {
@@ -497,6 +499,49 @@ struct blx_backup_info {
   const char *sha256; /* SHA-256 of all before the trailer, in hexadecimal, then; at most 64 bytes */
 };
 
+/* AuditKind: what an audit record tells of. */
+enum blx_audit_kind {
+  BLX_AUDIT_KIND_REQUEST = 0, /* request: somebody asked for it */
+  BLX_AUDIT_KIND_CLUSTER = 1, /* cluster: the cluster did it by itself */
+  BLX_AUDIT_KIND_DENIED = 2, /* denied: it was refused before it came to the log; kept by the member that refused it alone */
+  BLX_AUDIT_KIND_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* AuditRecord: one operation as the audit log has it. */
+struct blx_audit_record {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t seq; /* place in the chain, from 1 on without a gap */
+  uint64_t index; /* index of its log entry; 0: it never came to the log */
+  uint32_t position; /* place in that entry, from 0 */
+  uint64_t time_ms; /* cluster time; of a denied one the time of the member's clock */
+  int32_t kind; /* what it tells of (enum blx_audit_kind) */
+  const char *principal; /* who asked; `cluster`: nobody; at most 128 bytes */
+  const char *tenant; /* tenant; at most 56 bytes */
+  const char *source; /* member that was asked, and the process that asked it; at most 128 bytes */
+  const char *verb; /* what was asked: vm.create; at most 32 bytes */
+  const char *object; /* of what: vm/web; at most 96 bytes */
+  const char *detail; /* what else tells it from others of its verb; at most 128 bytes */
+  const char *reason; /* why, in the words of who asked; at most 256 bytes */
+  int32_t code; /* 0: done; else why it was refused, BLX_E_* */
+  const char *message; /* the same in a sentence; at most 511 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  const char *prev; /* in answers: hash of the record before, hexadecimal; at most 64 bytes */
+  /* in answers: SHA-256 of the hash before and of the fields 1 to 15 as bytes, hexadecimal; at most 64 bytes */
+  const char *hash;
+};
+
+/* AuditCut: records that a member does not have. */
+struct blx_audit_cut {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t first_seq; /* the first of them */
+  uint64_t last_seq; /* the last of them */
+  const char *hash; /* hash of the last of them, hexadecimal; at most 64 bytes */
+  const char *why; /* why; at most 256 bytes */
+  uint32_t fetching; /* they are being fetched from other members */
+};
+
 #define BLX_REASON_INIT BLX_INIT_(struct blx_reason)
 #define BLX_LABEL_INIT BLX_INIT_(struct blx_label)
 #define BLX_RESOURCES_INIT BLX_INIT_(struct blx_resources)
@@ -512,6 +557,8 @@ struct blx_backup_info {
 #define BLX_RECOVER_MEMBER_INIT BLX_INIT_(struct blx_recover_member)
 #define BLX_RECOVER_PLAN_INIT BLX_INIT_(struct blx_recover_plan)
 #define BLX_BACKUP_INFO_INIT BLX_INIT_(struct blx_backup_info)
+#define BLX_AUDIT_RECORD_INIT BLX_INIT_(struct blx_audit_record)
+#define BLX_AUDIT_CUT_INIT BLX_INIT_(struct blx_audit_cut)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(reason)
@@ -529,6 +576,8 @@ BLX_INIT_FN_(recover_server)
 BLX_INIT_FN_(recover_member)
 BLX_INIT_FN_(recover_plan)
 BLX_INIT_FN_(backup_info)
+BLX_INIT_FN_(audit_record)
+BLX_INIT_FN_(audit_cut)
 
 #ifdef __cplusplus
 }

@@ -24,6 +24,7 @@ enum {
   BLX__API_REQUEST_MAX = 4 << 20,  /* bytes of one request */
   BLX__API_QUEUE_MAX = 1024,       /* messages a reader holds before it stops the server */
   BLX__API_SESSION_QUEUE_MAX = 64, /* the same of one that is written to, too */
+  BLX__API_REASON_MAX = 256,       /* bytes of a reason */
   BLX__API_STRUCT_MAX = 4096,      /* bytes of a struct_size that can be meant */
 };
 
@@ -35,6 +36,7 @@ struct blx__api_client {
   struct blx__api_queue *queue; /* NULL: completions on its thread */
   pthread_t thread;
   uint32_t timeout_ms;
+  char reason[BLX__API_REASON_MAX + 1]; /* under the lock */
   atomic_bool closing;
   atomic_uint calls; /* whose completion has not begun, at most BLX_CLIENT_CALLS_MAX */
   atomic_uint refs;  /* the handle's, and one of each reader */

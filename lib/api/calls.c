@@ -65,6 +65,8 @@ UNARY(blx_cluster_transfer, BLX__RPC_CLUSTER_TRANSFER, blx_cluster_transfer_requ
       blx_cluster_status_fn)
 UNARY(blx_cluster_leave, BLX__RPC_CLUSTER_LEAVE, blx_cluster_leave_request, blx_cluster_status, blx_cluster_status_fn)
 UNARY(blx_node_remove, BLX__RPC_NODE_REMOVE, blx_node_remove_request, blx_node_info, blx_node_info_fn)
+UNARY(blx_audit_list_get, BLX__RPC_AUDIT_LIST, blx_audit_list_request, blx_audit_list, blx_audit_list_fn)
+UNARY(blx_audit_verify, BLX__RPC_AUDIT_VERIFY, blx_audit_verify_request, blx_audit_verdict, blx_audit_verdict_fn)
 
 #define FREE(TYPE)                        \
   void TYPE##_free(struct TYPE *result) { \
@@ -83,3 +85,5 @@ FREE(blx_log_chunk)
 FREE(blx_vm_exec_output)
 FREE(blx_node_stats)
 FREE(blx_settings_detail)
+FREE(blx_audit_list)
+FREE(blx_audit_verdict)

@@ -62,6 +62,7 @@ static void *thread_main(void *arg) {
 static blx__rc start(struct blx__api_client *c, const struct blx_client_options *o, blx_error *err) {
   c->log = (struct blx__log){o->log, o->log_user, o->log_level};
   c->timeout_ms = o->timeout_ms ? o->timeout_ms : BLX__API_TIMEOUT_MS;
+  (void)blx__str_copy(c->reason, sizeof c->reason, o->reason ? o->reason : "");
   BLX__TRY(blx__loop_new(&c->loop, err));
   BLX__TRY(blx__client_new(c->loop, o->addresses, o->n_addresses, &c->log, &c->client, err));
   sigset_t all, before;
@@ -91,6 +92,32 @@ static void stop_thread(struct blx__api_client *c) {
   pthread_join(c->thread, NULL);
 }
 
+/* One line, as the audit log keeps it. */
+static blx__rc check_reason(const char *reason, blx_error *err) {
+  size_t n = reason ? strlen(reason) : 0;
+  if (n > BLX__API_REASON_MAX)
+    return blx__fail(err, BLX_E_INVALID, "client", "reason: it has %zu bytes, at most %d are kept", n,
+                     BLX__API_REASON_MAX);
+  if (n > 0 && !blx__utf8_ok(reason, n)) return blx__fail(err, BLX_E_INVALID, "client", "reason: it is not UTF-8");
+  for (size_t i = 0; i < n; i++)
+    if ((unsigned char)reason[i] < 0x20 || reason[i] == 0x7f)
+      return blx__fail(err, BLX_E_INVALID, "client", "reason: it has to be one line without control characters");
+  return BLX__OK;
+}
+
+int blx_client_set_reason(blx_client *client, const char *reason, blx_error *reterr) {
+  struct blx__api_client *c = blx__api_client_take(client, false, reterr);
+  if (!c) return BLX_E_MISUSE;
+  blx__rc rc = check_reason(reason, reterr);
+  if (rc.code == 0) {
+    pthread_mutex_lock(&c->lock);
+    (void)blx__str_copy(c->reason, sizeof c->reason, reason ? reason : "");
+    pthread_mutex_unlock(&c->lock);
+  }
+  blx__api_handle_put(client);
+  return rc.code;
+}
+
 static blx__rc check_options(const struct blx_client_options *o, blx_error *err) {
   if (!o->addresses || o->n_addresses < 1 || o->n_addresses > BLX__API_ADDRESSES_MAX)
     return blx__fail(err, BLX_E_INVALID, "client", "a client needs 1 to %d addresses", BLX__API_ADDRESSES_MAX);
@@ -102,7 +129,7 @@ static blx__rc check_options(const struct blx_client_options *o, blx_error *err)
                      BLX__API_TIMEOUT_MAX_MS);
   if (o->completions != BLX_COMPLETIONS_THREAD && o->completions != BLX_COMPLETIONS_DISPATCH)
     return blx__fail(err, BLX_E_INVALID, "client", "completions: %d is none of BLX_COMPLETIONS_*", o->completions);
-  return BLX__OK;
+  return check_reason(o->reason, err);
 }
 
 static void loop_free(struct blx__api_client *c) {
@@ -235,6 +262,7 @@ struct call {
   struct blx__buf body;
   blx__api_done done;
   void *user;
+  char *reason; /* NULL: none; encoded */
   bool at_once; /* a thread waits for it: not through the queue */
   struct blx__api_item item;
   int code; /* how it ended */
@@ -244,6 +272,7 @@ struct call {
 
 static void call_free(struct call *call) {
   blx__buf_free(&call->body);
+  free(call->reason);
   free(call);
 }
 
@@ -280,7 +309,12 @@ static void call_done(void *user, const struct blx__rpc_result *result) {
 static void call_start(void *arg) {
   struct call *call = arg;
   struct blx__rpc_request request = {.path = call->row->path, .body = {call->body.data, call->body.len}};
+  const struct blx__rpc_meta meta = {"blixard-reason", call->reason};
   request.deadline_ms = call->client->timeout_ms;
+  if (call->reason) {
+    request.meta = &meta;
+    request.meta_count = 1;
+  }
   blx_error err;
   blx__rc rc = call->client->client ? blx__client_call(call->client->client, &request, call_done, call, NULL, &err)
                                     : blx__fail(&err, BLX_E_CANCELLED, "client", "the client was closed");
@@ -317,6 +351,24 @@ blx__rc blx__api_count(struct blx__api_client *c, unsigned n, blx_error *err) {
                    BLX_CLIENT_CALLS_MAX, c->queue ? ", and dispatch" : "");
 }
 
+/* With what changes something goes why. */
+static blx__rc take_reason(struct call *call, blx_error *err) {
+  enum { ENCODED = 3 * BLX__API_REASON_MAX + 1 };
+  struct blx__api_client *c = call->client;
+  char reason[BLX__API_REASON_MAX + 1];
+  bool changes = call->row->route == BLX__ROUTE_WRITE || call->row->id == BLX__RPC_CLUSTER_INIT ||
+                 call->row->id == BLX__RPC_CLUSTER_JOIN;
+  if (!changes) return BLX__OK;
+  pthread_mutex_lock(&c->lock);
+  memcpy(reason, c->reason, sizeof reason);
+  pthread_mutex_unlock(&c->lock);
+  if (!*reason) return BLX__OK;
+  call->reason = malloc(ENCODED);
+  if (!call->reason) return blx__fail(err, BLX_E_NOMEM, "client", "no memory for a call");
+  blx__rpc_text_encode(reason, call->reason, ENCODED);
+  return BLX__OK;
+}
+
 static int submit(struct blx__api_client *c, const struct call *with, const void *request, blx_error *reterr) {
   if (!request) return blx__api_misuse(reterr, "the request is NULL");
   blx__rc rc = blx__api_count(c, 1, reterr);
@@ -327,7 +379,8 @@ static int submit(struct blx__api_client *c, const struct call *with, const void
     call->client = c;
     call->item = (struct blx__api_item){.run = call_run, .owner = c};
     blx__buf_init(&call->body, BLX__API_REQUEST_MAX);
-    rc = encode(call->row, request, &call->body, reterr);
+    rc = take_reason(call, reterr);
+    if (rc.code == 0) rc = encode(call->row, request, &call->body, reterr);
     if (rc.code == 0) rc = blx__api_post(c, call_start, call, reterr);
   } else {
     rc = blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a call");

@@ -70,6 +70,9 @@ struct blx__consensus_options {
   void (*on_role)(void *user, enum blx__consensus_role role, uint64_t leader_uid, uint64_t term);
   /* This member has stopped itself, once; every call is completed with FATAL. NULL allowed. */
   void (*on_fatal)(void *user, int code, const char *text);
+  /* May a snapshot take the place of the entries up to @index? What somebody else must keep of them is not kept yet:
+   * false, and it is asked again with each tick; meanwhile the log grows, up to log_bytes_max. NULL: always. */
+  bool (*may_truncate)(void *user, uint64_t index);
   uint32_t heartbeat_ms, election_ms;     /* 0: 200 and 2000; election >= 3 heartbeats */
   uint32_t snapshot_entries;              /* 0: 65,536 entries since the last snapshot call for a new one, */
   uint64_t snapshot_bytes;                /* 0: 32 MiB; so do so many bytes, or as many as the last snapshot has */

@@ -223,6 +223,7 @@ void fsm_chain_settle(struct blx__consensus *c);
 void fsm_free(struct blx__consensus *c);
 /* Write what fsm_snapshot froze, on a worker; guard_snapshot_written follows. Not 0: nothing will. */
 int snapshot_write(struct blx__consensus *c, unsigned trailing, const struct raft_snapshot *s);
+void snapshot_job_tick(struct blx__consensus *c);    /* it may have waited for may_truncate */
 void snapshot_job_end(struct blx__consensus *c);     /* it is on the disk, or given up */
 void snapshot_job_abandon(struct blx__consensus *c); /* with a seam, at the close: no worker has it */
 /* The digest in a snapshot's head is that of all other bytes. @from..@to of @snapshot, whose head is there. */

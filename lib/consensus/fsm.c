@@ -178,6 +178,8 @@ struct snapshot_job {
   struct blx__consensus *c;
   void *frozen;  /* NULL once thawed */
   bool given_up; /* while the worker has it */
+  bool held;     /* written, and waits for may_truncate */
+  bool said;     /* that it waits */
   unsigned trailing;
   struct raft_snapshot snapshot; /* libraft's, with our bytes */
   struct raft_buffer buf;
@@ -288,14 +290,25 @@ static void job_write(void *arg) {
   job->buf = (struct raft_buffer){.base = job->out.data, .len = job->out.len};
 }
 
-static void job_written(void *arg) {
-  struct snapshot_job *job = arg;
+/* The entries before it may go once it is on the disk, and a start begins with it: not before what is kept of them
+ * elsewhere is kept. */
+static bool job_must_wait(struct snapshot_job *job) {
   struct blx__consensus *c = job->c;
-  job_thaw(job);
-  if (job->given_up) {
-    job_free(job);
-    return;
+  bool wait = job->code == 0 && c->o.may_truncate && !c->o.may_truncate(c->o.user, job->snapshot.index);
+  if (wait && job->held && !job->said) {
+    job->said = true;
+    blx__log(c->o.log, BLX_LOG_INFO, "consensus",
+             "the snapshot at index %llu waits until the records of the audit log "
+             "up to there are synced",
+             (unsigned long long)job->snapshot.index);
   }
+  job->held = wait;
+  return wait;
+}
+
+static void job_put(struct snapshot_job *job) {
+  struct blx__consensus *c = job->c;
+  if (job_must_wait(job)) return;
   consensus_enter(c);
   if (job->code != 0) {
     c->snapshot_retry_at = c->raft.last_applied + RETRY_ENTRIES;
@@ -310,6 +323,21 @@ static void job_written(void *arg) {
   }
   guard_snapshot_written(c, job->code == 0 ? 0 : RAFT_BUSY, job->trailing, &job->snapshot);
   consensus_leave(c);
+}
+
+static void job_written(void *arg) {
+  struct snapshot_job *job = arg;
+  job_thaw(job);
+  if (job->given_up) {
+    job_free(job);
+    return;
+  }
+  job_put(job);
+}
+
+void snapshot_job_tick(struct blx__consensus *c) {
+  struct snapshot_job *job = c->snapshot_job;
+  if (job && job->held && !consensus_stopped(c)) job_put(job);
 }
 
 int snapshot_write(struct blx__consensus *c, unsigned trailing, const struct raft_snapshot *s) {

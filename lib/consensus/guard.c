@@ -417,6 +417,7 @@ static void guard_tick(struct raft_io *io) {
   if (!consensus_stopped(c)) confirm_tick(c);
   if (!consensus_stopped(c)) transfer_tick(c);
   propose_nudge(c);
+  snapshot_job_tick(c);
   host_tick(c);
   consensus_leave(c);
 }

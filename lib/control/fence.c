@@ -40,6 +40,7 @@ static blx__rc begin(struct fencing *f, const struct blx_node_info *n, uint64_t 
   if (!room(f)) return BLX__OK;
   (void)blx__str_format(reason, sizeof reason, "not heard from, and not answered for %llu s: its lease of %u s is over",
                         (ull)(unanswered_ms / 1000), (f->settings->lease->lease_ms + 999) / 1000);
+  op.source = "fencing"; /* it leaves a record in the audit log */
   o.node_uid = n->uid;
   o.incarnation = n->incarnation;
   o.reason = reason;
@@ -52,6 +53,7 @@ static blx__rc done(struct fencing *f, const struct blx_node_info *n, const char
   struct blx_op_fence_done o = BLX_OP_FENCE_DONE_INIT;
   struct blx_op op = BLX_OP_INIT;
   if (!room(f)) return BLX__OK;
+  op.source = "fencing";
   o.node_uid = n->uid;
   o.incarnation = n->fence_incarnation;
   o.proof = proof;

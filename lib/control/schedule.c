@@ -35,6 +35,7 @@ static blx__rc propose_assign(struct pass *p, const struct blx_instance *i, uint
   o.node_uid = node_uid;
   o.expected_epoch = i->epoch;
   op.assign = &o;
+  op.source = "scheduler"; /* it leaves a record in the audit log; an explanation decides nothing */
   return propose(p, &op, err);
 }
 

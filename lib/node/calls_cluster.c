@@ -267,6 +267,9 @@ void blx__handle_cluster_init(struct blx__call *call) {
     return;
   }
   blx_error err;
+  n->founder.principal = blx__arena_strdup(&n->mem, call->principal);
+  n->founder.source = call->source ? blx__arena_strdup(&n->mem, call->source) : NULL;
+  n->founder.reason = call->reason ? blx__arena_strdup(&n->mem, call->reason) : NULL;
   blx__rc rc = blx__member_found(n, req->name, &err);
   if (rc.code != 0) {
     /* Once it is written down, a cluster that does not start stops the node, and its next start says the same. */
@@ -470,7 +473,7 @@ static void join_at(struct blx__call *call) {
   blx__sha256_hex(digest, hex);
   (void)blx__str_format(id, sizeof id, "join-%016llx-%.16s", (unsigned long long)me.incarnation, hex);
   req.request_id = id;
-  if (blx__node_ask(n, join_address(call), BLX__RPC_MEMBER_JOIN, &req, got_uid, call, &err).code != 0)
+  if (blx__node_ask_for(call, join_address(call), BLX__RPC_MEMBER_JOIN, &req, got_uid, &err).code != 0)
     blx__call_fail(call, &err);
 }
 
@@ -500,7 +503,7 @@ void blx__handle_cluster_join(struct blx__call *call) {
   }
   struct blx_member_invite_request invite = {.struct_size = sizeof invite, .node_id = req->node_id, .role = req->role};
   invite.address = n->worker ? blx__worker_server(n) : n->address;
-  if (blx__node_ask(n, req->address, BLX__RPC_MEMBER_INVITE, &invite, invited, call, &err).code != 0)
+  if (blx__node_ask_for(call, req->address, BLX__RPC_MEMBER_INVITE, &invite, invited, &err).code != 0)
     blx__call_fail(call, &err);
 }
 

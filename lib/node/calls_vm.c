@@ -114,6 +114,8 @@ static blx__rc put_config(struct blx__call *call, const struct blx_vm_create_req
   struct blx_op_config_put put = {.struct_size = sizeof put, .sha256 = req->spec->config_sha256, .text = req->config};
   struct blx_op op = {.struct_size = sizeof op, .config_put = &put, .tenant = req->tenant};
   op.principal = call->principal;
+  op.source = call->source;
+  op.reason = call->reason;
   return blx__node_propose(call->node, &op, NULL, NULL, err);
 }
 

@@ -36,6 +36,21 @@ struct blx__rpc_conn *blx__node_conn(struct blx__node *n, const char *address, b
   return conn;
 }
 
+enum { META_MAX = 4, REASON_META_BYTES = 3 * 256 + 1 };
+
+/* On whose behalf, and what the audit log says of it. @room takes the encoded reason. */
+static size_t meta_of(const struct blx__call *call, bool forwarded, char room[REASON_META_BYTES],
+                      struct blx__rpc_meta out[META_MAX]) {
+  size_t n = 0;
+  out[n++] = (struct blx__rpc_meta){"blixard-principal", call->principal};
+  if (forwarded) out[n++] = (struct blx__rpc_meta){"blixard-forwarded", "1"};
+  if (call->source) out[n++] = (struct blx__rpc_meta){"blixard-source", call->source};
+  if (!call->reason) return n;
+  blx__rpc_text_encode(call->reason, room, REASON_META_BYTES);
+  out[n++] = (struct blx__rpc_meta){"blixard-reason", room};
+  return n;
+}
+
 static uint64_t deadline_of(const struct blx__call *call) {
   /* Our own are said again: a leader that does not answer must not keep us from the next one. */
   uint64_t left = call->rpc ? blx__rpc_call_deadline_ms(call->rpc) : BLX__NODE_OWN_DEADLINE_MS;
@@ -75,10 +90,11 @@ static void forwarded(void *user, const struct blx__rpc_result *result) {
 void blx__call_forward(struct blx__call *call, const char *address) {
   blx_error err;
   struct blx__rpc_conn *conn = blx__node_conn(call->node, address, &err);
-  const struct blx__rpc_meta meta[] = {{"blixard-principal", call->principal}, {"blixard-forwarded", "1"}};
+  struct blx__rpc_meta meta[META_MAX];
+  char reason[REASON_META_BYTES];
   struct blx__rpc_request request = {.path = call->row->path, .body = call->bytes, .deadline_ms = deadline_of(call)};
   request.meta = meta;
-  request.meta_count = call->node->worker ? 1 : BLX__COUNT(meta);
+  request.meta_count = meta_of(call, !call->node->worker, reason, meta);
   call->forwarded_to = blx__arena_strdup(&call->arena, address);
   if (!conn || blx__rpc_unary(conn, &request, forwarded, call, &call->passed, &err).code != 0)
     blx__call_fail(call, &err);
@@ -192,23 +208,37 @@ static void asked(void *user, const struct blx__rpc_result *result) {
   ask.done(ask.user, result->err, result->response);
 }
 
-blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
-                      blx__call_done done, void *user, blx_error *err) {
+static blx__rc ask_as(struct blx__node *n, const struct blx__call *call, const char *address, enum blx__rpc_id id,
+                      const void *request, const struct ask *with, blx_error *err) {
   const struct blx__rpc_row *row = &blx__rpc_rows()[id];
   struct blx__rpc_conn *conn = blx__node_conn(n, address, err);
   if (!conn) return (blx__rc){err ? err->code : BLX_E_UNAVAILABLE};
   struct ask *ask = malloc(sizeof *ask);
   if (!ask) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a call");
-  *ask = (struct ask){done, user};
+  *ask = *with;
   struct blx__buf bytes;
   blx__buf_init(&bytes, BLX__NODE_ANSWER_MAX);
   blx__rc rc = blx__msg_encode(row->request(), request, &bytes, err);
   struct blx__rpc_request req = {
       .path = row->path, .body = {bytes.data, bytes.len}, .deadline_ms = BLX__NODE_DEADLINE_MS};
+  struct blx__rpc_meta meta[META_MAX];
+  char reason[REASON_META_BYTES];
+  req.meta = meta;
+  if (call) req.meta_count = meta_of(call, false, reason, meta);
   if (rc.code == 0) rc = blx__rpc_unary(conn, &req, asked, ask, NULL, err);
   blx__buf_free(&bytes);
   if (rc.code != 0) free(ask);
   return rc;
+}
+
+blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
+                      blx__call_done done, void *user, blx_error *err) {
+  return ask_as(n, NULL, address, id, request, &(struct ask){done, user}, err);
+}
+
+blx__rc blx__node_ask_for(struct blx__call *call, const char *address, enum blx__rpc_id id, const void *request,
+                          blx__call_done done, blx_error *err) {
+  return ask_as(call->node, call, address, id, request, &(struct ask){done, call}, err);
 }
 
 static void conn_closed(void *user) {

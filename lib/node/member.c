@@ -158,6 +158,7 @@ static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *er
   blx__backups_end(n); /* nothing is frozen then */
   blx__rc rc = blx__state_restore(n->state, snapshot, err);
   n->nodes_changed = true;
+  if (rc.code == 0) blx__audit_restored(n);
   if (rc.code == 0)
     blx__lead_clock_seen(&n->lead.clock, false, blx__state_time_ms(n->state), blx__loop_now_ms(n->loop), n->lead.wall);
   if (rc.code == 0 && !n->closing) blx__loop_defer(n->loop, &n->follow);
@@ -223,9 +224,12 @@ static void found_cluster(struct blx__node *n) {
   struct blx_op op_join = {.struct_size = sizeof op_join, .node_join = &join};
   struct blx_op_node_voter voter = {.struct_size = sizeof voter, .uid = 1, .voter = 1};
   struct blx_op op_voter = {.struct_size = sizeof op_voter, .node_voter = &voter};
-  const struct blx_op *const ops[] = {&op_init, &op_join, &op_voter};
+  struct blx_op *const ops[] = {&op_init, &op_join, &op_voter};
   for (size_t i = 0; i < BLX__COUNT(ops); i++) {
     blx_error err;
+    ops[i]->principal = n->founder.principal;
+    ops[i]->source = n->founder.source;
+    ops[i]->reason = n->founder.reason;
     if (blx__node_propose(n, ops[i], NULL, NULL, &err).code != 0)
       blx__log(&n->log, BLX_LOG_WARNING, "node", "the cluster is not made yet: %s", err.message);
   }
@@ -288,6 +292,7 @@ static blx__rc open_consensus(struct blx__node *n, const uint8_t *id, blx_error 
       .send = send_peer,
       .on_role = on_role,
       .on_fatal = on_fatal,
+      .may_truncate = blx__audit_may_truncate,
       .unsafe_fs = n->unsafe_fs,
       .heartbeat_ms = n->heartbeat_ms,
       .election_ms = n->election_ms,
@@ -326,6 +331,7 @@ static void announce_fn(void *arg) {
   blx__lead_tick(arg);
   blx__forward_look(arg);
   blx__servers_tick(arg);
+  blx__audit_tick(arg);
   blx__member_announce(arg);
 }
 
@@ -343,6 +349,7 @@ static blx__rc member_start(struct blx__node *n, blx_error *err) {
   if (!n->announce) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a timer");
   BLX__TRY(blx__node_open_agent(n, err));
   BLX__TRY(open_channel(n, err));
+  BLX__TRY(blx__audit_open(n, err));
   BLX__TRY(open_consensus(n, id, err));
   blx__timer_start(n->announce, 100, 1000);
   return BLX__OK;

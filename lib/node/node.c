@@ -99,6 +99,17 @@ static blx__rc copy_driver_options(struct blx__node *n, const struct blx_node_op
   return BLX__OK;
 }
 
+static blx__rc take_audit_limits(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
+  enum { DAYS = 365, DAYS_MAX = 36500, MIB = 256, MIB_MAX = 65536 };
+  if (o->audit_max_age_days > DAYS_MAX)
+    return blx__fail(err, BLX_E_INVALID, "node", "audit_max_age_days: %u is above %d", o->audit_max_age_days, DAYS_MAX);
+  if (o->audit_max_size_mib > MIB_MAX)
+    return blx__fail(err, BLX_E_INVALID, "node", "audit_max_size_mib: %u is above %d", o->audit_max_size_mib, MIB_MAX);
+  n->audit.max_age_ms = (uint64_t)(o->audit_max_age_days ? o->audit_max_age_days : DAYS) * 24 * 3600 * 1000;
+  n->audit.max_bytes = (uint64_t)(o->audit_max_size_mib ? o->audit_max_size_mib : MIB) << 20;
+  return BLX__OK;
+}
+
 static blx__rc take_options(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
   n->log = (struct blx__log){o->log, o->log_user, o->log_level};
   n->on_fatal = o->on_fatal;
@@ -109,6 +120,7 @@ static blx__rc take_options(struct blx__node *n, const struct blx_node_options *
     return blx__fail(err, BLX_E_INVALID, "node",
                      "name: a node name matches " BLX__NAME_PATTERN ", at most 63 characters");
   BLX__TRY(check_timing(n, o, err));
+  BLX__TRY(take_audit_limits(n, o, err));
   BLX__TRY(copy_self(n, o, err));
   BLX__TRY(copy_driver_options(n, o, err));
   return copy_paths(n, o, err);
@@ -143,7 +155,7 @@ static void begin_close(void *arg) {
   BLX__ASSERT(!n->closing);
   if (n->init_call) blx__call_failf(n->init_call, BLX_E_CANCELLED, "node %s is stopping", n->self->name);
   n->closing = true;
-  n->close_waits = 1; /* ours, until everything below was asked */
+  n->close_waits = 1 + n->audit.jobs; /* ours, until everything below was asked; and those that are on a worker */
   blx__lead_close(n);
   if (n->worker) blx__worker_close(n);
   blx__timer_free(n->announce);
@@ -178,6 +190,7 @@ static void node_free(struct blx__node *n) {
   blx__serve_free(n);
   blx__worker_free(n->worker);
   blx__loop_free(n->loop);
+  blx__history_close(n->audit.history);
   blx__state_free(n->state);
   blx__msg_free_owned(n->identity);
   if (n->lock_fd >= 0) close(n->lock_fd);
@@ -304,6 +317,10 @@ static void on_event(void *user, const struct blx_event *event) {
     n->nodes_changed = true;
 }
 
+static void on_audit(void *user, const struct blx__state_audit *record) {
+  blx__audit_record(user, record);
+}
+
 static void on_share(void *user, uint64_t node_uid) {
   blx__share_due(user, node_uid);
 }
@@ -323,7 +340,8 @@ static blx__rc check_no_log(const struct blx__node *n, blx_error *err) {
 
 static blx__rc open_parts(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
   BLX__TRY(blx__loop_new(&n->loop, err));
-  const struct blx__state_options state_options = {.on_event = on_event, .on_share = on_share, .user = n};
+  const struct blx__state_options state_options = {
+      .on_event = on_event, .on_share = on_share, .on_audit = on_audit, .user = n};
   n->state = blx__state_new(&state_options);
   if (!n->state) return no_memory(err);
   BLX__TRY(blx__identity_read(n->data_dir, &n->identity, err));

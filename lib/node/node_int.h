@@ -10,6 +10,7 @@
 #include "client/channel.h"
 #include "consensus/consensus.h"
 #include "control/control.h"
+#include "history/history.h"
 #include "io/loop.h"
 #include "io/timer.h"
 #include "node/node.h"
@@ -24,6 +25,7 @@
 #include "vm/driver.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum {
   BLX__NODE_HEARTBEAT_MS = 3000,       /* an agent is heard from at least so often */
@@ -79,6 +81,26 @@ struct blx__lead {
   struct blx__lead_median wall;
 };
 
+/* audit.c */
+struct node_audit {
+  struct blx__history *history; /* NULL: a worker, or in no cluster */
+  uint64_t max_age_ms, max_bytes;
+  unsigned jobs; /* questions to it that are on a worker */
+  bool fetching; /* what lacks is being asked for, or written */
+  struct blx__history_gap asked;
+  uint64_t ask_uid;     /* server that was asked last */
+  size_t refused;       /* servers in a row that do not have it */
+  unsigned denied_left; /* refused requests that may be noted */
+  uint64_t denied_dropped;
+  char fatal_text[512]; /* written before fatal_code */
+  atomic_int fatal_code;
+};
+
+/* Who asked for the cluster that is being made; all NULL: nobody, or an earlier life. */
+struct node_founder {
+  const char *principal, *source, *reason;
+};
+
 struct blx__node {
   struct blx__arena mem; /* copies of the options */
   struct blx__log log;
@@ -99,8 +121,10 @@ struct blx__node {
   char fatal_text[512];
 
   struct blx_identity *identity; /* owned; NULL: in no cluster */
-  const char *joined_at;         /* the address of the member it joined through in this life, or NULL */
-  uint64_t uid;                  /* of this node; 0: in no cluster */
+  struct node_founder founder;
+  struct node_audit audit;
+  const char *joined_at; /* the address of the member it joined through in this life, or NULL */
+  uint64_t uid;          /* of this node; 0: in no cluster */
   struct blx__state *state;
   struct blx__consensus *consensus;
   enum blx__consensus_role role;
@@ -162,6 +186,8 @@ struct blx__call {
   const void *request;     /* decoded, in the arena */
   struct blx__slice bytes; /* the same, encoded, in the arena */
   const char *principal;
+  const char *source, *reason;     /* for the audit log: from where, and why; NULL: not given */
+  bool proposed;                   /* it came to the log */
   bool forwarded;                  /* came from another member on somebody's behalf: not passed on again */
   const char *forwarded_to;        /* where it was passed on to */
   struct blx__rpc_pending *passed; /* while it waits there */
@@ -209,6 +235,9 @@ void blx__call_relay(struct blx__call *call, const char *address);
 /* Ask @address ourselves. */
 blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
                       blx__call_done done, void *user, blx_error *err) BLX__MUST;
+/* The same for @call, in its caller's name. */
+blx__rc blx__node_ask_for(struct blx__call *call, const char *address, enum blx__rpc_id id, const void *request,
+                          blx__call_done done, blx_error *err) BLX__MUST;
 void blx__forward_close(struct blx__node *n);
 
 /* ---- node.c */
@@ -286,6 +315,18 @@ bool blx__servers_has(const struct blx__node *n, uint64_t uid, bool *votes);
 void blx__node_removed(struct blx__node *n, const char *why);
 /* The identity is of a node that left. Errors: CONFLICT (says how to begin anew). */
 blx__rc blx__node_check_left(const struct blx__node *n, blx_error *err) BLX__MUST;
+
+/* ---- audit.c */
+blx__rc blx__audit_open(struct blx__node *n, blx_error *err) BLX__MUST;
+void blx__audit_record(struct blx__node *n, const struct blx__state_audit *record);
+void blx__audit_restored(struct blx__node *n); /* the state was replaced by a snapshot */
+bool blx__audit_may_truncate(void *user, uint64_t index);
+void blx__audit_tick(struct blx__node *n); /* each second */
+/* @call fails with @why: if it was to change something and did not come to the log, it is noted here. */
+void blx__audit_deny(const struct blx__call *call, const blx_error *why);
+void blx__handle_audit_list(struct blx__call *call);
+void blx__handle_audit_verify(struct blx__call *call);
+void blx__handle_audit_fetch(struct blx__call *call);
 
 /* ---- stream_state.c: streams that follow the state */
 /* Push what is new into every watch. */

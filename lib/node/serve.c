@@ -59,6 +59,9 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_CLUSTER_TRANSFER] = {blx__handle_cluster_transfer, SERVERS},
     [BLX__RPC_CLUSTER_LEAVE] = {blx__handle_cluster_leave, MEMBERS},
     [BLX__RPC_NODE_REMOVE] = {blx__handle_node_remove, SERVERS},
+    [BLX__RPC_AUDIT_LIST] = {blx__handle_audit_list, SERVERS},
+    [BLX__RPC_AUDIT_VERIFY] = {blx__handle_audit_verify, SERVERS},
+    [BLX__RPC_AUDIT_FETCH] = {blx__handle_audit_fetch, SERVERS},
     [BLX__RPC_SHARE] = {blx__handle_share, MEMBERS},
     [BLX__RPC_CLUSTER_BACKUP] = {blx__handle_cluster_backup, SERVERS},
 };
@@ -164,6 +167,7 @@ void blx__call_fail(struct blx__call *call, const blx_error *err) {
   blx_error out = *err;
   if (!out.origin[0] || strcmp(out.origin, "api") == 0)
     (void)blx__str_copy(out.origin, sizeof out.origin, call->node->self->name);
+  blx__audit_deny(call, &out);
   if (call->rpc)
     blx__rpc_call_finish(call->rpc, &out);
   else if (call->done)
@@ -212,8 +216,20 @@ static void unwaited(void *user, const blx_error *err, uint64_t index, struct bl
     blx__log(&n->log, BLX_LOG_WARNING, "node", "an operation nobody waits for was not committed: %s", err->message);
 }
 
-blx__rc blx__node_propose(struct blx__node *n, const struct blx_op *op, blx__consensus_cb cb, void *user,
+/* What leaves a record in the audit log says where it came from. What agents see and why something waits would flood
+ * it, and decides nothing. */
+static void name_source(const struct blx__node *n, struct blx_op *op) {
+  bool silent = op->report || op->explain;
+  if (silent)
+    op->source = op->reason = NULL;
+  else if (!op->source || !*op->source)
+    op->source = n->self->name;
+}
+
+blx__rc blx__node_propose(struct blx__node *n, const struct blx_op *given, blx__consensus_cb cb, void *user,
                           blx_error *err) {
+  struct blx_op draft = *given, *op = &draft;
+  name_source(n, op);
   struct blx__buf bytes = scratch_take(n, BLX__CONSENSUS_OP_MAX);
   if (!cb) {
     cb = unwaited;
@@ -265,6 +281,9 @@ void blx__call_propose(struct blx__call *call, struct blx_op *op, const char *re
     op->request_digest = (struct blx_bytes){digest, sizeof digest};
   }
   op->principal = call->principal;
+  op->source = call->source;
+  op->reason = call->reason;
+  call->proposed = true;
   call->after = after;
   blx_error err;
   if (blx__node_propose(call->node, op, proposed, call, &err).code != 0) blx__call_fail(call, &err);
@@ -372,6 +391,7 @@ blx__rc blx__node_submit(struct blx__node *n, enum blx__rpc_id id, const void *r
   call->done = done;
   call->done_user = user;
   call->principal = "node";
+  call->source = n->self->name;
   s->call = call;
   blx__defer_init(&s->defer, route_later, s);
   blx__loop_defer(n->loop, &s->defer);
@@ -394,6 +414,51 @@ static const char *principal_of(struct blx__call *call) {
   char text[32];
   (void)blx__str_format(text, sizeof text, "uid:%u", blx__rpc_call_cred(call->rpc).uid);
   return blx__arena_strdup(&call->arena, text);
+}
+
+/* The member that was asked first, and who asked it. */
+static const char *source_of(struct blx__call *call) {
+  const char *given = blx__rpc_call_meta(call->rpc, "blixard-source");
+  if (given) return blx__arena_strdup(&call->arena, given);
+  char text[128];
+  const struct blx__cred cred = blx__rpc_call_cred(call->rpc);
+  (void)blx__str_format(text, sizeof text, "%s: uid %u, pid %d", call->node->self->name, cred.uid, cred.pid);
+  return blx__arena_strdup(&call->arena, text);
+}
+
+static bool is_line(const char *text, size_t max) {
+  if (strlen(text) > max) return false;
+  for (; *text; text++)
+    if ((unsigned char)*text < 0x20 || *text == 0x7f) return false;
+  return true;
+}
+
+/* What the audit log says of a call beside its request. What is too long or no line is not kept, and refused. */
+static blx__rc take_meta(struct blx__call *call, blx_error *err) {
+  char text[1024];
+  const char *reason = blx__rpc_call_meta(call->rpc, "blixard-reason");
+  call->principal = principal_of(call);
+  call->source = source_of(call);
+  if (reason) {
+    blx__rpc_text_decode(reason, text, sizeof text);
+    call->reason = blx__arena_strdup(&call->arena, text);
+  }
+  if (!call->principal || !call->source || (reason && !call->reason))
+    return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a call");
+  const char **const all[] = {&call->principal, &call->source, &call->reason};
+  static const struct {
+    const char *name;
+    size_t max;
+  } limits[] = {{"principal", 128}, {"source", 128}, {"reason", 256}};
+  blx__rc rc = BLX__OK;
+  for (size_t i = 0; i < BLX__COUNT(all); i++) {
+    if (!*all[i] || is_line(*all[i], limits[i].max)) continue;
+    rc = blx__fail(err, BLX_E_INVALID, "api",
+                   "%s: it has to be one line of at most %zu bytes, without control characters", limits[i].name,
+                   limits[i].max);
+    *all[i] = "";
+  }
+  return rc;
 }
 
 /* Names, lengths and ranges, before anything is done. Three are not held against the limits here: in a create request
@@ -441,13 +506,9 @@ static void on_call(void *user, struct blx__rpc_call *rpc, struct blx__slice req
   }
   call->rpc = blx__rpc_call_ref(rpc);
   call->forwarded = blx__rpc_call_meta(rpc, "blixard-forwarded") != NULL;
-  call->principal = principal_of(call);
-  if (!call->principal) {
-    blx__call_failf(call, BLX_E_NOMEM, "no memory for a call");
-    return;
-  }
+  blx__rc rc = take_meta(call, &err);
   /* The messages of one that streams both ways are its handler's to read. */
-  blx__rc rc = row->bidi ? BLX__OK : call_decode(call, request, &err);
+  if (rc.code == 0 && !row->bidi) rc = call_decode(call, request, &err);
   if (rc.code == 0 && !row->bidi) rc = check_request(call, &err);
   if (rc.code == 0 && !row->bidi) rc = check_tenant(call, &err);
   if (rc.code != 0)

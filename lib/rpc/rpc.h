@@ -26,4 +26,10 @@ struct blx__rpc_meta {
   const char *name, *value;
 };
 
+/* Text of any characters as the value of metadata and back: percent-encoded, as gRPC's messages are. @out of three
+ * bytes for each of the text's and one more takes all of it; it is terminated. What is decoded is UTF-8, cut to
+ * @out_size. */
+void blx__rpc_text_encode(const char *text, char *out, size_t out_size);
+void blx__rpc_text_decode(const char *value, char *out, size_t out_size);
+
 #endif

@@ -89,6 +89,15 @@ void percent_decode(const uint8_t *p, size_t n, char *out, size_t out_size) {
     if ((unsigned char)*c >= 0x80) *c = '?';
 }
 
+void blx__rpc_text_encode(const char *text, char *out, size_t out_size) {
+  BLX__ASSERT(out_size > 0);
+  out[percent_encode(text, out, out_size - 1)] = '\0';
+}
+
+void blx__rpc_text_decode(const char *value, char *out, size_t out_size) {
+  percent_decode((const uint8_t *)value, strlen(value), out, out_size);
+}
+
 bool timeout_parse(const uint8_t *p, size_t n, uint64_t *ms) {
   const uint64_t year_ms = UINT64_C(365) * 24 * 3600 * 1000;
   if (n < 2 || n > 9) return false;

@@ -55,6 +55,9 @@ struct blx_channel_message;
 struct blx_share_request;
 struct blx_share_part;
 struct blx_identity;
+struct blx_audit_fetch_request;
+struct blx_audit_link;
+struct blx_audit_part;
 
 /* OpClusterInit: the first operation of a cluster. */
 struct blx_op_cluster_init {
@@ -301,6 +304,8 @@ struct blx_op {
   struct blx_bytes request_digest; /* SHA-256 of the request under that key; at most 32 bytes */
   const char *principal; /* who asked; at most 128 bytes */
   const char *tenant; /* tenant; at most 56 bytes */
+  const char *reason; /* why, in the words of who asked; kept in the audit log; at most 256 bytes */
+  const char *source; /* from where it was asked; empty: it leaves no record in the audit log; at most 128 bytes */
   struct blx_op_cluster_init *cluster_init;
   struct blx_op_node_join *node_join;
   struct blx_op_node_register *node_register;
@@ -370,6 +375,8 @@ struct blx_snapshot_head {
   uint64_t time_ms; /* cluster time */
   uint64_t next_uid; /* counter of VM and instance uids */
   uint64_t next_node_uid; /* counter of node uids */
+  uint64_t audit_seq; /* records of the audit log so far */
+  struct blx_bytes audit_head; /* hash of the last of them; at most 32 bytes */
 };
 
 /* RecoverMark: the cluster went on with one server, the last time that it did. */
@@ -594,6 +601,32 @@ struct blx_identity {
   int32_t role; /* what it joined as (enum blx_node_role) */
 };
 
+/* AuditFetchRequest: records of the audit log that a member lacks, from the newest down. */
+struct blx_audit_fetch_request {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t upto_seq; /* the newest of them */
+  uint32_t limit; /* so many at most; 0..1000 */
+};
+
+/* AuditLink: a record of the audit log as it is hashed: hash is SHA-256 of prev and record. */
+struct blx_audit_link {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_bytes prev; /* hash of the record before; at most 32 bytes */
+  struct blx_bytes record; /* an audit_record; at most 4096 bytes */
+};
+
+/* AuditPart: records of the audit log, each the one before the last. */
+struct blx_audit_part {
+  size_t struct_size;
+  const void *unknown;
+  /* from upto_seq down; none: this member does not have that one; at most 1000 of them */
+  struct blx_audit_link **links;
+  size_t n_links;
+  uint64_t last_seq; /* the newest that it knows of */
+};
+
 #define BLX_OP_CLUSTER_INIT_INIT BLX_INIT_(struct blx_op_cluster_init)
 #define BLX_OP_NODE_JOIN_INIT BLX_INIT_(struct blx_op_node_join)
 #define BLX_OP_NODE_REGISTER_INIT BLX_INIT_(struct blx_op_node_register)
@@ -643,5 +676,8 @@ struct blx_identity {
 #define BLX_SHARE_REQUEST_INIT BLX_INIT_(struct blx_share_request)
 #define BLX_SHARE_PART_INIT BLX_INIT_(struct blx_share_part)
 #define BLX_IDENTITY_INIT BLX_INIT_(struct blx_identity)
+#define BLX_AUDIT_FETCH_REQUEST_INIT BLX_INIT_(struct blx_audit_fetch_request)
+#define BLX_AUDIT_LINK_INIT BLX_INIT_(struct blx_audit_link)
+#define BLX_AUDIT_PART_INIT BLX_INIT_(struct blx_audit_part)
 
 #endif

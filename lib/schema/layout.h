@@ -26,6 +26,8 @@ _Static_assert(sizeof(struct blx_recover_server) == 48, "recover_server");
 _Static_assert(sizeof(struct blx_recover_member) == 152, "recover_member");
 _Static_assert(sizeof(struct blx_recover_plan) == 96, "recover_plan");
 _Static_assert(sizeof(struct blx_backup_info) == 112, "backup_info");
+_Static_assert(sizeof(struct blx_audit_record) == 152, "audit_record");
+_Static_assert(sizeof(struct blx_audit_cut) == 56, "audit_cut");
 _Static_assert(sizeof(struct blx_cluster_init_request) == 24, "cluster_init_request");
 _Static_assert(sizeof(struct blx_cluster_join_request) == 40, "cluster_join_request");
 _Static_assert(offsetof(struct blx_cluster_join_request, role) >= 32, "cluster_join_request.role");
@@ -72,4 +74,8 @@ _Static_assert(sizeof(struct blx_settings_detail) == 40, "settings_detail");
 _Static_assert(sizeof(struct blx_cluster_transfer_request) == 32, "cluster_transfer_request");
 _Static_assert(sizeof(struct blx_cluster_leave_request) == 24, "cluster_leave_request");
 _Static_assert(sizeof(struct blx_node_remove_request) == 48, "node_remove_request");
+_Static_assert(sizeof(struct blx_audit_list_request) == 88, "audit_list_request");
+_Static_assert(sizeof(struct blx_audit_list) == 48, "audit_list");
+_Static_assert(sizeof(struct blx_audit_verify_request) == 24, "audit_verify_request");
+_Static_assert(sizeof(struct blx_audit_verdict) == 88, "audit_verdict");
 #endif

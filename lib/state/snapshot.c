@@ -43,6 +43,7 @@ enum kind { NODES, CONFIGS, VMS, INSTANCES, KEYS, TOMBSTONES, SETTINGS, KINDS };
 
 struct blx__state_frozen {
   char cluster_id[33], cluster_name[57];
+  uint8_t audit_head[BLX__SHA256_BYTES];
   struct blx_snapshot_head head;
   struct blx_recover_mark mark; /* below 0: none */
   size_t counts[KINDS];
@@ -105,6 +106,9 @@ struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *er
   z->mark.survivor_uid = d->survivor_uid;
   z->mark.below = d->gone_below;
   z->mark.index = d->gone_index;
+  z->head.audit_seq = d->audit_seq;
+  memcpy(z->audit_head, d->audit_head, sizeof z->audit_head);
+  if (d->audit_seq > 0) z->head.audit_head = (struct blx_bytes){z->audit_head, sizeof z->audit_head};
   z->counts[SETTINGS] = d->settings ? 1 : 0;
   for (int k = 0; k < SETTINGS; k++) {
     z->counts[k] = maps[k]->count;
@@ -242,6 +246,10 @@ static blx__rc read_head(struct blx__state *st, const struct blx_snapshot_head *
   d->time_ms = h->time_ms;
   d->next_uid = h->next_uid;
   d->next_node_uid = h->next_node_uid;
+  d->audit_seq = h->audit_seq;
+  if (h->audit_head.len != (d->audit_seq > 0 ? sizeof d->audit_head : 0))
+    return damaged(err, "the head of the audit log has another length than a hash");
+  if (h->audit_head.len > 0) memcpy(d->audit_head, h->audit_head.data, sizeof d->audit_head);
   if (d->next_uid == 0 || d->next_node_uid == 0) return damaged(err, "a counter is zero");
   return BLX__OK;
 }

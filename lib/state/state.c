@@ -15,6 +15,7 @@ struct blx__state *blx__state_new(const struct blx__state_options *options) {
   st->defaults.lease = &st->default_lease;
   st->data.next_uid = st->data.next_node_uid = 1;
   st->scratch.limit_bytes = STATE_SCRATCH_BYTES;
+  blx__state_audit_init(st);
   if (blx__state_events_init(&st->events)) return st;
   free(st);
   return NULL;
@@ -25,6 +26,7 @@ void blx__state_free(struct blx__state *st) {
   BLX__ASSERT(st->frozen == 0);
   free(st->released);
   blx__state_events_free(&st->events);
+  blx__state_audit_free(st);
   blx__state_data_free(&st->data);
   blx__arena_free(&st->scratch);
   free(st);
@@ -46,6 +48,7 @@ void blx__state_begin(struct blx__state *st, uint64_t index, uint64_t time_ms) {
     return;
   }
   st->data.index = index;
+  st->audit.position = 0;
   if (time_ms > st->data.time_ms) st->data.time_ms = time_ms;
 }
 
@@ -142,10 +145,12 @@ static void run_keyed(struct blx__state *st, const struct blx_op *op, struct blx
     r->code = rc.code;
     r->message = err->message;
     r->index = st->data.index;
+    blx__state_audit_end(st, op, r);
     return;
   }
   run_and_answer(st, op, r, err, answer);
   if (op->vm_create && r->code == BLX_E_STALE) return;
+  blx__state_audit_end(st, op, r);
   struct blx_idempotency stored = BLX_IDEMPOTENCY_INIT;
   stored.key = key;
   stored.digest = op->request_digest;
@@ -161,9 +166,13 @@ void blx__state_apply(struct blx__state *st, struct blx__slice bytes, struct blx
   struct blx_op_result r = BLX_OP_RESULT_INIT;
   struct state_answer answer = {0};
   blx_error err = {0};
-  if (op->request_id && op->request_id[0])
+  blx__state_audit_begin(st, op);
+  if (op->request_id && op->request_id[0]) {
     run_keyed(st, op, &r, &err, &answer);
-  else
+  } else {
     run_and_answer(st, op, &r, &err, &answer);
+    blx__state_audit_end(st, op, &r);
+  }
+  st->audit.position++;
   write_result(&r, result);
 }

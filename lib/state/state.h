@@ -35,6 +35,13 @@ enum {
 
 struct blx__state;
 
+/* A record of the audit log: an encoded audit_record without prev and hash. All borrowed. */
+struct blx__state_audit {
+  uint64_t seq, index, time_ms;
+  const uint8_t *prev, *hash; /* BLX__SHA256_BYTES; hash: SHA-256 of prev and record */
+  struct blx__slice record;
+};
+
 struct blx__state_options {
   uint32_t keys_max; /* 0: BLX__STATE_KEYS_MAX; the same on every member, smaller in tests only */
   /* Each event, from blx__state_end, in order; the event is borrowed during the call. NULL allowed. */
@@ -42,6 +49,8 @@ struct blx__state_options {
   /* The share of that node changes, and its revision with it: from inside apply or restore; only to be noted down.
    * NULL allowed. */
   void (*on_share)(void *user, uint64_t node_uid);
+  /* Each record of the audit log, from inside apply, in order. NULL allowed. */
+  void (*on_audit)(void *user, const struct blx__state_audit *record);
   void *user;
 };
 
@@ -135,6 +144,9 @@ const char *blx__state_cluster_name(const struct blx__state *st);
 
 /* What holds for the whole cluster, the defaults where nothing was changed; lease is never NULL. Borrowed. */
 const struct blx_settings *blx__state_settings(const struct blx__state *st);
+/* The audit log so far: how many records, and the hash of the last (BLX__SHA256_BYTES, borrowed; zeros: none yet). */
+uint64_t blx__state_audit_seq(const struct blx__state *st);
+const uint8_t *blx__state_audit_head(const struct blx__state *st);
 
 struct blx__state_counts {
   uint32_t nodes, vms, instances;

@@ -49,6 +49,8 @@ struct state_config {
 struct state_data {
   char cluster_id[33], cluster_name[57];
   uint64_t index, time_ms, next_uid, next_node_uid;
+  uint64_t audit_seq;
+  uint8_t audit_head[BLX__SHA256_BYTES];
   struct blx__map nodes, vms, instances;                /* uid -> entry */
   struct blx__map node_names, vm_names, instance_names; /* name key -> entry */
   struct blx__map configs;                              /* digest -> entry */
@@ -73,8 +75,18 @@ struct state_events {
   size_t entry_count, entry_room;
 };
 
+/* Of the operation being applied. */
+struct state_audit {
+  uint32_t position; /* in its entry */
+  bool wanted;
+  const char *verb;
+  char object[97], detail[129];
+  struct blx__buf bytes;
+};
+
 struct blx__state {
   struct state_data data;
+  struct state_audit audit;
   struct state_events events;
   struct blx__state_options options;
   struct blx__arena scratch;
@@ -194,6 +206,12 @@ struct state_request {
 blx__rc blx__state_key_find(struct blx__state *st, const struct state_request *r, const struct blx_op_result **out,
                             blx_error *err) BLX__MUST;
 void blx__state_key_put(struct blx__state *st, const struct blx_idempotency *draft);
+
+/* ---- audit.c: around an operation that changes something or is refused; not around the answer to a repeated one */
+void blx__state_audit_init(struct blx__state *st);
+void blx__state_audit_free(struct blx__state *st);
+void blx__state_audit_begin(struct blx__state *st, const struct blx_op *op);
+void blx__state_audit_end(struct blx__state *st, const struct blx_op *op, const struct blx_op_result *r);
 
 /* ---- operations: each checks everything before it changes anything */
 struct state_answer {

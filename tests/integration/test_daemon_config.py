@@ -33,6 +33,8 @@ VALUES = {
     "heartbeat_ms": 100,
     "election_ms": 3000,
     "unsafe_fs": True,
+    "audit_max_age": 30,
+    "audit_max_size": 512,
 }
 
 PARTS = ["--simulate-vms=false", "--shim", "/bin/true", "--guest", "/bin/true", "--runner-dir", "/",
@@ -106,7 +108,7 @@ def test_a_key_and_its_flag_mean_the_same_and_come_back(file, key):
 def test_a_flag_wins_over_the_file(file, key):
     path = file(yaml.safe_dump({key: VALUES[key]}, allow_unicode=True))
     others = {"capacity": {"vcpus": 9, "memory_mib": 999}, "label": {"only": "this"}, "log_level": "error",
-              "name": "n8", "heartbeat_ms": 50, "election_ms": 4000,
+              "name": "n8", "heartbeat_ms": 50, "election_ms": 4000, "audit_max_age": 7, "audit_max_size": 9,
               "nixpkgs_ref": NARROW, "microvm_ref": NARROW}
     other = others.get(key, False if isinstance(VALUES[key], bool) else "/another/path")
     values, text = printed("--config", path, *flags_of(key, other))

@@ -63,7 +63,9 @@ struct cli_args {
   const char *yes_name; /* what a person would type to go on */
   const char *proved, *command;
   uint32_t unset;
-  uint32_t fast_leases, leases_of_ms; /* of settings */
+  uint32_t fast_leases, leases_of_ms;                   /* of settings */
+  const char *principal, *audit_verb, *object, *result; /* of audit; its --until is in until */
+  uint32_t denied, limit, has_limit;
   char request_id_made[CLI_REQUEST_ID_SIZE];
 };
 
@@ -212,6 +214,10 @@ int cmd_vm_wait(struct cli_args *args);
 int cmd_vm_logs(struct cli_args *args);
 int cmd_vm_exec(struct cli_args *args);
 int cmd_vm_console(struct cli_args *args);
+int cmd_audit_list(struct cli_args *args);
+int cmd_audit_show(struct cli_args *args);
+int cmd_audit_verify(struct cli_args *args);
+int cmd_audit_export(struct cli_args *args);
 int cmd_top(struct cli_args *args);
 int cmd_version(struct cli_args *args);
 int cmd_completion(struct cli_args *args);

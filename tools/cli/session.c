@@ -151,6 +151,7 @@ int cli_connect(const struct cli_args *args, blx_client **out) {
   options.n_addresses = 1;
   options.timeout_ms = args->timeout_ms != 0 ? args->timeout_ms : DEFAULT_TIMEOUT_MS;
   if (options.timeout_ms > 3600000) options.timeout_ms = 3600000;
+  options.reason = args->reason;
   if (blx_client_open(&options, out, &err) != 0) return cli_fail(&err);
   return 0;
 }

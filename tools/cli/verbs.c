@@ -95,24 +95,28 @@ static const struct cli_flag global_flags[] = {
     .name = "if-revision", .kind = CLI_U64, .at = AT(if_revision), .lo = 1, .hi = UINT64_MAX, .value = "N", \
     .unit = "revision", .doc = "refuse unless it still has this revision"                                   \
   }
+#define REASON TEXT("reason", reason, "TEXT", "why, for people; kept in the audit log")
 #define STALE BOOL("stale", 0, stale, "ask this member's own state, which may be behind, and needs no leader")
 
-static const struct cli_flag init_flags[] = {TEXT("name", name, "NAME", "the cluster's name, for people")};
+static const struct cli_flag init_flags[] = {TEXT("name", name, "NAME", "the cluster's name, for people"), REASON};
 static const struct cli_flag join_flags[] = {
     TEXT("address", address, "ADDRESS", "the other daemon's API: unix:PATH; required"),
     TEXT("node-id", node_id, "NAME", "name of the new node; else the one its daemon was started with"),
-    BOOL("worker", 0, worker, "it becomes a worker: runs instances, keeps no state and does not vote")};
+    BOOL("worker", 0, worker, "it becomes a worker: runs instances, keeps no state and does not vote"), REASON};
 static const struct cli_flag status_flags[] = {BOOL("verbose", 'v', verbose, "with the nodes"), STALE};
 static const struct cli_flag backup_flags[] = {BOOL("force", 0, force, "save: replace the file if there is one")};
-static const struct cli_flag leave_flags[] = {REQUEST_ID};
+static const struct cli_flag leave_flags[] = {REQUEST_ID, REASON};
 static const struct cli_flag remove_flags[] = {
     TEXT("yes-name", yes_name, "NAME", "the node's name again, where nobody can be asked for it"), IF_REVISION,
-    REQUEST_ID};
+    REQUEST_ID, REASON};
 static const struct cli_flag settings_flags[] = {
     BOOL("fast-leases", 0, fast_leases, "leases of 2s, all else about them to match: for tests"),
     TIME("leases-of", leases_of_ms, 2000, 400000,
          "leases of this length, all else about them in the usual proportions"),
-    IF_REVISION, REQUEST_ID, STALE};
+    IF_REVISION,
+    REQUEST_ID,
+    STALE,
+    REASON};
 static const struct cli_flag read_flags[] = {STALE};
 static const struct cli_flag list_flags[] = {SELECT_FLAGS, WATCH, STALE};
 static const struct cli_flag event_flags[] = {
@@ -127,27 +131,29 @@ static const struct cli_flag event_flags[] = {
     TEXT("for", until, "OBJECT", "only those of vm/NAME (and its instances), instance/NAME or node/NAME"),
     BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
     SELECT_FLAGS};
-static const struct cli_flag change_flags[] = {WAIT, IF_REVISION, REQUEST_ID};
+static const struct cli_flag change_flags[] = {WAIT, IF_REVISION, REQUEST_ID, REASON};
 static const struct cli_flag restart_flags[] = {
-    BOOL("force", 0, force, "kill them; their guests are not asked to shut down"), WAIT, IF_REVISION, REQUEST_ID};
+    BOOL("force", 0, force, "kill them; their guests are not asked to shut down"), WAIT, IF_REVISION, REQUEST_ID,
+    REASON};
 static const struct cli_flag delete_flags[] = {
     BOOL("force", 0, force,
          "do not wait for nodes that are not heard from; each removes what it holds when it comes back"),
-    WAIT, IF_REVISION, REQUEST_ID};
-static const struct cli_flag cordon_flags[] = {TEXT("reason", reason, "TEXT", "why, for people; kept with the node"),
-                                               IF_REVISION, REQUEST_ID};
-static const struct cli_flag node_flags[] = {IF_REVISION, REQUEST_ID};
+    WAIT, IF_REVISION, REQUEST_ID, REASON};
+static const struct cli_flag cordon_flags[] = {
+    TEXT("reason", reason, "TEXT", "why, for people; kept with the node and in the audit log"), IF_REVISION,
+    REQUEST_ID};
+static const struct cli_flag node_flags[] = {IF_REVISION, REQUEST_ID, REASON};
 static const struct cli_flag fence_flags[] = {
     TEXT("proved", proved, "TEXT", "its machine is off, and this is how you know: nothing else is waited for"),
-    TEXT("reason", reason, "TEXT", "why, for people; kept with the node"),
+    TEXT("reason", reason, "TEXT", "why, for people; kept with the node and in the audit log"),
     TEXT("yes-name", yes_name, "NAME", "its name again, where nobody can be asked to type it"), REQUEST_ID};
 static const struct cli_flag fence_command_flags[] = {
     TEXT("set", command, "COMMAND",
          "program, with its whole path, and arguments: status 0 proves that the node is off"),
-    BOOL("unset", 0, unset, "it has none"), IF_REVISION, REQUEST_ID};
+    BOOL("unset", 0, unset, "it has none"), IF_REVISION, REQUEST_ID, REASON};
 static const struct cli_flag disarm_flags[] = {TIME("for", for_ms, 1000, 86400000, "how long; required"),
                                                TEXT("reason", reason, "TEXT", "why, for people"), REQUEST_ID};
-static const struct cli_flag arm_flags[] = {REQUEST_ID};
+static const struct cli_flag arm_flags[] = {REQUEST_ID, REASON};
 static const struct cli_flag wait_flags[] = {
     TEXT("for", until, "WHAT", "phase=PHASE (Running, Stopped, ...) of all instances, or deleted; required")};
 static const struct cli_flag exec_flags[] = {
@@ -161,6 +167,22 @@ static const struct cli_flag logs_flags[] = {
          "only lines of this time ago (10m, 1h30m) or since a date "
          "(2026-01-31T10:00:00Z), and those whose time is not known"),
     BOOL("timestamps", 0, timestamps, "before each line when it came from the guest, in UTC")};
+#define AUDIT_FILTERS                                                                            \
+  TEXT("since", since_time, "WHEN", "only those of this time ago (10m, 1h30m) or since a date"), \
+      TEXT("until", until, "WHEN", "only those before this time"),                               \
+      TEXT("principal", principal, "WHO", "only this one's: uid:0, or cluster"),                 \
+      TEXT("verb", audit_verb, "VERB", "only this one: vm.create; vm: all about VMs"),           \
+      TEXT("object", object, "OBJECT", "only about this one: vm/web, or web"),                   \
+      TEXT("result", result, "RESULT", "ok, refused, or a code: CONFLICT"),                      \
+      BOOL("denied", 0, denied, "the requests that the daemon which is asked refused before they came to the log")
+static const struct cli_flag audit_list_flags[] = {
+    AUDIT_FILTERS, NUMBER("limit", limit, AT(has_limit), 1, 100000, "N", "records", "the newest N; 100 without it"),
+    STALE};
+static const struct cli_flag audit_export_flags[] = {AUDIT_FILTERS, STALE};
+static const struct cli_flag audit_show_flags[] = {
+    BOOL("denied", 0, denied, "of the requests that the daemon which is asked refused"), STALE};
+static const struct cli_flag audit_verify_flags[] = {
+    BOOL("denied", 0, denied, "the chain of the requests that the daemon which is asked refused")};
 static const struct cli_choice sorts[] = {{"cpu", CLI_SORT_CPU}, {"memory", CLI_SORT_MEMORY}};
 static const struct cli_flag top_flags[] = {
     CHOICE("sort-by", sort, "WHAT", sorts, "cpu (the default) or memory; what uses most comes first"),
@@ -193,6 +215,7 @@ static const struct cli_flag create_flags[] = {
     BOOL("stopped", 0, stopped, "define it, do not start it"),
     WAIT,
     REQUEST_ID,
+    REASON,
     ABSENT("storage-class", "there is no storage yet; a guest's disks come from its microvm.nix module"),
     ABSENT("disk", "there is no storage yet; a guest's disks come from its microvm.nix module"),
     ABSENT("network", "there is no networking yet; a guest's interfaces come from its microvm.nix module"),
@@ -278,6 +301,14 @@ static const char get_more[] = "  blixard get vm --filter phase=Running --sort-b
 static const char events_more[] = "  blixard events --for vm/web -o json\n"
                                   "  blixard events --since 1200 --follow\n";
 
+static const char audit_more[] = "  blixard audit list --since 1h --verb vm --result refused\n"
+                                 "  blixard audit list --object vm/web -o json\n";
+
+static const char verify_more[] =
+    "It recomputes the records of the daemon that is asked, names the first bad one, compares the end with the head "
+    "in\n"
+    "the cluster's state, and shows what that daemon does not have. The exit status is 7 when the chain is broken.\n";
+
 static const char top_more[] = "Processor time is what was used between two answers of a node, in percent of one "
                                "processor. On a terminal the table\n"
                                "is made anew every two seconds until q or Ctrl-C.\n"
@@ -351,6 +382,13 @@ static const struct cli_verb verbs[] = {
     {"vm", "console", NULL, "NAME", 1, 1, NULL, 0, cmd_vm_console,
      "the serial console of an instance, or of a VM that has one", console_more},
     {"vm", "migrate", NULL, "NAME", 0, 4, NULL, 0, NULL, "instances stay on the node that they were assigned to", NULL},
+    {"audit", "list", "ls", "", 0, 0, FLAGS(audit_list_flags), cmd_audit_list,
+     "who changed what, or was refused: the newest records, oldest first", audit_more},
+    {"audit", "show", NULL, "SEQ", 1, 1, FLAGS(audit_show_flags), cmd_audit_show, "one record with its hashes", NULL},
+    {"audit", "verify", NULL, "", 0, 0, FLAGS(audit_verify_flags), cmd_audit_verify,
+     "recompute the chain of the daemon that is asked", verify_more},
+    {"audit", "export", NULL, "FILE", 1, 1, FLAGS(audit_export_flags), cmd_audit_export,
+     "all records, oldest first, as lines of JSON; -: to the standard output", NULL},
     {"", "get", NULL, "KIND[/NAME] [NAME...]", 1, CLI_WORDS_MAX, FLAGS(list_flags), cmd_get,
      "objects of a kind, all or by name: vm, node, instance or event", get_more},
     {"", "events", NULL, "", 0, 0, FLAGS(event_flags), cmd_events, "what happened, oldest first", events_more},

@@ -149,6 +149,27 @@ void check_equal(void) {
   }
 }
 
+/* ---- I9: each server has every record that its state counts, and the state's heads are equal (I4's digest) */
+
+static const char *audit_lacks(void) {
+  for (unsigned i = 1; i <= cluster.servers; i++) {
+    const struct node *n = &cluster.nodes[i];
+    if (!n->n || !n->n->audit.history) return "a server has no audit log";
+    twin_history_settle(n->n->audit.history);
+    const char *why = twin_history_lacks(i, blx__state_audit_seq(n->n->state));
+    if (why) return why;
+  }
+  return NULL;
+}
+
+bool check_audit(void) {
+  return audit_lacks() == NULL;
+}
+
+const char *check_audit_why(void) {
+  return audit_lacks();
+}
+
 /* ---- I13: what is wanted is so */
 
 static char said[WHY_SIZE];

@@ -249,5 +249,6 @@ void cluster_free(void) {
   free_values(&cluster.events);
   blx__map_clear(&cluster.epochs);
   blx__map_clear(&cluster.chains);
+  twin_history_free();
   twin_free();
 }

@@ -39,26 +39,31 @@ enum { NODES_MAX = MACHINES_MAX - 1, SERVERS_MAX = 7, WORKERS_MAX = 20, WHY_SIZE
   X(WORKERS, "a cluster with workers was run")                                \
   X(MANY_WORKERS, "a cluster with many workers was run")                      \
   X(WORKER_RAN, "a guest was started on a worker")                            \
-  X(WORKER_RESUMED, "a worker came to a server with the share that it had")
+  X(WORKER_RESUMED, "a worker came to a server with the share that it had")   \
+  X(AUDIT_LOST, "a process died before its last audit records were synced")   \
+  X(AUDIT_WAITED, "a snapshot waited for audit records to be synced")         \
+  X(AUDIT_GAP, "a member lacked audit records")                               \
+  X(AUDIT_FETCHED, "a member was given audit records by another")
 
 #define NODES_SOMETIMES_ENUM(name, text) SOME_##name,
 enum sometimes { NODES_SOMETIMES_MAP(NODES_SOMETIMES_ENUM) SOME_COUNT };
 #undef NODES_SOMETIMES_ENUM
 
 /* Parts broken on purpose, each to show that its invariant is watched. @expected begins the text of the failure. */
-#define NODES_BROKEN_MAP(X)                                                                                            \
-  X(NONE, "nothing", "")                                                                                               \
-  X(DEATH, "death", "I1 ")                       /* the driver says that a guest is dead that runs on */               \
-  X(JOURNAL, "journal", "I2 ")                   /* a machine that lost its power has lost its journal and its past */ \
-  X(ACKS, "acks", "I3 ")                         /* some proposals are acknowledged and thrown away */                 \
-  X(APPLY, "apply", "I4 ")                       /* one node leaves out one operation */                               \
-  X(ROOM, "room", "I6 ")                         /* every node can take everything */                                  \
-  X(KEYS, "keys", "I8 ")                         /* no request is remembered */                                        \
-  X(READS, "reads", "I11 ")                      /* any member answers reads, from what it has */                      \
-  X(WATCH, "watch", "I12 ")                      /* some events of a watch are left out */                             \
-  X(SHARE, "share", "I13 the desired state")     /* after the faults a worker is not told of one instance */           \
-  X(LEADER, "leader", "I13 a leader")            /* after the faults no message arrives at members */                  \
-  X(ANSWERS, "answers", "I13 the operations")    /* after the faults no request is answered */                         \
+#define NODES_BROKEN_MAP(X)                                                                                          \
+  X(NONE, "nothing", "")                                                                                             \
+  X(DEATH, "death", "I1 ")                    /* the driver says that a guest is dead that runs on */                \
+  X(JOURNAL, "journal", "I2 ")                /* a machine that lost its power has lost its journal and its past */  \
+  X(ACKS, "acks", "I3 ")                      /* some proposals are acknowledged and thrown away */                  \
+  X(APPLY, "apply", "I4 ")                    /* one node leaves out one operation */                                \
+  X(ROOM, "room", "I6 ")                      /* every node can take everything */                                   \
+  X(KEYS, "keys", "I8 ")                      /* no request is remembered */                                         \
+  X(READS, "reads", "I11 ")                   /* any member answers reads, from what it has */                       \
+  X(WATCH, "watch", "I12 ")                   /* some events of a watch are left out */                              \
+  X(SHARE, "share", "I13 the desired state")  /* after the faults a worker is not told of one instance */            \
+  X(LEADER, "leader", "I13 a leader")         /* after the faults no message arrives at members */                   \
+  X(ANSWERS, "answers", "I13 the operations") /* after the faults no request is answered */                          \
+  X(AUDIT, "audit", "I9 ")                    /* snapshots do not wait for audit records, and no member gives any */ \
   X(CONTROL, "control", "I13 the desired state") /* after the faults control does nothing */
 
 #define NODES_BROKEN_ENUM(name, text, expected) BROKEN_##name,
@@ -142,7 +147,9 @@ void check_run(void *user, const struct blx__vm_key *key, bool runs);
 /* NULL: what users want is so; else what is not yet. */
 const char *check_settled(void);
 const char *check_empty(void);
-void check_equal(void); /* at the end: all that is kept is the same everywhere */
+bool check_audit(void);            /* I9: every server has every record */
+const char *check_audit_why(void); /* what is lacking */
+void check_equal(void);            /* at the end: all that is kept is the same everywhere */
 
 /* ---- users.c */
 void users_open(void);
@@ -165,6 +172,12 @@ bool watch_has_all(void); /* it saw everything until now */
 /* ---- chaos.c */
 void chaos_begin(void);
 void chaos_end(void);
+
+/* ---- twin_history.c */
+/* NULL: that machine has the records of the audit log up to @seq. Else what it lacks. */
+const char *twin_history_lacks(unsigned machine, uint64_t seq);
+void twin_history_settle(struct blx__history *h); /* what is synced by now is */
+void twin_history_free(void);
 
 /* ---- run.c */
 bool nodes_run(const struct cluster_options *o, uint64_t *reached, char why[WHY_SIZE]);

@@ -7,6 +7,7 @@ enum {
   LEADER_WITHIN_MS = 10000,
   ANSWERS_WITHIN_MS = 60000,
   SETTLED_WITHIN_MS = 60000,
+  AUDIT_WITHIN_MS = 30000,
 };
 
 static bool has_leader(void) {
@@ -29,6 +30,7 @@ static void reckon(void) {
   if (!cluster_until(is_settled, SETTLED_WITHIN_MS))
     cluster_fail("I13 the desired state was not reached within 60 s: %s", check_settled());
   if (cluster.failed) return;
+  if (!cluster_until(check_audit, AUDIT_WITHIN_MS)) cluster_fail("I9 a server %s", check_audit_why());
   users_check();
   check_equal();
   users_delete_all();

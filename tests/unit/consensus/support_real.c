@@ -79,6 +79,7 @@ int real_open(struct real *r, unsigned i, blx_error *err) {
                                      .now_ms = on_now,
                                      .send = on_send,
                                      .on_fatal = on_fatal,
+                                     .may_truncate = r->may_truncate,
                                      .heartbeat_ms = 20,
                                      .election_ms = 200,
                                      .snapshot_entries = r->snapshot_entries,

@@ -29,6 +29,7 @@ struct real {
   uint32_t segment_bytes;
   unsigned rules_off;
   bool unsafe_fs;
+  bool (*may_truncate)(void *member, uint64_t index);
   struct real_member m[REAL_MAX]; /* uid i + 1 */
 };
 

@@ -1,0 +1,116 @@
+/* What a member keeps of the past beside the log: the records of the audit log, in a database of its own
+ * (data_dir/history.db, SQLite), and those of requests that it refused itself. State makes the records and carries the
+ * head of their chain alone (state.h: on_audit); here they are written in order, on a thread of this folder's, many in
+ * one transaction, and synced with it.
+ *
+ * A record that was not synced when the process died comes again: the log's entries are applied again from the last
+ * snapshot on, and no snapshot takes their place before blx__history_may_truncate says so. One that is there already is
+ * compared and left. What a member never saw, because another's snapshot stood for it, is a gap; whoever has the
+ * records hands them in from the newest down, so that each is checked against a hash that is known. What nobody has, or
+ * what went by age and size, is a cut: it is written down, with the hash at its end, and the chain goes on over it. */
+#ifndef BLX__HISTORY_HISTORY_H
+#define BLX__HISTORY_HISTORY_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "schema/internal.h"
+
+enum {
+  BLX__HISTORY_QUEUE_MAX = 65536,          /* records that wait to be written */
+  BLX__HISTORY_QUEUE_BYTES_MAX = 64 << 20, /* of them together */
+  BLX__HISTORY_RECORD_MAX = 4096,          /* bytes of one */
+  BLX__HISTORY_PAGE_MAX = 1000,            /* records in one answer */
+  BLX__HISTORY_PAGE_BYTES_MAX = 1 << 20,   /* of them together */
+  BLX__HISTORY_SCAN_MAX = 20000,           /* records that one step of a list or a check looks at */
+  BLX__HISTORY_DENIED_MAX = 10000,         /* records of refused requests; older ones go */
+  BLX__HISTORY_DELAY_MS = 200,             /* the longest that a record waits for others to be written with */
+  BLX__HISTORY_WAIT_MS = 10000,            /* for room in the queue, or for the writer */
+};
+
+struct blx__history;
+
+struct blx__history_options {
+  const char *path;           /* of the database; made with mode 0600 when missing */
+  const struct blx__log *log; /* borrowed, NULL: silent */
+  uint64_t max_age_ms;        /* older records than the newest less this go; 0: none */
+  uint64_t max_bytes;         /* of records, with what SQLite needs beside them; the oldest go; 0: no limit */
+  void *user;
+  /* Nothing more can be written, for a cause that does not go away; once, on any thread. */
+  void (*on_fatal)(void *user, int code, const char *text);
+};
+
+/* Errors: CORRUPT (it is no database of ours, or damaged; says the way back), UNSUPPORTED (of a newer version),
+ * DENIED, NOSPACE, NOMEM, IO. Blocks for a few reads and a sync. */
+blx__rc blx__history_open(const struct blx__history_options *options, struct blx__history **out,
+                          blx_error *err) BLX__MUST;
+
+/* Write what waits, as far as there is room for it, and end the thread. NULL allowed. Nothing else is called then. */
+void blx__history_close(struct blx__history *h);
+
+/* ---- on the thread that applies */
+
+struct blx__history_record {
+  uint64_t seq, index, time_ms;
+  const uint8_t *prev, *hash; /* BLX__SHA256_BYTES each */
+  struct blx__slice record;   /* an audit_record, encoded */
+};
+
+/* The next record; copied. When the queue is full it waits for the writer, at most BLX__HISTORY_WAIT_MS; then, or at
+ * once when the writer finds no room on the disk, it is fatal. */
+void blx__history_add(struct blx__history *h, const struct blx__history_record *r);
+
+/* The state was replaced by a snapshot: there are @seq records, the last has @hash. What lacks is a gap. */
+void blx__history_head(struct blx__history *h, uint64_t seq, const uint8_t hash[BLX__SHA256_BYTES]);
+
+/* A request that was refused here, an audit_record without seq; copied. Left out when the queue is full. */
+void blx__history_deny(struct blx__history *h, uint64_t time_ms, struct blx__slice record);
+
+/* True if every record of entries up to @index is synced. Else it will be soon, if the disk allows. */
+bool blx__history_may_truncate(struct blx__history *h, uint64_t index);
+
+/* ---- these block, for the disk and for what waits to be written: on any thread but a loop's */
+
+/* Up to request->limit records that match, into @out, in @arena. Errors: INVALID, CORRUPT, TIMEOUT, IO, NOMEM. */
+blx__rc blx__history_list(struct blx__history *h, const struct blx_audit_list_request *request,
+                          struct blx__arena *arena, struct blx_audit_list *out, blx_error *err) BLX__MUST;
+
+/* A check of a chain, in steps. Zero it, say what state has, and call until it is done. */
+struct blx__history_check {
+  bool denied;        /* of refused requests, about which state knows nothing */
+  uint64_t state_seq; /* what state said before the first step */
+  uint8_t state_head[BLX__SHA256_BYTES];
+  bool done, ok;
+  uint64_t records; /* looked at */
+  uint64_t seq;     /* the last good one, or one that is known to be absent, and its hash */
+  uint8_t hash[BLX__SHA256_BYTES];
+  uint64_t bad_seq; /* the first bad one; 0: none */
+  char text[200];   /* what is wrong with it */
+};
+/* Errors: TIMEOUT, NOMEM; what cannot be read is a bad record. */
+blx__rc blx__history_check(struct blx__history *h, struct blx__history_check *c, blx_error *err) BLX__MUST;
+
+/* What is not here, newest first, at most 1000. Errors: CORRUPT, IO, NOMEM. */
+blx__rc blx__history_cuts(struct blx__history *h, struct blx__arena *arena, struct blx_audit_cut ***out, size_t *n,
+                          blx_error *err) BLX__MUST;
+
+/* Records from @upto_seq down without a gap, as far as there are such. Errors: as list. */
+blx__rc blx__history_part(struct blx__history *h, const struct blx_audit_fetch_request *request,
+                          struct blx__arena *arena, struct blx_audit_part *out, blx_error *err) BLX__MUST;
+
+/* The newest gap that is to be filled. False: there is none. Any thread; does not block. */
+struct blx__history_gap {
+  uint64_t first, last;
+};
+bool blx__history_gap(struct blx__history *h, struct blx__history_gap *out);
+
+/* Records for the newest gap, from gap.last down. Errors: CONFLICT (one is not what the chain says; those before it are
+ * kept), CORRUPT (what is below the gap here is of another chain), NOSPACE, IO. */
+blx__rc blx__history_fill(struct blx__history *h, struct blx__history_gap gap, const struct blx_audit_part *part,
+                          blx_error *err) BLX__MUST;
+
+/* Nobody has them: the gap is a cut from now on. */
+blx__rc blx__history_give_up(struct blx__history *h, struct blx__history_gap gap, blx_error *err) BLX__MUST;
+
+#endif
