@@ -15,6 +15,7 @@ static void agent_free(struct blx__agent *agent) {
   blx__map_clear(&agent->instances);
   blx__timer_free(agent->report_timer);
   blx__timer_free(agent->journal_timer);
+  blx__timer_free(agent->lease.timer);
   free(agent->dir);
   free(agent->node_name);
   free(agent);
@@ -36,6 +37,9 @@ static struct blx__agent *agent_new(const struct blx__agent_options *options) {
   agent->log = options->log;
   agent->sink = options->sink;
   agent->node_uid = options->node_uid;
+  agent->killer = options->killer;
+  agent->boot_ms = options->boot_ms;
+  agent->boot_user = options->boot_user;
   agent->ready_timeout_ms = options->ready_timeout_ms > 0 ? options->ready_timeout_ms : BLX__AGENT_READY_TIMEOUT_MS;
   blx__list_init(&agent->calls);
   blx__list_init(&agent->dirty);
@@ -45,7 +49,9 @@ static struct blx__agent *agent_new(const struct blx__agent_options *options) {
   agent->node_name = strdup(options->node_name ? options->node_name : "");
   agent->report_timer = blx__timer_new(agent->loop, report_timer_fn, agent);
   agent->journal_timer = blx__timer_new(agent->loop, journal_run, agent);
-  if (agent->dir && agent->node_name && agent->report_timer && agent->journal_timer) return agent;
+  agent->lease.timer = blx__timer_new(agent->loop, lease_timer_fn, agent);
+  bool timers = agent->report_timer && agent->journal_timer && agent->lease.timer;
+  if (agent->dir && agent->node_name && timers) return agent;
   agent_free(agent);
   return NULL;
 }
@@ -60,6 +66,8 @@ blx__rc blx__agent_open(const struct blx__agent_options *options, struct blx__ag
     agent_free(agent);
     return rc;
   }
+  lease_open(agent);
+  agent->opened = true;
   BLX__MAP_FOREACH(pos, &agent->instances) {
     struct instance *i = blx__map_value(pos);
     if (i->state != NEW && !i->adopting) report_due(i, false);
@@ -82,7 +90,8 @@ static bool same_want(const struct blx_assignment *have, const struct blx_assign
 static blx__rc instance_for(struct blx__agent *agent, const struct blx_assignment *now, struct instance **out,
                             blx_error *err) {
   *out = blx__map_get_u64(&agent->instances, now->instance_uid);
-  if (*out || (now->dead && !now->remove)) return BLX__OK;
+  /* One that was fenced is to be found dead, also by an agent that has lost its journal. */
+  if (*out || (now->dead && !now->remove && !now->tell)) return BLX__OK;
   if (agent->instances.count >= BLX__AGENT_INSTANCES_MAX) {
     blx__log(agent->log, BLX_LOG_ERROR, "agent", "%s is left alone: this node has %d instances already", now->instance,
              BLX__AGENT_INSTANCES_MAX);
@@ -115,7 +124,7 @@ static blx__rc take_assignment(struct blx__agent *agent, const struct blx_assign
   return BLX__OK;
 }
 
-static void step_all(struct blx__agent *agent) {
+void agent_step_all(struct blx__agent *agent) {
   struct blx__map_pos pos = blx__map_seek(&agent->instances, NULL, 0);
   while (pos.node) {
     struct instance *i = blx__map_value(pos);
@@ -141,7 +150,7 @@ blx__rc blx__agent_share(struct blx__agent *agent, const struct blx_assignment *
     i->want = NULL;
   }
   agent->shared = true;
-  step_all(agent);
+  agent_step_all(agent);
   return BLX__OK;
 }
 
@@ -201,5 +210,6 @@ void blx__agent_close(struct blx__agent *agent, void (*done)(void *arg), void *a
   }
   blx__timer_stop(agent->report_timer);
   blx__timer_stop(agent->journal_timer);
+  blx__timer_stop(agent->lease.timer);
   agent_finish_if_idle(agent);
 }

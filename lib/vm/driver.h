@@ -40,6 +40,8 @@ struct blx__vm_desc {
   size_t config_len;          /* 1..BLX__VM_CONFIG_MAX */
   const char *config_name;    /* the file name it had, for messages; may be NULL */
   bool ready_none;            /* the guest has no agent: running is ready */
+  bool ha;                    /* its cgroup is among those that a watchdog process ends, and it starts in none else */
+  uint64_t start_before_ms;   /* CLOCK_BOOTTIME: from then on it is not started any more; 0: at any time */
 };
 
 enum blx__vm_state {
@@ -59,6 +61,7 @@ struct blx__vm_status {
   bool no_limits;      /* no cgroup holds it; text says why */
   bool stopping;       /* the end was asked for */
   bool paused;         /* its virtual CPUs stand still */
+  bool local_data;     /* it has a disk on this node, see vm/data.c */
   bool reset;          /* exit_status is 0, but the guest rebooted or panicked: it did not power off */
   char text[BLX__VM_TEXT_MAX + 1];
 };
@@ -67,6 +70,7 @@ enum blx__vm_event {
   BLX__VM_EVENT_READY,
   BLX__VM_EVENT_EXITED,   /* always, also when it was asked for: it comes before that call's done */
   BLX__VM_EVENT_PROTOCOL, /* its monitor answered garbage; it still runs: kill it */
+  BLX__VM_EVENT_DATA,     /* it was found to have a disk on this node: status->local_data */
 };
 
 typedef void blx__vm_event_fn(void *user, const struct blx__vm_key *key, enum blx__vm_event event,
