@@ -58,7 +58,7 @@ libs_with_deps = $(foreach f,$(call with_deps,$(1)),$(LIBS_$(f)))
 # The simulated twin of lib/io is for tests: nothing in the library calls it.
 LIB_OBJS := $(filter-out $(B)/obj/lib/io/sim%.o,$(foreach f,$(FOLDERS),$(call obj_of,$(f))))
 SO := $(B)/lib/libblixard.so.$(SOVERSION)
-PROGRAMS := blixardd blixard blixard-shim blixard-guest
+PROGRAMS := blixardd blixard blixard-shim blixard-watchdog blixard-guest
 EXAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(wildcard examples/*.c))
 
 .PHONY: all deps check check-fast lint bench asan install quickstart quickstart-down help clean schema sim
@@ -110,6 +110,9 @@ $(B)/obj/shim.a: $(call objs_with_deps,schema)
 $(B)/bin/blixard-shim: $(call prog_objs,daemon/shim*.c) $(SHIM_SHARED) $(B)/obj/shim.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,--gc-sections -o $@ $^ -ljansson -lm
+$(B)/bin/blixard-watchdog: $(call prog_objs,daemon/watchdog*.c) $(B)/obj/lib/lease/page.o $(call obj_of,base)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,--gc-sections -o $@ $^ -lcrypto
 # Static and free of sanitizers in every flavour: it runs inside guests.
 $(B)/bin/blixard-guest: $(wildcard tools/guest/*.c) lib/vm/proto_guest.c lib/vm/proto_guest.h tools/guest/guest.h
 	@mkdir -p $(@D)

@@ -10,8 +10,9 @@
 struct blx__lease_page;
 
 enum {
-  BLX__LEASE_TURN_MS = 50,    /* the process looks so often */
-  BLX__LEASE_LOOKS_MS = 1000, /* and is taken for standing still when it did not look for so long */
+  BLX__LEASE_TURN_MS = 50,     /* the process looks so often */
+  BLX__LEASE_LOOKS_MS = 1000,  /* and is taken for standing still when it did not look for so long */
+  BLX__LEASE_OWNER_MS = 30000, /* without a word of an agent for so long, and with nothing to watch, it ends */
 };
 
 /* Map @path, made with mode 0600 if it is missing; of a boot that is over it begins anew: nothing is to be alive.
@@ -23,6 +24,16 @@ void blx__lease_page_close(struct blx__lease_page *page); /* NULL allowed; the f
  * says. */
 void blx__lease_page_set_kill_at(struct blx__lease_page *page, uint64_t boot_ms);
 uint64_t blx__lease_page_kill_at(const struct blx__lease_page *page);
+
+/* An agent has the page, and wants its process to stay; said once a second or so. */
+void blx__lease_page_owned(struct blx__lease_page *page, uint64_t boot_ms);
+uint64_t blx__lease_page_owned_at(const struct blx__lease_page *page);
+
+/* Keep it in memory, so that looking at it never waits for a disk. False: not allowed. */
+bool blx__lease_page_pin(struct blx__lease_page *page);
+
+/* Take the process's place. Held until close. False: another process has it. */
+bool blx__lease_page_take_watch(struct blx__lease_page *page);
 
 /* The process's word: it looked at this time; it found processes that it could not kill so far. */
 void blx__lease_page_looked(struct blx__lease_page *page, uint64_t boot_ms, bool stuck);

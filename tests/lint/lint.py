@@ -69,7 +69,7 @@ PRIVATE_LIBRARIES = tuple(LIBRARIES)
 # Programs that live outside lib/ and are no consumers of the public headers: what they may include of lib/.
 PARTS = (
     (re.compile(r"daemon/shim[^/]*$"), "vm measure schema base"),
-    (re.compile(r"daemon/watchdog[^/]*$"), "base"),
+    (re.compile(r"daemon/watchdog[^/]*$"), "lease base"),
     (re.compile(r"tools/guest/"), "vm base"),
     (re.compile(r"tools/schemagen/"), "schema base"),
 )

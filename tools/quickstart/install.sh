@@ -13,8 +13,8 @@ put() { # MODE FILE DIRECTORY
   install -m "$1" "$2" "$to/$3/"
 }
 
-# The shim and the guest agent lie beside the daemon, which looks for them there.
-for program in blixardd blixard blixard-shim blixard-guest; do put 0755 "$build/bin/$program" bin; done
+# The shim, the watchdog process and the guest agent lie beside the daemon, which looks for them there.
+for program in blixardd blixard blixard-shim blixard-watchdog blixard-guest; do put 0755 "$build/bin/$program" bin; done
 put 0644 "$build/lib/$so" lib
 put 0644 "$build/lib/libblixard.a" lib
 ln -sf "$so" "$to/lib/libblixard.so"
