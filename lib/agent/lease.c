@@ -145,8 +145,7 @@ uint64_t blx__agent_lease_ask(struct blx__agent *agent) {
 bool blx__agent_lease_granted(struct blx__agent *agent, uint64_t seq, uint64_t lease_ms,
                               const struct blx_lease_settings *settings) {
   struct lease *l = &agent->lease;
-  BLX__ASSERT(seq >= 1 && seq <= l->seq);
-  if (agent->closing || seq <= l->answered || l->seq - seq >= LEASE_ASKS) return false;
+  if (agent->closing || seq > l->seq || seq <= l->answered || l->seq - seq >= LEASE_ASKS) return false;
   l->answered = seq;
   uint64_t from = l->asked_ms[seq % LEASE_ASKS], kill_ms = from + blx__lease_kill_ms(settings, lease_ms);
   if (lease_now_ms(agent) >= kill_ms) return false;

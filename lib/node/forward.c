@@ -174,6 +174,12 @@ static void asked(void *user, const struct blx__rpc_result *result) {
 
 blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
                       blx__call_done done, void *user, blx_error *err) {
+  const struct blx__node_asking how = {.deadline_ms = BLX__NODE_DEADLINE_MS};
+  return blx__node_ask_with(n, address, id, request, &how, done, user, err);
+}
+
+blx__rc blx__node_ask_with(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
+                           const struct blx__node_asking *how, blx__call_done done, void *user, blx_error *err) {
   const struct blx__rpc_row *row = &blx__rpc_rows()[id];
   struct blx__rpc_conn *conn = blx__node_conn(n, address, err);
   if (!conn) return (blx__rc){err ? err->code : BLX_E_UNAVAILABLE};
@@ -183,8 +189,10 @@ blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id
   struct blx__buf bytes;
   blx__buf_init(&bytes, BLX__NODE_ANSWER_MAX);
   blx__rc rc = blx__msg_encode(row->request(), request, &bytes, err);
-  struct blx__rpc_request req = {
-      .path = row->path, .body = {bytes.data, bytes.len}, .deadline_ms = BLX__NODE_DEADLINE_MS};
+  const struct blx__rpc_meta meta[] = {{"blixard-forwarded", "1"}};
+  struct blx__rpc_request req = {.path = row->path, .body = {bytes.data, bytes.len}, .deadline_ms = how->deadline_ms};
+  req.meta = meta;
+  req.meta_count = how->forwarded ? 1 : 0;
   if (rc.code == 0) rc = blx__rpc_unary(conn, &req, asked, ask, NULL, err);
   blx__buf_free(&bytes);
   if (rc.code != 0) free(ask);

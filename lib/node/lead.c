@@ -8,14 +8,19 @@
 
 enum { CLOCK_STEP_MS = 1000 };
 
+enum { LEASE_MAX_MS = 86400000 /* of one that is longer because fencing is disarmed */ };
+
 struct seen {
-  uint64_t at_ms;    /* loop time of the last word from it */
-  uint64_t ready_ms; /* and of the first after a silence */
+  uint64_t at_ms;              /* loop time of the last word from it; 0: none */
+  uint64_t ready_ms;           /* and of the first after a silence */
+  uint64_t granted_ms, end_ms; /* CLOCK_BOOTTIME of the last lease given to it, and the latest end of any; 0: none */
   bool has_wall;
   int64_t wall_ms; /* what its wall said then, less the loop's time: our own wall may be set meanwhile */
 };
 
 static void run(void *arg);
+static uint64_t cluster_now_ms(const struct blx__node *n);
+static uint64_t suspect_ms(const struct blx__node *n);
 
 void blx__lead_init(struct blx__node *n) {
   blx__defer_init(&n->lead.kick, run, n);
@@ -25,6 +30,7 @@ void blx__lead_begin(struct blx__node *n) {
   BLX__ASSERT(!n->lead.leading);
   n->lead.leading = true;
   n->lead.since_ms = blx__loop_now_ms(n->loop);
+  n->lead.barrier_ms = blx__loop_boot_ms(n->loop);
   n->lead.outstanding = 0;
   blx__lead_tick(n);
   blx__lead_kick(n);
@@ -77,13 +83,48 @@ void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation, uin
   }
 }
 
+static uint64_t suspect_ms(const struct blx__node *n) {
+  return blx__state_settings(n->state)->lease->suspect_ms;
+}
+
+/* ---- leases */
+
+/* Until the disarming is over no node is fenced, and its instances are to survive that without an answer. */
+static uint64_t lease_ms(const struct blx__node *n, const struct blx_settings *settings) {
+  uint64_t now = cluster_now_ms(n), until = settings->disarmed_until_ms;
+  uint64_t ms = settings->lease->lease_ms + (until > now ? until - now : 0);
+  return ms < LEASE_MAX_MS ? ms : LEASE_MAX_MS;
+}
+
+void blx__lead_grant(struct blx__node *n, const struct blx_lease_ask *ask, struct blx_lease_grant *out) {
+  const struct blx_node_info *node = blx__state_node(n->state, ask->node_uid);
+  const struct blx_settings *settings = blx__state_settings(n->state);
+  struct seen *s = blx__map_get_u64(&n->lead.seen, ask->node_uid);
+  out->node_uid = ask->node_uid;
+  out->seq = ask->seq;
+  out->settings = settings->lease;
+  if (node && node->fence != BLX_FENCE_NONE && node->fence_incarnation == ask->incarnation)
+    out->answer = BLX_LEASE_ANSWER_FENCED;
+  else if (!node || node->incarnation != ask->incarnation)
+    out->answer = BLX_LEASE_ANSWER_UNKNOWN;
+  else if (node->fence != BLX_FENCE_NONE || !n->lead.leading || !s)
+    out->answer = BLX_LEASE_ANSWER_LATER; /* what is not noted is not given */
+  else
+    out->answer = BLX_LEASE_ANSWER_GRANTED;
+  if (out->answer != BLX_LEASE_ANSWER_GRANTED) return;
+  out->lease_ms = lease_ms(n, settings);
+  s->granted_ms = blx__loop_boot_ms(n->loop);
+  /* One before may have been longer, and the answer that shortens it may not arrive. */
+  if (s->end_ms < s->granted_ms + out->lease_ms) s->end_ms = s->granted_ms + out->lease_ms;
+}
+
 enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid) {
   if (!n->lead.leading) return BLX_NODE_STATUS_UNKNOWN;
   if (uid == n->uid) return n->registered ? BLX_NODE_STATUS_READY : BLX_NODE_STATUS_UNKNOWN;
   uint64_t now = blx__loop_now_ms(n->loop);
   const struct seen *s = blx__map_get_u64(&n->lead.seen, uid);
-  if (s) return now - s->at_ms < BLX__NODE_SUSPECT_MS ? BLX_NODE_STATUS_READY : BLX_NODE_STATUS_SUSPECT;
-  return now - n->lead.since_ms < BLX__NODE_SUSPECT_MS ? BLX_NODE_STATUS_UNKNOWN : BLX_NODE_STATUS_SUSPECT;
+  if (s) return now - s->at_ms < suspect_ms(n) ? BLX_NODE_STATUS_READY : BLX_NODE_STATUS_SUSPECT;
+  return now - n->lead.since_ms < suspect_ms(n) ? BLX_NODE_STATUS_UNKNOWN : BLX_NODE_STATUS_SUSPECT;
 }
 
 static enum blx_node_status status_of(void *user, uint64_t uid) {
@@ -194,7 +235,7 @@ uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid) {
   const struct seen *s = blx__map_get_u64(&n->lead.seen, uid);
   uint64_t since = s ? s->ready_ms : n->lead.since_ms, now = blx__loop_now_ms(n->loop), wall = cluster_now_ms(n);
   if (uid != n->uid && blx__lead_status(n, uid) == BLX_NODE_STATUS_SUSPECT)
-    since = (s ? s->at_ms : n->lead.since_ms) + BLX__NODE_SUSPECT_MS;
+    since = (s ? s->at_ms : n->lead.since_ms) + suspect_ms(n);
   BLX__ASSERT(since <= now);
   return wall > now - since ? wall - (now - since) : 0;
 }

@@ -142,6 +142,7 @@ static void begin_close(void *arg) {
   n->closing = true;
   n->close_waits = 1; /* ours, until everything below was asked */
   blx__lead_close(n);
+  blx__lease_close(n);
   if (n->worker) blx__worker_close(n);
   blx__timer_free(n->announce);
   n->announce = NULL;
@@ -351,6 +352,7 @@ blx__rc blx__node_open_with(const struct blx_node_options *options, blx__node_dr
   blx__list_init(&n->watches);
   blx__list_init(&n->shares_due);
   blx__lead_init(n);
+  blx__lease_init(n);
   blx__member_init(n);
   blx__rc rc = blx__failpoint_arm(err);
   if (rc.code == 0) rc = take_options(n, options, err);

@@ -48,6 +48,7 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_MEMBER_INVITE] = {blx__handle_member_invite, ALL},
     [BLX__RPC_MEMBER_READY] = {blx__handle_member_ready, SERVERS},
     [BLX__RPC_REPORT] = {blx__handle_report, SERVERS},
+    [BLX__RPC_RENEW] = {blx__handle_renew, SERVERS},
     [BLX__RPC_STATS] = {blx__handle_stats, SERVERS},
     [BLX__RPC_MEMBER_STATS] = {blx__handle_member_stats, MEMBERS},
     [BLX__RPC_SHARE] = {blx__handle_share, MEMBERS},
