@@ -155,7 +155,7 @@ NODES_WRAPS := open close flock fstatfs statvfs stat faccessat unlink unlinkat o
   pthread_join $(addprefix blx__,vm_sim_open vm_microvm_open consensus_open consensus_propose consensus_deliver \
   state_end state_restore state_share state_share_index state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step)
 NODES_LIB := $(foreach f,$(NODES_FOLDERS),$(call obj_of,$(f))) \
-  $(patsubst %,$(B)/obj/lib/%.o,io/sim io/sim_disk vm/sim vm/sim_session vm/hypervisor)
+  $(patsubst %,$(B)/obj/lib/%.o,io/sim io/sim_disk vm/sim vm/sim_session vm/hypervisor vm/cgroup)
 $(B)/tests/sim/sim-nodes: $(call prog_objs,tests/sim/nodes/*.c) $(NODES_LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(NODES_WRAPS:%=-Wl,--wrap=%) -o $@ $^ -lraft -lnghttp2 -ljansson -lcrypto -lm

@@ -53,6 +53,10 @@ struct blx_node_options {
   const char
       *nixpkgs_ref; /* flake references, pinned, of which nix/vm-template as runner_dir makes guests; NULL: none */
   const char *microvm_ref;
+  const char *watchdog_path;   /* the blixard-watchdog program; NULL: beside the library's install prefix */
+  const char *watchdog_device; /* resets the machine when that process hangs: "/dev/watchdog"; NULL: none */
+  uint32_t no_watchdog;        /* 1: instances with ha=auto run here without that device and without a fence command */
+  uint32_t reserved_3;         /* 0: older programs have padding here */
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)

@@ -16,6 +16,7 @@ static void agent_free(struct blx__agent *agent) {
   blx__timer_free(agent->report_timer);
   blx__timer_free(agent->journal_timer);
   blx__timer_free(agent->lease.timer);
+  watchdog_free(agent);
   free(agent->dir);
   free(agent->node_name);
   free(agent);
@@ -62,6 +63,7 @@ blx__rc blx__agent_open(const struct blx__agent_options *options, struct blx__ag
   if (!agent) return blx__fail(err, BLX_E_NOMEM, "agent", "no memory for the agent of this node");
   blx__rc rc = blx__dir_make(agent->dir, 0700, err);
   if (rc.code == 0) rc = journal_load(agent, err);
+  if (rc.code == 0) rc = watchdog_open(agent, &options->watchdog, err);
   if (rc.code != 0) {
     agent_free(agent);
     return rc;
@@ -194,7 +196,7 @@ size_t blx__agent_unreported(const struct blx__agent *agent) {
 /* ---- close */
 
 void agent_finish_if_idle(struct blx__agent *agent) {
-  if (agent->closing && !agent->job) blx__loop_defer(agent->loop, &agent->finish);
+  if (agent->closing && !agent->job && watchdog_is_idle(agent)) blx__loop_defer(agent->loop, &agent->finish);
 }
 
 void blx__agent_close(struct blx__agent *agent, void (*done)(void *arg), void *arg) {
@@ -211,5 +213,6 @@ void blx__agent_close(struct blx__agent *agent, void (*done)(void *arg), void *a
   blx__timer_stop(agent->report_timer);
   blx__timer_stop(agent->journal_timer);
   blx__timer_stop(agent->lease.timer);
+  if (agent->watchdog.timer) blx__timer_stop(agent->watchdog.timer);
   agent_finish_if_idle(agent);
 }

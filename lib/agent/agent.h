@@ -53,6 +53,15 @@ struct blx__agent_killer {
   void *user;
 };
 
+/* The process that is the killer of real VMs (blixard-watchdog). Strings are copied. */
+struct blx__agent_watchdog {
+  const char *program; /* NULL: none is started */
+  const char *page;    /* the page that it has with us; in the data directory */
+  const char *group;   /* the control group that holds those of highly available instances */
+  const char *device;  /* resets the machine when the process hangs; NULL: none */
+  uint32_t device_s;   /* after so long */
+};
+
 struct blx__agent_options {
   struct blx__loop *loop;
   struct blx__vm_driver *driver; /* borrowed; closed after the agent; its events go to blx__agent_event */
@@ -62,8 +71,9 @@ struct blx__agent_options {
   const struct blx__log *log; /* borrowed; may be NULL */
   uint64_t ready_timeout_ms;  /* from the monitor's start until the guest said ready; 0: the default */
   struct blx__agent_sink sink;
-  struct blx__agent_killer killer; /* copied; set NULL: none */
-  uint64_t (*boot_ms)(void *user); /* NULL: the loop's; else a test's */
+  struct blx__agent_watchdog watchdog; /* with a program, its process is the killer; else */
+  struct blx__agent_killer killer;     /* copied; set NULL: none */
+  uint64_t (*boot_ms)(void *user);     /* NULL: the loop's; else a test's */
   void *boot_user;
 };
 
@@ -71,7 +81,7 @@ struct blx__agent_options {
  * @out  close with blx__agent_close()
  * Errors: IO, DENIED, NOSPACE (the journal's directory), NOMEM. A damaged journal file is no error: it is logged, and
  * once the share is known, that instance is adopted if it runs under the epoch it should, else killed and reported
- * dead. */
+ * dead. Of the watchdog's page: IO, DENIED, NOSPACE, CORRUPT. */
 blx__rc blx__agent_open(const struct blx__agent_options *options, struct blx__agent **out, blx_error *err) BLX__MUST;
 
 /* The complete share of this node: what was in the last one and is not in this one is stopped and removed. Call it once

@@ -8,6 +8,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/sm.h"
+#include "io/process.h"
 #include "io/timer.h"
 
 enum {
@@ -93,6 +94,16 @@ struct call {
 struct batch;
 struct journal_job;
 
+struct watchdog {
+  char *program, *path, *group, *device;
+  uint32_t device_s;
+  struct blx__lease_page *page;
+  struct blx__timer *timer;
+  struct blx__process *starting; /* it goes into the background when it looks */
+  uint64_t retry_ms;             /* loop time from which it is started again; 0: at once */
+  char why[513];                 /* it could not be started last */
+};
+
 enum { LEASE_ASKS = 8 /* questions that an answer may still come to */ };
 
 enum lease_phase {
@@ -120,6 +131,7 @@ struct blx__agent {
   uint64_t (*boot_ms)(void *user);
   void *boot_user;
   struct lease lease;
+  struct watchdog watchdog;
   bool opened; /* the journal was read */
   char *dir, *node_name;
   struct blx__map instances; /* uid -> struct instance */
@@ -205,6 +217,11 @@ bool lease_permits(const struct instance *i);             /* it may be started n
 uint64_t lease_start_before_ms(const struct instance *i); /* before this time; 0: at any */
 bool lease_ended(const struct instance *i);               /* it is to be dead */
 const char *lease_why_not(const struct blx__agent *agent);
+
+/* watchdog.c */
+blx__rc watchdog_open(struct blx__agent *agent, const struct blx__agent_watchdog *options, blx_error *err) BLX__MUST;
+bool watchdog_is_idle(const struct blx__agent *agent);
+void watchdog_free(struct blx__agent *agent);
 
 /* agent.c */
 void agent_finish_if_idle(struct blx__agent *agent);

@@ -16,6 +16,7 @@ enum {
   ASKS_MAX = 5000,       /* that wait at the same time; as the schema's renew_request */
   BATCHES_MAX = 32,      /* on their way at the same time */
   DEADLINE_MIN_MS = 500, /* of one; else renew_ms */
+  UNREADY_MAX = 5,       /* looks in a row at which nobody watched, until the cluster is told */
   CATCH_MS = 100,        /* until a node that has no lease asks again */
 };
 
@@ -329,6 +330,14 @@ static void ask_fn(void *arg) {
   uint64_t next = settings_of(n)->renew_ms;
   if (n->agent && (n->worker || n->consensus)) ask(n);
   blx__timer_start(n->renew.ask, next, 0);
+}
+
+void blx__lease_describe(struct blx__node *n) {
+  bool ready = n->agent && blx__agent_ha_ready(n->agent);
+  n->renew.unready = ready ? 0 : n->renew.unready + 1;
+  if (!ready == !n->self->ha_ready || (!ready && n->renew.unready < UNREADY_MAX)) return;
+  n->self->ha_ready = ready;
+  n->self_changed = true;
 }
 
 void blx__lease_ask_now(struct blx__node *n) {

@@ -391,6 +391,7 @@ void blx__member_announce(struct blx__node *n) {
   if (!n->consensus || n->closing || n->fatal_code != 0) return;
   ask_for_vote(n);
   if (n->announcing) return;
+  blx__lease_describe(n);
   const struct blx_node_info *me = blx__state_node(n->state, n->uid);
   bool due = !n->registered || n->self_changed;
   if (blx__consensus_leader(n->consensus) == 0 || !due || !me) return;

@@ -55,10 +55,12 @@ struct blx__lead_median {
 
 /* What only the leader knows: soft, never replicated. */
 struct blx__lead {
-  bool leading;         /* proposals are served */
-  uint64_t since_ms;    /* loop time at which it began */
-  uint64_t barrier_ms;  /* CLOCK_BOOTTIME of its first committed entry: no leader before it answers later */
-  struct blx__map seen; /* node uid -> struct seen, freed when leadership ends */
+  bool leading;           /* proposals are served */
+  uint64_t since_ms;      /* loop time at which it began */
+  uint64_t barrier_ms;    /* CLOCK_BOOTTIME of its first committed entry: no leader before it answers later */
+  struct blx__map seen;   /* node uid -> struct seen, freed when leadership ends */
+  struct blx__map fences; /* node uid -> struct fence: its fence command */
+  unsigned fences_running;
   unsigned outstanding; /* operations of control that are not answered yet */
   bool dirty;           /* something changed since control last ran */
   struct blx__defer kick;
@@ -75,6 +77,7 @@ struct blx__renew {
   struct blx__list waiting;
   size_t asks;      /* in them */
   unsigned batches; /* on their way */
+  unsigned unready;
   uint64_t sent_ms; /* loop time of the last */
 };
 
@@ -136,6 +139,8 @@ struct blx__node {
   struct blx__call
       *init_call; /* cluster_init waiting for its cluster, or cluster_join for the end of one begun before */
 
+  const char *watchdog_path, *watchdog_device;
+  uint64_t kill_at_ms; /* of simulated VMs: what a watchdog's page would say */
   const char *shim_path, *guest_path, *runner_dir, *kernel_dir, *nix_store_dir, *nixpkgs_ref, *microvm_ref;
   blx__node_driver_fn *own_driver; /* NULL: simulate_vms says which */
   void *own_driver_user;
@@ -249,6 +254,8 @@ void blx__node_fatal(struct blx__node *n, int code, const char *text);
 /* ---- lease.c: leases, asked for, collected and answered */
 void blx__lease_init(struct blx__node *n);
 blx__rc blx__lease_start(struct blx__node *n, blx_error *err) BLX__MUST;
+/* Each second: what the cluster is to know of whether this node can end its instances. */
+void blx__lease_describe(struct blx__node *n);
 /* Ask on the next turn: somebody new leads. */
 void blx__lease_ask_now(struct blx__node *n);
 void blx__lease_close(struct blx__node *n);
@@ -266,6 +273,8 @@ uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid);
 /* The answer to @ask, as state says, in @out; a lease that it gives is noted. Only after a confirmation that began when
  * the question had come. */
 void blx__lead_grant(struct blx__node *n, const struct blx_lease_ask *ask, struct blx_lease_grant *out);
+/* How the fence command of that node failed last; NULL: it did not. */
+const char *blx__lead_fence_failure(const struct blx__node *n, uint64_t uid);
 void blx__lead_close(struct blx__node *n);
 /* Each second: the median anew, and the clock, so that a median that moves does not count for all the time before. */
 void blx__lead_tick(struct blx__node *n);

@@ -266,6 +266,7 @@ void blx__worker_announce(struct blx__node *n) {
   if (n->closing || n->fatal_code != 0) return;
   uint64_t now = blx__loop_now_ms(n->loop);
   if (w->stream && !w->heard && now - w->since_ms >= BLX__NODE_SHARE_MS) next_server(n);
+  blx__lease_describe(n);
   bool first = !n->registered && !w->registering && w->replaces != 0, again = n->registered && n->self_changed;
   bool due = w->announce_ms == 0 || now - w->announce_ms >= BLX__NODE_REGISTER_MS;
   if (n->announcing || !due || !(first || again)) return;

@@ -136,7 +136,8 @@ struct blx__vm_ops {
   void (*prepare)(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx__vm_done_fn *done, void *user);
 
   /* Start the monitor from what was prepared. Errors: NOT_FOUND (not prepared), CONFLICT (it runs already), DENIED,
-   * UNSUPPORTED (a limit cannot be set), IO: the sentence says what its monitor said. */
+   * UNSUPPORTED (a limit cannot be set), TIMEOUT (it was to start before), IO: the sentence says what its monitor said.
+   */
   void (*start)(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx__vm_done_fn *done, void *user);
 
   /* Shut the guest down; at the deadline kill it. Done: it is dead. Dead already, or unknown: success. */

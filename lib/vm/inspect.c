@@ -33,7 +33,8 @@ struct job {
   blx__rc rc;
   blx_error err;
   /* The instance lives on the loop: the worker gets copies. */
-  char dir[PATH_MAX], cgroup[VM_ID_MAX + VM_TAG_MAX + 1], boot_root[PATH_MAX], auto_roots[PATH_MAX], work[PATH_MAX];
+  char dir[PATH_MAX], cgroup[2][VM_ID_MAX + VM_TAG_MAX + 1],
+      /* as one that is highly available, too */ boot_root[PATH_MAX], auto_roots[PATH_MAX], work[PATH_MAX];
   char name[64];
   uint64_t uid, epoch;
   bool patient; /* the lock is about to be free */
@@ -194,9 +195,19 @@ static blx__rc write_lost_record(struct job *j, const char *why) {
 /* @dir: its directory, or -1. */
 static blx__rc kill_leftovers(struct job *j, int dir) {
   struct blx__vm_cgroup g;
-  blx__vm_cgroup_find(&g, j->cgroup);
-  if (blx__vm_cgroup_remove(&g)) return dir < 0 ? BLX__OK : blx__vm_taps_remove(dir, &j->err);
-  return blx__fail(&j->err, BLX_E_IO, origin, "a process of %s in the cgroup %s does not die", j->name, j->cgroup);
+  for (int ha = 0; ha < 2; ha++) {
+    blx__vm_cgroup_find(&g, j->cgroup[ha]);
+    if (!blx__vm_cgroup_remove(&g))
+      return blx__fail(&j->err, BLX_E_IO, origin, "a process of %s in the cgroup %s does not die", j->name,
+                       j->cgroup[ha]);
+  }
+  return dir < 0 ? BLX__OK : blx__vm_taps_remove(dir, &j->err);
+}
+
+static bool has_ha_cgroup(const struct job *j) {
+  struct blx__vm_cgroup g;
+  blx__vm_cgroup_find(&g, j->cgroup[1]);
+  return g.count > 0;
 }
 
 static blx__rc look(struct job *j) {
@@ -209,6 +220,8 @@ static blx__rc look(struct job *j) {
   v->started = exists_at(dir, "booted");
   v->locked = j->patient ? lock_stays_held(dir, &j->epoch) : lock_is_held(dir, &j->epoch);
   v->recorded = !v->locked && exists_at(dir, "exit");
+  v->ha = v->locked && has_ha_cgroup(j);
+  v->local_data = vm_has_data(dir);
   blx__rc rc = BLX__OK;
   if (!v->locked && v->started) rc = kill_leftovers(j, dir);
   (void)close(dir);
@@ -280,7 +293,7 @@ static struct job *job_new(struct vm_instance *in) {
   j->uid = in->uid;
   (void)blx__str_copy(j->dir, sizeof j->dir, in->dir);
   (void)blx__str_copy(j->name, sizeof j->name, in->name);
-  vm_cgroup_name(in, j->cgroup);
+  for (int ha = 0; ha < 2; ha++) vm_cgroup_name(in, ha, j->cgroup[ha]);
   boot_root_path(in, j->boot_root);
   vm_nix_state(in->m, j->auto_roots);
   bool fits = blx__str_format(j->work, sizeof j->work, "%s/builds/%s", in->m->state_dir, in->id);

@@ -31,6 +31,9 @@ VALUES = {
     "heartbeat_ms": 100,
     "election_ms": 3000,
     "unsafe_fs": True,
+    "watchdog": "/opt/watchdog",
+    "watchdog_device": "/dev/watchdog1",
+    "no_watchdog": True,
 }
 
 NARROW = "path:/opt/flake?narHash=sha256-" + "A1+/" * 10 + "abc="

@@ -3,6 +3,7 @@
 #include "nodes.h"
 
 #include "control/control.h"
+#include "io/process.h"
 #include "state/state_int.h"
 
 #include <stdlib.h>
@@ -65,6 +66,23 @@ blx__rc __wrap_blx__vm_microvm_open(struct blx__loop *loop, const struct blx__vm
   (void)options;
   (void)out;
   return blx__fail(err, BLX_E_UNSUPPORTED, "sim", "there are no real guests here");
+}
+
+/* No process is begun here: what one would do to simulated guests, wraps do. */
+blx__rc blx__process_spawn(struct blx__loop *loop, const struct blx__process_spec *spec, blx__process_exit_fn *on_exit,
+                           void *user, struct blx__process **out, blx_error *err) {
+  (void)loop;
+  (void)spec;
+  (void)on_exit;
+  (void)user;
+  (void)out;
+  return blx__fail(err, BLX_E_UNSUPPORTED, "sim", "there are no processes here");
+}
+
+void blx__process_kill(struct blx__process *p, int signal) {
+  (void)p;
+  (void)signal;
+  BLX__ASSERT(false);
 }
 
 blx__rc __wrap_blx__consensus_open(const struct blx__consensus_options *options, struct blx__consensus **out,
