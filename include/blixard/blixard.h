@@ -6,6 +6,7 @@
 #include <blixard/completions.h>
 #include <blixard/consensus.h>
 #include <blixard/error.h>
+#include <blixard/ha.h>
 #include <blixard/log.h>
 #include <blixard/node.h>
 #include <blixard/placement.h>

@@ -34,6 +34,12 @@ struct blx_stats_request;
 struct blx_instance_stats;
 struct blx_node_stats;
 struct blx_stats_list;
+struct blx_ha_status_request;
+struct blx_ha_node;
+struct blx_ha_status;
+struct blx_ha_disarm_request;
+struct blx_node_fence_request;
+struct blx_node_fence_command_request;
 
 /* ClusterInitRequest: make a cluster of this one node. */
 struct blx_cluster_init_request {
@@ -313,6 +319,72 @@ struct blx_stats_list {
   size_t n_nodes;
 };
 
+/* HaStatusRequest: how fencing is. */
+struct blx_ha_status_request {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t stale; /* answer from this member's own state, which may be behind */
+};
+
+/* HaNode: a node as fencing sees it. */
+struct blx_ha_node {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_node_info *node; /* the node */
+  uint32_t instances; /* highly available ones of it that are not confirmed dead */
+  const char *manual_missing; /* why it takes none with ha=manual, nor with auto; empty: it does; at most 256 bytes */
+  const char *auto_missing; /* why it takes none with ha=auto; empty: it does; at most 256 bytes */
+};
+
+/* HaStatus: how fencing is. */
+struct blx_ha_status {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t armed; /* a silent node with highly available instances is fenced by itself */
+  uint64_t disarmed_until_ms; /* if it is not: cluster time at which it is armed again */
+  const char *disarmed_by; /* who disarmed it; at most 128 bytes */
+  const char *disarm_reason; /* why; at most 256 bytes */
+  uint64_t extended_until_ms; /* cluster time until which a lease given while disarmed may last; 0, or past: none */
+  uint64_t t_safe_ms; /* after its last lease a node is proved dead when it was not answered for so long */
+  struct blx_lease_settings *lease; /* leases */
+  uint32_t instances; /* highly available ones that are not confirmed dead */
+  struct blx_ha_node **nodes; /* nodes by name; at most 5000 of them */
+  size_t n_nodes;
+  uint64_t time_ms; /* cluster time */
+  uint64_t index; /* index at which this was true */
+};
+
+/* HaDisarmRequest: fence no node by itself for a while, or do so again. */
+struct blx_ha_disarm_request {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t for_ms; /* how long; 0: arm again at once; 0..86400000 */
+  const char *reason; /* why, for people; at most 256 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+};
+
+/* NodeFenceRequest: cut a node off, and start what is highly available there elsewhere when that is proved. */
+struct blx_node_fence_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the node; 1..63 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  const char *reason; /* why, for people; at most 128 bytes */
+  /* says that its machine is off, and how that is known: nothing else is waited for; empty: it is proved as usual; at most 256 bytes */
+  const char *proved;
+};
+
+/* NodeFenceCommandRequest: how a node is powered off. */
+struct blx_node_fence_command_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the node; 1..63 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless the node still has this revision; 0: whatever it has */
+  /* program with arguments, run by the leader; status 0 proves that the node is off; empty: none; at most 1024 bytes */
+  const char *command;
+};
+
 #define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)
 #define BLX_CLUSTER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_cluster_join_request)
 #define BLX_CLUSTER_STATUS_REQUEST_INIT BLX_INIT_(struct blx_cluster_status_request)
@@ -337,6 +409,12 @@ struct blx_stats_list {
 #define BLX_INSTANCE_STATS_INIT BLX_INIT_(struct blx_instance_stats)
 #define BLX_NODE_STATS_INIT BLX_INIT_(struct blx_node_stats)
 #define BLX_STATS_LIST_INIT BLX_INIT_(struct blx_stats_list)
+#define BLX_HA_STATUS_REQUEST_INIT BLX_INIT_(struct blx_ha_status_request)
+#define BLX_HA_NODE_INIT BLX_INIT_(struct blx_ha_node)
+#define BLX_HA_STATUS_INIT BLX_INIT_(struct blx_ha_status)
+#define BLX_HA_DISARM_REQUEST_INIT BLX_INIT_(struct blx_ha_disarm_request)
+#define BLX_NODE_FENCE_REQUEST_INIT BLX_INIT_(struct blx_node_fence_request)
+#define BLX_NODE_FENCE_COMMAND_REQUEST_INIT BLX_INIT_(struct blx_node_fence_command_request)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(cluster_init_request)
@@ -363,6 +441,12 @@ BLX_INIT_FN_(stats_request)
 BLX_INIT_FN_(instance_stats)
 BLX_INIT_FN_(node_stats)
 BLX_INIT_FN_(stats_list)
+BLX_INIT_FN_(ha_status_request)
+BLX_INIT_FN_(ha_node)
+BLX_INIT_FN_(ha_status)
+BLX_INIT_FN_(ha_disarm_request)
+BLX_INIT_FN_(node_fence_request)
+BLX_INIT_FN_(node_fence_command_request)
 
 #ifdef __cplusplus
 }

@@ -2,8 +2,9 @@
  * the same code. Tell it the nodes, ask for one; nothing is started anywhere.
  *
  * Which nodes can take an instance (feasible): those that are heard from (node.status is not SUSPECT), run its
- * hypervisor, carry every label of its node_selector, are not cordoned, and have the vCPUs and the memory free. Of
- * these the first by this order is chosen:
+ * hypervisor, carry every label of its node_selector, can end highly available instances (node.ha_ready; for ha=auto
+ * also a watchdog device on a real machine, a fence command, or no_watchdog), are neither fenced nor cordoned, and have
+ * the vCPUs and the memory free. Of these the first by this order is chosen:
  *  1. the node it was on (sticky_uid);
  *  2. the fewest replicas of the same VM (replica_uids): spreading is a preference, no replica waits for it;
  *  3. the strategy's score. With used = allocated + what the instance needs, in whole numbers rounded down,
@@ -44,6 +45,8 @@ enum {
   BLX_PLACEMENT_CORDONED = 3,
   BLX_PLACEMENT_SILENT = 4, /* it has not been heard from */
   BLX_PLACEMENT_ROOM = 5,   /* vCPUs or memory are short */
+  BLX_PLACEMENT_HA = 6,     /* it cannot take highly available ones, or none with ha=auto */
+  BLX_PLACEMENT_FENCED = 7,
 };
 
 typedef struct blx_placement blx_placement;
@@ -94,7 +97,8 @@ BLX_API void blx_placement_close(blx_placement *placement);
 
 /* Tell a node, or tell it anew: one of the same uid is replaced.
  * @node  copied. uid 1 or more and name required; capacity and allocated in vCPUs and MiB, NULL: none; hypervisors, at
- *        least one, or nothing fits; labels; cordoned; status SUSPECT: nothing is placed there. The rest is ignored.
+ *        least one, or nothing fits; labels; cordoned; status SUSPECT: nothing is placed there; fence, ha_ready,
+ *        watchdog, virtualized, fence_command, no_watchdog. The rest is ignored.
  * Errors: BLX_E_INVALID (names the field), BLX_E_UNSUPPORTED (a struct of a newer library), BLX_E_BUSY (nodes_max are
  * known), BLX_E_NOMEM. Thread: any. Since 0.1. */
 BLX_API int blx_placement_set_node(blx_placement *placement, const struct blx_node_info *node, blx_error *reterr);

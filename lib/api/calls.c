@@ -53,6 +53,12 @@ UNARY(blx_node_uncordon, BLX__RPC_NODE_UNCORDON, blx_node_name_request, blx_node
 UNARY(blx_node_label, BLX__RPC_NODE_LABEL, blx_node_label_request, blx_node_info, blx_node_info_fn)
 UNARY(blx_vm_delete_force, BLX__RPC_VM_DELETE_FORCE, blx_vm_name_request, blx_vm, blx_vm_fn)
 
+UNARY(blx_ha_status_get, BLX__RPC_HA_STATUS, blx_ha_status_request, blx_ha_status, blx_ha_status_fn)
+UNARY(blx_ha_disarm, BLX__RPC_HA_DISARM, blx_ha_disarm_request, blx_ha_status, blx_ha_status_fn)
+UNARY(blx_node_fence, BLX__RPC_NODE_FENCE, blx_node_fence_request, blx_node_info, blx_node_info_fn)
+UNARY(blx_node_fence_command, BLX__RPC_NODE_FENCE_COMMAND, blx_node_fence_command_request, blx_node_info,
+      blx_node_info_fn)
+
 #define FREE(TYPE)                        \
   void TYPE##_free(struct TYPE *result) { \
     blx__msg_free_owned(result);          \
@@ -63,6 +69,7 @@ FREE(blx_node_list)
 FREE(blx_node_detail)
 FREE(blx_node_info)
 FREE(blx_vm)
+FREE(blx_ha_status)
 FREE(blx_vm_list)
 FREE(blx_event)
 FREE(blx_log_chunk)

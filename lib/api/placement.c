@@ -123,7 +123,13 @@ static struct blx__place_node view_of(const struct blx_node_info *n) {
                .n_hypervisors = n->n_hypervisors,
                .labels = n->labels,
                .n_labels = n->n_labels,
-               .cordoned = n->cordoned != 0},
+               .cordoned = n->cordoned != 0,
+               .fenced = n->fence != BLX_FENCE_NONE,
+               .ha_ready = n->ha_ready != 0,
+               .watchdog = n->watchdog && n->watchdog[0],
+               .virtualized = n->virtualized != 0,
+               .fence_command = n->fence_command && n->fence_command[0],
+               .no_watchdog = n->no_watchdog != 0},
       .usable = heard,
       .why_not = heard ? NULL : "has not been heard from",
   };
@@ -221,6 +227,7 @@ static blx__rc take_spec(const struct blx_vm_spec *given, struct blx__placement_
   *need = (struct blx__placement_need){.vcpus = spec.vcpus,
                                        .memory_mib = spec.memory_mib,
                                        .hypervisor = spec.hypervisor,
+                                       .ha = spec.ha,
                                        .selector = spec.node_selector,
                                        .n_selector = spec.n_node_selector};
   return blx__placement_strategy_check(spec.strategy, err);
@@ -313,6 +320,8 @@ static int32_t obstacle_of(enum blx__placement_obstacle obstacle, bool usable) {
   switch (obstacle) {
   case BLX__PLACEMENT_HYPERVISOR: return BLX_PLACEMENT_HYPERVISOR;
   case BLX__PLACEMENT_LABEL: return BLX_PLACEMENT_LABEL;
+  case BLX__PLACEMENT_HA: return BLX_PLACEMENT_HA;
+  case BLX__PLACEMENT_FENCED: return BLX_PLACEMENT_FENCED;
   case BLX__PLACEMENT_CORDONED: return BLX_PLACEMENT_CORDONED;
   case BLX__PLACEMENT_ROOM: return usable ? BLX_PLACEMENT_ROOM : BLX_PLACEMENT_SILENT;
   case BLX__PLACEMENT_FITS: break;

@@ -1,6 +1,6 @@
 #include "control/control_int.h"
 
-blx__rc blx__control_fleet_build(const struct blx__state *st, blx__control_status_fn status, void *user,
+blx__rc blx__control_fleet_build(const struct blx__state *st, blx__control_soft_fn soft, void *user,
                                  struct blx__arena *arena, struct control_fleet *out, blx_error *err) {
   *out = (struct control_fleet){0};
   size_t room = blx__state_counts(st).nodes;
@@ -13,10 +13,11 @@ blx__rc blx__control_fleet_build(const struct blx__state *st, blx__control_statu
     BLX__ASSERT(out->n < room);
     struct blx__place_node *view = &out->nodes[out->n];
     BLX__ASSERT(blx__state_placement_node(st, n->uid, &view->node));
-    enum blx_node_status heard = status(user, n->uid);
-    view->usable = heard == BLX_NODE_STATUS_READY;
+    struct blx__control_soft s = {0};
+    soft(user, n->uid, &s);
+    view->usable = s.status == BLX_NODE_STATUS_READY;
     view->why_not = view->usable ? NULL : "has not been heard from";
-    out->unknown[out->n] = heard == BLX_NODE_STATUS_UNKNOWN;
+    out->unknown[out->n] = s.status == BLX_NODE_STATUS_UNKNOWN;
     out->any_unknown = out->any_unknown || out->unknown[out->n];
     out->n++;
   }

@@ -1,9 +1,8 @@
 /* The scheduler: instances that wait and are due get a node, or a sentence that says what is missing. */
 #include "control/control_int.h"
 #include "base/digest.h"
-#include "schema/codec.h"
 
-enum { SHAPES_MAX = 32, OP_BYTES_MAX = 2048 };
+enum { SHAPES_MAX = 32 };
 
 /* What no node could take earlier in this step. A step only gives room away, so the answer stays. */
 struct shape {
@@ -26,20 +25,7 @@ struct pass {
 /* ---- operations */
 
 static blx__rc propose(struct pass *p, const struct blx_op *op, blx_error *err) {
-  BLX__ASSERT(p->out->op_count < BLX__CONTROL_OPS_MAX);
-  struct blx__buf b;
-  blx__buf_init(&b, OP_BYTES_MAX);
-  blx__rc rc = blx__msg_encode(blx__desc_op(), op, &b, err);
-  if (rc.code == 0) {
-    char *bytes = blx__arena_strndup(p->arena, (const char *)b.data, b.len);
-    if (bytes)
-      p->out->ops[p->out->op_count++] = (struct blx__slice){(const uint8_t *)bytes, b.len};
-    else
-      rc = blx__fail(err, BLX_E_NOMEM, "control", "the operations of a step do not fit into %zu bytes",
-                     p->arena->limit_bytes);
-  }
-  blx__buf_free(&b);
-  return rc;
+  return blx__control_propose(p->out, p->arena, op, err);
 }
 
 static blx__rc propose_assign(struct pass *p, const struct blx_instance *i, uint64_t node_uid, blx_error *err) {
@@ -99,7 +85,7 @@ static blx__rc propose_wait(struct pass *p, const struct blx_instance *i, const 
 /* ---- what was found impossible */
 
 static bool same_need(const struct blx__placement_need *a, const struct blx__placement_need *b) {
-  if (a->vcpus != b->vcpus || a->memory_mib != b->memory_mib || a->hypervisor != b->hypervisor ||
+  if (a->vcpus != b->vcpus || a->memory_mib != b->memory_mib || a->hypervisor != b->hypervisor || a->ha != b->ha ||
       a->n_selector != b->n_selector)
     return false;
   for (size_t i = 0; i < a->n_selector; i++) {
@@ -183,6 +169,9 @@ static blx__rc place_free(struct pass *p, const struct blx_instance *i, const st
                                        .strategy = vm->spec->strategy,
                                        .sticky_uid = i->node_uid,
                                        .seed = blx__mix64(i->uid ^ blx__mix64(i->epoch))};
+  /* What failed there so often may run elsewhere: its data are not on that node alone. */
+  if (vm->spec->ha != BLX_HA_POLICY_OFF && i->failures > 0 && i->failures >= vm->spec->ha_max_restart)
+    request.avoid_uid = i->node_uid;
   blx_error unsupported = {0};
   if (blx__placement_strategy_check(request.strategy, &unsupported).code != 0)
     return propose_no_room(p, i, unsupported.message, err);
@@ -260,24 +249,21 @@ static blx__rc place_due(struct pass *p, blx_error *err) {
 }
 
 /* The first that is not due yet: the key just after (now, any uid) finds it. */
-static uint64_t next_due_ms(const struct pass *p) {
+static void note_due(const struct pass *p) {
   const struct blx_instance *i = blx__state_waiting_after(p->st, p->now_ms, UINT64_MAX);
-  uint64_t due = i ? i->not_before_ms : 0;
-  uint64_t again = p->cut || p->look_again ? p->now_ms + BLX__CONTROL_LOOK_AGAIN_MS : 0;
-  if (due == 0 || (again != 0 && again < due)) return again;
-  return due;
+  if (i) blx__control_due(p->out, i->not_before_ms);
+  if (p->cut || p->look_again) blx__control_due(p->out, p->now_ms + BLX__CONTROL_LOOK_AGAIN_MS);
 }
 
-blx__rc blx__control_step(const struct blx__state *st, blx__control_status_fn status, void *user, uint64_t now_ms,
-                          struct blx__arena *arena, struct blx__control_out *out, blx_error *err) {
-  *out = (struct blx__control_out){0};
+blx__rc blx__control_schedule(const struct blx__state *st, blx__control_soft_fn soft, void *user, uint64_t now_ms,
+                              struct blx__arena *arena, struct blx__control_out *out, blx_error *err) {
   if (blx__state_counts(st).waiting == 0) return BLX__OK;
   struct pass p = {.st = st, .arena = arena, .out = out, .now_ms = now_ms};
   p.shapes = blx__arena_alloc(arena, (SHAPES_MAX + 1) * sizeof *p.shapes);
   if (!p.shapes)
     return blx__fail(err, BLX_E_NOMEM, "control", "a step does not fit into %zu bytes", arena->limit_bytes);
-  BLX__TRY(blx__control_fleet_build(st, status, user, arena, &p.fleet, err));
+  BLX__TRY(blx__control_fleet_build(st, soft, user, arena, &p.fleet, err));
   BLX__TRY(place_due(&p, err));
-  out->next_due_ms = next_due_ms(&p);
+  note_due(&p);
   return BLX__OK;
 }

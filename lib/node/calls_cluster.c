@@ -16,6 +16,7 @@ static void word_status(const struct blx__node *n, const struct blx_node_info *v
   uint64_t suspect_ms = blx__state_settings(n->state)->lease->suspect_ms;
   uint64_t wall = blx__loop_wall_ms(n->loop), silent_ms = suspect_ms;
   if (wall > view->status_since_ms) silent_ms += wall - view->status_since_ms;
+  if (blx__ha_word_status(n, view, text, unblock, STATUS_TEXT_BYTES)) return;
   if (!n->lead.leading) {
     (void)blx__str_copy(text, STATUS_TEXT_BYTES,
                         "this member does not lead, and only the leader knows who is heard from");
@@ -47,6 +48,7 @@ static blx__rc add_soft(struct blx__call *call, struct blx_node_info *view, blx_
   struct blx_reason *reason = blx__arena_alloc(&call->arena, sizeof *reason);
   view->status = (int32_t)blx__lead_status(n, view->uid);
   view->status_since_ms = blx__lead_status_since(n, view->uid);
+  blx__ha_view(n, view);
   view->leader = n->consensus && view->uid == blx__consensus_leader(n->consensus);
   word_status(n, view, text, unblock);
   if (reason) {
@@ -181,14 +183,14 @@ static bool list_tombstones(struct blx__call *call, const struct blx_node_info *
   return true;
 }
 
-static blx__rc view_node(struct blx__call *call, uint64_t uid, struct blx_node_info **out, blx_error *err) {
+blx__rc blx__call_view_node(struct blx__call *call, uint64_t uid, struct blx_node_info **out, blx_error *err) {
   BLX__TRY(blx__state_view_node(call->node->state, uid, &call->arena, out, err));
   return add_soft(call, *out, err);
 }
 
 static blx__rc view_detail(struct blx__call *call, uint64_t uid, struct blx_node_detail *out,
                            struct blx_resources *room, blx_error *err) {
-  BLX__TRY(view_node(call, uid, &out->node, err));
+  BLX__TRY(blx__call_view_node(call, uid, &out->node, err));
   const struct blx_resources *has = out->node->capacity, *used = out->node->allocated;
   if (has && used && has->vcpus > used->vcpus) room->vcpus = has->vcpus - used->vcpus;
   if (has && used && has->memory_mib > used->memory_mib) room->memory_mib = has->memory_mib - used->memory_mib;
@@ -214,10 +216,10 @@ void blx__handle_node_get(struct blx__call *call) {
 }
 
 /* The node as it is right after the apply that this call waited for. */
-static void answer_node(struct blx__call *call, const struct blx_op_result *result) {
+void blx__call_answer_node(struct blx__call *call, const struct blx_op_result *result) {
   struct blx_node_info *view = NULL;
   blx_error err;
-  if (view_node(call, result->uid, &view, &err).code != 0)
+  if (blx__call_view_node(call, result->uid, &view, &err).code != 0)
     blx__call_fail(call, &err);
   else
     blx__call_answer(call, view);
@@ -229,7 +231,7 @@ void blx__handle_node_cordon(struct blx__call *call) {
   cordon.reason = req->reason;
   cordon.if_revision = req->if_revision;
   struct blx_op op = {.struct_size = sizeof op, .node_cordon = &cordon};
-  blx__call_propose(call, &op, req->request_id, answer_node);
+  blx__call_propose(call, &op, req->request_id, blx__call_answer_node);
 }
 
 void blx__handle_node_uncordon(struct blx__call *call) {
@@ -237,7 +239,7 @@ void blx__handle_node_uncordon(struct blx__call *call) {
   struct blx_op_node_cordon cordon = {.struct_size = sizeof cordon, .name = req->name};
   cordon.if_revision = req->if_revision;
   struct blx_op op = {.struct_size = sizeof op, .node_cordon = &cordon};
-  blx__call_propose(call, &op, req->request_id, answer_node);
+  blx__call_propose(call, &op, req->request_id, blx__call_answer_node);
 }
 
 void blx__handle_node_label(struct blx__call *call) {
@@ -248,7 +250,7 @@ void blx__handle_node_label(struct blx__call *call) {
   label.unset = req->unset;
   label.n_unset = req->n_unset;
   struct blx_op op = {.struct_size = sizeof op, .node_label = &label};
-  blx__call_propose(call, &op, req->request_id, answer_node);
+  blx__call_propose(call, &op, req->request_id, blx__call_answer_node);
 }
 
 /* ---- init */

@@ -2,8 +2,6 @@
  * they are Unknown, not dead, until they were heard from or the time for that ran out. */
 #include "node/node_int.h"
 
-#include "control/control.h"
-
 #include "io/process.h"
 
 #include <signal.h>
@@ -31,7 +29,9 @@ struct fence {
   bool dropped;                 /* freed when that ends */
   uint64_t begun_ms, retry_ms;  /* loop time; not tried again before the latter */
   unsigned failures;
-  char proof[512], why[512]; /* that it is off; that the command failed */
+  bool off;                  /* the command proved it, */
+  char said[FENCE_TAIL + 1]; /* and said this last */
+  char why[512];             /* how it failed last */
 };
 
 struct seen {
@@ -155,8 +155,20 @@ enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid) {
   return now - n->lead.since_ms < suspect_ms(n) ? BLX_NODE_STATUS_UNKNOWN : BLX_NODE_STATUS_SUSPECT;
 }
 
-static enum blx_node_status status_of(void *user, uint64_t uid) {
-  return blx__lead_status(user, uid);
+void blx__lead_soft(const struct blx__node *n, uint64_t uid, struct blx__control_soft *out) {
+  const struct seen *s = blx__map_get_u64(&n->lead.seen, uid);
+  const struct fence *f = blx__map_get_u64(&n->lead.fences, uid);
+  const struct blx_node_info *node = blx__state_node(n->state, uid);
+  uint64_t from = s && s->granted_ms != 0 ? s->granted_ms : n->lead.barrier_ms;
+  *out = (struct blx__control_soft){.status = blx__lead_status(n, uid)};
+  out->unanswered_ms = blx__loop_boot_ms(n->loop) - from;
+  if (s && s->granted_ms != 0) out->lease_ms = s->end_ms - s->granted_ms;
+  bool off = f && f->off && node && node->fence_incarnation == f->incarnation;
+  if (off) out->powered_off = f->said;
+}
+
+static void soft_of(void *user, uint64_t uid, struct blx__control_soft *out) {
+  blx__lead_soft(user, uid, out);
 }
 
 static void answered(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
@@ -309,9 +321,10 @@ static void fence_ended(void *user, int exit_status, int signal, bool timed_out,
   take_tail(text, tail);
   unsigned long long took_ms = blx__loop_now_ms(n->loop) - f->begun_ms;
   if (exit_status == 0) {
-    (void)blx__str_format(f->proof, sizeof f->proof, "command: ended with status 0 after %llu.%llu s%s%s",
-                          took_ms / 1000, took_ms / 100 % 10, text[0] ? ": " : "", text);
-    blx__log(&n->log, BLX_LOG_WARNING, "node", "node %s is powered off, says its fence command: %s", f->name, f->proof);
+    f->off = true;
+    (void)blx__str_copy(f->said, sizeof f->said, text);
+    blx__log(&n->log, BLX_LOG_WARNING, "node", "node %s is powered off, says its fence command after %llu.%llu s: %s",
+             f->name, took_ms / 1000, took_ms / 100 % 10, text);
   } else {
     uint64_t wait = FENCE_RETRY_MIN_MS;
     for (unsigned i = 0; i < f->failures && wait < FENCE_RETRY_MAX_MS; i++) wait *= 2;
@@ -387,7 +400,7 @@ static void fence_step(struct blx__node *n, const struct blx_node_info *node) {
     f->incarnation = node->fence_incarnation;
     (void)blx__str_copy(f->name, sizeof f->name, node->name);
   }
-  if (!f->process && !f->proof[0] && blx__loop_now_ms(n->loop) >= f->retry_ms) fence_start(n, f, node);
+  if (!f->process && !f->off && blx__loop_now_ms(n->loop) >= f->retry_ms) fence_start(n, f, node);
 }
 
 static void fences_step(struct blx__node *n) {
@@ -398,7 +411,7 @@ static void fences_step(struct blx__node *n) {
 
 const char *blx__lead_fence_failure(const struct blx__node *n, uint64_t uid) {
   const struct fence *f = blx__map_get_u64(&n->lead.fences, uid);
-  return f && !f->proof[0] && f->why[0] ? f->why : NULL;
+  return f && !f->off && f->why[0] ? f->why : NULL;
 }
 
 /* At most one batch of control's operations is outstanding. */
@@ -417,7 +430,7 @@ static void run(void *arg) {
   struct blx__control_out out = {0};
   blx_error err;
   uint64_t now = cluster_now_ms(n);
-  blx__rc rc = blx__control_step(n->state, status_of, n, now, &arena, &out, &err);
+  blx__rc rc = blx__control_step(n->state, soft_of, n, now, &arena, &out, &err);
   if (rc.code != 0) {
     blx__log(&n->log, BLX_LOG_ERROR, "control", "a step of control failed: %s", err.message);
     blx__timer_start(n->lead.due, 1000, 0);

@@ -9,6 +9,7 @@
 #include "base/map.h"
 #include "client/channel.h"
 #include "consensus/consensus.h"
+#include "control/control.h"
 #include "io/loop.h"
 #include "io/timer.h"
 #include "node/node.h"
@@ -268,6 +269,8 @@ void blx__lead_kick(struct blx__node *n);
 /* Node @uid spoke. @wall_ms: what its wall said then; 0: not told. */
 void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation, uint64_t wall_ms);
 enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid);
+/* What control asks of it. */
+void blx__lead_soft(const struct blx__node *n, uint64_t uid, struct blx__control_soft *out);
 /* Cluster time since which that holds, as far back as this leader knows; 0: it does not lead. */
 uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid);
 /* The answer to @ask, as state says, in @out; a lease that it gives is noted. Only after a confirmation that began when
@@ -298,7 +301,20 @@ void blx__shares_due(struct blx__node *n);
 /* Send what is due. */
 void blx__shares_pump(struct blx__node *n);
 
-/* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, stream_state.c, stream_logs.c,
+/* ---- calls_cluster.c */
+/* A node as callers see it, with what only the leader knows. */
+blx__rc blx__call_view_node(struct blx__call *call, uint64_t uid, struct blx_node_info **out, blx_error *err) BLX__MUST;
+/* Answer with the node as it is right after the apply that this call waited for. */
+void blx__call_answer_node(struct blx__call *call, const struct blx_op_result *result);
+
+/* ---- calls_ha.c */
+/* Status and what is left of it and of its lease, of a node whose status says what was heard. */
+void blx__ha_view(const struct blx__node *n, struct blx_node_info *view);
+/* What that status means. False: it has nothing to do with fencing. */
+bool blx__ha_word_status(const struct blx__node *n, const struct blx_node_info *view, char *text, char *unblock,
+                         size_t size);
+
+/* ---- handlers: calls_cluster.c, calls_vm.c, calls_member.c, calls_ha.c, stream_state.c, stream_logs.c,
  * stream_exec.c */
 void blx__handle_cluster_init(struct blx__call *call);
 void blx__handle_cluster_join(struct blx__call *call);
@@ -308,6 +324,10 @@ void blx__handle_node_get(struct blx__call *call);
 void blx__handle_node_cordon(struct blx__call *call);
 void blx__handle_node_uncordon(struct blx__call *call);
 void blx__handle_node_label(struct blx__call *call);
+void blx__handle_ha_status(struct blx__call *call);
+void blx__handle_ha_disarm(struct blx__call *call);
+void blx__handle_node_fence(struct blx__call *call);
+void blx__handle_node_fence_command(struct blx__call *call);
 void blx__handle_member_join(struct blx__call *call);
 void blx__handle_member_invite(struct blx__call *call);
 void blx__handle_member_ready(struct blx__call *call);

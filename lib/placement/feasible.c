@@ -32,6 +32,18 @@ static const struct blx_label *missing_label(const struct blx__placement_node *n
   return NULL;
 }
 
+/* What makes sure that an instance is dead on @node when its lease is over; NULL: that is there, or none is needed. A
+ * device cannot help where the machine itself can be stopped without its clock going on. */
+const char *blx__placement_ha_missing(const struct blx__placement_node *node, int32_t ha) {
+  if (ha == BLX_HA_POLICY_OFF) return NULL;
+  if (!node->ha_ready) return "cannot end highly available instances itself: no watchdog process or control groups";
+  if (ha != BLX_HA_POLICY_AUTO || node->fence_command || node->no_watchdog) return NULL;
+  if (!node->watchdog)
+    return "has no --watchdog-device: ha=auto needs it, `blixard node fence-command` or --no-watchdog there";
+  return node->virtualized ? "is a virtual machine: ha=auto needs `blixard node fence-command` or --no-watchdog there"
+                           : NULL;
+}
+
 static uint64_t above_zero(uint64_t a, uint64_t b) {
   return a > b ? a - b : 0;
 }
@@ -48,6 +60,10 @@ bool blx__placement_feasible(const struct blx__placement_node *node, const struc
     v.obstacle = BLX__PLACEMENT_HYPERVISOR;
   else if (v.label)
     v.obstacle = BLX__PLACEMENT_LABEL;
+  else if (blx__placement_ha_missing(node, need->ha))
+    v.obstacle = BLX__PLACEMENT_HA;
+  else if (node->fenced)
+    v.obstacle = BLX__PLACEMENT_FENCED;
   else if (node->cordoned)
     v.obstacle = BLX__PLACEMENT_CORDONED;
   else if (v.short_vcpus || v.short_memory_mib)
@@ -85,6 +101,11 @@ void blx__placement_sentence(const struct blx__placement_node *node, const struc
     blx__str_format(out, size, "%s does not carry the label %s=%s", node->name,
                     verdict->label->key ? verdict->label->key : "", verdict->label->value ? verdict->label->value : "");
     return;
+  case BLX__PLACEMENT_HA:
+    BLX__ASSERT(blx__placement_ha_missing(node, need->ha) != NULL);
+    blx__str_format(out, size, "%s %s", node->name, blx__placement_ha_missing(node, need->ha));
+    return;
+  case BLX__PLACEMENT_FENCED: blx__str_format(out, size, "%s is fenced", node->name); return;
   case BLX__PLACEMENT_CORDONED: blx__str_format(out, size, "%s is cordoned", node->name); return;
   case BLX__PLACEMENT_ROOM: room_sentence(node, need, verdict, out, size); return;
   }

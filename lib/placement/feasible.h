@@ -18,12 +18,17 @@ struct blx__placement_node {
   struct blx_label *const *labels;
   size_t n_labels;
   bool cordoned;
+  bool fenced;                                            /* cut off, and not back yet */
+  bool ha_ready;                                          /* its agent can end instances before a lease ends */
+  bool watchdog, virtualized, fence_command, no_watchdog; /* as in node_info: has a device, is a VM, has a command, was
+                                                             said to need neither */
 };
 
 /* What one instance needs of a node. Everything is borrowed. */
 struct blx__placement_need {
   uint64_t vcpus, memory_mib;
   int32_t hypervisor;                /* enum blx_hypervisor */
+  int32_t ha;                        /* enum blx_ha_policy */
   struct blx_label *const *selector; /* labels that the node must carry, all of them */
   size_t n_selector;
 };
@@ -33,6 +38,8 @@ enum blx__placement_obstacle {
   BLX__PLACEMENT_FITS,
   BLX__PLACEMENT_HYPERVISOR,
   BLX__PLACEMENT_LABEL,
+  BLX__PLACEMENT_HA, /* nothing would end or reset it there in time; the sentence says which setting would */
+  BLX__PLACEMENT_FENCED,
   BLX__PLACEMENT_CORDONED,
   BLX__PLACEMENT_ROOM,
 };
@@ -47,6 +54,10 @@ struct blx__placement_verdict {
 /* Can @node take @need? @out, unless NULL, is filled in either case. */
 bool blx__placement_feasible(const struct blx__placement_node *node, const struct blx__placement_need *need,
                              struct blx__placement_verdict *out);
+
+/* What @node lacks to take an instance with that policy (enum blx_ha_policy), to stand behind its name; NULL: nothing.
+ */
+const char *blx__placement_ha_missing(const struct blx__placement_node *node, int32_t ha);
 
 /* The verdict as one sentence with its numbers, "node2 has 96 MiB free, 128 needed: 32 MiB short", cut to @size bytes
  * (>= 1) and terminated. */

@@ -45,12 +45,13 @@ blx__rc blx__placement_strategy_check(int32_t strategy, blx_error *err) {
 
 /* A candidate's rank, compared field by field: the lower wins. */
 struct rank {
-  uint64_t not_sticky, same_vm, score, hash, uid;
+  uint64_t avoided, not_sticky, same_vm, score, hash, uid;
 };
 
 static struct rank rank_of(const struct blx__place_node *n, const struct blx__place_request *request,
                            const struct strategy *s) {
-  return (struct rank){.not_sticky = request->sticky_uid == 0 || n->node.uid != request->sticky_uid,
+  return (struct rank){.avoided = request->avoid_uid != 0 && n->node.uid == request->avoid_uid,
+                       .not_sticky = request->sticky_uid == 0 || n->node.uid != request->sticky_uid,
                        .same_vm = n->same_vm_count,
                        .score = s->score(&n->node, &request->need),
                        .hash = blx__mix64(request->seed ^ blx__mix64(n->node.uid)),
@@ -58,6 +59,7 @@ static struct rank rank_of(const struct blx__place_node *n, const struct blx__pl
 }
 
 static bool ranks_before(const struct rank *a, const struct rank *b) {
+  if (a->avoided != b->avoided) return a->avoided < b->avoided;
   if (a->not_sticky != b->not_sticky) return a->not_sticky < b->not_sticky;
   if (a->same_vm != b->same_vm) return a->same_vm < b->same_vm;
   if (a->score != b->score) return a->score < b->score;
@@ -95,8 +97,10 @@ static struct miss miss_of(const struct blx__place_node *n, const struct blx__pl
   case BLX__PLACEMENT_FITS: m.kind = 1; break;
   case BLX__PLACEMENT_ROOM: m.kind = n->usable ? 0 : 2; break;
   case BLX__PLACEMENT_CORDONED: m.kind = 3; break;
-  case BLX__PLACEMENT_LABEL: m.kind = 4; break;
-  case BLX__PLACEMENT_HYPERVISOR: m.kind = 5; break;
+  case BLX__PLACEMENT_LABEL: m.kind = 6; break;
+  case BLX__PLACEMENT_HYPERVISOR: m.kind = 7; break;
+  case BLX__PLACEMENT_HA: m.kind = 5; break;
+  case BLX__PLACEMENT_FENCED: m.kind = 4; break;
   }
   if (v->obstacle == BLX__PLACEMENT_ROOM) m.amount = v->short_memory_mib + v->short_vcpus * 1024;
   return m;

@@ -1,7 +1,8 @@
 /* The placement engine: (fleet, request) -> node. Pure and integral: the same arguments give the same node on every
- * machine. Order of preference among the nodes that are usable and feasible: the node the instance was on; then the
- * fewest replicas of the same VM; then the strategy's score; then a hash of seed and uid; then the lower uid. What each
- * of them is, and where it comes from: blixard/placement.h, which is this engine for embedders. Thread: any. */
+ * machine. Order of preference among the nodes that are usable and feasible: not the one to avoid; the node the
+ * instance was on; then the fewest replicas of the same VM; then the strategy's score; then a hash of seed and uid;
+ * then the lower uid. What each of them is, and where it comes from: blixard/placement.h, which is this engine for
+ * embedders. Thread: any. */
 #ifndef BLX__PLACEMENT_PLACE_H
 #define BLX__PLACEMENT_PLACE_H
 
@@ -25,6 +26,7 @@ struct blx__place_request {
   struct blx__placement_need need;
   int32_t strategy;    /* enum blx_strategy, supported */
   uint64_t sticky_uid; /* node it was on; 0: none */
+  uint64_t avoid_uid;  /* taken only if no other can; 0: none */
   uint64_t seed;       /* for ties */
 };
 

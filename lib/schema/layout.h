@@ -53,4 +53,10 @@ _Static_assert(sizeof(struct blx_stats_request) == 24, "stats_request");
 _Static_assert(sizeof(struct blx_instance_stats) == 144, "instance_stats");
 _Static_assert(sizeof(struct blx_node_stats) == 72, "node_stats");
 _Static_assert(sizeof(struct blx_stats_list) == 32, "stats_list");
+_Static_assert(sizeof(struct blx_ha_status_request) == 24, "ha_status_request");
+_Static_assert(sizeof(struct blx_ha_node) == 48, "ha_node");
+_Static_assert(sizeof(struct blx_ha_status) == 112, "ha_status");
+_Static_assert(sizeof(struct blx_ha_disarm_request) == 40, "ha_disarm_request");
+_Static_assert(sizeof(struct blx_node_fence_request) == 48, "node_fence_request");
+_Static_assert(sizeof(struct blx_node_fence_command_request) == 48, "node_fence_command_request");
 #endif

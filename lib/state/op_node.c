@@ -13,8 +13,6 @@ blx__rc blx__state_op_cluster_init(struct blx__state *st, const struct blx_op *o
   return BLX__OK;
 }
 
-enum { LABELS_MAX = 64 };
-
 static const struct blx_label *find_label(struct blx_label *const *list, size_t n, const char *key) {
   for (size_t i = 0; i < n; i++)
     if (blx__str_eq(list[i]->key, key)) return list[i];
@@ -22,19 +20,18 @@ static const struct blx_label *find_label(struct blx_label *const *list, size_t 
 }
 
 /* What users set, and of the daemon's labels those with other keys, as far as there is room. */
-static void merge_labels(struct blx_node_info *n, struct blx_label *out[LABELS_MAX]) {
+static void merge_labels(struct blx_node_info *n, struct blx_label *out[STATE_LABELS_MAX]) {
   size_t at = 0;
-  BLX__ASSERT(n->n_set_labels <= LABELS_MAX);
+  BLX__ASSERT(n->n_set_labels <= STATE_LABELS_MAX);
   for (size_t i = 0; i < n->n_set_labels; i++) out[at++] = n->set_labels[i];
-  for (size_t i = 0; i < n->n_daemon_labels && at < LABELS_MAX; i++)
+  for (size_t i = 0; i < n->n_daemon_labels && at < STATE_LABELS_MAX; i++)
     if (!find_label(out, at, n->daemon_labels[i]->key)) out[at++] = n->daemon_labels[i];
   n->labels = out;
   n->n_labels = at;
 }
 
-/* Taken from a message: what a node says of itself. What others know of it is not its to say. */
-static void take_description(struct blx_node_info *to, const struct blx_node_info *from,
-                             struct blx_label *labels[LABELS_MAX]) {
+void blx__state_take_description(struct blx_node_info *to, const struct blx_node_info *from,
+                                 struct blx_label *labels[STATE_LABELS_MAX]) {
   to->incarnation = from->incarnation;
   to->address = from->address;
   to->peer_address = from->peer_address;
@@ -43,6 +40,10 @@ static void take_description(struct blx_node_info *to, const struct blx_node_inf
   to->n_hypervisors = from->n_hypervisors;
   to->version = from->version;
   to->simulated = from->simulated;
+  to->ha_ready = from->ha_ready;
+  to->watchdog = from->watchdog;
+  to->no_watchdog = from->no_watchdog;
+  to->virtualized = from->virtualized;
   to->daemon_labels = from->labels;
   to->n_daemon_labels = from->n_labels;
   merge_labels(to, labels);
@@ -60,8 +61,8 @@ blx__rc blx__state_op_node_join(struct blx__state *st, const struct blx_op *op, 
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %d nodes, the most it can have",
                      (int)BLX__STATE_NODES_MAX);
   struct blx_node_info draft = BLX_NODE_INFO_INIT;
-  struct blx_label *labels[LABELS_MAX];
-  take_description(&draft, o, labels);
+  struct blx_label *labels[STATE_LABELS_MAX];
+  blx__state_take_description(&draft, o, labels);
   draft.name = o->name;
   draft.role = o->role;
   draft.uid = st->data.next_node_uid++;
@@ -71,8 +72,12 @@ blx__rc blx__state_op_node_join(struct blx__state *st, const struct blx_op *op, 
   return BLX__OK;
 }
 
-static blx__rc known(const struct blx__state *st, uint64_t uid, struct state_node **out, blx_error *err) {
+blx__rc blx__state_node_known(const struct blx__state *st, uint64_t uid, struct state_node **out, blx_error *err) {
   struct state_node *e = blx__state_node_get(st, uid);
+  if (!e && uid > 0 && uid < st->data.next_node_uid)
+    return blx__fail(err, BLX_E_NOT_FOUND, "state",
+                     "the node with uid %llu was removed: wipe its data directory and join anew",
+                     (unsigned long long)uid);
   if (!e)
     return blx__fail(err, BLX_E_NOT_FOUND, "state", "the cluster has no node with uid %llu: it must join first",
                      (unsigned long long)uid);
@@ -85,15 +90,20 @@ blx__rc blx__state_op_node_register(struct blx__state *st, const struct blx_op *
   const struct blx_node_info *o = op->node_register->node;
   if (!o) return blx__fail(err, BLX_E_INVALID, "state", "node: the registration is empty");
   struct state_node *e = NULL;
-  BLX__TRY(known(st, o->uid, &e, err));
+  BLX__TRY(blx__state_node_known(st, o->uid, &e, err));
+  if (e->rec->fence != BLX_FENCE_NONE)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s is fenced: it comes back by itself", e->rec->name);
+  if (o->incarnation != 0 && o->incarnation == e->rec->fence_incarnation)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "this incarnation of %s was fenced: it comes back as a new one",
+                     e->rec->name);
   /* One of an earlier life that was long on its way would hide the present one for ever. */
   const uint64_t replaces = op->node_register->replaces, last = e->rec->incarnation;
   if (replaces != 0 && replaces != last && o->incarnation != last)
     return blx__fail(err, BLX_E_STALE, "state", "the node %s was started anew since: it registers again by itself",
                      e->rec->name);
   struct blx_node_info draft = *e->rec;
-  struct blx_label *labels[LABELS_MAX];
-  take_description(&draft, o, labels);
+  struct blx_label *labels[STATE_LABELS_MAX];
+  blx__state_take_description(&draft, o, labels);
   blx__state_put_node(st, &draft);
   out->uid = o->uid;
   return BLX__OK;
@@ -103,7 +113,7 @@ blx__rc blx__state_op_node_voter(struct blx__state *st, const struct blx_op *op,
                                  blx_error *err) {
   const struct blx_op_node_voter *o = op->node_voter;
   struct state_node *e = NULL;
-  BLX__TRY(known(st, o->uid, &e, err));
+  BLX__TRY(blx__state_node_known(st, o->uid, &e, err));
   if (o->voter && e->rec->role == BLX_NODE_ROLE_WORKER)
     return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s is a worker, it does not vote: a server joins as one",
                      e->rec->name);
@@ -173,10 +183,10 @@ blx__rc blx__state_op_node_label(struct blx__state *st, const struct blx_op *op,
   const struct blx_node_info *n = NULL;
   BLX__TRY(named(st, o->name, o->if_revision, &n, err));
   BLX__TRY(check_labels(n, o, err));
-  struct blx_label *set[2 * LABELS_MAX], *labels[LABELS_MAX];
+  struct blx_label *set[2 * STATE_LABELS_MAX], *labels[STATE_LABELS_MAX];
   size_t count = 0;
   bool changed = false;
-  BLX__ASSERT(n->n_set_labels <= LABELS_MAX && o->n_set <= LABELS_MAX);
+  BLX__ASSERT(n->n_set_labels <= STATE_LABELS_MAX && o->n_set <= STATE_LABELS_MAX);
   for (size_t i = 0; i < n->n_set_labels; i++) {
     struct blx_label *l = n->set_labels[i];
     if (!find_label(o->set, o->n_set, l->key) && !find_label(o->unset, o->n_unset, l->key)) set[count++] = l;
@@ -186,9 +196,9 @@ blx__rc blx__state_op_node_label(struct blx__state *st, const struct blx_op *op,
     changed = changed || !old || !blx__str_eq(old->value ? old->value : "", o->set[i]->value ? o->set[i]->value : "");
     set[count++] = o->set[i];
   }
-  if (count > LABELS_MAX)
+  if (count > STATE_LABELS_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state", "%s would have %zu labels set on it, %d is the most: take some away",
-                     n->name, count, (int)LABELS_MAX);
+                     n->name, count, (int)STATE_LABELS_MAX);
   out->uid = n->uid;
   if (!changed && count == n->n_set_labels) return BLX__OK;
   struct blx_node_info draft = *n;
@@ -196,6 +206,105 @@ blx__rc blx__state_op_node_label(struct blx__state *st, const struct blx_op *op,
   draft.n_set_labels = count;
   merge_labels(&draft, labels);
   blx__state_put_node(st, &draft);
+  return BLX__OK;
+}
+
+blx__rc blx__state_op_node_fence_command(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                         blx_error *err) {
+  const struct blx_op_node_fence_command *o = op->node_fence_command;
+  const struct blx_node_info *n = NULL;
+  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  out->uid = n->uid;
+  if (blx__str_eq(o->command ? o->command : "", n->fence_command ? n->fence_command : "")) return BLX__OK;
+  struct blx_node_info draft = *n;
+  draft.fence_command = o->command;
+  blx__state_put_node(st, &draft);
+  return BLX__OK;
+}
+
+/* ---- remove */
+
+/* Which instances still tie a node to the cluster: those that are not dead; those whose disk is there; those that it
+ * was told to remove. */
+enum tie { LIVES, DISK, LEAVES, TIES };
+
+static enum tie tie_of(const struct state_instance *e) {
+  if (!e->rec->dead) return LIVES;
+  if (e->vm->rec->deleting) return LEAVES;
+  return e->rec->local_data ? DISK : TIES;
+}
+
+/* "web-1", "web-1 and 3 more instances". */
+static size_t tied(const struct state_node *e, enum tie tie, char *out, size_t size) {
+  const struct state_instance *first = NULL;
+  size_t n = 0;
+  BLX__MAP_FOREACH(pos, &e->instances) {
+    const struct state_instance *i = blx__map_value(pos);
+    if (tie_of(i) != tie) continue;
+    if (!first) first = i;
+    n++;
+  }
+  if (n == 1)
+    blx__str_format(out, size, "%s", first->rec->name);
+  else if (first)
+    blx__str_format(out, size, "%s and %zu more instance%s", first->rec->name, n - 1, n == 2 ? "" : "s");
+  return n;
+}
+
+/* A node that is proved dead takes with it what it was to remove; a living one removes it soon. */
+static blx__rc may_remove(const struct state_node *e, blx_error *err) {
+  const struct blx_node_info *n = e->rec;
+  bool gone = n->fence == BLX_FENCE_DONE;
+  char which[128];
+  if (n->voter)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s votes: it must stop voting before it is removed",
+                     n->name);
+  if (n->fence == BLX_FENCE_BEGUN)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s is being fenced: remove it when it is Fenced", n->name);
+  if (tied(e, LIVES, which, sizeof which) > 0)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "%s: not confirmed dead on %s: %s", which, n->name,
+                     gone ? "`blixard vm delete VM --force` gives up what is there"
+                          : "stop or delete what is there; if the machine is gone, `blixard node fence NODE`");
+  if (tied(e, DISK, which, sizeof which) > 0)
+    return blx__fail(err, BLX_E_CONFLICT, "state",
+                     "%s: the disk is on %s: `blixard vm delete VM`, if need be with --force, gives it up", which,
+                     n->name);
+  if (!gone && tied(e, LEAVES, which, sizeof which) > 0)
+    return blx__fail(err, BLX_E_CONFLICT, "state", "%s: deleted, and %s has not confirmed yet that it is gone", which,
+                     n->name);
+  if (!gone && e->tombstones.count > 0)
+    return blx__fail(err, BLX_E_CONFLICT, "state",
+                     "%s must still remove %zu instance%s that %s deleted by force: start it, or have it fenced",
+                     n->name, e->tombstones.count, e->tombstones.count == 1 ? "" : "s",
+                     e->tombstones.count == 1 ? "was" : "were");
+  return BLX__OK;
+}
+
+/* What was there and waits is as if it had never been anywhere, but for its epoch. */
+static void let_go(struct blx__state *st, struct state_instance *e) {
+  BLX__ASSERT(e->rec->dead && !(e->rec->local_data && !e->vm->rec->deleting));
+  if (e->vm->rec->deleting) {
+    blx__state_drop_instance(st, e);
+    return;
+  }
+  struct blx_instance i = *e->rec;
+  i.node_uid = 0;
+  i.fenced = 0;
+  blx__state_put_instance(st, &i);
+}
+
+blx__rc blx__state_op_node_remove(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                  blx_error *err) {
+  const struct blx_op_node_remove *o = op->node_remove;
+  const struct blx_node_info *n = NULL;
+  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  struct state_node *e = blx__state_node_get(st, n->uid);
+  BLX__TRY(may_remove(e, err));
+  out->uid = n->uid;
+  /* Each of them leaves the map, so that the first is found anew. */
+  while (e->instances.count > 0) let_go(st, blx__map_value(blx__map_seek(&e->instances, NULL, 0)));
+  while (e->tombstones.count > 0) blx__state_drop_tombstone(st, blx__map_value(blx__map_seek(&e->tombstones, NULL, 0)));
+  blx__state_drop_node(st, e);
   return BLX__OK;
 }
 

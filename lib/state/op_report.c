@@ -10,7 +10,9 @@ static bool is_stale(const struct blx__state *st, uint64_t node_uid, const struc
                      struct state_instance **out) {
   struct state_instance *e = blx__state_instance_get(st, r->instance_uid);
   if (!e || e->rec->node_uid != node_uid || e->rec->epoch != r->epoch) return true;
-  if (e->rec->dead && !r->dead && !r->gone && r->seq > e->rec->report_seq) return true;
+  bool alive = !r->dead && !r->gone;
+  if (alive && e->rec->dead && r->seq > e->rec->report_seq) return true;
+  if (alive && e->rec->fenced && !e->rec->dead) return true; /* nothing was ever to run under that epoch */
   *out = e;
   return false;
 }
@@ -89,6 +91,24 @@ static void stay(struct blx__state *st, struct blx_instance *i, const struct blx
   blx__state_put_instance(st, i);
 }
 
+/* Its node was, and not its guest: no failure, and no restart policy has a say. */
+static void cut_off(struct blx__state *st, const struct state_instance *e, struct blx_instance *i) {
+  const struct blx_node_info *n = blx__state_node(st, i->node_uid);
+  const char *node = n ? n->name : "its node";
+  char text[192];
+  struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_NODE_FENCED, text, NULL);
+  if (e->rec->fenced) {
+    blx__str_format(text, sizeof text, "%s was fenced: starts elsewhere", node);
+  } else {
+    reason.code = BLX_REASON_CODE_LEASE_LOST;
+    blx__str_format(text, sizeof text, "was ended by %s, which was cut off from the cluster: starts again", node);
+  }
+  i->phase = BLX_PHASE_PENDING;
+  i->reason = &reason;
+  i->not_before_ms = 0;
+  blx__state_put_instance(st, i);
+}
+
 /* It ended and the user wants it running: the restart policy speaks, unless we had asked it to end ourselves. */
 static void ended_while_wanted(struct blx__state *st, const struct state_instance *e, struct blx_instance *i,
                                const struct blx_instance_report *r) {
@@ -104,6 +124,10 @@ static void ended_while_wanted(struct blx__state *st, const struct state_instanc
     i->not_before_ms = 0;
     i->failures = 0;
     blx__state_put_instance(st, i);
+    return;
+  }
+  if (e->rec->fenced || blx__state_reason_code(r->reason) == BLX_REASON_CODE_LEASE_LOST) {
+    cut_off(st, e, i);
     return;
   }
   bool steady =
@@ -174,7 +198,7 @@ static void report_alive(struct blx__state *st, struct state_instance *e, struct
   }
   bool same = i->phase == e->rec->phase && blx__state_reason_eq(i->reason, e->rec->reason) &&
               i->exit_status == e->rec->exit_status && !i->paused == !e->rec->paused &&
-              i->has_exit_status == e->rec->has_exit_status;
+              !i->local_data == !e->rec->local_data && i->has_exit_status == e->rec->has_exit_status;
   if (same)
     blx__state_put_instance_seq(st, e, r->seq);
   else
@@ -192,17 +216,25 @@ static void report_one(struct blx__state *st, struct state_instance *e, const st
     i.has_exit_status = 1;
     i.exit_status = r->exit_status;
   }
+  if (r->local_data) i.local_data = 1; /* and stays, as the disk does, until it goes to another node */
   if (r->dead || r->gone)
     report_dead(st, e, &i, r);
   else
     report_alive(st, e, &i, r);
 }
 
+void blx__state_confirm_dead(struct blx__state *st, struct state_instance *e) {
+  struct blx_instance_report proved = BLX_INSTANCE_REPORT_INIT;
+  struct blx_instance i = *e->rec;
+  BLX__ASSERT(i.fenced && !i.dead);
+  proved.dead = 1;
+  report_dead(st, e, &i, &proved);
+}
+
 blx__rc blx__state_op_report(struct blx__state *st, const struct blx_op *op, struct state_answer *out, blx_error *err) {
   const struct blx_op_report *o = op->report;
-  if (!blx__state_node_get(st, o->node_uid))
-    return blx__fail(err, BLX_E_NOT_FOUND, "state", "the cluster has no node with uid %llu: it must join first",
-                     (ull)o->node_uid);
+  struct state_node *node = NULL;
+  BLX__TRY(blx__state_node_known(st, o->node_uid, &node, err));
   BLX__ASSERT(o->n_reports <= BLX__COUNT(out->stale));
   for (size_t n = 0; n < o->n_reports; n++) {
     struct state_instance *e = NULL;
@@ -212,6 +244,7 @@ blx__rc blx__state_op_report(struct blx__state *st, const struct blx_op *op, str
     else
       report_one(st, e, o->reports[n]);
   }
+  if (node->rec->fence != BLX_FENCE_NONE) blx__state_fence_lift(st, o->node_uid);
   out->uid = o->node_uid;
   return BLX__OK;
 }

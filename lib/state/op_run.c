@@ -70,8 +70,10 @@ blx__rc blx__state_op_assign(struct blx__state *st, const struct blx_op *op, str
   struct blx_instance i = *e->rec;
   if (i.epoch > 0) i.restarts++;
   i.epoch++;
+  if (i.node_uid != o->node_uid) i.local_data = 0;
   i.node_uid = o->node_uid;
   i.dead = 0;
+  i.fenced = 0;
   i.phase = BLX_PHASE_CREATING;
   i.reason = &reason;
   i.report_seq = 0;

@@ -15,16 +15,17 @@ static bool same_lease(const struct blx_lease_settings *a, const struct blx_leas
          a->suspect_ms == b->suspect_ms;
 }
 
-static uint64_t longer_t_safe_ms(const struct blx_settings *s) {
-  uint64_t now = blx__lease_t_safe_ms(s->lease, 0);
-  uint64_t before = s->lease_before ? blx__lease_t_safe_ms(s->lease_before, 0) : 0;
+uint64_t blx__state_t_safe_ms(const struct blx__state *st, uint64_t lease_ms) {
+  const struct blx_settings *s = blx__state_settings(st);
+  uint64_t now = blx__lease_t_safe_ms(s->lease, lease_ms);
+  uint64_t before = s->lease_before ? blx__lease_t_safe_ms(s->lease_before, lease_ms) : 0;
   return now > before ? now : before;
 }
 
 /* Of leases that are out, only those of two settings must be waited for: the last change is over before the next.
  * Cluster time may run a tenth faster than a node's clock. */
 static blx__rc may_change_lease(const struct blx__state *st, const struct blx_settings *s, blx_error *err) {
-  uint64_t wait_ms = longer_t_safe_ms(s) * 9 / 8, since_ms = st->data.time_ms - s->lease_changed_ms;
+  uint64_t wait_ms = blx__state_t_safe_ms(st, 0) * 9 / 8, since_ms = st->data.time_ms - s->lease_changed_ms;
   if (!s->lease_before || since_ms >= wait_ms) return BLX__OK;
   return blx__fail(err, BLX_E_BUSY, "state",
                    "leases of the settings before the last change may be out: change them again in %llu s",
@@ -49,6 +50,25 @@ blx__rc blx__state_op_settings_set(struct blx__state *st, const struct blx_op *o
   }
   if (o->set_nixpkgs) draft.nixpkgs_ref = o->nixpkgs_ref;
   if (o->set_microvm) draft.microvm_ref = o->microvm_ref;
+  blx__state_put_settings(st, &draft);
+  return BLX__OK;
+}
+
+/* Cluster time may run a tenth faster than a node's clock: what is granted now may last for an eighth longer. */
+blx__rc blx__state_op_ha_disarm(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                blx_error *err) {
+  const struct blx_op_ha_disarm *o = op->ha_disarm;
+  struct blx_settings draft = *blx__state_settings(st);
+  (void)out;
+  if (o->for_ms > BLX__STATE_DISARM_MAX_MS)
+    return blx__fail(err, BLX_E_INVALID, "state", "for_ms: %llu is above %d, which is a day", (ull)o->for_ms,
+                     (int)BLX__STATE_DISARM_MAX_MS);
+  if (o->for_ms == 0 && draft.disarmed_until_ms == 0) return BLX__OK;
+  draft.disarmed_until_ms = o->for_ms ? st->data.time_ms + o->for_ms : 0;
+  draft.disarmed_by = o->for_ms ? op->principal : NULL;
+  draft.disarm_reason = o->for_ms ? o->reason : NULL;
+  uint64_t lasts_ms = draft.disarmed_until_ms + blx__state_t_safe_ms(st, 0) + o->for_ms / 8;
+  if (o->for_ms && lasts_ms > draft.extended_until_ms) draft.extended_until_ms = lasts_ms;
   blx__state_put_settings(st, &draft);
   return BLX__OK;
 }

@@ -471,5 +471,6 @@ blx__rc blx__state_op_vm_delete_force(struct blx__state *st, const struct blx_op
                      st->data.tombstones.count, (int)BLX__STATE_TOMBSTONES_MAX, o->name, silent);
   out->uid = e->rec->uid;
   delete_vm(st, e, o, op->principal);
+  for (size_t n = 0; n < o->n_silent_nodes; n++) blx__state_fence_lift(st, o->silent_nodes[n]);
   return BLX__OK;
 }

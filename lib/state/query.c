@@ -24,7 +24,9 @@ struct blx__state_counts blx__state_counts(const struct blx__state *st) {
                                     .vms = (uint32_t)d->vms.count,
                                     .instances = (uint32_t)d->instances.count,
                                     .running = d->running,
-                                    .waiting = (uint32_t)d->waiting.count};
+                                    .waiting = (uint32_t)d->waiting.count,
+                                    .ha = d->ha,
+                                    .fencing = d->fencing};
 }
 
 /* ---- one record */
@@ -197,8 +199,19 @@ bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct
       .labels = n->labels,
       .n_labels = n->n_labels,
       .cordoned = n->cordoned != 0,
+      .fenced = n->fence != BLX_FENCE_NONE,
+      .ha_ready = n->ha_ready != 0,
+      .watchdog = n->watchdog && n->watchdog[0],
+      .virtualized = n->virtualized != 0,
+      .fence_command = n->fence_command && n->fence_command[0],
+      .no_watchdog = n->no_watchdog != 0,
   };
   return true;
+}
+
+uint32_t blx__state_ha_on_node(const struct blx__state *st, uint64_t uid) {
+  const struct state_node *e = blx__state_node_get(st, uid);
+  return e ? e->ha : 0;
 }
 
 struct blx__placement_need blx__state_need(const struct blx_vm *vm) {
@@ -206,6 +219,7 @@ struct blx__placement_need blx__state_need(const struct blx_vm *vm) {
   return (struct blx__placement_need){.vcpus = s->vcpus,
                                       .memory_mib = s->memory_mib,
                                       .hypervisor = s->hypervisor,
+                                      .ha = s->ha,
                                       .selector = s->node_selector,
                                       .n_selector = s->n_node_selector};
 }

@@ -90,6 +90,14 @@ bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm
   return i->phase == BLX_PHASE_PENDING || (i->phase == BLX_PHASE_FAILED && i->not_before_ms != 0);
 }
 
+bool blx__state_is_ha(const struct blx_vm *vm) {
+  return vm->spec->ha != BLX_HA_POLICY_OFF;
+}
+
+static bool counts_as_ha(const struct state_instance *e) {
+  return !e->rec->dead && blx__state_is_ha(e->vm->rec);
+}
+
 static void link_instance(struct blx__state *st, struct state_instance *e) {
   const struct blx_instance *i = e->rec;
   const struct blx_vm_spec *spec = e->vm->rec->spec;
@@ -100,6 +108,8 @@ static void link_instance(struct blx__state *st, struct state_instance *e) {
     n->vcpus += i->dead ? 0 : spec->vcpus;
     n->memory_mib += i->dead ? 0 : spec->memory_mib;
     n->live += i->dead ? 0 : 1;
+    n->ha += counts_as_ha(e) ? 1 : 0;
+    st->data.ha += counts_as_ha(e) ? 1 : 0;
   }
   e->waiting = blx__state_wants_node(i, e->vm->rec);
   if (e->waiting) {
@@ -120,6 +130,8 @@ static void unlink_instance(struct blx__state *st, struct state_instance *e) {
     n->vcpus -= i->dead ? 0 : spec->vcpus;
     n->memory_mib -= i->dead ? 0 : spec->memory_mib;
     n->live -= i->dead ? 0 : 1;
+    n->ha -= counts_as_ha(e) ? 1 : 0;
+    st->data.ha -= counts_as_ha(e) ? 1 : 0;
   }
   if (e->waiting) {
     uint8_t key[16];
@@ -156,9 +168,11 @@ void blx__state_put_node(struct blx__state *st, const struct blx_node_info *draf
     blx__state_touch_share(st, rec->uid);
   } else {
     BLX__ASSERT(blx__str_eq(e->rec->name, rec->name));
+    st->data.fencing -= e->rec->fence == BLX_FENCE_BEGUN;
     blx__state_release(st, e->rec);
   }
   e->rec = rec;
+  st->data.fencing += rec->fence == BLX_FENCE_BEGUN;
   blx__state_event_node(st, fresh ? BLX_EVENT_TYPE_CREATED : BLX_EVENT_TYPE_CHANGED, rec);
 }
 
@@ -359,6 +373,17 @@ void blx__state_drop_vm(struct blx__state *st, struct state_vm *e) {
   use_config(st, e->rec, false);
   BLX__ASSERT(e->dependents.count == 0);
   link_dependencies(st, e, false);
+  blx__state_release(st, e->rec);
+  free(e);
+}
+
+void blx__state_drop_node(struct blx__state *st, struct state_node *e) {
+  BLX__ASSERT(e->instances.count == 0 && e->tombstones.count == 0 && e->live == 0);
+  blx__state_touch_share(st, e->rec->uid);
+  blx__state_event_node(st, BLX_EVENT_TYPE_DELETED, e->rec);
+  st->data.fencing -= e->rec->fence == BLX_FENCE_BEGUN;
+  blx__map_remove_u64(&st->data.nodes, e->rec->uid);
+  remove_named(&st->data.node_names, NULL, e->rec->name, e);
   blx__state_release(st, e->rec);
   free(e);
 }

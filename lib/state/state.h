@@ -27,6 +27,7 @@ enum {
   BLX__STATE_KEY_SAFE_MS = 10 * 60 * 1000, /* a key younger than this is never given up for another */
   BLX__STATE_BACK_OFF_FIRST_MS = 1000,
   BLX__STATE_BACK_OFF_MAX_MS = 300 * 1000,
+  BLX__STATE_DISARM_MAX_MS = 24 * 3600 * 1000,
   BLX__STATE_STEADY_MS = 600 * 1000, /* so long Running, and the failures before are forgotten */
 };
 
@@ -96,6 +97,8 @@ struct blx__state_counts {
   uint32_t nodes, vms, instances;
   uint32_t running; /* instances whose phase is Running */
   uint32_t waiting; /* instances that wait for the scheduler, due or not */
+  uint32_t ha;      /* instances that are highly available and not confirmed dead */
+  uint32_t fencing; /* nodes that are being fenced, without a proof so far */
 };
 struct blx__state_counts blx__state_counts(const struct blx__state *st);
 
@@ -138,6 +141,13 @@ uint64_t blx__state_tombstone_node_after(const struct blx__state *st, const char
 /* The node as placement sees it, allocations counted: those of instances not confirmed dead, deleted by force or not.
  * Borrowed like a record. False: no such node. */
 bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct blx__placement_node *out);
+
+/* How many highly available instances of that node are not confirmed dead. 0: no such node, too. */
+uint32_t blx__state_ha_on_node(const struct blx__state *st, uint64_t uid);
+
+/* ms after the last answer to a node at which nothing runs there under a lease of the present settings or of those
+ * before them; of a lease that was given for @lease_ms (0: as the settings say). */
+uint64_t blx__state_t_safe_ms(const struct blx__state *st, uint64_t lease_ms);
 
 /* What an instance of @vm needs of a node. Borrowed from @vm. */
 struct blx__placement_need blx__state_need(const struct blx_vm *vm);

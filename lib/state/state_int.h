@@ -22,6 +22,7 @@ struct state_node {
   struct blx__map tombstones; /* instance uid -> struct blx_tombstone */
   uint64_t vcpus, memory_mib; /* of the instances not dead, and of tombstones whose instance may still run */
   uint32_t live;              /* how many instances are not dead */
+  uint32_t ha;                /* and how many of them are highly available */
   uint64_t share_revision;
   uint64_t share_index; /* of the entry, or the snapshot, that touched the share last */
 };
@@ -59,6 +60,8 @@ struct state_data {
   struct blx__map unsettled;                            /* uid -> state_vm whose phase must be worked out again */
   struct blx_settings *settings;                        /* NULL: never changed */
   uint32_t running;
+  uint32_t ha;      /* instances that are highly available and not dead */
+  uint32_t fencing; /* nodes whose fence is begun */
 };
 
 struct state_events {
@@ -109,6 +112,8 @@ void blx__state_put_instance_seq(struct blx__state *st, struct state_instance *e
 void blx__state_put_config(struct blx__state *st, const struct blx_config *draft);
 void blx__state_drop_instance(struct blx__state *st, struct state_instance *e);
 void blx__state_drop_vm(struct blx__state *st, struct state_vm *e);
+/* It holds nothing any more. */
+void blx__state_drop_node(struct blx__state *st, struct state_node *e);
 bool blx__state_drop_unused_config(struct blx__state *st); /* the oldest one; false: none */
 void blx__state_put_settings(struct blx__state *st, const struct blx_settings *draft);
 void blx__state_put_tombstone(struct blx__state *st, const struct blx_tombstone *draft);
@@ -128,6 +133,21 @@ bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm
 const struct blx_vm *blx__state_stops_first(const struct state_vm *vm);
 /* Tell an instance that waited for such a one to shut down now. */
 void blx__state_stop_now(struct blx__state *st, const struct state_instance *e);
+/* ---- op_node.c: nodes */
+enum { STATE_LABELS_MAX = 64 };
+/* NOT_FOUND: it never joined, or was removed. */
+blx__rc blx__state_node_known(const struct blx__state *st, uint64_t uid, struct state_node **out,
+                              blx_error *err) BLX__MUST;
+/* Taken from a message: what a node says of itself. What others know of it is not its to say. @labels: room for the
+ * labels of @to, which point into both. */
+void blx__state_take_description(struct blx_node_info *to, const struct blx_node_info *from,
+                                 struct blx_label *labels[STATE_LABELS_MAX]);
+/* ---- op_fence.c */
+/* The node's fence is lifted if it came back as a new incarnation and none of its fenced instances may run any more. */
+void blx__state_fence_lift(struct blx__state *st, uint64_t node_uid);
+/* ---- op_report.c */
+/* It is proved that a fenced instance does not run: as if its agent had reported it dead. */
+void blx__state_confirm_dead(struct blx__state *st, struct state_instance *e);
 /* ---- op_node.c: instances deleted by force */
 /* Drop an instance whose node is silent, and leave a tombstone in its place. */
 void blx__state_bury(struct blx__state *st, struct state_instance *e, const char *principal);
@@ -145,6 +165,8 @@ unsigned blx__state_unconfirmed_nodes(const struct blx__state *st, const struct 
 struct blx_reason blx__state_reason(int32_t code, const char *text, const char *unblock);
 bool blx__state_reason_eq(const struct blx_reason *a, const struct blx_reason *b);
 int32_t blx__state_reason_code(const struct blx_reason *r);
+/* Highly available: it runs under its node's lease. */
+bool blx__state_is_ha(const struct blx_vm *vm);
 /* Work out the phase of each VM whose instances changed; a deleted one without instances goes. */
 void blx__state_settle(struct blx__state *st);
 
@@ -179,6 +201,7 @@ state_op_fn blx__state_op_cluster_init, blx__state_op_node_join, blx__state_op_n
     blx__state_op_node_cordon, blx__state_op_config_put, blx__state_op_vm_create, blx__state_op_vm_desire,
     blx__state_op_vm_delete, blx__state_op_vm_restart, blx__state_op_vm_pause, blx__state_op_vm_kill,
     blx__state_op_assign, blx__state_op_explain, blx__state_op_report, blx__state_op_vm_delete_force,
-    blx__state_op_node_label, blx__state_op_settings_set;
+    blx__state_op_node_label, blx__state_op_settings_set, blx__state_op_fence_begin, blx__state_op_fence_done,
+    blx__state_op_node_return, blx__state_op_ha_disarm, blx__state_op_node_fence_command, blx__state_op_node_remove;
 
 #endif

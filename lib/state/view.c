@@ -21,6 +21,11 @@ static const char *const unblock_of[] = {
     [BLX_REASON_CODE_NODE_RESTARTED] = "it is started again when it has ended, if it shall run",
     [BLX_REASON_CODE_RESTART_REQUESTED] =
         "it is killed when its stop timeout is over, or at once by a restart with force",
+    [BLX_REASON_CODE_NODE_FENCING] =
+        "the fence command of its node, the end of its lease, or an operator who knows that the "
+        "machine is off: `blixard node fence NODE --proved TEXT`",
+    [BLX_REASON_CODE_NODE_FENCED] = "it is placed as soon as the leader has looked at it",
+    [BLX_REASON_CODE_LEASE_LOST] = "it is placed as soon as the leader has looked at it",
     [BLX_REASON_CODE_WAITS_FOR_STOP] = "it goes on when that VM has stopped; a kill does not wait for it",
 };
 
@@ -111,7 +116,8 @@ static void assignment(const struct blx__state *st, const struct state_instance 
   out->ending = i->rec->ending;
   out->paused = vm->paused;
   if (config) out->config = config->text;
-  out->dead = i->rec->dead;
+  /* Nothing may run in the epoch that fencing gave it, whatever is still on its way to be killed. */
+  out->dead = i->rec->dead || i->rec->fenced;
   out->tell = !i->rec->dead && i->rec->report_seq == 0;
 }
 

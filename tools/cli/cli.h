@@ -59,6 +59,10 @@ struct cli_args {
   uint32_t timestamps;
   int32_t sort; /* of top: enum cli_sort */
   uint32_t once;
+  uint32_t for_ms;      /* of ha disarm; 0: not given */
+  const char *yes_name; /* what a person would type to go on */
+  const char *proved, *command;
+  uint32_t unset;
   char request_id_made[CLI_REQUEST_ID_SIZE];
 };
 
@@ -150,6 +154,13 @@ const char *cli_request_id(struct cli_args *args);
  * stderr. */
 const char *cli_vm_name(const char *word, size_t max);
 
+/* Have the user type @name, for what cannot be taken back: on a terminal he is asked, else it must be --yes-name. 0, or
+ * the exit status after saying what is missing. */
+int cli_confirm_name(const struct cli_args *args, const char *name, const char *what);
+
+/* Check a node's name; a leading "node/" is dropped. NULL: it is not one, said on stderr. */
+const char *cli_node_name(const char *word);
+
 /* Count SIGINT in the returned flag from now on instead of ending; a second one ends the program. */
 const volatile int *cli_catch_interrupt(void);
 
@@ -172,6 +183,11 @@ int cmd_node_describe(struct cli_args *args);
 int cmd_node_cordon(struct cli_args *args);
 int cmd_node_uncordon(struct cli_args *args);
 int cmd_node_label(struct cli_args *args);
+int cmd_node_fence(struct cli_args *args);
+int cmd_node_fence_command(struct cli_args *args);
+int cmd_ha_status(struct cli_args *args);
+int cmd_ha_disarm(struct cli_args *args);
+int cmd_ha_arm(struct cli_args *args);
 int cmd_vm_create(struct cli_args *args);
 int cmd_vm_list(struct cli_args *args);
 int cmd_events(struct cli_args *args);

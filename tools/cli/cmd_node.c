@@ -14,12 +14,22 @@ static const struct cli_column node_fields[] = {
     {"Since:", "{node.status_since_ms:time}"},
     {"Means:", "{node.reason.text:text}"},
     {"Unblock:", "{node.reason.unblock}"},
+    {"Changes in:", "{node.status_left_ms:span}"},
+    {"Lease left:", "{node.lease_left_ms:span}"},
+    {"Fenced:", "{node.fence_since_ms:time}"},
+    {"Fence reason:", "{node.fence_reason}"},
+    {"Fence proof:", "{node.fence_proof}"},
+    {"Fence command:", "{node.fence_command}"},
     {"Cordoned:", "{node.cordoned_ms:time}{node.cordoned_by? by }{node.cordoned_by}"},
     {"Cordon reason:", "{node.cordon_reason}"},
     {"Roles:", "{node.role},{node.leader?leader,}{node.voter?voter,}{node.simulated?simulated,}"},
     {"Capacity:", "{node.capacity.vcpus} vCPUs, {node.capacity.memory_mib} MiB"},
     {"Allocated:", "{node.allocated.vcpus} vCPUs, {node.allocated.memory_mib} MiB"},
     {"Free:", "{free.vcpus} vCPUs, {free.memory_mib} MiB"},
+    {"HA:",
+     "{node.ha_ready?ends instances in time}{node.ha_ready!cannot end instances in time}{node.virtualized?, is a "
+     "virtual machine}{node.no_watchdog?, --no-watchdog}"},
+    {"Watchdog:", "{node.watchdog}"},
     {"Hypervisors:", "{node.hypervisors[]}"},
     {"Labels:", "{node.labels:labels}"},
     {"  the daemon's:", "{node.daemon_labels:labels}"},
@@ -58,8 +68,7 @@ static const struct cli_column changed_columns[] = {
 static const struct cli_block changed_blocks[] = {{CLI_TABLE, NULL, changed_columns, COUNT(changed_columns)}};
 static const struct cli_view changed_view = {"node", NULL, "name", changed_blocks, COUNT(changed_blocks)};
 
-/* A node's name; a leading "node/" is dropped. NULL: it is not one, said on stderr. */
-static const char *node_name(const char *word) {
+const char *cli_node_name(const char *word) {
   return cli_vm_name(strncmp(word, "node/", 5) == 0 ? word + 5 : word, NODE_NAME_MAX);
 }
 
@@ -68,7 +77,7 @@ int cmd_node_describe(struct cli_args *args) {
   struct blx_node_detail *detail = NULL;
   blx_client *client = NULL;
   blx_error err = {0};
-  request.name = node_name(args->words[0]);
+  request.name = cli_node_name(args->words[0]);
   request.stale = args->stale;
   if (request.name == NULL) return CLI_EXIT_USAGE;
   int status = cli_connect(args, &client);
@@ -102,7 +111,7 @@ static int change_node(struct cli_args *args, const struct change *change) {
   struct blx_node_info *node = NULL;
   blx_client *client = NULL;
   blx_error err = {0};
-  args->words[0] = node_name(args->words[0]);
+  args->words[0] = cli_node_name(args->words[0]);
   if (args->words[0] == NULL) return CLI_EXIT_USAGE;
   if (cli_request_id(args) == NULL) return CLI_EXIT_INTERNAL;
   int status = cli_connect(args, &client);

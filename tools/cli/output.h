@@ -10,10 +10,10 @@
 
 /* A column of a table, or a line of fields. @text: a template; "{path}" becomes the value there, a path being field
  * names with dots, "instances[].node" the distinct values in an array. After the path may stand one of :age   ms of
- * cluster time, as how long ago      :time    the same, as a date    :line  first line, cut :some  nothing when it is
- * None, 0 or false      :labels  k=v,k=v                :text  several lines :count length of an array ?word    word if
- * it is some     !word  word if it is not A trailing comma or space goes. Nothing left: "-" in a table, the line is
- * left out among fields. */
+ * cluster time, as how long ago      :time    the same, as a date    :span  ms, as seconds    :line  first line, cut
+ * :some  nothing when it is None, 0 or false      :labels  k=v,k=v                :text  several lines :count length of
+ * an array ?word    word if it is some     !word  word if it is not A trailing comma or space goes. Nothing left: "-"
+ * in a table, the line is left out among fields. */
 struct cli_column {
   const char *title, *text;
 };

@@ -94,6 +94,12 @@ static void put_age(FILE *to, const json_t *value) {
     fprintf(to, "%lldd", age / 86400);
 }
 
+/* A duration in ms, rounded up. */
+static void put_span(FILE *to, const json_t *value) {
+  long long ms = (long long)json_integer_value(value);
+  if (ms > 0) fprintf(to, "%llds", (ms + 999) / 1000);
+}
+
 static void put_labels(FILE *to, const json_t *labels) {
   for (size_t i = 0; i < json_array_size(labels); i++) {
     const char *key = json_string_value(json_object_get(json_array_get(labels, i), "key"));
@@ -132,7 +138,7 @@ static const struct {
   void (*put)(FILE *to, const json_t *value);
 } filters[] = {
     {"", put_plain},        {"age", put_age},   {"time", put_time},   {"line", put_line},   {"some", put_some},
-    {"labels", put_labels}, {"text", put_text}, {"count", put_count}, {"names", put_names},
+    {"labels", put_labels}, {"text", put_text}, {"count", put_count}, {"names", put_names}, {"span", put_span},
 };
 
 static void put_value(FILE *to, const json_t *value, const struct slot *slot) {

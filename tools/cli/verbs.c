@@ -61,6 +61,9 @@ static const struct cli_choice restarts[] = {{"always", BLX_RESTART_POLICY_ALWAY
                                              {"on-failure", BLX_RESTART_POLICY_ON_FAILURE},
                                              {"never", BLX_RESTART_POLICY_NEVER}};
 
+static const struct cli_choice ha_policies[] = {
+    {"off", BLX_HA_POLICY_OFF}, {"manual", BLX_HA_POLICY_MANUAL}, {"auto", BLX_HA_POLICY_AUTO}};
+
 static const struct cli_choice strategies[] = {{"BestFit", BLX_STRATEGY_BEST_FIT},
                                                {"LoadBalanced", BLX_STRATEGY_LOAD_BALANCED},
                                                {"DataLocality", BLX_STRATEGY_DATA_LOCALITY},
@@ -124,6 +127,17 @@ static const struct cli_flag delete_flags[] = {
 static const struct cli_flag cordon_flags[] = {TEXT("reason", reason, "TEXT", "why, for people; kept with the node"),
                                                IF_REVISION, REQUEST_ID};
 static const struct cli_flag node_flags[] = {IF_REVISION, REQUEST_ID};
+static const struct cli_flag fence_flags[] = {
+    TEXT("proved", proved, "TEXT", "its machine is off, and this is how you know: nothing else is waited for"),
+    TEXT("reason", reason, "TEXT", "why, for people; kept with the node"),
+    TEXT("yes-name", yes_name, "NAME", "its name again, where nobody can be asked to type it"), REQUEST_ID};
+static const struct cli_flag fence_command_flags[] = {
+    TEXT("set", command, "COMMAND",
+         "program, with its whole path, and arguments: status 0 proves that the node is off"),
+    BOOL("unset", 0, unset, "it has none"), IF_REVISION, REQUEST_ID};
+static const struct cli_flag disarm_flags[] = {TIME("for", for_ms, 1000, 86400000, "how long; required"),
+                                               TEXT("reason", reason, "TEXT", "why, for people"), REQUEST_ID};
+static const struct cli_flag arm_flags[] = {REQUEST_ID};
 static const struct cli_flag wait_flags[] = {
     TEXT("for", until, "WHAT", "phase=PHASE (Running, Stopped, ...) of all instances, or deleted; required")};
 static const struct cli_flag exec_flags[] = {
@@ -152,6 +166,11 @@ static const struct cli_flag create_flags[] = {
            "qemu (the default), cloud-hypervisor, firecracker, crosvm, kvmtool or stratovirt"),
     CHOICE("restart", spec.restart_policy, "POLICY", restarts,
            "always (the default), on-failure or never: when the guest ends by itself"),
+    CHOICE("ha", spec.ha, "POLICY", ha_policies,
+           "off (the default), manual or auto: whether it starts elsewhere when its node is gone, once an operator has "
+           "that fenced, or by itself"),
+    NUMBER("ha-max-restart", spec.ha_max_restart, 0, 1, 100, "N", "failures",
+           "with --ha: failures in a row before another node is tried; 3 without it"),
     LABELS("label", 'l', labels, 64, "a label; may be repeated"),
     CHOICE("strategy", spec.strategy, "NAME", strategies,
            "BestFit (the default) or LoadBalanced: how nodes are chosen"),
@@ -185,6 +204,28 @@ static const char label_more[] =
     "of the same key and stays when the daemon restarts; without it the daemon's shows again.\n"
     "\n"
     "  blixard node label n1 disk=ssd rack-\n";
+
+static const char fence_more[] =
+    "Instances with --ha auto or manual end there and start elsewhere when it is proved that they do not run: by the\n"
+    "node's fence command, by the end of its lease, or by your word (--proved). Others stay. A node that is alive "
+    "comes\n"
+    "back by itself.\n"
+    "\n"
+    "  blixard node fence n3 --reason 'its fan is loud'\n"
+    "  blixard node fence n3 --proved 'I pulled its plug' --yes-name n3\n";
+
+static const char fence_command_more[] =
+    "The leader runs it when the node is fenced, with BLIXARD_NODE, BLIXARD_NODE_UID and BLIXARD_INCARNATION set, for "
+    "at\n"
+    "most 60 s; any server may lead. Without a flag the present one is shown.\n"
+    "\n"
+    "  blixard node fence-command n3 --set '/usr/bin/ipmitool -H n3-bmc -U admin -f /etc/bmc chassis power off'\n";
+
+static const char disarm_more[] =
+    "For work on the network: leases last until then, so that instances run on without word from the cluster, and no\n"
+    "node is fenced by itself. It is armed again by itself, or by `blixard ha arm`.\n"
+    "\n"
+    "  blixard ha disarm --for 30m --reason 'a new switch'\n";
 
 static const char wait_more[] = "  blixard vm wait web --for phase=Running --timeout 2m\n"
                                 "  blixard vm wait vm/web --for deleted\n";
@@ -240,6 +281,15 @@ static const struct cli_verb verbs[] = {
      NULL},
     {"node", "label", NULL, "NAME LABEL...", 2, CLI_WORDS_MAX, FLAGS(node_flags), cmd_node_label,
      "set labels on a node, or take such away", label_more},
+    {"node", "fence", NULL, "NAME", 1, 1, FLAGS(fence_flags), cmd_node_fence,
+     "cut a node off; what is highly available there starts elsewhere when that is proved", fence_more},
+    {"node", "fence-command", NULL, "NAME", 1, 1, FLAGS(fence_command_flags), cmd_node_fence_command,
+     "how a node is powered off when it is fenced", fence_command_more},
+    {"ha", "status", NULL, "", 0, 0, FLAGS(read_flags), cmd_ha_status, "how fencing is, and what each node can take",
+     NULL},
+    {"ha", "disarm", NULL, "", 0, 0, FLAGS(disarm_flags), cmd_ha_disarm, "fence no node by itself for a while",
+     disarm_more},
+    {"ha", "arm", NULL, "", 0, 0, FLAGS(arm_flags), cmd_ha_arm, "fence silent nodes by itself again", NULL},
     {"vm", "create", NULL, "NAME", 1, 1, FLAGS(create_flags), cmd_vm_create, "create a VM; placement chooses its nodes",
      create_more},
     {"vm", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_vm_list, "the VMs", NULL},

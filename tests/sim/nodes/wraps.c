@@ -33,8 +33,8 @@ REAL(bool, blx__rpc_call_send, struct blx__rpc_call *c, const void *message, siz
 REAL(blx__rc, blx__state_share, const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,
      struct blx_assignment ***out, size_t *n, blx_error *err);
 REAL(uint64_t, blx__state_share_index, const struct blx__state *st, uint64_t node_uid);
-REAL(blx__rc, blx__control_step, const struct blx__state *st, blx__control_status_fn status, void *user,
-     uint64_t now_ms, struct blx__arena *arena, struct blx__control_out *out, blx_error *err);
+REAL(blx__rc, blx__control_step, const struct blx__state *st, blx__control_soft_fn soft, void *user, uint64_t now_ms,
+     struct blx__arena *arena, struct blx__control_out *out, blx_error *err);
 
 static bool broken(enum broken part) {
   return cluster.o.broken == part;
@@ -203,11 +203,10 @@ bool __wrap_blx__rpc_call_send(struct blx__rpc_call *c, const void *message, siz
   return __real_blx__rpc_call_send(c, message, size);
 }
 
-blx__rc __wrap_blx__control_step(const struct blx__state *st, blx__control_status_fn status, void *user,
-                                 uint64_t now_ms, struct blx__arena *arena, struct blx__control_out *out,
-                                 blx_error *err) {
+blx__rc __wrap_blx__control_step(const struct blx__state *st, blx__control_soft_fn soft, void *user, uint64_t now_ms,
+                                 struct blx__arena *arena, struct blx__control_out *out, blx_error *err) {
   if (!broken(BROKEN_CONTROL) || !cluster.calm)
-    return __real_blx__control_step(st, status, user, now_ms, arena, out, err);
+    return __real_blx__control_step(st, soft, user, now_ms, arena, out, err);
   *out = (struct blx__control_out){0};
   return BLX__OK;
 }

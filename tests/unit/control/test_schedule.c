@@ -15,9 +15,9 @@ struct leader {
   size_t assigns, explains, refused; /* of the last turn */
 };
 
-static enum blx_node_status status_of(void *user, uint64_t uid) {
+static void soft_of(void *user, uint64_t uid, struct blx__control_soft *out) {
   const struct leader *l = user;
-  return uid < NODES_MAX ? l->status[uid] : BLX_NODE_STATUS_UNKNOWN;
+  *out = (struct blx__control_soft){.status = uid < NODES_MAX ? l->status[uid] : BLX_NODE_STATUS_UNKNOWN};
 }
 
 static void open_leader(struct leader *l, unsigned nodes) {
@@ -35,7 +35,7 @@ static void close_leader(struct leader *l) {
 static void step(struct leader *l) {
   blx__arena_reset(&l->arena);
   blx_error err = {0};
-  ck_assert_msg(blx__control_step(l->t.st, status_of, l, l->t.time_ms, &l->arena, &l->out, &err).code == 0, "%s",
+  ck_assert_msg(blx__control_step(l->t.st, soft_of, l, l->t.time_ms, &l->arena, &l->out, &err).code == 0, "%s",
                 err.message);
   ck_assert_uint_le(l->out.op_count, BLX__CONTROL_OPS_MAX);
 }
@@ -315,7 +315,7 @@ START_TEST(the_same_arguments__give_the_same_operations) {
   struct blx__control_out before = l.out;
   struct blx__arena other = {.limit_bytes = 4 << 20};
   struct blx__control_out again;
-  ck_assert_int_eq(blx__control_step(l.t.st, status_of, &l, l.t.time_ms, &other, &again, NULL).code, 0);
+  ck_assert_int_eq(blx__control_step(l.t.st, soft_of, &l, l.t.time_ms, &other, &again, NULL).code, 0);
   ck_assert_uint_eq(before.op_count, again.op_count);
   for (size_t i = 0; i < again.op_count; i++) {
     ck_assert_uint_eq(before.ops[i].len, again.ops[i].len);
@@ -331,7 +331,7 @@ START_TEST(an_arena_too_small__is_an_error_and_not_half_a_step) {
   open_leader(&l, 3);
   t_create_named(&l.t, "web", 5);
   struct blx__arena tiny = {.limit_bytes = 64};
-  ck_assert_int_eq(blx__control_step(l.t.st, status_of, &l, l.t.time_ms, &tiny, &l.out, NULL).code, BLX_E_NOMEM);
+  ck_assert_int_eq(blx__control_step(l.t.st, soft_of, &l, l.t.time_ms, &tiny, &l.out, NULL).code, BLX_E_NOMEM);
   blx__arena_free(&tiny);
   close_leader(&l);
 }
@@ -402,6 +402,37 @@ START_TEST(what_depends_on_another__is_told_what_it_waits_for_once_and_then_plac
 }
 END_TEST
 
+START_TEST(one_with_ha_that_failed_so_often_in_a_row__tries_another_node_first) {
+  struct leader l;
+  open_leader(&l, 2);
+  t_register_ha(&l.t, 1, 11);
+  t_register_ha(&l.t, 2, 21);
+  t_create_ha(&l.t, "web", BLX_HA_POLICY_MANUAL); /* with ha_max_restart = 3 */
+  t_create_named(&l.t, "plain", 1);
+  turn(&l);
+  char first[64], plain[64];
+  blx__str_format(first, sizeof first, "%s", node_of(&l, "web-1"));
+  blx__str_format(plain, sizeof plain, "%s", node_of(&l, "plain-1"));
+  for (unsigned n = 1; n <= 3; n++) {
+    ck_assert_str_eq(node_of(&l, "web-1"), first);
+    t_report(&l.t, "web-1", crashed);
+    t_report(&l.t, "plain-1", crashed);
+    l.t.time_ms += 10000;
+    turn(&l);
+  }
+  ck_assert_str_ne(node_of(&l, "web-1"), first);
+  ck_assert_str_eq(node_of(&l, "plain-1"), plain);
+  /* No other can take it: then the last one again. */
+  t_report(&l.t, "web-1", crashed);
+  t_cordon(&l.t, first, true);
+  l.t.time_ms += 20000;
+  turn(&l);
+  ck_assert_str_ne(node_of(&l, "web-1"), first);
+  ck_assert_int_eq(t_instance(&l.t, "web-1")->dead, 0);
+  close_leader(&l);
+}
+END_TEST
+
 BLX_TEST_MAIN("control/schedule", three_replicas__go_to_three_nodes, a_fourth_replica__joins_where_the_fewest_are,
               one_step__does_not_give_the_same_room_twice, an_explanation__is_proposed_again_only_when_it_differs,
               a_suspect_node__gets_nothing_and_is_named,
@@ -414,4 +445,5 @@ BLX_TEST_MAIN("control/schedule", three_replicas__go_to_three_nodes, a_fourth_re
               one_behind_thousands_that_fit_nowhere__gets_its_turn, the_same_arguments__give_the_same_operations,
               an_arena_too_small__is_an_error_and_not_half_a_step,
               what_a_step_proposes__is_accepted_while_nothing_else_happens,
-              what_depends_on_another__is_told_what_it_waits_for_once_and_then_placed)
+              what_depends_on_another__is_told_what_it_waits_for_once_and_then_placed,
+              one_with_ha_that_failed_so_often_in_a_row__tries_another_node_first)

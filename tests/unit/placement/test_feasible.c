@@ -102,8 +102,47 @@ START_TEST(strategies_not_built_yet__are_unsupported_and_say_what_to_use) {
 }
 END_TEST
 
+START_TEST(ha__needs_a_killer_and_for_auto_something_that_resets_the_machine) {
+  static const char watchdog[] = "node2 has no --watchdog-device: ha=auto needs it, `blixard node fence-command` or "
+                                 "--no-watchdog there";
+  struct blx__placement_node n = node2();
+  struct blx__placement_need manual = small, automatic = small;
+  manual.ha = BLX_HA_POLICY_MANUAL;
+  automatic.ha = BLX_HA_POLICY_AUTO;
+  ck_assert_str_eq(sentence(&n, &manual), "node2 cannot end highly available instances itself: no watchdog process or "
+                                          "control groups");
+  n.watchdog = n.fence_command = n.no_watchdog = true;
+  ck_assert(!blx__placement_feasible(&n, &automatic, NULL));
+  ck_assert(blx__placement_feasible(&n, &small, NULL));
+  n = node2();
+  n.ha_ready = true;
+  ck_assert(blx__placement_feasible(&n, &manual, NULL));
+  ck_assert_str_eq(sentence(&n, &automatic), watchdog);
+  n.watchdog = true;
+  ck_assert(blx__placement_feasible(&n, &automatic, NULL));
+  n.virtualized = true;
+  ck_assert_str_eq(sentence(&n, &automatic),
+                   "node2 is a virtual machine: ha=auto needs `blixard node fence-command` or "
+                   "--no-watchdog there");
+  ck_assert(blx__placement_feasible(&n, &manual, NULL));
+  n.fence_command = true;
+  ck_assert(blx__placement_feasible(&n, &automatic, NULL));
+  n.fence_command = false;
+  n.no_watchdog = true;
+  ck_assert(blx__placement_feasible(&n, &automatic, NULL));
+}
+END_TEST
+
+START_TEST(a_fenced_node__takes_nothing_at_all) {
+  struct blx__placement_node n = node2();
+  n.fenced = true;
+  ck_assert_str_eq(sentence(&n, &small), "node2 is fenced");
+}
+END_TEST
+
 BLX_TEST_MAIN("placement/feasible", a_node_with_room__takes_exactly_what_is_left_and_no_mib_more,
               a_full_node__is_refused_with_the_missing_memory, a_full_node__is_refused_with_the_missing_vcpus,
               a_node_whose_capacity_was_lowered__has_nothing_free, a_cordoned_node__is_refused_as_such,
               a_missing_hypervisor__is_named, a_selector__needs_every_label_with_its_value,
-              strategies_not_built_yet__are_unsupported_and_say_what_to_use)
+              strategies_not_built_yet__are_unsupported_and_say_what_to_use,
+              ha__needs_a_killer_and_for_auto_something_that_resets_the_machine, a_fenced_node__takes_nothing_at_all)

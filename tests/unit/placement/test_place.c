@@ -180,6 +180,19 @@ START_TEST(an_explanation_of_a_large_fleet__names_a_few_and_counts_the_rest) {
 }
 END_TEST
 
+START_TEST(the_node_to_avoid__is_taken_only_if_no_other_can) {
+  struct blx__place_node nodes[NODES];
+  fleet(nodes);
+  struct blx__place_request r = request(BLX_STRATEGY_BEST_FIT);
+  r.sticky_uid = r.avoid_uid = 2;
+  nodes[0].same_vm_count = 3;
+  nodes[2].usable = false;
+  ck_assert_int_eq(blx__place_choose(nodes, NODES, &r), 0);
+  nodes[0].usable = false;
+  ck_assert_int_eq(blx__place_choose(nodes, NODES, &r), 1);
+}
+END_TEST
+
 BLX_TEST_MAIN("placement/place", fullness__is_both_shares_rounded_down_and_added,
               best_fit__fills_the_fullest_node_that_has_room, load_balanced__takes_the_emptiest_node,
               load_balanced__counts_shares_not_mib, replicas_of_one_vm__spread_before_the_strategy_is_asked,
@@ -187,4 +200,5 @@ BLX_TEST_MAIN("placement/place", fullness__is_both_shares_rounded_down_and_added
               the_node_it_was_on__is_preferred_while_it_is_usable_and_feasible,
               a_tie__depends_on_the_seed_and_nothing_else, no_usable_node__gives_none,
               an_explanation__names_the_nearest_miss_first,
-              an_explanation_of_a_large_fleet__names_a_few_and_counts_the_rest)
+              an_explanation_of_a_large_fleet__names_a_few_and_counts_the_rest,
+              the_node_to_avoid__is_taken_only_if_no_other_can)

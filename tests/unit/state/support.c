@@ -226,6 +226,7 @@ int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t 
   r.dead = seen.dead;
   r.paused = seen.paused;
   r.gone = seen.gone;
+  r.local_data = seen.local_data;
   r.has_exit_status = seen.has_exit;
   r.exit_status = seen.exit_status;
   struct blx_instance_report *list[] = {&r};
@@ -278,6 +279,94 @@ int t_label(struct t *t, const char *node, const char *changes) {
   }
   struct blx_op op = BLX_OP_INIT;
   op.node_label = &o;
+  return t_apply(t, &op);
+}
+
+int t_create_ha(struct t *t, const char *name, int32_t ha) {
+  struct blx_vm_spec spec = t_spec(name, 1);
+  spec.ha = ha;
+  spec.ha_max_restart = 3;
+  return t_create(t, &spec, BLX_DESIRED_RUNNING);
+}
+
+static int describe(struct t *t, uint64_t uid, uint64_t incarnation, bool returns) {
+  int32_t qemu[] = {BLX_HYPERVISOR_QEMU};
+  const struct blx_node_info *known = blx__state_node(t->st, uid);
+  struct blx_resources capacity = BLX_RESOURCES_INIT;
+  struct blx_node_info n = BLX_NODE_INFO_INIT;
+  if (known) capacity = *known->capacity;
+  n.name = known ? known->name : "none";
+  n.uid = uid;
+  n.incarnation = incarnation;
+  n.capacity = &capacity;
+  n.hypervisors = qemu;
+  n.n_hypervisors = 1;
+  n.ha_ready = 1;
+  n.no_watchdog = 1;
+  struct blx_op_node_register reg = BLX_OP_NODE_REGISTER_INIT;
+  struct blx_op_node_return ret = BLX_OP_NODE_RETURN_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  reg.node = ret.node = &n;
+  if (returns)
+    op.node_return = &ret;
+  else
+    op.node_register = &reg;
+  return t_apply(t, &op);
+}
+
+int t_register_ha(struct t *t, uint64_t uid, uint64_t incarnation) {
+  return describe(t, uid, incarnation, false);
+}
+
+int t_return(struct t *t, uint64_t uid, uint64_t incarnation) {
+  return describe(t, uid, incarnation, true);
+}
+
+int t_fence_begin(struct t *t, uint64_t uid, uint64_t incarnation, bool by_operator) {
+  struct blx_op_fence_begin o = BLX_OP_FENCE_BEGIN_INIT;
+  o.node_uid = uid;
+  o.incarnation = incarnation;
+  o.reason = "silent";
+  o.by_operator = by_operator;
+  struct blx_op op = BLX_OP_INIT;
+  op.fence_begin = &o;
+  return t_apply(t, &op);
+}
+
+int t_fence_done(struct t *t, uint64_t uid, uint64_t incarnation) {
+  struct blx_op_fence_done o = BLX_OP_FENCE_DONE_INIT;
+  o.node_uid = uid;
+  o.incarnation = incarnation;
+  o.proof = "lease: not answered for 40 s";
+  struct blx_op op = BLX_OP_INIT;
+  op.fence_done = &o;
+  return t_apply(t, &op);
+}
+
+int t_disarm(struct t *t, uint64_t for_ms) {
+  struct blx_op_ha_disarm o = BLX_OP_HA_DISARM_INIT;
+  o.for_ms = for_ms;
+  o.reason = "a new switch";
+  struct blx_op op = BLX_OP_INIT;
+  op.ha_disarm = &o;
+  op.principal = "uid:1000";
+  return t_apply(t, &op);
+}
+
+int t_fence_command(struct t *t, const char *node, const char *command) {
+  struct blx_op_node_fence_command o = BLX_OP_NODE_FENCE_COMMAND_INIT;
+  o.name = node;
+  o.command = command;
+  struct blx_op op = BLX_OP_INIT;
+  op.node_fence_command = &o;
+  return t_apply(t, &op);
+}
+
+int t_remove(struct t *t, const char *node) {
+  struct blx_op_node_remove o = BLX_OP_NODE_REMOVE_INIT;
+  o.name = node;
+  struct blx_op op = BLX_OP_INIT;
+  op.node_remove = &o;
   return t_apply(t, &op);
 }
 

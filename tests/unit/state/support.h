@@ -42,7 +42,7 @@ int t_explain(struct t *t, const char *instance, int32_t code, const char *text)
 struct t_seen {
   int32_t phase, code;
   const char *text;
-  bool dead, gone, has_exit, paused;
+  bool dead, gone, has_exit, paused, local_data;
   int32_t exit_status;
 };
 int t_report(struct t *t, const char *instance, struct t_seen seen);
@@ -53,6 +53,17 @@ int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t 
 int t_delete_force(struct t *t, const char *name, uint64_t silent_uid);
 /* "zone=b disk-": sets and takes away, at most 8 of each. */
 int t_label(struct t *t, const char *node, const char *changes);
+
+/* A VM with that policy, wanted running, of one replica. */
+int t_create_ha(struct t *t, const char *name, int32_t ha);
+/* The node says of itself in @incarnation that it can have highly available instances, those with auto too. */
+int t_register_ha(struct t *t, uint64_t uid, uint64_t incarnation);
+int t_return(struct t *t, uint64_t uid, uint64_t incarnation);
+int t_fence_begin(struct t *t, uint64_t uid, uint64_t incarnation, bool by_operator);
+int t_fence_done(struct t *t, uint64_t uid, uint64_t incarnation);
+int t_disarm(struct t *t, uint64_t for_ms);
+int t_fence_command(struct t *t, const char *node, const char *command);
+int t_remove(struct t *t, const char *node);
 
 const struct blx_instance *t_instance(const struct t *t, const char *name);
 /* What its node is told about the instance; in t->arena. NULL: nothing. */

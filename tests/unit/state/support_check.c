@@ -22,6 +22,7 @@ static void same_nodes(const struct blx__state *a, const struct blx__state *b) {
     ck_assert_uint_eq(x->vcpus, y->vcpus);
     ck_assert_uint_eq(x->memory_mib, y->memory_mib);
     ck_assert_uint_eq(x->live, y->live);
+    ck_assert_uint_eq(x->ha, y->ha);
     same_keys(&x->instances, &y->instances, "instances of a node");
     same_keys(&x->tombstones, &y->tombstones, "tombstones of a node");
   }
@@ -60,6 +61,8 @@ void t_check_rebuilt(const struct t *t) {
   same_keys(&a->tombstone_names, &b->tombstone_names, "names of tombstones");
   ck_assert_uint_eq(a->unsettled.count, 0);
   ck_assert_uint_eq(a->running, b->running);
+  ck_assert_uint_eq(a->ha, b->ha);
+  ck_assert_uint_eq(a->fencing, b->fencing);
   same_nodes(t->st, fresh);
   same_vms(t->st, fresh);
   BLX__MAP_FOREACH(pos, &a->configs) {

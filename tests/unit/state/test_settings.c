@@ -94,7 +94,47 @@ START_TEST(a_snapshot__keeps_them) {
 }
 END_TEST
 
+START_TEST(disarmed__for_a_while_and_leases_given_meanwhile_are_waited_for) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  T_SHALL(0, t_disarm(&t, 0));
+  ck_assert_uint_eq(blx__state_settings(t.st)->revision, 0);
+  uint64_t until = t.time_ms + 1800000;
+  T_SHALL(0, t_disarm(&t, 1800000));
+  const struct blx_settings *s = blx__state_settings(t.st);
+  ck_assert_uint_eq(s->disarmed_until_ms, until);
+  ck_assert_str_eq(s->disarmed_by, "uid:1000");
+  ck_assert_str_eq(s->disarm_reason, "a new switch");
+  ck_assert_uint_eq(s->extended_until_ms, until + 33150 + 225000);
+  t.time_ms += 1000;
+  T_SHALL(0, t_disarm(&t, 60000)); /* shorter: the leases that are out stay as long as they are */
+  s = blx__state_settings(t.st);
+  ck_assert_uint_eq(s->disarmed_until_ms, t.time_ms + 60000);
+  ck_assert_uint_eq(s->extended_until_ms, until + 33150 + 225000);
+  T_SHALL(0, t_disarm(&t, 0));
+  s = blx__state_settings(t.st);
+  ck_assert_uint_eq(s->disarmed_until_ms, 0);
+  ck_assert_ptr_null(s->disarm_reason);
+  ck_assert_uint_eq(s->extended_until_ms, until + 33150 + 225000);
+  t_close(&t);
+}
+END_TEST
+
+START_TEST(t_safe__is_the_longer_of_the_settings_and_of_those_before) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  ck_assert_uint_eq(blx__state_t_safe_ms(t.st, 0), 33150);
+  struct blx_lease_settings fast = blx__lease_scaled(2000);
+  T_SHALL(0, set(&t, &fast, NULL, 0));
+  ck_assert_uint_eq(blx__state_t_safe_ms(t.st, 0), 33150);
+  ck_assert_uint_eq(blx__state_t_safe_ms(t.st, 100000), 113550);
+  t_close(&t);
+}
+END_TEST
+
 BLX_TEST_MAIN("state/settings", unset__they_are_the_defaults_and_not_in_a_snapshot,
               set__changes_what_is_given_and_nothing_else,
               leases__change_again_only_when_those_of_two_changes_ago_have_ended,
-              leases__that_contradict_themselves_are_refused, a_snapshot__keeps_them)
+              leases__that_contradict_themselves_are_refused, a_snapshot__keeps_them,
+              disarmed__for_a_while_and_leases_given_meanwhile_are_waited_for,
+              t_safe__is_the_longer_of_the_settings_and_of_those_before)

@@ -1,0 +1,34 @@
+#include "control/control_int.h"
+#include "schema/codec.h"
+
+enum { OP_BYTES_MAX = 2048 };
+
+blx__rc blx__control_propose(struct blx__control_out *out, struct blx__arena *arena, const struct blx_op *op,
+                             blx_error *err) {
+  BLX__ASSERT(out->op_count < BLX__CONTROL_OPS_MAX);
+  struct blx__buf b;
+  blx__buf_init(&b, OP_BYTES_MAX);
+  blx__rc rc = blx__msg_encode(blx__desc_op(), op, &b, err);
+  if (rc.code == 0) {
+    char *bytes = blx__arena_strndup(arena, (const char *)b.data, b.len);
+    if (bytes)
+      out->ops[out->op_count++] = (struct blx__slice){(const uint8_t *)bytes, b.len};
+    else
+      rc = blx__fail(err, BLX_E_NOMEM, "control", "the operations of a step do not fit into %zu bytes",
+                     arena->limit_bytes);
+  }
+  blx__buf_free(&b);
+  return rc;
+}
+
+void blx__control_due(struct blx__control_out *out, uint64_t at_ms) {
+  if (out->next_due_ms == 0 || at_ms < out->next_due_ms) out->next_due_ms = at_ms;
+}
+
+/* What a fence sets free is placed by the step after it is applied. */
+blx__rc blx__control_step(const struct blx__state *st, blx__control_soft_fn soft, void *user, uint64_t now_ms,
+                          struct blx__arena *arena, struct blx__control_out *out, blx_error *err) {
+  *out = (struct blx__control_out){0};
+  BLX__TRY(blx__control_fence(st, soft, user, now_ms, arena, out, err));
+  return blx__control_schedule(st, soft, user, now_ms, arena, out, err);
+}

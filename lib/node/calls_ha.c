@@ -1,0 +1,224 @@
+/* The calls about fencing: how it is, disarm and arm it, cut a node off, say how one is powered off; and what a node's
+ * view says of it. */
+#include "node/node_int.h"
+
+#include "lease/lease.h"
+
+typedef unsigned long long ull;
+
+enum { REASON_BYTES = 256, PROOF_BYTES = 512 };
+
+static uint64_t left(uint64_t wanted, uint64_t is) {
+  return wanted > is ? wanted - is : 0;
+}
+
+/* ---- a node's view */
+
+/* Until it changes if nothing is heard; 0: not known. */
+static uint64_t status_left_ms(const struct blx__node *n, const struct blx_node_info *view,
+                               const struct blx__control_soft *soft) {
+  const struct blx_settings *s = blx__state_settings(n->state);
+  uint64_t now_ms = blx__lead_time_ms(n), proof_ms, arm_ms;
+  if (view->fence == BLX_FENCE_BEGUN) {
+    proof_ms = left(blx__state_t_safe_ms(n->state, soft->lease_ms), soft->unanswered_ms);
+    arm_ms = left(s->extended_until_ms, now_ms);
+  } else if (view->fence == BLX_FENCE_NONE && view->status == BLX_NODE_STATUS_SUSPECT) {
+    if (blx__state_ha_on_node(n->state, view->uid) == 0) return 0;
+    proof_ms = left(blx__lease_fence_ms(s->lease), soft->unanswered_ms);
+    arm_ms = left(s->disarmed_until_ms, now_ms);
+  } else {
+    return 0;
+  }
+  return proof_ms > arm_ms ? proof_ms : arm_ms;
+}
+
+void blx__ha_view(const struct blx__node *n, struct blx_node_info *view) {
+  struct blx__control_soft soft = {0};
+  if (!n->lead.leading) return;
+  blx__lead_soft(n, view->uid, &soft);
+  uint64_t lease_ms = soft.lease_ms ? soft.lease_ms : blx__state_settings(n->state)->lease->lease_ms;
+  if (view->fence != BLX_FENCE_NONE) view->status_since_ms = view->fence_since_ms;
+  if (view->fence == BLX_FENCE_BEGUN) view->status = BLX_NODE_STATUS_FENCING;
+  if (view->fence == BLX_FENCE_DONE)
+    view->status = view->instances > 0 ? BLX_NODE_STATUS_FENCED : BLX_NODE_STATUS_CLEAN;
+  if (view->fence == BLX_FENCE_NONE) view->lease_left_ms = left(lease_ms, soft.unanswered_ms);
+  view->status_left_ms = status_left_ms(n, view, &soft);
+}
+
+static bool word_suspect(const struct blx__node *n, const struct blx_node_info *view, char *text, char *unblock,
+                         size_t size) {
+  uint32_t ha = blx__state_ha_on_node(n->state, view->uid);
+  uint64_t disarmed_ms = left(blx__state_settings(n->state)->disarmed_until_ms, blx__lead_time_ms(n));
+  if (ha == 0) return false;
+  (void)blx__str_format(text, size,
+                        "has not been heard from: nothing is placed there, and it is fenced in %llu s for its %u "
+                        "highly available instance%s%s",
+                        (ull)((view->status_left_ms + 999) / 1000), ha, ha == 1 ? "" : "s",
+                        disarmed_ms > 0 ? ", when fencing is armed again" : "");
+  (void)blx__str_format(unblock, size, "start its daemon; `blixard node fence %s` does not wait%s", view->name,
+                        disarmed_ms > 0 ? "; `blixard ha arm`" : "");
+  return true;
+}
+
+bool blx__ha_word_status(const struct blx__node *n, const struct blx_node_info *view, char *text, char *unblock,
+                         size_t size) {
+  if (!n->lead.leading) return false;
+  if (view->status == BLX_NODE_STATUS_FENCING) {
+    (void)blx__str_format(
+        text, size,
+        "is cut off: what is highly available there starts elsewhere when it is proved dead, in %llu s "
+        "at the latest",
+        (ull)((view->status_left_ms + 999) / 1000));
+    (void)blx__str_format(unblock, size,
+                          "if you know that its machine is off: `blixard node fence %s --proved 'HOW YOU KNOW'`",
+                          view->name);
+  } else if (view->status == BLX_NODE_STATUS_FENCED) {
+    (void)blx__str_format(text, size, "is proved to run nothing that starts elsewhere; %u instance%s there %s for it",
+                          view->instances, view->instances == 1 ? "" : "s", view->instances == 1 ? "waits" : "wait");
+    (void)blx__str_copy(unblock, size,
+                        "start its daemon: it comes back by itself; `blixard vm delete VM --force` gives up what is "
+                        "there");
+  } else if (view->status == BLX_NODE_STATUS_CLEAN) {
+    (void)blx__str_copy(text, size, "is fenced, and no instance is on it any more");
+    (void)blx__str_copy(unblock, size, "start its daemon: it comes back by itself");
+  } else {
+    return view->status == BLX_NODE_STATUS_SUSPECT && word_suspect(n, view, text, unblock, size);
+  }
+  return true;
+}
+
+/* ---- ha_status, ha_disarm */
+
+static blx__rc view_one(struct blx__call *call, uint64_t uid, struct blx_ha_node *out, blx_error *err) {
+  const struct blx__state *st = call->node->state;
+  struct blx__placement_node node;
+  *out = (struct blx_ha_node)BLX_HA_NODE_INIT;
+  BLX__TRY(blx__call_view_node(call, uid, &out->node, err));
+  if (blx__state_placement_node(st, uid, &node)) {
+    out->manual_missing = blx__placement_ha_missing(&node, BLX_HA_POLICY_MANUAL);
+    out->auto_missing = blx__placement_ha_missing(&node, BLX_HA_POLICY_AUTO);
+  }
+  out->instances = blx__state_ha_on_node(st, uid);
+  return BLX__OK;
+}
+
+static blx__rc view_nodes(struct blx__call *call, struct blx_ha_status *out, blx_error *err) {
+  const struct blx__state *st = call->node->state;
+  size_t most = blx__state_counts(st).nodes;
+  struct blx_ha_node *rows = blx__arena_alloc(&call->arena, (most + 1) * sizeof *rows);
+  out->nodes = blx__arena_alloc(&call->arena, (most + 1) * sizeof *out->nodes);
+  if (!rows || !out->nodes) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %zu nodes", most);
+  const struct blx_node_info *node = blx__state_node_after(st, NULL);
+  for (; node; node = blx__state_node_after(st, node->name)) {
+    BLX__ASSERT(out->n_nodes < most);
+    BLX__TRY(view_one(call, node->uid, &rows[out->n_nodes], err));
+    out->nodes[out->n_nodes] = &rows[out->n_nodes];
+    out->n_nodes++;
+  }
+  return BLX__OK;
+}
+
+void blx__handle_ha_status(struct blx__call *call) {
+  const struct blx__node *n = call->node;
+  const struct blx_settings *s = blx__state_settings(n->state);
+  struct blx_ha_status st = BLX_HA_STATUS_INIT;
+  struct blx_lease_settings lease = *s->lease;
+  blx_error err;
+  st.time_ms = n->lead.leading ? blx__lead_time_ms(n) : blx__state_time_ms(n->state);
+  st.armed = st.time_ms >= s->disarmed_until_ms;
+  if (!st.armed) {
+    st.disarmed_until_ms = s->disarmed_until_ms;
+    st.disarmed_by = s->disarmed_by;
+    st.disarm_reason = s->disarm_reason;
+  }
+  st.extended_until_ms = st.time_ms < s->extended_until_ms ? s->extended_until_ms : 0;
+  st.t_safe_ms = blx__state_t_safe_ms(n->state, 0);
+  st.lease = &lease;
+  st.instances = blx__state_counts(n->state).ha;
+  st.index = blx__state_index(n->state);
+  if (view_nodes(call, &st, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, &st);
+}
+
+static void answer_status(struct blx__call *call, const struct blx_op_result *result) {
+  (void)result;
+  blx__handle_ha_status(call);
+}
+
+void blx__handle_ha_disarm(struct blx__call *call) {
+  const struct blx_ha_disarm_request *req = call->request;
+  struct blx_op_ha_disarm disarm = {.struct_size = sizeof disarm, .for_ms = req->for_ms, .reason = req->reason};
+  struct blx_op op = {.struct_size = sizeof op, .ha_disarm = &disarm};
+  blx__call_propose(call, &op, req->request_id, answer_status);
+}
+
+/* ---- node_fence, node_fence_command */
+
+/* A repeated request finds its work done. */
+static void begun(struct blx__call *call, const struct blx_op_result *result) {
+  const struct blx_node_fence_request *req = call->request;
+  const struct blx_node_info *n = blx__state_node(call->node->state, result->uid);
+  if (!n || n->fence != BLX_FENCE_BEGUN || !req->proved || !req->proved[0]) {
+    blx__call_answer_node(call, result);
+    return;
+  }
+  char proof[PROOF_BYTES];
+  struct blx_op_fence_done done = {.struct_size = sizeof done, .node_uid = n->uid, .proof = proof};
+  struct blx_op op = {.struct_size = sizeof op, .fence_done = &done};
+  (void)blx__str_format(proof, sizeof proof, "operator %s: %s", call->principal, req->proved);
+  done.incarnation = n->fence_incarnation;
+  blx__call_propose(call, &op, NULL, blx__call_answer_node);
+}
+
+/* Whoever says that a machine is off must not be contradicted by it. False: it was answered. */
+static bool may_be_off(struct blx__call *call, const struct blx_node_info *n) {
+  enum blx_node_status heard = blx__lead_status(call->node, n->uid);
+  if (heard == BLX_NODE_STATUS_SUSPECT) return true;
+  if (heard == BLX_NODE_STATUS_READY)
+    blx__call_failf(
+        call, BLX_E_CONFLICT,
+        "node %s is heard from, so its machine is not off: fence it without a proof of yours, and what ends "
+        "there is proved by itself",
+        n->name);
+  else
+    blx__call_failf(call, BLX_E_BUSY,
+                    "this leader is new and does not know yet whether node %s is silent: say so again in %d s", n->name,
+                    (int)(blx__state_settings(call->node->state)->lease->suspect_ms + 999) / 1000);
+  return false;
+}
+
+void blx__handle_node_fence(struct blx__call *call) {
+  const struct blx_node_fence_request *req = call->request;
+  const struct blx_node_info *n = blx__state_node_by_name(call->node->state, req->name);
+  if (!n) {
+    blx__call_failf(call, BLX_E_NOT_FOUND, "there is no node named %s: `blixard node list` shows those there are",
+                    req->name);
+    return;
+  }
+  if (req->proved && req->proved[0] && !may_be_off(call, n)) return;
+  char reason[REASON_BYTES];
+  struct blx_op_fence_begin begin = {.struct_size = sizeof begin, .node_uid = n->uid, .by_operator = 1};
+  struct blx_op op = {.struct_size = sizeof op, .fence_begin = &begin};
+  bool said = req->reason && req->reason[0];
+  (void)blx__str_format(reason, sizeof reason, "operator %.110s%s%s", call->principal, said ? ": " : "",
+                        said ? req->reason : "");
+  begin.incarnation = n->incarnation;
+  begin.reason = reason;
+  blx__call_propose(call, &op, req->request_id, begun);
+}
+
+void blx__handle_node_fence_command(struct blx__call *call) {
+  const struct blx_node_fence_command_request *req = call->request;
+  struct blx_op_node_fence_command set = {.struct_size = sizeof set, .name = req->name, .command = req->command};
+  struct blx_op op = {.struct_size = sizeof op, .node_fence_command = &set};
+  set.if_revision = req->if_revision;
+  if (req->command && req->command[0] && req->command[0] != '/') {
+    blx__call_failf(call, BLX_E_INVALID,
+                    "command: the program needs its whole path, for any server may have to run it: \"%.64s\"",
+                    req->command);
+    return;
+  }
+  blx__call_propose(call, &op, req->request_id, blx__call_answer_node);
+}
