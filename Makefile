@@ -152,7 +152,7 @@ $(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control 
 # above lib/io, and what the simulator may break, to tests/sim/nodes (twin_file.c, wraps.c).
 NODES_FOLDERS := $(filter-out io vm,$(call with_deps,node))
 NODES_WRAPS := open close flock fstatfs statvfs stat faccessat unlink unlinkat opendir readdir closedir pthread_create \
-  pthread_join $(addprefix blx__,vm_sim_open vm_microvm_open consensus_open consensus_propose consensus_deliver \
+  pthread_join $(addprefix blx__,vm_sim_open vm_sim_set_kill_at vm_microvm_open consensus_open consensus_propose consensus_deliver \
   state_end state_restore state_share state_share_index state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step)
 NODES_LIB := $(foreach f,$(NODES_FOLDERS),$(call obj_of,$(f))) \
   $(patsubst %,$(B)/obj/lib/%.o,io/sim io/sim_disk vm/sim vm/sim_session vm/hypervisor vm/cgroup)
@@ -212,7 +212,7 @@ tsan: ## unit tests of io, rpc, client, api and consensus under ThreadSanitizer
 RUN_TESTS := /usr/bin/python3 tests/run.py
 SIM_CHECK = "simulation:$(SEEDS)=$(B)/tests/sim/sim --seeds $(SEEDS) --from $(FROM)"
 NODES_CHECK = "simulation of whole nodes:$(SEEDS)=$(B)/tests/sim/sim-nodes --seeds $(SEEDS) --from $(FROM)" \
-  "invariants that notice:13=$(B)/tests/sim/sim-nodes --prove"
+  "invariants that notice:15=$(B)/tests/sim/sim-nodes --prove"
 SCHEMA_CHECK = "stock protobuf:1=/usr/bin/python3 tests/schema/cross.py --bin $(B)/tests/schema/filter"
 LINT_CHECK = "lint:1=$(MAKE) --no-print-directory B=$(B) lint"
 FUZZ_CHECK = "fuzzing:$(words $(FUZZ_BINS))=$(MAKE) --no-print-directory FUZZ_SECONDS=10 fuzz"

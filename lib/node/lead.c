@@ -131,7 +131,7 @@ void blx__lead_grant(struct blx__node *n, const struct blx_lease_ask *ask, struc
   out->node_uid = ask->node_uid;
   out->seq = ask->seq;
   out->settings = settings->lease;
-  if (node && node->fence != BLX_FENCE_NONE && node->fence_incarnation == ask->incarnation)
+  if (node && ask->incarnation != 0 && node->fence_incarnation == ask->incarnation)
     out->answer = BLX_LEASE_ANSWER_FENCED;
   else if (!node || node->incarnation != ask->incarnation)
     out->answer = BLX_LEASE_ANSWER_UNKNOWN;

@@ -290,12 +290,11 @@ static blx__rc open_driver(struct blx__node *n, blx_error *err) {
   return n->simulate_vms ? open_simulated(n, err) : open_microvm(n, err);
 }
 
-/* Simulated VMs stand still when their daemon does, and end with it: nobody else has to end them. */
 static void sim_set_kill_at(void *user, uint64_t boot_ms) {
-  ((struct blx__node *)user)->kill_at_ms = boot_ms;
+  blx__vm_sim_set_kill_at(((struct blx__node *)user)->driver, boot_ms);
 }
 static uint64_t sim_get_kill_at(void *user) {
-  return ((struct blx__node *)user)->kill_at_ms;
+  return blx__vm_sim_kill_at(((struct blx__node *)user)->driver);
 }
 static bool sim_watched(void *user) {
   (void)user;

@@ -141,7 +141,6 @@ struct blx__node {
       *init_call; /* cluster_init waiting for its cluster, or cluster_join for the end of one begun before */
 
   const char *watchdog_path, *watchdog_device;
-  uint64_t kill_at_ms; /* of simulated VMs: what a watchdog's page would say */
   const char *shim_path, *guest_path, *runner_dir, *kernel_dir, *nix_store_dir, *nixpkgs_ref, *microvm_ref;
   blx__node_driver_fn *own_driver; /* NULL: simulate_vms says which */
   void *own_driver_user;

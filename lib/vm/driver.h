@@ -243,6 +243,7 @@ struct blx__vm_sim_host {
   struct blx__vm_sim_options options;                                   /* looked at anew for each operation */
   void (*on_run)(void *user, const struct blx__vm_key *key, bool runs); /* a monitor began or ended; NULL allowed */
   void *user;
+  uint64_t kill_at_ms;  /* as blx__vm_sim_set_kill_at says it; of a life of the driver before, too */
   struct blx__map kept; /* its own: by id, while no driver is open */
 };
 
@@ -258,6 +259,17 @@ void blx__vm_sim_host_free(struct blx__vm_sim_host *host);
 
 /* Let the simulated instance end by itself, with this status or signal. False: it does not run. */
 bool blx__vm_sim_end(struct blx__vm_driver *sim, const struct blx__vm_key *key, int32_t exit_status, int32_t signal);
+
+/* When highly available instances are to be dead, CLOCK_BOOTTIME. Of a driver of its own nobody but the agent ends
+ * them: they stand still when the daemon does, and end with it. On a host, whoever simulates its watchdog process does.
+ */
+void blx__vm_sim_set_kill_at(struct blx__vm_driver *sim, uint64_t boot_ms);
+uint64_t blx__vm_sim_kill_at(const struct blx__vm_driver *sim);
+
+/* What a watchdog process does: their monitors are dead when it returns, and the driver's owner hears of it on a later
+ * turn; how many. While no driver is open: the host's. */
+unsigned blx__vm_sim_kill_ha(struct blx__vm_driver *sim);
+unsigned blx__vm_sim_host_kill_ha(struct blx__vm_sim_host *host);
 
 /* Number of simulated instances whose monitor runs. */
 size_t blx__vm_sim_running(const struct blx__vm_driver *sim);

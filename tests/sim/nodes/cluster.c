@@ -93,6 +93,7 @@ static struct blx_node_options options_of(struct node *n) {
   o.simulate_vms = 1;
   o.bootstrap = n->number == 1;
   o.capacity = &n->capacity;
+  o.no_watchdog = 1;
   o.log = on_log;
   o.log_user = n;
   o.log_level = cluster.o.verbose ? BLX_LOG_INFO : -1;
@@ -204,6 +205,12 @@ static void set_pace(void) {
                                        .late_percent = (unsigned)cluster_rng(0, 5),
                                        .late_max_us = 300000};
     blx__sim_net_set(&twin.sim, &slow);
+  }
+  /* Of what the settings allow two machines to differ, each has half. */
+  for (unsigned i = 1; i <= cluster.count; i++) {
+    uint64_t dice = blx__mix64(cluster.o.seed * 64 + i);
+    twin.machines[i].boot_ppm = cluster.o.broken == BROKEN_RATES && i % 2 == 0 ? 300000 : 997500 + dice % 5001;
+    twin.machines[i].boot_ahead_ms = dice / 5001 % 1000000;
   }
   for (unsigned i = 1; cluster_chance(30) && i <= cluster.count; i++)
     blx__sim_clock_rate(&twin.sim, i, cluster_rng(900000, 1100000));

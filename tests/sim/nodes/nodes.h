@@ -39,7 +39,11 @@ enum { NODES_MAX = MACHINES_MAX - 1, SERVERS_MAX = 7, WORKERS_MAX = 20, WHY_SIZE
   X(WORKERS, "a cluster with workers was run")                                \
   X(MANY_WORKERS, "a cluster with many workers was run")                      \
   X(WORKER_RAN, "a guest was started on a worker")                            \
-  X(WORKER_RESUMED, "a worker came to a server with the share that it had")
+  X(WORKER_RESUMED, "a worker came to a server with the share that it had")   \
+  X(KILLED_IN_TIME, "a watchdog killed a guest")                              \
+  X(FENCED, "a node was fenced")                                              \
+  X(FAILED_OVER, "a guest was started elsewhere after its node was fenced")   \
+  X(RETURNED, "a node that was fenced came back")
 
 #define NODES_SOMETIMES_ENUM(name, text) SOME_##name,
 enum sometimes { NODES_SOMETIMES_MAP(NODES_SOMETIMES_ENUM) SOME_COUNT };
@@ -49,6 +53,8 @@ enum sometimes { NODES_SOMETIMES_MAP(NODES_SOMETIMES_ENUM) SOME_COUNT };
 #define NODES_BROKEN_MAP(X)                                                                                            \
   X(NONE, "nothing", "")                                                                                               \
   X(DEATH, "death", "I1 ")                       /* the driver says that a guest is dead that runs on */               \
+  X(RATES, "rates", "I1 ")                       /* some machines' clocks are slower than the settings allow for */    \
+  X(KILLER, "killer", "I1 ")                     /* nobody ends guests for a daemon that is paused or gone */          \
   X(JOURNAL, "journal", "I2 ")                   /* a machine that lost its power has lost its journal and its past */ \
   X(ACKS, "acks", "I3 ")                         /* some proposals are acknowledged and thrown away */                 \
   X(APPLY, "apply", "I4 ")                       /* one node leaves out one operation */                               \
@@ -103,6 +109,8 @@ struct cluster {
   struct blx__map chains;           /* index -> chain, as all members must have it */
   struct blx__map events;           /* index -> struct events_at */
   uint64_t leader_uid;
+  uint64_t settings_us;       /* not proposed again before */
+  bool fenced[NODES_MAX + 2]; /* by uid, as some replica had it last */
   uint32_t snapshot_entries, segment_bytes;
   bool calm; /* the faults are over */
   bool failed;

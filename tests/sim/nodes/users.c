@@ -89,6 +89,7 @@ static void encode_create(struct request *r, const char *name) {
   spec.restart_policy = cluster_chance(70) ? BLX_RESTART_POLICY_ALWAYS : (int32_t)cluster_rng(1, 2);
   spec.strategy = (int32_t)cluster_rng(0, 1);
   spec.ready_none = cluster_chance(20);
+  spec.ha = cluster_chance(50) ? BLX_HA_POLICY_AUTO : (int32_t)cluster_rng(0, 1);
   (void)blx__str_format(on, sizeof on, "vm%u", (unsigned)cluster_rng(1, VMS));
   spec.depends_on = names;
   spec.n_depends_on = cluster_chance(12) && !blx__str_eq(on, name);
