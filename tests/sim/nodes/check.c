@@ -90,6 +90,7 @@ static void check_epochs(const struct node *n) {
 
 static void check_fence(const struct blx_node_info *node) {
   bool fenced = node->fence != BLX_FENCE_NONE, *before = &cluster.fenced[node->uid % BLX__COUNT(cluster.fenced)];
+  if (fenced != *before) cluster_log("%s is %s", node->name, fenced ? "fenced" : "no longer fenced");
   if (fenced) cluster_sometimes(SOME_FENCED);
   if (!fenced && *before) cluster_sometimes(SOME_RETURNED);
   *before = fenced;

@@ -209,7 +209,7 @@ static void set_pace(void) {
   /* Of what the settings allow two machines to differ, each has half. */
   for (unsigned i = 1; i <= cluster.count; i++) {
     uint64_t dice = blx__mix64(cluster.o.seed * 64 + i);
-    twin.machines[i].boot_ppm = cluster.o.broken == BROKEN_RATES && i % 2 == 0 ? 300000 : 997500 + dice % 5001;
+    twin.machines[i].boot_ppm = cluster.o.broken == BROKEN_RATES && i % 2 == 0 ? 100000 : 997500 + dice % 5001;
     twin.machines[i].boot_ahead_ms = dice / 5001 % 1000000;
   }
   for (unsigned i = 1; cluster_chance(30) && i <= cluster.count; i++)
@@ -229,6 +229,8 @@ void cluster_init(const struct cluster_options *o) {
   twin_init(o->seed);
   cluster.servers = (unsigned)cluster_rng(1, SERVERS_MAX);
   cluster.count = cluster.servers + workers_of(o);
+  bool patient = o->broken == BROKEN_RATES || o->broken == BROKEN_KILLER || blx__mix64(o->seed) % 3 == 0;
+  cluster.pace = patient ? 10 : 1;
   cluster.snapshot_entries = cluster_chance(50) ? (uint32_t)cluster_rng(16, 200) : 0;
   cluster.segment_bytes = (uint32_t)cluster_rng(8, 256) << 10;
   if (cluster.servers == 1) cluster_sometimes(SOME_ALONE);

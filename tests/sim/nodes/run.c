@@ -18,7 +18,7 @@ static bool lease_is_short(void) {
   if (blx__state_settings(leader->n->state)->revision != 0) return true;
   if (twin.sim.now_us < cluster.settings_us) return false;
   cluster.settings_us = twin.sim.now_us + 300000;
-  struct blx_lease_settings lease = blx__lease_scaled((uint32_t)cluster_rng(2, 5) * 1000);
+  struct blx_lease_settings lease = blx__lease_scaled((uint32_t)cluster_rng(20, 35) * 100);
   struct blx_op_settings_set set = {.struct_size = sizeof set, .lease = &lease};
   struct blx_op op = {.struct_size = sizeof op, .settings_set = &set};
   blx_error err;
@@ -63,6 +63,7 @@ bool nodes_run(const struct cluster_options *o, uint64_t *reached, char why[WHY_
   if (!cluster_until(users_joined, JOIN_WITHIN_MS * (1 + (cluster.count - cluster.servers) / 4)))
     cluster_fail("I13 the cluster was not made within 180 s, and as long for each four workers");
   (void)cluster_until(lease_is_short, LEADER_WITHIN_MS);
+  cluster.used = true;
   watch_begin();
   users_begin();
   if (!early) chaos_begin();

@@ -211,7 +211,7 @@ static void answered(struct user *u) {
   r->fate = FATE_ANSWERED;
   if (r->maybe_done) cluster_sometimes(SOME_UNKNOWN_DONE);
   if (r->again) check_again(r);
-  user_next(u, cluster_rng(10, 700));
+  user_next(u, cluster_rng(10, 700) * cluster.pace);
 }
 
 static void on_answer(void *arg, const struct blx__rpc_result *result) {
