@@ -213,6 +213,6 @@ void blx__agent_close(struct blx__agent *agent, void (*done)(void *arg), void *a
   blx__timer_stop(agent->report_timer);
   blx__timer_stop(agent->journal_timer);
   blx__timer_stop(agent->lease.timer);
-  if (agent->watchdog.timer) blx__timer_stop(agent->watchdog.timer);
+  watchdog_leave(agent);
   agent_finish_if_idle(agent);
 }

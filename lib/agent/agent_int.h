@@ -220,6 +220,7 @@ const char *lease_why_not(const struct blx__agent *agent);
 
 /* watchdog.c */
 blx__rc watchdog_open(struct blx__agent *agent, const struct blx__agent_watchdog *options, blx_error *err) BLX__MUST;
+void watchdog_leave(struct blx__agent *agent); /* the agent closes */
 bool watchdog_is_idle(const struct blx__agent *agent);
 void watchdog_free(struct blx__agent *agent);
 

@@ -111,6 +111,19 @@ bool watchdog_is_idle(const struct blx__agent *agent) {
   return !agent->watchdog.starting;
 }
 
+/* With nothing to watch it need not wait for the next daemon. */
+void watchdog_leave(struct blx__agent *agent) {
+  struct watchdog *w = &agent->watchdog;
+  if (!w->page) return;
+  blx__timer_stop(w->timer);
+  BLX__MAP_FOREACH(pos, &agent->instances) {
+    const struct instance *i = blx__map_value(pos);
+    if (instance_ha(i) && i->state != NEW && i->state != DEAD && i->state != GONE) return;
+  }
+  blx__lease_page_set_kill_at(w->page, 0);
+  blx__lease_page_owned(w->page, 0);
+}
+
 void watchdog_free(struct blx__agent *agent) {
   struct watchdog *w = &agent->watchdog;
   blx__timer_free(w->timer);

@@ -116,7 +116,10 @@ blx__rc blx__vm_cgroup_parent(const char *parent, char out[PATH_MAX], blx_error 
   const char *root = r.memory[0] ? r.memory : r.unified;
   if (!root[0])
     return blx__fail(err, BLX_E_UNSUPPORTED, origin, "this host mounts no cgroup with the memory controller");
-  if (make_dirs(root, parent, out)) return BLX__OK;
+  if (make_dirs(root, parent, out)) {
+    (void)rmdir(out); /* refused while there are any */
+    return BLX__OK;
+  }
   return blx__fail_errno(err, errno, origin, "the cgroup %s/%s cannot be made", root, parent);
 }
 
