@@ -61,7 +61,8 @@ struct blx__vm_status {
   bool no_limits;      /* no cgroup holds it; text says why */
   bool stopping;       /* the end was asked for */
   bool paused;         /* its virtual CPUs stand still */
-  bool local_data;     /* it has a disk on this node, see vm/data.c */
+  bool local_data;     /* it has a disk on this node, in its working directory: a regular file of 1 MiB or
+                          more, or one named as an image (.img, .raw, .qcow2) */
   bool reset;          /* exit_status is 0, but the guest rebooted or panicked: it did not power off */
   char text[BLX__VM_TEXT_MAX + 1];
 };

@@ -114,8 +114,8 @@ struct vm_instance {
 /* What a look at an instance's directory shows, off the loop. */
 struct vm_view {
   bool dir, prepared, started, locked, recorded;
-  bool ha;                     /* it has a cgroup among those of highly available ones */
-  bool local_data;             /* data.c */
+  bool ha; /* it has a cgroup among those of highly available ones */
+  bool local_data;
   struct blx__shim_msg record; /* if recorded */
 };
 
@@ -158,7 +158,7 @@ blx__rc vm_stats(struct blx__vm_driver *d, blx__vm_stats_fn *done, void *user, b
 void vm_stats_counters(struct vm_instance *in, const char *text); /* its shim answered; NULL: it will not */
 void vm_stats_cancel(struct microvm *m);
 
-/* data.c */
+/* inspect.c: its disk on this node */
 bool vm_has_data(int dir); /* the instance's directory */
 /* It runs now: look for it, a few times, and tell when it is there. */
 void vm_data_begin(struct vm_instance *in);

@@ -1,11 +1,7 @@
 """Leases with real daemons, shims, watchdog processes and control groups; the monitors are scripts. A node that is cut
 off ends what runs under its lease before that starts elsewhere, and nothing else."""
 
-import json
-import os
-import pathlib
 import signal
-import subprocess
 import time
 
 import pytest
@@ -170,7 +166,7 @@ def test_a_killed_daemon_s_instance_is_dead_before_it_runs_elsewhere(three, tmp_
     assert died - began < three.lease_s
     until(lambda: runs_elsewhere(three, "ha", away, asked), three.lease_s * 3 + 30, "it runs elsewhere")
     before, after = ha.never_twice()
-    print(f"lease {three.lease_s} s: ended {died - began:.1f} s after its daemon, elsewhere {after[1] - began:.1f} s after")
+    print(f"lease {three.lease_s} s: ended {died - began:.1f} s after its daemon, elsewhere {after[1] - began:.1f} s")
     assert only(three, "off", node=asked)["phase"] == "Unreachable"
     away.start()
     finish(three, away, ha, off)

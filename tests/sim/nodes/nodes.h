@@ -108,7 +108,7 @@ struct cluster {
   struct blx__map epochs;           /* instance uid -> the highest epoch that any replica knew */
   struct blx__map chains;           /* index -> chain, as all members must have it */
   struct blx__map events;           /* index -> struct events_at */
-  unsigned pace; /* of users: so many times slower, so that guests live to see their nodes fenced */
+  unsigned pace;                    /* of users: so many times slower, so that guests live to see their nodes fenced */
   uint64_t leader_uid;
   uint64_t settings_us;       /* not proposed again before */
   bool fenced[NODES_MAX + 2]; /* by uid, as some replica had it last */
