@@ -177,7 +177,7 @@ soak: $(B)/tests/sim/sim $(B)/tests/sim/sim-nodes ## 50,000 simulations, 2,400 t
 
 # ---- fuzzing: one program for each file tests/fuzz/fuzz_*.c, by clang; $(MAKE) again, for a build tree of its own
 FUZZ_SECONDS ?= $(or $(SECONDS),20)
-FUZZ_FOLDERS := base schema placement state io consensus rpc vm
+FUZZ_FOLDERS := base schema lease placement state io consensus rpc vm
 FUZZ_BINS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SUPPORT := $(wildcard tests/fuzz/support*.c tests/unit/schema/support*.c tests/unit/state/support*.c)
 $(B)/obj/fuzz.a: $(FUZZ_SUPPORT:%.c=$(B)/obj/%.o) $(foreach f,$(FUZZ_FOLDERS),$(call obj_of,$(f)))

@@ -90,6 +90,10 @@ static blx__rc look_at_fenced(struct fencing *f, const struct blx_node_info *n, 
     quote(s->powered_off, proof, sizeof proof);
     return done(f, n, proof, err);
   }
+  if (!blx__state_time_proves(f->st, n->uid)) {
+    look_soon(f, 0);
+    return BLX__OK;
+  }
   uint64_t safe_ms = blx__state_t_safe_ms(f->st, s->lease_ms);
   uint64_t wait_ms = left(safe_ms, s->unanswered_ms), extended = left(f->settings->extended_until_ms, f->now_ms);
   if (wait_ms > 0 || extended > 0) {

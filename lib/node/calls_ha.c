@@ -20,6 +20,7 @@ static uint64_t status_left_ms(const struct blx__node *n, const struct blx_node_
   const struct blx_settings *s = blx__state_settings(n->state);
   uint64_t now_ms = blx__lead_time_ms(n), proof_ms, arm_ms;
   if (view->fence == BLX_FENCE_BEGUN) {
+    if (!blx__state_time_proves(n->state, view->uid)) return 0;
     proof_ms = left(blx__state_t_safe_ms(n->state, soft->lease_ms), soft->unanswered_ms);
     arm_ms = left(s->extended_until_ms, now_ms);
   } else if (view->fence == BLX_FENCE_NONE && view->status == BLX_NODE_STATUS_SUSPECT) {
@@ -60,15 +61,22 @@ static bool word_suspect(const struct blx__node *n, const struct blx_node_info *
   return true;
 }
 
+static void word_fencing(const struct blx__node *n, const struct blx_node_info *view, char *text, size_t size) {
+  static const char cut[] = "is cut off: what is highly available there starts elsewhere when it is proved dead";
+  if (blx__state_time_proves(n->state, view->uid))
+    (void)blx__str_format(text, size, "%s, in %llu s at the latest", cut, (ull)((view->status_left_ms + 999) / 1000));
+  else
+    (void)blx__str_format(text, size,
+                          "%s, by its fence command: no watchdog device resets it in time, or none can as it is a "
+                          "virtual machine",
+                          cut);
+}
+
 bool blx__ha_word_status(const struct blx__node *n, const struct blx_node_info *view, char *text, char *unblock,
                          size_t size) {
   if (!n->lead.leading) return false;
   if (view->status == BLX_NODE_STATUS_FENCING) {
-    (void)blx__str_format(
-        text, size,
-        "is cut off: what is highly available there starts elsewhere when it is proved dead, in %llu s "
-        "at the latest",
-        (ull)((view->status_left_ms + 999) / 1000));
+    word_fencing(n, view, text, size);
     (void)blx__str_format(unblock, size,
                           "if you know that its machine is off: `blixard node fence %s --proved 'HOW YOU KNOW'`",
                           view->name);

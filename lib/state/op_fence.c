@@ -111,9 +111,9 @@ blx__rc blx__state_op_fence_begin(struct blx__state *st, const struct blx_op *op
   blx__state_put_node(st, &draft);
   for (struct state_instance *i = NULL; (i = next_on(st, o->node_uid, i));) {
     if (moves(i, by_operator))
-      cut(st, i, draft.name);
+      cut(st, i, e->rec->name);
     else
-      strand(st, i, draft.name);
+      strand(st, i, e->rec->name);
   }
   return BLX__OK;
 }

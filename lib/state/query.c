@@ -214,6 +214,19 @@ uint32_t blx__state_ha_on_node(const struct blx__state *st, uint64_t uid) {
   return e ? e->ha : 0;
 }
 
+bool blx__state_time_proves(const struct blx__state *st, uint64_t node_uid) {
+  const struct state_node *e = blx__state_node_get(st, node_uid);
+  struct blx__placement_node node;
+  if (!e || !blx__state_placement_node(st, node_uid, &node)) return false;
+  node.fence_command = false;
+  BLX__MAP_FOREACH(pos, &e->instances) {
+    const struct state_instance *i = blx__map_value(pos);
+    bool may_run = i->rec->fenced && !i->rec->dead;
+    if (may_run && blx__placement_ha_missing(&node, i->vm->rec->spec->ha)) return false;
+  }
+  return true;
+}
+
 struct blx__placement_need blx__state_need(const struct blx_vm *vm) {
   const struct blx_vm_spec *s = vm->spec;
   return (struct blx__placement_need){.vcpus = s->vcpus,

@@ -149,6 +149,10 @@ uint32_t blx__state_ha_on_node(const struct blx__state *st, uint64_t uid);
  * before them; of a lease that was given for @lease_ms (0: as the settings say). */
 uint64_t blx__state_t_safe_ms(const struct blx__state *st, uint64_t lease_ms);
 
+/* Whether that time proves that nothing runs on a node that is being fenced. Not where one of its fenced instances may
+ * be on a machine that nothing ends or resets in time: it was placed there for the fence command's sake. */
+bool blx__state_time_proves(const struct blx__state *st, uint64_t node_uid);
+
 /* What an instance of @vm needs of a node. Borrowed from @vm. */
 struct blx__placement_need blx__state_need(const struct blx_vm *vm);
 

@@ -21,9 +21,7 @@ static const char *const unblock_of[] = {
     [BLX_REASON_CODE_NODE_RESTARTED] = "it is started again when it has ended, if it shall run",
     [BLX_REASON_CODE_RESTART_REQUESTED] =
         "it is killed when its stop timeout is over, or at once by a restart with force",
-    [BLX_REASON_CODE_NODE_FENCING] =
-        "the fence command of its node, the end of its lease, or an operator who knows that the "
-        "machine is off: `blixard node fence NODE --proved TEXT`",
+    [BLX_REASON_CODE_NODE_FENCING] = "its node's status says what is waited for: `blixard node describe`",
     [BLX_REASON_CODE_NODE_FENCED] = "it is placed as soon as the leader has looked at it",
     [BLX_REASON_CODE_LEASE_LOST] = "it is placed as soon as the leader has looked at it",
     [BLX_REASON_CODE_WAITS_FOR_STOP] = "it goes on when that VM has stopped; a kill does not wait for it",

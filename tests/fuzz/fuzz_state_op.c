@@ -137,12 +137,45 @@ static void add_node_ops(void) {
   add(&d);
 }
 
+static void add_fence_ops(const struct t *t) {
+  struct blx_op_fence_begin begin = BLX_OP_FENCE_BEGIN_INIT;
+  struct blx_op_fence_done done = BLX_OP_FENCE_DONE_INIT;
+  struct blx_op_node_return ret = BLX_OP_NODE_RETURN_INIT;
+  struct blx_op_ha_disarm disarm = BLX_OP_HA_DISARM_INIT;
+  struct blx_op_node_fence_command command = BLX_OP_NODE_FENCE_COMMAND_INIT;
+  struct blx_op_node_remove remove = BLX_OP_NODE_REMOVE_INIT;
+  struct blx_node_info back = *blx__state_node(t->st, 1);
+  begin.node_uid = done.node_uid = 1;
+  begin.incarnation = done.incarnation = back.incarnation;
+  begin.by_operator = 1;
+  done.proof = "command: off";
+  back.incarnation += 1;
+  ret.node = &back;
+  disarm.for_ms = 60000;
+  command.name = remove.name = "node2";
+  command.command = "/bin/off";
+  struct blx_op a = BLX_OP_INIT, b = BLX_OP_INIT, c = BLX_OP_INIT, d = BLX_OP_INIT, e = BLX_OP_INIT, f = BLX_OP_INIT;
+  a.fence_begin = &begin;
+  b.fence_done = &done;
+  c.node_return = &ret;
+  d.ha_disarm = &disarm;
+  e.node_fence_command = &command;
+  f.node_remove = &remove;
+  add(&a);
+  add(&b);
+  add(&c);
+  add(&d);
+  add(&e);
+  add(&f);
+}
+
 void fuzz_seeds(void) {
   struct t t;
   blx__buf_init(&all, 65536);
   fuzz_state_open(&t);
   add_node_ops();
   add_run_ops(&t);
+  add_fence_ops(&t);
   add_vm_ops();
   fuzz_seed(all.data, all.len);
   blx__buf_free(&all);

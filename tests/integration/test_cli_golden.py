@@ -193,7 +193,7 @@ def test_every_flag_is_in_its_man_page():
         text = (clusters.ROOT / "docs/man" / page).read_text()
         pages = [run(program, "--help").stdout]
         if program == "blixard":
-            verbs = re.findall(r"^  ((?:vm|cluster|node) [a-z]+|get|events|explain)", pages[0], re.M)
+            verbs = re.findall(r"^  ((?:vm|cluster|node|ha) [a-z-]+|get|events|explain)", pages[0], re.M)
             assert len(verbs) > 10
             pages += [run(program, *verb.split(), "--help").stdout for verb in verbs]
         flags = {flag for page_text in pages for flag in re.findall(r"^  (?:-\w, )?--([a-z-]+)", page_text, re.M)}

@@ -55,6 +55,8 @@ struct told {
   const char *zone;
   uint32_t cordoned;
   int32_t status;
+  int32_t fence;
+  uint32_t ha_ready, no_watchdog;
 };
 
 static int tell(blx_placement *p, struct told t, blx_error *err) {
@@ -80,6 +82,9 @@ static int tell(blx_placement *p, struct told t, blx_error *err) {
   n.n_hypervisors = 1;
   n.cordoned = t.cordoned;
   n.status = t.status;
+  n.fence = t.fence;
+  n.ha_ready = t.ha_ready;
+  n.no_watchdog = t.no_watchdog;
   return blx_placement_set_node(p, &n, err);
 }
 
@@ -218,6 +223,26 @@ START_TEST(reasons__name_the_obstacle_of_each_node) {
   spec.hypervisor = BLX_HYPERVISOR_FIRECRACKER;
   ck_assert_int_eq(blx_placement_reason_after(p, &r, 4, &reason, NULL), 1);
   ck_assert_int_eq(reason.obstacle, BLX_PLACEMENT_HYPERVISOR);
+  blx_placement_close(p);
+}
+END_TEST
+
+START_TEST(high_availability__is_what_a_node_must_be_ready_for) {
+  blx_placement *p = open_placement();
+  struct blx_vm_spec spec = spec_of(BLX_STRATEGY_BEST_FIT, 1, 128);
+  struct blx_placement_request r = BLX_PLACEMENT_REQUEST_INIT;
+  struct blx_placement_reason reason = BLX_PLACEMENT_REASON_INIT;
+  spec.ha = BLX_HA_POLICY_AUTO;
+  r.spec = &spec;
+  TELL(p, .uid = 1, .vcpus = 8, .memory_mib = 1024);
+  TELL(p, .uid = 2, .vcpus = 8, .memory_mib = 1024, .ha_ready = 1, .no_watchdog = 1, .fence = BLX_FENCE_DONE);
+  TELL(p, .uid = 3, .vcpus = 8, .memory_mib = 1024, .ha_ready = 1, .no_watchdog = 1);
+  ck_assert_uint_eq(choose(p, &r), 3);
+  ck_assert_int_eq(blx_placement_reason_after(p, &r, 0, &reason, NULL), 1);
+  ck_assert_int_eq(reason.obstacle, BLX_PLACEMENT_HA);
+  ck_assert_int_eq(blx_placement_reason_after(p, &r, 1, &reason, NULL), 1);
+  ck_assert_int_eq(reason.obstacle, BLX_PLACEMENT_FENCED);
+  ck_assert_str_eq(reason.text, "node2 is fenced");
   blx_placement_close(p);
 }
 END_TEST
@@ -380,7 +405,7 @@ END_TEST
 
 BLX_TEST_MAIN("api/placement", fullness__is_the_sum_of_both_shares_rounded_down_and_decides,
               selectors_sticky_and_spread__come_before_the_score, reservations__fill_the_fleet_and_never_beyond,
-              reasons__name_the_obstacle_of_each_node,
+              reasons__name_the_obstacle_of_each_node, high_availability__is_what_a_node_must_be_ready_for,
               the_answer__does_not_depend_on_the_order_of_telling_and_ties_on_the_seed_alone,
               a_decision_over_5000_nodes__takes_no_memory_and_well_under_a_millisecond,
               requests_and_nodes__outside_of_their_limits_are_refused_by_name,

@@ -273,6 +273,31 @@ START_TEST(a_fence_command_that_says_a_lot_or_nothing__is_kept_as_far_as_there_i
 }
 END_TEST
 
+/* ha=auto was placed there for the fence command's sake: nothing ends or resets that machine in time. */
+START_TEST(where_only_the_fence_command_was_trusted__time_is_no_proof) {
+  struct leader l;
+  open_leader(&l, BLX_HA_POLICY_MANUAL, 100 * T_SAFE_MS);
+  run_on(&l, "auto", 1, BLX_HA_POLICY_AUTO);
+  struct blx_node_info bare = *blx__state_node(l.t.st, 1);
+  struct blx_op_node_register o = BLX_OP_NODE_REGISTER_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  bare.no_watchdog = 0;
+  o.node = &bare;
+  op.node_register = &o;
+  ck_assert_int_eq(t_apply(&l.t, &op), 0);
+  ck_assert_int_eq(t_fence_command(&l.t, "node1", "/usr/bin/power off"), 0);
+  ck_assert_int_eq(t_fence_begin(&l.t, 1, OLD, true), 0);
+  step(&l);
+  ck_assert_uint_eq(l.out.op_count, 0);
+  ck_assert_uint_eq(due_in(&l), BLX__CONTROL_LOOK_AGAIN_MS);
+  /* With manual alone an operator has seen to it. */
+  ck_assert_int_eq(t_report(&l.t, "auto-1", (struct t_seen){.dead = true}), 0);
+  step(&l);
+  ck_assert_ptr_nonnull(l.ops[0]->fence_done);
+  close_leader(&l);
+}
+END_TEST
+
 START_TEST(one_that_came_back_before_the_proof__is_proved_by_time_all_the_same) {
   struct leader l;
   open_begun(&l, T_SAFE_MS);
@@ -339,7 +364,8 @@ START_TEST(many_at_once__are_cut_off_in_the_order_of_their_uids_a_few_in_each_st
 }
 END_TEST
 
-BLX_TEST_MAIN("control/fence", a_suspect_node__is_cut_off_when_its_lease_is_over_and_not_a_millisecond_before,
+BLX_TEST_MAIN("control/fence", where_only_the_fence_command_was_trusted__time_is_no_proof,
+              a_suspect_node__is_cut_off_when_its_lease_is_over_and_not_a_millisecond_before,
               a_node_that_is_heard_from_or_not_known__is_not_cut_off,
               a_ready_node__is_looked_at_again_when_its_lease_would_be_over,
               a_node_without_ha_instances__is_never_cut_off_nor_looked_at,
