@@ -76,7 +76,9 @@ bool blx__ha_word_status(const struct blx__node *n, const struct blx_node_info *
                          size_t size) {
   if (!n->lead.leading) return false;
   if (view->status == BLX_NODE_STATUS_FENCING) {
+    const char *failure = blx__lead_fence_failure(n, view->uid);
     word_fencing(n, view, text, size);
+    if (failure) (void)blx__str_format(text, size, "is cut off, and not proved dead: %.180s; it is run again", failure);
     (void)blx__str_format(unblock, size,
                           "if you know that its machine is off: `blixard node fence %s --proved 'HOW YOU KNOW'`",
                           view->name);

@@ -200,3 +200,47 @@ def test_a_daemon_that_is_started_again_within_its_lease_finds_everything_runnin
     assert alive(run[0]) and alive(other[0])
     assert [pid for pid, words in processes_of(away.dir).items() if program(pid) == "blixard-watchdog"] == dogs
     three.delete_all()
+
+
+COMMAND = """#!/bin/sh
+echo "$BLIXARD_NODE $BLIXARD_NODE_UID $BLIXARD_INCARNATION" >>{dir}/asked
+[ $(wc -l <{dir}/asked) -gt 1 ] || {{ echo "the controller is busy" >&2; exit 3; }}
+echo "chassis power is off"
+"""
+
+
+def test_a_fence_command_is_run_until_it_proves_the_death_and_that_is_not_waited_for(tmp_path, new_cluster):
+    tmp_path.chmod(0o755)
+    one = new_cluster().form()
+    script = tmp_path / "off"
+    script.write_text(COMMAND.format(dir=tmp_path))
+    script.chmod(0o755)
+    away = next(n for n in one.nodes if n is not one.leader())
+    asked = next(n for n in one.nodes if n is not away)
+    for node in one.nodes:
+        one.cli("node", "fence-command", node.name, "--set", str(script))
+    for node in one.nodes:
+        if node is not away:
+            one.cli("node", "cordon", node.name)
+    one.create("web", "--ha", "auto")
+    assert only(one, "web")["node"] == away.name
+    for node in one.nodes:
+        one.cli("node", "uncordon", node.name)
+    before = one.json("node", "describe", away.name)["node"]
+    away.kill()
+    until(lambda: (tmp_path / "asked").exists(), 60, "the command is run")
+    began = boot()
+
+    def told():
+        return one.json("node", "describe", away.name, node=asked)["node"]
+
+    until(lambda: "the controller is busy" in told()["reason"]["text"], 5, "it is said how it failed")
+    until(lambda: only(one, "web", node=asked)["phase"] == "Running", 20, "it runs elsewhere")
+    assert boot() - began < 11 and only(one, "web", node=asked)["node"] != away.name
+    assert told()["fence_proof"] == "command: chassis power is off"
+    words = f"{away.name} {before['uid']} {before['incarnation']}"
+    assert (tmp_path / "asked").read_text().splitlines() == [words, words]
+    away.start()
+    until(lambda: told()["status"] == "Ready", 30, "it comes back by itself")
+    assert not told().get("fence_proof")
+    one.delete_all()
