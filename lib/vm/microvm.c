@@ -169,7 +169,7 @@ static void seen_for_op(struct vm_instance *in, const struct vm_view *v) {
     return;
   }
   if (in->op == VM_OP_ADOPT) {
-    in->status = (struct blx__vm_status){.exit_status = -1};
+    in->status = (struct blx__vm_status){.exit_status = -1, .local_data = v->local_data};
     in->status.state = v->dir && v->prepared ? BLX__VM_PREPARED : BLX__VM_ABSENT;
   }
   if (in->op == VM_OP_START && !v->recorded)

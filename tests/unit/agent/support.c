@@ -391,6 +391,9 @@ void agent_open(struct world *w) {
   options.boot_ms = boot_ms;
   options.boot_user = w;
   if (!w->no_killer) options.killer = (struct blx__agent_killer){set_kill_at, get_kill_at, is_watched, w};
+  char page[80];
+  ck_assert(blx__str_format(page, sizeof page, "%s.page", w->dir));
+  if (w->watchdog) options.watchdog = (struct blx__agent_watchdog){w->watchdog, page, "/sys/fs/cgroup/none", NULL, 0};
   blx_error err;
   ck_assert_msg(blx__agent_open(&options, &w->agent, &err).code == 0, "%s", err.message);
 }

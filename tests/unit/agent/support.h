@@ -77,6 +77,7 @@ struct world {
   unsigned errors; /* log lines of level error */
   /* What ends HA instances: the host's watchdog, and the clock that it and the agent go by. */
   bool no_killer, not_watched;
+  const char *watchdog; /* a program instead */
   uint64_t kill_at_ms, ahead_ms;
 };
 

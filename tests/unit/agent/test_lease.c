@@ -327,6 +327,29 @@ START_TEST(a_disk_of_its_own__is_told) {
 }
 END_TEST
 
+START_TEST(a_watchdog_process_that_does_not_start__leaves_it_waiting_and_keeps_nothing_open) {
+  static const char *const programs[] = {"/bin/false", "/nowhere/blixard-watchdog"};
+  for (size_t i = 0; i < BLX__COUNT(programs); i++) {
+    char page[80];
+    world_open(&w);
+    agent_close(&w);
+    w.watchdog = programs[i];
+    agent_open(&w);
+    assign(&w, 0)->ha = BLX_HA_POLICY_AUTO;
+    share(&w);
+    lease(&w);
+    run_until(&w, waits);
+    ck_assert_str_eq(R->text, "the watchdog process of this node does not look at the moment");
+    ck_assert(!blx__agent_ha_ready(w.agent));
+    idle(600);
+    ck_assert_uint_eq(host_starts(&w, 0), 0);
+    ck_assert(blx__str_format(page, sizeof page, "%s.page", w.dir));
+    world_close(&w);
+    ck_assert_int_eq(unlink(page), 0);
+  }
+}
+END_TEST
+
 BLX_TEST_MAIN("agent lease", without_a_lease__it_waits_with_the_reason_and_starts_when_there_is_one,
               one_that_is_not_highly_available__needs_none, a_node_that_cannot_end_it__does_not_start_it,
               nothing_starts__while_nobody_watches, before_the_end__it_stands_still_and_goes_on_with_the_next_lease,
@@ -341,4 +364,5 @@ BLX_TEST_MAIN("agent lease", without_a_lease__it_waits_with_the_reason_and_start
               a_restart_of_the_agent_within_the_lease__ends_nothing, the_lease_of_a_life_before__starts_nothing,
               an_agent_that_comes_back_after_the_end__finds_it_dead_for_want_of_a_lease,
               one_that_was_fenced__is_killed_and_told_dead_under_the_epoch_of_the_fence,
-              one_that_was_fenced__is_looked_for_by_an_agent_that_lost_its_journal, a_disk_of_its_own__is_told)
+              one_that_was_fenced__is_looked_for_by_an_agent_that_lost_its_journal, a_disk_of_its_own__is_told,
+              a_watchdog_process_that_does_not_start__leaves_it_waiting_and_keeps_nothing_open)
