@@ -334,6 +334,8 @@ static void ask_fn(void *arg) {
 
 void blx__lease_describe(struct blx__node *n) {
   bool ready = n->agent && blx__agent_ha_ready(n->agent);
+  /* The device was opened with a time of its own; T_safe counts on that of the settings. */
+  if (n->watchdog_device && settings_of(n)->watchdog_ms < BLX__NODE_WATCHDOG_S * 1000) ready = false;
   n->renew.unready = ready ? 0 : n->renew.unready + 1;
   if (!ready == !n->self->ha_ready || (!ready && n->renew.unready < UNREADY_MAX)) return;
   n->self->ha_ready = ready;

@@ -19,7 +19,7 @@
 #define BLX__PREFIX "/usr/local" /* where `make install` put the programs and the runner flake */
 #endif
 
-enum { DATA_DIR_MAX = 80, SOCKET_MAX = 107, WATCHDOG_S = 10, OPTIONS_ARENA = 1 << 20 };
+enum { DATA_DIR_MAX = 80, SOCKET_MAX = 107, OPTIONS_ARENA = 1 << 20 };
 
 /* ---- options */
 
@@ -318,7 +318,7 @@ static void add_killer(struct blx__node *n, struct blx__agent_options *o, char p
     return;
   }
   (void)blx__str_format(page, DATA_DIR_MAX + 32, "%s/lease", n->data_dir);
-  o->watchdog = (struct blx__agent_watchdog){n->watchdog_path, page, group, n->watchdog_device, WATCHDOG_S};
+  o->watchdog = (struct blx__agent_watchdog){n->watchdog_path, page, group, n->watchdog_device, BLX__NODE_WATCHDOG_S};
 }
 
 blx__rc blx__node_open_agent(struct blx__node *n, blx_error *err) {

@@ -35,6 +35,7 @@ enum {
   BLX__NODE_DEADLINE_MS = 30000,    /* of a call that came without one */
   BLX__NODE_OWN_DEADLINE_MS = 5000, /* of registrations and reports */
   BLX__NODE_SHARE_MS = 5000,        /* a server that has not begun to tell a worker its share by then is left */
+  BLX__NODE_WATCHDOG_S = 10,        /* a watchdog device resets the machine after so long; settings must allow that */
   BLX__NODE_STATS_MAX = 32,         /* streams of statistics at the same time */
   BLX__NODE_SETTLE_MS = 1000,       /* a new leader waits so long to hear from the nodes before it places anything */
 };
