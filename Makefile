@@ -17,7 +17,7 @@ V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the house: each folder of lib/ and the folders it may include (DESIGN: "The house"; tests/lint checks the same table)
-FOLDERS := base schema lease placement state control io consensus rpc client measure vm agent node api
+FOLDERS := base schema lease placement state control io consensus rpc client measure host vm agent node offline api
 DEPS_base :=
 DEPS_schema := base
 DEPS_lease := schema base
@@ -29,10 +29,12 @@ DEPS_consensus := io schema base
 DEPS_rpc := io schema base
 DEPS_client := rpc io schema base
 DEPS_measure := base
-DEPS_vm := measure io schema base
-DEPS_agent := vm measure io lease schema base
-DEPS_node := agent vm measure client rpc consensus io control state placement lease schema base
-DEPS_api := node $(DEPS_node)
+DEPS_host := base
+DEPS_vm := host measure io schema base
+DEPS_agent := vm host measure io lease schema base
+DEPS_node := agent vm host measure client rpc consensus io control state placement lease schema base
+DEPS_offline := node $(DEPS_node)
+DEPS_api := offline node $(DEPS_node)
 
 PC := libuv jansson libnghttp2 openssl
 LIBS_base := -lcrypto
@@ -102,8 +104,8 @@ $(B)/bin/blixardd: $(call prog_objs,daemon/blixardd*.c) $(SO)
 $(B)/bin/blixard: $(call prog_objs,tools/cli/*.c) $(SO)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -ljansson -lyaml
-# Of lib/vm the shim takes the pure parts, and all of lib/measure; of base and schema, through an archive, only what it calls: it stays small.
-SHIM_SHARED := $(patsubst %,$(B)/obj/lib/vm/%.o,proto_guest proto_qmp proto_shim cgroup tap) $(call obj_of,measure)
+# Of lib/vm the shim takes the pure parts, and all of lib/measure and lib/host; of base and schema, through an archive, only what it calls: it stays small.
+SHIM_SHARED := $(patsubst %,$(B)/obj/lib/vm/%.o,proto_guest proto_qmp proto_shim cgroup) $(call obj_of,measure) $(call obj_of,host)
 $(B)/obj/shim.a: $(call objs_with_deps,schema)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $^
@@ -150,7 +152,7 @@ $(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control 
 
 # Whole nodes: lib/node and all below it as they are, over another body of lib/io; the linker sends the few system calls
 # above lib/io, and what the simulator may break, to tests/sim/nodes (twin_file.c, wraps.c).
-NODES_FOLDERS := $(filter-out io vm,$(call with_deps,node))
+NODES_FOLDERS := $(filter-out io vm host,$(call with_deps,node))
 NODES_WRAPS := open close flock fstatfs statvfs stat faccessat unlink unlinkat opendir readdir closedir pthread_create \
   pthread_join $(addprefix blx__,vm_sim_open vm_sim_set_kill_at vm_microvm_open consensus_open consensus_propose consensus_deliver \
   state_end state_restore state_share state_share_index state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step)
@@ -280,6 +282,10 @@ $(B)/tests/bench/schema: $(B)/obj/tests/bench/schema.o $(call objs_with_deps,sch
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,schema)
 
+$(B)/tests/bench/state: $(B)/obj/tests/bench/state.o $(call objs_with_deps,state)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,state)
+
 # Members of examples/replicated_counter.c are killed, one and two at once; `check` does a few of these rounds.
 .PHONY: soak soak-counter
 soak: soak-counter
@@ -321,10 +327,12 @@ bench-snapshot: $(B)/tests/bench/snapshot
 bench-etcd: all $(B)/tests/bench/rpc
 	@BLX_BUILD=$(B) tests/bench/etcd.py
 
-bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, real VMs, memory, size
+bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema $(B)/tests/bench/state bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, real VMs, memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
 	@BLX_BUILD=$(B) tests/bench/vms.py
 	@$(B)/tests/bench/schema
+	@$(B)/tests/bench/state
+	@BLX_BUILD=$(B) tests/bench/failover.py
 
 # Everything goes below $(DESTDIR)$(PREFIX); the .pc file is made for this PREFIX, whatever the tree was built for.
 install: all ## install into $(DESTDIR)$(PREFIX)

@@ -1,6 +1,7 @@
 /* blixardd: one node as a process of its own. Everything it does is in the library; this file gives it a log, signals
  * and an end. */
 #include "blixardd_config.h"
+#include "blixardd_offline.h"
 #include "blixardd_service.h"
 
 #include <errno.h>
@@ -259,6 +260,8 @@ int main(int argc, char **argv) {
   static struct daemon_config config; /* it and what it points to live as long as the process */
   struct daemon d = {.config = &config, .signal_fd = -1, .wake_fd = -1};
   tune_heap();
+  int offline = daemon_offline(argc, argv);
+  if (offline >= 0) return offline;
   /* First of all: a stop that comes while the file is read is a stop like any other. */
   if (prepare_signals(&d) != 0) {
     fprintf(stderr, "blixardd: signals could not be set up: %s [IO]\n", strerror(errno));

@@ -139,6 +139,16 @@ static void check_dir(struct daemon_config *config, const char *row, const char 
     daemon_find(config, row, "%s is not a directory", path);
 }
 
+static void check_share_paths(struct daemon_config *config) {
+  char dir[DAEMON_PATHS_MAX + 1];
+  for (const char *at = config->options.share_paths; at != NULL && *at != '\0';) {
+    size_t n = strcspn(at, ":");
+    snprintf(dir, sizeof dir, "%.*s", (int)n, at);
+    check_dir(config, "share-paths", dir);
+    at += n + (at[n] == ':');
+  }
+}
+
 /* What starts a guest; a simulated one needs nothing. The Nix store is made when it is missing. */
 static void check_vm_parts(struct daemon_config *config) {
   static const char needed[] = "%s makes guests from nixpkgs and microvm.nix: say which, by pinned flake references";
@@ -149,6 +159,8 @@ static void check_vm_parts(struct daemon_config *config) {
   check_program(config, "shim", o->shim_path);
   check_program(config, "guest", o->guest_path);
   check_dir(config, "runner-dir", o->runner_dir);
+  check_share_paths(config);
+  if (o->virtiofsd_path != NULL) check_program(config, "virtiofsd", o->virtiofsd_path);
   if (access(template, F_OK) != 0) {
     check_dir(config, "kernel-dir", o->kernel_dir != NULL ? o->kernel_dir : kernel);
     return;

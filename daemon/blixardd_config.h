@@ -16,6 +16,7 @@ enum {
   DAEMON_FINDINGS_MAX = 20,    /* told one by one; what is above is counted */
   DAEMON_FILE_MAX = 1 << 20,   /* bytes of a configuration file */
   DAEMON_DATA_DIR_MAX = 80,    /* bytes; as blixard/node.h says */
+  DAEMON_PATHS_MAX = 1024,     /* bytes of a list of paths */
   DAEMON_PIN_MAX = 1024,       /* bytes of a flake reference */
   DAEMON_SOCKET_PATH_MAX = 107 /* bytes of a unix socket's path */
 };
@@ -24,6 +25,7 @@ enum {
 
 enum daemon_kind {
   DAEMON_PATH,     /* lo..hi bytes */
+  DAEMON_PATHS,    /* absolute ones with ':' between, lo..hi bytes in all */
   DAEMON_NAME,     /* of a node */
   DAEMON_PIN,      /* a flake reference that says which revision */
   DAEMON_SWITCH,   /* a flag without a value; true or false */
@@ -87,6 +89,8 @@ void daemon_config_finish(struct daemon_config *config);
 int daemon_row_find(const char *name, bool key);
 /* The flag or key that looks most like @name; NULL: none does. @out takes it. */
 const char *daemon_row_nearest(const char *name, bool key, char out[DAEMON_NAME_SIZE]);
+/* Whether its value is text, borrowed, that there may be none of. */
+bool daemon_row_is_text(const struct daemon_row *row);
 /* The name of a row as a key. */
 const char *daemon_row_key(const struct daemon_row *row, char out[DAEMON_NAME_SIZE]);
 /* What the row takes, for a sentence: "a whole number from 10 to 1000 (ms)". */

@@ -8,7 +8,7 @@
 
 static enum daemon_parsed print_help(void) {
   enum { COLUMN = 34 };
-  puts("blixardd: a node of a Blixard cluster\n\nusage: blixardd [flags]\n");
+  puts("blixardd: a node of a Blixard cluster\n\nusage: blixardd [flags]\n       blixardd recover|restore --help\n");
   for (size_t i = 0; i < daemon_rows_count; i++) {
     const struct daemon_row *row = &daemon_rows[i];
     const char *value = row->value != NULL ? row->value : "";

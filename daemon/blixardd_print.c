@@ -47,7 +47,7 @@ static void put_value(const struct daemon_config *config, const struct daemon_ro
   uint32_t number = 0;
   const char *text = NULL;
   printf("%s: ", key);
-  if (row->kind == DAEMON_PATH || row->kind == DAEMON_NAME || row->kind == DAEMON_PIN) {
+  if (daemon_row_is_text(row)) {
     memcpy(&text, at, sizeof text);
     put_text(text);
     return;
@@ -64,7 +64,7 @@ static void put_value(const struct daemon_config *config, const struct daemon_ro
 static bool has_value(const struct daemon_config *config, const struct daemon_row *row) {
   const char *text = NULL;
   if (row->kind == DAEMON_CAPACITY) return config->options.capacity != NULL;
-  if (row->kind != DAEMON_PATH && row->kind != DAEMON_NAME && row->kind != DAEMON_PIN) return true;
+  if (!daemon_row_is_text(row)) return true;
   memcpy(&text, (const char *)config + row->at, sizeof text);
   return text != NULL;
 }

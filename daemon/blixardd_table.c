@@ -44,6 +44,10 @@ const struct daemon_row daemon_rows[] = {
      "nixpkgs for guests of nix/vm-template, a pinned flake reference"},
     {"microvm-ref", DAEMON_PIN, OPTION(microvm_ref), 1, DAEMON_PIN_MAX, "", "REF", NULL, "none",
      "microvm.nix for them, a pinned flake reference"},
+    {"share-paths", DAEMON_PATHS, OPTION(share_paths), 1, DAEMON_PATHS_MAX, "", "DIR:DIR", NULL, "/nix/store alone",
+     "below these lies what a VM may share with this host"},
+    {"virtiofsd", DAEMON_PATH, OPTION(virtiofsd_path), 1, PATH_MAX - 1, "", "PATH", NULL, "the one that is found",
+     "the program that serves shares"},
     {"heartbeat-ms", DAEMON_NUMBER, OPTION(heartbeat_ms), 10, 1000, "ms", "MS", "200", NULL,
      "how often the leader says that it lives"},
     {"election-ms", DAEMON_NUMBER, OPTION(election_ms), 50, 10000, "ms", "MS", "2000", NULL,
@@ -94,6 +98,10 @@ const char *daemon_row_key(const struct daemon_row *row, char out[DAEMON_NAME_SI
   return out;
 }
 
+bool daemon_row_is_text(const struct daemon_row *row) {
+  return row->kind == DAEMON_PATH || row->kind == DAEMON_PATHS || row->kind == DAEMON_NAME || row->kind == DAEMON_PIN;
+}
+
 int daemon_row_find(const char *name, bool key) {
   char own[DAEMON_NAME_SIZE];
   for (size_t i = 0; i < daemon_rows_count; i++) {
@@ -142,6 +150,9 @@ const char *daemon_row_allowed(const struct daemon_row *row, char out[DAEMON_WHY
   unsigned long long lo = row->lo, hi = row->hi;
   switch (row->kind) {
   case DAEMON_PATH: snprintf(out, DAEMON_WHY_SIZE, "a path of %llu to %llu bytes", lo, hi); break;
+  case DAEMON_PATHS:
+    snprintf(out, DAEMON_WHY_SIZE, "a list of paths that begin with /, with : between, of at most %llu bytes", hi);
+    break;
   case DAEMON_NAME:
     snprintf(out, DAEMON_WHY_SIZE, "a name: [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most %llu characters", hi);
     break;

@@ -86,6 +86,14 @@ static bool refuse(const struct daemon_row *row, const char *text, char why[DAEM
   return false;
 }
 
+/* Each begins with /; none is empty. */
+static bool is_paths(const char *text) {
+  if (text[0] != '/') return false;
+  for (const char *at = strchr(text, ':'); at != NULL; at = strchr(at + 1, ':'))
+    if (at[1] != '/') return false;
+  return true;
+}
+
 static bool set_text(struct daemon_config *config, const struct daemon_row *row, const char *text,
                      char why[DAEMON_WHY_SIZE]) {
   const char **to = (const char **)(void *)((char *)config + row->at);
@@ -93,6 +101,7 @@ static bool set_text(struct daemon_config *config, const struct daemon_row *row,
   if (row->at == offsetof(struct daemon_config, options.socket_path) && strncmp(text, "unix:", 5) == 0) text += 5;
   bool ok = row->kind == DAEMON_NAME ? is_name(text, row->hi) : is_line(text, row->lo, row->hi);
   if (row->kind == DAEMON_PIN) ok = ok && is_pin(text);
+  if (row->kind == DAEMON_PATHS) ok = ok && is_paths(text);
   if (!ok) return refuse(row, text, why);
   *to = text;
   return true;
@@ -104,6 +113,7 @@ bool daemon_set(struct daemon_config *config, const struct daemon_row *row, cons
   uint64_t number = 0;
   switch (row->kind) {
   case DAEMON_PATH:
+  case DAEMON_PATHS:
   case DAEMON_NAME:
   case DAEMON_PIN: return set_text(config, row, text, why);
   case DAEMON_NUMBER:

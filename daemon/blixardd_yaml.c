@@ -147,7 +147,7 @@ static bool is_typed(enum daemon_kind kind, const yaml_event_t *e) {
 /* A value that was taken lives on: the table borrows it. Numbers are not borrowed. */
 static bool take(struct daemon_config *into, const struct daemon_row *row, const char *text,
                  char why[DAEMON_WHY_SIZE]) {
-  bool borrowed = row->kind == DAEMON_PATH || row->kind == DAEMON_NAME || row->kind == DAEMON_PIN;
+  bool borrowed = daemon_row_is_text(row);
   char *copy = strdup(text);
   snprintf(why, DAEMON_WHY_SIZE, "out of memory");
   bool ok = copy != NULL && daemon_set(into, row, copy, why);

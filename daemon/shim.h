@@ -5,12 +5,12 @@
 #define BLIXARD_SHIM_H
 
 #include "base/rc.h"
+#include "host/share.h"
 #include "vm/cgroup.h"
 #include "measure/times.h"
 #include "vm/proto_guest.h"
 #include "vm/proto_qmp.h"
 #include "vm/proto_shim.h"
-#include "vm/tap.h"
 
 #include <limits.h>
 #include <poll.h>
@@ -35,13 +35,17 @@ enum {
   SHIM_SESSION_RESERVE = 512,                                          /* for an END, and for a note */
   SHIM_SESSION_IN_MAX = 16 << 10,                                      /* bytes of a session on their way in */
   SHIM_SESSION_OUT_MAX = BLX__GUEST_WINDOW + 2 * SHIM_SESSION_RESERVE, /* and out */
-  SHIM_LAST_LINE_MAX = 160, /* of the console, for the sentence about an exit */
+  SHIM_SHARE_WAIT_MS = 3000,                                           /* for the virtiofsds to say that they are up */
+  SHIM_SHARE_GRACE_MS = 1000, /* for a monitor to end by itself after its virtiofsd did */
+  SHIM_LAST_LINE_MAX = 160,   /* of the console, for the sentence about an exit */
 };
 
 struct shim_options {
-  const char *dir;      /* the instance's directory, absolute: booted, work/, console.log, exit, ctl.sock, lock */
-  const char *instance; /* its name, told to the guest */
-  const char *cgroup;   /* below each controller's root: "blixard-1/web-1-7"; NULL: none is made */
+  const char *dir;         /* the instance's directory, absolute: booted, work/, console.log, exit, ctl.sock, lock */
+  const char *instance;    /* its name, told to the guest */
+  const char *cgroup;      /* below each controller's root: "blixard-1/web-1-7"; NULL: none is made */
+  const char *share_paths; /* "A:B": below these lies what may be shared; NULL: none */
+  const char *virtiofsd;   /* NULL: looked for */
   uint64_t uid, epoch;
   uint64_t lock_fd; /* the lock, taken for us already; 0: none */
   uint64_t memory_mib, vcpus;
@@ -108,11 +112,24 @@ void shim_set_state(struct shim *s, enum blx__shim_state state, const char *text
 /* One sentence about a breach; told to the agents and kept for those that come. */
 void shim_breach(struct shim *s, const char *sentence);
 
+const char *shim_dir_name(const struct shim *s); /* the last part of its path: NAME-UID */
+
 /* shim_vmm.c */
 blx__rc shim_vmm_spawn(struct shim *s, blx_error *err) BLX__MUST;
 void shim_vmm_kill(struct shim *s);
 /* It ended: take its status, drain its console, remove its cgroup, leave the record. */
 void shim_vmm_reap(struct shim *s);
+
+/* shim_share.c: the virtiofsds of the runner's shares */
+/* Start them and wait until they are up; nothing is left of a failure. */
+blx__rc shim_shares_start(struct shim *s, blx_error *err) BLX__MUST;
+void shim_shares_stop(struct shim *s); /* the monitor is dead: kill them, remove their sockets */
+void shim_shares_polled(struct pollfd p[2 * BLX__HOST_SHARES_MAX]); /* two for each */
+void shim_shares_events(const struct pollfd p[2 * BLX__HOST_SHARES_MAX], uint64_t now);
+uint64_t shim_shares_due(void); /* when the next step is; 0: none */
+void shim_shares_step(struct shim *s, uint64_t now);
+const char *shim_shares_blamed(
+    bool monitor_signalled); /* why one ended, if a monitor that failed did so for it; or NULL */
 
 /* shim_console.c */
 blx__rc shim_console_open(struct shim_console *c, int dir_fd, blx_error *err) BLX__MUST;

@@ -1,5 +1,7 @@
 #include "shim.h"
 
+#include "host/devices.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -28,6 +30,12 @@ void shim_set_state(struct shim *s, enum blx__shim_state state, const char *text
   shim_ctl_push(s, &s->state);
 }
 
+const char *shim_dir_name(const struct shim *s) {
+  const char *slash = strrchr(s->opt.dir, '/');
+  BLX__ASSERT(slash);
+  return slash + 1;
+}
+
 void shim_breach(struct shim *s, const char *sentence) {
   if (s->protocol[0]) return;
   (void)blx__str_copy(s->protocol, sizeof s->protocol, sentence);
@@ -48,7 +56,8 @@ enum {
   FD_LISTEN,
   FD_CLIENTS,
   FD_SESSIONS = FD_CLIENTS + SHIM_CLIENTS_MAX,
-  FDS = FD_SESSIONS + SHIM_SESSIONS_MAX
+  FD_SHARES = FD_SESSIONS + SHIM_SESSIONS_MAX,
+  FDS = FD_SHARES + 2 * BLX__HOST_SHARES_MAX
 };
 
 static uint64_t soonest(uint64_t a, uint64_t b) {
@@ -69,6 +78,7 @@ static int wait_ms(const struct shim *s, uint64_t now) {
   if (wants_hello(s)) at = soonest(at, s->next_hello_ms);
   if (s->stop_half_ms > now) at = soonest(at, s->stop_half_ms);
   at = soonest(at, s->stop_deadline_ms);
+  at = soonest(at, shim_shares_due());
   return at <= now ? 0 : (int)(at - now);
 }
 
@@ -106,6 +116,7 @@ static void tick(struct shim *s, uint64_t now) {
   shim_qmp_silence(s, now);
   if (s->stop_at_ms != 0) stop_step(s, now);
   shim_session_step(s, now);
+  shim_shares_step(s, now);
   shim_guest_flush(s);
 }
 
@@ -119,6 +130,7 @@ static void on_term(int signal_number) {
 
 static void set_polled(const struct shim *s, struct pollfd p[FDS]) {
   bool console = shim_session_polled(p + FD_SESSIONS);
+  shim_shares_polled(p + FD_SHARES);
   p[FD_VMM] = (struct pollfd){.fd = s->vmm_fd, .events = POLLIN};
   p[FD_OUT] = (struct pollfd){.fd = s->vmm_out, .events = POLLIN};
   p[FD_IN] = (struct pollfd){.fd = console ? s->vmm_in : -1, .events = POLLOUT};
@@ -150,6 +162,7 @@ static void run(struct shim *s) {
       if (p[FD_CLIENTS + i].revents && s->client[i].fd >= 0) shim_ctl_readable(s, &s->client[i]);
     shim_session_events(s, p + FD_SESSIONS);
     if (p[FD_LISTEN].revents) shim_ctl_accept(s);
+    shim_shares_events(p + FD_SHARES, now);
     if (p[FD_VMM].revents) {
       shim_vmm_reap(s);
       return;
@@ -204,7 +217,9 @@ static blx__rc open_dir(struct shim *s, blx_error *err) {
 }
 
 static blx__rc start_vmm(struct shim *s, char *text, size_t size, blx_error *err) {
-  BLX__TRY(blx__vm_taps_make(s->dir_fd, (uint32_t)s->opt.vmm_uid, err));
+  BLX__TRY(
+      blx__host_devices_make(s->dir_fd, shim_dir_name(s), (uint32_t)s->opt.vmm_uid, (uint32_t)s->opt.vmm_gid, err));
+  BLX__TRY(shim_shares_start(s, err));
   blx__rc rc = shim_vmm_spawn(s, err);
   bool as_self = rc.code == BLX_E_DENIED && s->opt.vmm_uid != 0 && s->opt.vmm_user_optional;
   if (!as_self || fchown(s->work_fd, 0, 0) != 0) return rc;
@@ -240,10 +255,11 @@ static blx__rc begin(struct shim *s, blx_error *err) {
     rc = blx__fail(err, BLX_E_TIMEOUT, "shim", "its node's lease ended before the monitor was started");
   if (rc.code == 0) rc = start_vmm(s, text, sizeof text, err);
   if (rc.code != 0) {
+    shim_shares_stop(s);
     (void)blx__vm_cgroup_remove(&s->cgroup);
     (void)unlinkat(s->dir_fd, "ctl.sock", 0);
-    blx__rc taps = blx__vm_taps_remove(s->dir_fd, &why);
-    (void)taps; /* what stays is noted: the driver tries again, and says so */
+    blx__rc devices = blx__host_devices_remove(s->dir_fd, shim_dir_name(s), &why);
+    (void)devices; /* what stays is noted: the driver tries again, and says so */
     return rc;
   }
   s->started_ms = shim_now_ms();
@@ -297,6 +313,8 @@ static const struct option long_options[] = {
     {"ready-none", no_argument, NULL, 'n'},
     {"vmm-user-optional", no_argument, NULL, 'o'},
     {"start-before-ms", required_argument, NULL, 'b'},
+    {"share-paths", required_argument, NULL, 'p'},
+    {"virtiofsd", required_argument, NULL, 'v'},
     {NULL, 0, NULL, 0},
 };
 
@@ -319,6 +337,8 @@ static bool parse_options(int argc, char **argv, struct shim_options *o) {
     case 'r': o->cgroup_required = true; break;
     case 'n': o->ready_none = true; break;
     case 'o': o->vmm_user_optional = true; break;
+    case 'p': o->share_paths = optarg; break;
+    case 'v': o->virtiofsd = optarg; break;
     default: ok = false;
     }
   }
@@ -332,7 +352,7 @@ int main(int argc, char **argv) {
   if (!parse_options(argc, argv, &s.opt)) {
     fputs("usage: blixard-shim --dir DIR --instance NAME --uid N --epoch N --memory-mib N --vcpus N\n"
           "  [--vmm-uid N --vmm-gid N [--vmm-user-optional]] [--cgroup NAME [--cgroup-required]] [--ready-none]\n"
-          "  [--lock-fd N] [--start-before-ms BOOTTIME]\n",
+          "  [--lock-fd N] [--start-before-ms BOOTTIME] [--share-paths DIR:DIR] [--virtiofsd PATH]\n",
           stderr);
     return 2;
   }

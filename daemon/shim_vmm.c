@@ -1,5 +1,8 @@
 #include "shim.h"
 
+#include "host/devices.h"
+#include "host/pci.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -66,6 +69,10 @@ static _Noreturn void become_vmm(struct shim *s, pid_t parent, int in, int out, 
   if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) child_fail(report, "setting up its input and output");
   struct rlimit core = {0, 0};
   (void)setrlimit(RLIMIT_CORE, &core);
+  /* What a device of the host may write to must stay where it is: all of the guest's memory. */
+  struct rlimit pinned = {RLIM_INFINITY, RLIM_INFINITY};
+  if (blx__host_pci_wanted(s->dir_fd) && setrlimit(RLIMIT_MEMLOCK, &pinned) != 0)
+    child_fail(report, "letting it pin its memory");
   drop_privileges(&s->opt, report);
   follow_parent(parent, report);
   char *argv[] = {run, NULL};
@@ -138,7 +145,13 @@ void shim_vmm_kill(struct shim *s) {
 
 /* One sentence for people about how it ended. */
 static void exit_sentence(const struct shim *s, int status, char *out, size_t size) {
-  bool deadlined = s->state.flags & BLX__SHIM_DEADLINED;
+  bool deadlined = s->state.flags & BLX__SHIM_DEADLINED, stopping = s->state.flags & BLX__SHIM_STOPPING;
+  bool failed = WIFSIGNALED(status) || WEXITSTATUS(status) != 0;
+  const char *blamed = failed && !stopping ? shim_shares_blamed(WIFSIGNALED(status)) : NULL;
+  if (blamed) {
+    (void)blx__str_copy(out, size, blamed);
+    return;
+  }
   if (WIFSIGNALED(status) && deadlined)
     (void)blx__str_format(out, size, "the guest did not shut down within %u ms and was killed", s->state.deadline_ms);
   else if (WIFSIGNALED(status))
@@ -171,11 +184,12 @@ void shim_vmm_reap(struct shim *s) {
   int status = 0;
   while (waitpid(s->vmm, &status, 0) < 0 && errno == EINTR) continue;
   if (s->qmp_fd >= 0) shim_qmp_readable(s); /* its last words say why */
+  shim_shares_stop(s);
   /* Whatever it left behind goes first, so that the console's end is its end; the pipe holds at most 1 MiB. */
   (void)blx__vm_cgroup_remove(&s->cgroup);
   blx_error ignored;
-  blx__rc taps = blx__vm_taps_remove(s->dir_fd, &ignored);
-  (void)taps; /* what stays is noted: the driver tries again, and says so */
+  blx__rc devices = blx__host_devices_remove(s->dir_fd, shim_dir_name(s), &ignored);
+  (void)devices; /* what stays is noted: the driver tries again, and says so */
   for (unsigned i = 0; i < 8 && shim_console_drain(&s->console, s->vmm_out); i++) continue;
   s->state.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   s->state.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;

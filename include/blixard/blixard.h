@@ -2,6 +2,7 @@
 #ifndef BLIXARD_BLIXARD_H
 #define BLIXARD_BLIXARD_H
 
+#include <blixard/backup.h>
 #include <blixard/client.h>
 #include <blixard/completions.h>
 #include <blixard/consensus.h>
@@ -10,6 +11,7 @@
 #include <blixard/log.h>
 #include <blixard/node.h>
 #include <blixard/placement.h>
+#include <blixard/recover.h>
 #include <blixard/stats.h>
 #include <blixard/types.h>
 #include <blixard/vm.h>

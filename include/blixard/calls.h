@@ -34,6 +34,8 @@ struct blx_stats_request;
 struct blx_instance_stats;
 struct blx_node_stats;
 struct blx_stats_list;
+struct blx_backup_request;
+struct blx_backup_part;
 struct blx_ha_status_request;
 struct blx_ha_node;
 struct blx_ha_status;
@@ -319,6 +321,21 @@ struct blx_stats_list {
   size_t n_nodes;
 };
 
+/* BackupRequest: the state of the cluster, to be kept. */
+struct blx_backup_request {
+  size_t struct_size;
+  const void *unknown;
+};
+
+/* BackupPart: a part of a backup: first what it is, then records, at last that these were all. */
+struct blx_backup_part {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_backup_info *info; /* in the first alone */
+  struct blx_bytes records; /* whole records, each with its length in front; at most 262144 bytes */
+  uint32_t last; /* nothing follows */
+};
+
 /* HaStatusRequest: how fencing is. */
 struct blx_ha_status_request {
   size_t struct_size;
@@ -409,6 +426,8 @@ struct blx_node_fence_command_request {
 #define BLX_INSTANCE_STATS_INIT BLX_INIT_(struct blx_instance_stats)
 #define BLX_NODE_STATS_INIT BLX_INIT_(struct blx_node_stats)
 #define BLX_STATS_LIST_INIT BLX_INIT_(struct blx_stats_list)
+#define BLX_BACKUP_REQUEST_INIT BLX_INIT_(struct blx_backup_request)
+#define BLX_BACKUP_PART_INIT BLX_INIT_(struct blx_backup_part)
 #define BLX_HA_STATUS_REQUEST_INIT BLX_INIT_(struct blx_ha_status_request)
 #define BLX_HA_NODE_INIT BLX_INIT_(struct blx_ha_node)
 #define BLX_HA_STATUS_INIT BLX_INIT_(struct blx_ha_status)
@@ -441,6 +460,8 @@ BLX_INIT_FN_(stats_request)
 BLX_INIT_FN_(instance_stats)
 BLX_INIT_FN_(node_stats)
 BLX_INIT_FN_(stats_list)
+BLX_INIT_FN_(backup_request)
+BLX_INIT_FN_(backup_part)
 BLX_INIT_FN_(ha_status_request)
 BLX_INIT_FN_(ha_node)
 BLX_INIT_FN_(ha_status)

@@ -53,6 +53,8 @@ struct blx_node_options {
   const char
       *nixpkgs_ref; /* flake references, pinned, of which nix/vm-template as runner_dir makes guests; NULL: none */
   const char *microvm_ref;
+  const char *share_paths;     /* directories, "A:B", below which a VM may have shares; /nix/store always; NULL: none */
+  const char *virtiofsd_path;  /* the virtiofsd program; NULL: looked for */
   const char *watchdog_path;   /* the blixard-watchdog program; NULL: beside the library's install prefix */
   const char *watchdog_device; /* resets the machine when that process hangs: "/dev/watchdog"; NULL: none */
   uint32_t no_watchdog;        /* 1: instances with ha=auto run here without that device and without a fence command */

@@ -49,6 +49,10 @@ struct blx_lease_settings;
 struct blx_settings;
 struct blx_event;
 struct blx_tombstone;
+struct blx_recover_server;
+struct blx_recover_member;
+struct blx_recover_plan;
+struct blx_backup_info;
 
 /* Phase: where an instance is in its life. */
 enum blx_phase {
@@ -421,6 +425,78 @@ struct blx_tombstone {
   uint64_t revision; /* index of its last change */
 };
 
+/* RecoverServer: a server of a cluster, as a data directory knows it. */
+struct blx_recover_server {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t uid; /* its uid */
+  const char *name; /* its name; empty: not known there; at most 63 bytes */
+  const char *address; /* where its API answers; at most 256 bytes */
+  uint32_t voter; /* votes, as the log of that directory says */
+  uint32_t answers; /* something answered at its address as a member of this cluster, or did not say that it is none */
+};
+
+/* RecoverMember: what the data directory of a server that does not run holds. */
+struct blx_recover_member {
+  size_t struct_size;
+  const void *unknown;
+  const char *data_dir; /* the directory; at most 256 bytes */
+  const char *cluster_id; /* cluster; 1..32 bytes */
+  const char *cluster_name; /* its name; at most 56 bytes */
+  uint64_t uid; /* uid of the server */
+  const char *name; /* its name; at most 63 bytes */
+  uint64_t term; /* highest term that it has seen */
+  uint64_t last_index; /* of its log; whose (last_term, last_index) is higher has the longer log */
+  uint64_t last_term; /* term of that entry */
+  uint64_t snapshot_index; /* last index of its snapshot; 0: it has none */
+  uint64_t commit_index; /* so far it is known to be committed; what is behind may be, too: a log does not say it */
+  uint64_t time_ms; /* cluster time of its last operations */
+  uint32_t voter; /* it votes, as its own log says; if not it may lack what was acknowledged */
+  struct blx_recover_server **servers; /* servers of the cluster, by uid; at most 5000 of them */
+  size_t n_servers;
+  uint64_t next_node_uid; /* uid of the next node that joins */
+  uint32_t vms; /* VMs in its state, its whole log applied */
+  uint32_t instances; /* instances in it */
+  uint64_t gone_below; /* it was recovered before: other servers with lower uids are gone; 0: it was not */
+};
+
+/* RecoverPlan: how a cluster that lost most of its servers goes on with one of them. */
+struct blx_recover_plan {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_recover_member *survivor; /* the directory that goes on */
+  struct blx_recover_member **others; /* those it was compared with; at most 64 of them */
+  size_t n_others;
+  uint64_t longest_uid; /* which of all has the longest log; the survivor, if several have */
+  /* servers that are no longer any: to be emptied, and to join as new nodes; at most 5000 of them */
+  struct blx_recover_server **gone;
+  size_t n_gone;
+  int32_t obstacle_code; /* 0, or the BLX_E_* code of what forbids it */
+  const char *obstacle; /* that in a sentence; at most 511 bytes */
+  uint32_t done; /* it was done */
+  uint64_t term; /* then: the term in which it was */
+};
+
+/* BackupInfo: what a backup of a cluster holds. */
+struct blx_backup_info {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t format; /* of the file: 1 */
+  const char *cluster_id; /* cluster it was taken of; at most 32 bytes */
+  const char *cluster_name; /* its name; at most 56 bytes */
+  uint64_t index; /* everything up to this index, and nothing after it */
+  uint64_t time_ms; /* cluster time at that index */
+  const char *saved_by; /* node that wrote it; at most 63 bytes */
+  const char *version; /* of that node's library; at most 64 bytes */
+  uint32_t nodes; /* nodes; they are not part of what a restore makes */
+  uint32_t vms; /* VMs */
+  uint32_t instances; /* instances */
+  uint32_t configs; /* microvm.nix modules */
+  uint64_t records; /* records in the file, when it was read or written to its end */
+  uint64_t bytes; /* length of the file, then */
+  const char *sha256; /* SHA-256 of all before the trailer, in hexadecimal, then; at most 64 bytes */
+};
+
 #define BLX_REASON_INIT BLX_INIT_(struct blx_reason)
 #define BLX_LABEL_INIT BLX_INIT_(struct blx_label)
 #define BLX_RESOURCES_INIT BLX_INIT_(struct blx_resources)
@@ -432,6 +508,10 @@ struct blx_tombstone {
 #define BLX_SETTINGS_INIT BLX_INIT_(struct blx_settings)
 #define BLX_EVENT_INIT BLX_INIT_(struct blx_event)
 #define BLX_TOMBSTONE_INIT BLX_INIT_(struct blx_tombstone)
+#define BLX_RECOVER_SERVER_INIT BLX_INIT_(struct blx_recover_server)
+#define BLX_RECOVER_MEMBER_INIT BLX_INIT_(struct blx_recover_member)
+#define BLX_RECOVER_PLAN_INIT BLX_INIT_(struct blx_recover_plan)
+#define BLX_BACKUP_INFO_INIT BLX_INIT_(struct blx_backup_info)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(reason)
@@ -445,6 +525,10 @@ BLX_INIT_FN_(lease_settings)
 BLX_INIT_FN_(settings)
 BLX_INIT_FN_(event)
 BLX_INIT_FN_(tombstone)
+BLX_INIT_FN_(recover_server)
+BLX_INIT_FN_(recover_member)
+BLX_INIT_FN_(recover_plan)
+BLX_INIT_FN_(backup_info)
 
 #ifdef __cplusplus
 }

@@ -109,6 +109,7 @@ struct blx__reader_options {
   void (*tell)(blx__api_fn on, void *user, const blx_error *err, void *message); /* gives @on its type back */
   blx__api_fn on;
   void *user;
+  size_t most; /* messages that are held, at most BLX__API_QUEUE_MAX; 0: that many */
 };
 /* @out: its handle, on which nothing happens until it is started. */
 int blx__reader_open(blx_client *client, const struct blx__reader_options *options, void **out, blx_error *reterr);

@@ -44,6 +44,7 @@ static const struct {
     [BLX__API_VM_CALL] = {"call of a VM driver", "vm driver"},
     [BLX__API_VM_LOGS] = {"reader of a VM driver's console", "vm driver"},
     [BLX__API_EXEC] = {"session in a guest", "client"},
+    [BLX__API_BACKUP] = {"backup", "client"},
 };
 
 /* ---- which process this is: a page that a child of fork finds empty keeps its id, for to ask the system each time

@@ -23,6 +23,7 @@ enum blx__api_kind {
   BLX__API_VM_CALL,
   BLX__API_VM_LOGS,
   BLX__API_EXEC,
+  BLX__API_BACKUP,
 };
 
 /* A handle for @object, alive from now on. NULL: BLX__API_HANDLES_MAX are open (BUSY). */

@@ -215,7 +215,8 @@ static struct blx__reader *reader_new(struct blx__api_client *client, const stru
   r->tell = o->tell;
   r->on = o->on;
   r->user = o->user;
-  r->most = r->row->bidi ? BLX__API_SESSION_QUEUE_MAX : BLX__API_QUEUE_MAX;
+  r->most = o->most ? o->most : r->row->bidi ? BLX__API_SESSION_QUEUE_MAX : BLX__API_QUEUE_MAX;
+  BLX__ASSERT(r->most <= BLX__API_QUEUE_MAX);
   atomic_init(&r->refs, 1);
   r->end = (struct blx__api_item){.run = end_run, .owner = client};
   blx__buf_init(&r->body, BLX__API_REQUEST_MAX);
@@ -392,7 +393,7 @@ void blx__reader_close(const void *handle, enum blx__api_kind kind) {
   }                                                                                                              \
   int NAME##_open_async(blx_client *client, const struct REQUEST *request, FN on, void *user, NAME **out,        \
                         blx_error *reterr) {                                                                     \
-    const struct blx__reader_options options = {KIND, ID, request, NAME##_tell, (blx__api_fn)on, user};          \
+    const struct blx__reader_options options = {KIND, ID, request, NAME##_tell, (blx__api_fn)on, user, 0};       \
     if (!out || !on) return blx__api_misuse(reterr, "the place for the handle or the function to tell is NULL"); \
     return NAME##_start(client, &options, out, reterr);                                                          \
   }                                                                                                              \

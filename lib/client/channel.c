@@ -58,6 +58,9 @@ struct incoming {
   bool ended;
 };
 
+/* What no other refusal of a call has for its code. */
+enum { REFUSED_FOR_GOOD = BLX_E_STALE };
+
 struct blx__channel {
   struct blx__channel_options o;
   char cluster_id[CLUSTER_ID_BYTES + 1], address[ADDRESS_MAX_BYTES + 1];
@@ -144,7 +147,11 @@ static void line_done(void *user, const struct blx__rpc_result *result) {
              (unsigned long long)peer->uid, result->err ? result->err->message : "it ended the call");
   peer->complained = true;
   back_off(peer, line->since_ms);
+  const struct blx__channel_options o = line->ch->o;
+  const uint64_t by = peer->uid;
+  const blx_error err = result->err ? *result->err : (blx_error){0};
   line_close(line);
+  if (err.code == REFUSED_FOR_GOOD && o.on_refused) o.on_refused(o.user, by, err.message);
 }
 
 /* False: the call takes no more now. */
@@ -281,8 +288,11 @@ static void learn_address(struct blx__channel *ch, uint64_t uid, const char *add
 
 static void take_hello(struct incoming *in, const struct blx_channel_message *m) {
   struct blx__channel *ch = in->ch;
+  char why[BLX__CHANNEL_WHY_SIZE];
   if (!m->cluster_id || strcmp(m->cluster_id, ch->cluster_id) != 0)
     refuse(in, BLX_E_CONFLICT, "the caller belongs to another cluster");
+  else if (m->from_uid != 0 && ch->o.refuses && ch->o.refuses(ch->o.user, m->from_uid, why))
+    refuse(in, REFUSED_FOR_GOOD, why); /* also by who has the address of the one that it means */
   else if (m->to_uid != ch->o.uid)
     refuse(in, BLX_E_CONFLICT, "the caller takes this member for another one");
   else if (m->from_uid == 0 || m->from_uid == ch->o.uid)

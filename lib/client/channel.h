@@ -18,6 +18,7 @@ enum {
   BLX__CHANNEL_SMALL_BYTES = 64 << 10,     /* votes, results, heartbeats: queued as long as there is room; */
   BLX__CHANNEL_QUEUE_FOR_LARGE = 8 << 20,  /* what is larger is not queued behind more than this */
   BLX__CHANNEL_HELLO_MS = 5000,            /* a call that has not said who it is by then is ended */
+  BLX__CHANNEL_WHY_SIZE = 320,
   BLX__CHANNEL_BACKOFF_MIN_MS = 50,
   BLX__CHANNEL_BACKOFF_MAX_MS = 2000,
 };
@@ -35,6 +36,10 @@ struct blx__channel_options {
   void *user;
   /* A whole message of a member that said who it is; valid during the call. It may close the channel. */
   void (*deliver)(void *user, uint64_t from_uid, struct blx__slice message);
+  /* Why member @from_uid of this cluster is not spoken with any more, in @why; false: it is. NULL: everybody is. */
+  bool (*refuses)(void *user, uint64_t from_uid, char why[BLX__CHANNEL_WHY_SIZE]);
+  /* Member @by_uid does not speak with this one any more, see `refuses`. It may close the channel. NULL allowed. */
+  void (*on_refused)(void *user, uint64_t by_uid, const char *why);
 };
 
 /* Errors: INVALID (cluster_id or address too long), NOMEM. */

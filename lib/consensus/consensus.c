@@ -197,6 +197,7 @@ void blx__consensus_poison(struct blx__consensus *c, int code, const char *text)
 
 void blx__consensus_deliver(struct blx__consensus *c, uint64_t from_uid, struct blx__slice message) {
   if (consensus_stopped(c) || from_uid == 0 || from_uid == c->o.uid) return;
+  if (from_uid < c->gone_below) return; /* libraft would follow a higher term, whosever it is */
   struct message m;
   const char *why = message_decode(message, &m);
   if (why) {
@@ -331,6 +332,7 @@ blx__rc blx__consensus_open(const struct blx__consensus_options *options, struct
     return rc;
   }
   guard_started(c);
+  if (c->disk) disk_started(c);
   c->opened = true;
   *out = c;
   consensus_wake(c);
@@ -421,6 +423,10 @@ void blx__consensus_status(const struct blx__consensus *c, struct blx__consensus
     out->members[out->members_count++] =
         (struct blx__consensus_member){.uid = s->id, .membership = membership_of(s->role), .match_index = match};
   }
+}
+
+uint64_t blx__consensus_gone_below(const struct blx__consensus *c) {
+  return c->gone_below;
 }
 
 const char *blx__consensus_role_name(enum blx__consensus_role role) {

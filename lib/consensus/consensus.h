@@ -163,6 +163,9 @@ void blx__consensus_poison(struct blx__consensus *c, int code, const char *text)
 /* @out is filled. */
 void blx__consensus_status(const struct blx__consensus *c, struct blx__consensus_status *out);
 
+/* This directory was recovered (recover.h): other members with lower uids are gone; 0: it was not. */
+uint64_t blx__consensus_gone_below(const struct blx__consensus *c);
+
 /* The uid to ask instead, 0: unknown. */
 uint64_t blx__consensus_leader(const struct blx__consensus *c);
 

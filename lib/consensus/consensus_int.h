@@ -154,6 +154,9 @@ struct blx__consensus {
   struct snapshot_job *snapshot_job; /* NULL: none under way */
   uint32_t chunk_bytes;
 
+  /* After a recovery: what members below say does not count, as long as the log reaches the index. 0: none. */
+  uint64_t gone_below, gone_index;
+
   uint8_t chain[BLX__SHA256_BYTES];
   struct unapplied unapplied;
   struct blx__slice unchained; /* the last applied entry, in unapplied.bytes, while `chain` is one behind; else empty */
@@ -232,6 +235,8 @@ struct snapshot_head {
   uint8_t chain[BLX__SHA256_BYTES];
 };
 enum { SNAPSHOT_HEAD_BYTES = 112 };
+/* Append the whole of a snapshot to @out. False: no memory, or too large. */
+bool snapshot_make(struct blx__buf *out, const struct snapshot_head *head, struct blx__slice payload);
 /* NULL and @head, @payload filled, or the static reason why these bytes are no good snapshot. */
 const char *snapshot_check(struct blx__slice bytes, struct snapshot_head *head, struct blx__slice *payload);
 
@@ -262,6 +267,7 @@ bool member_is_known(const struct blx__consensus *c, uint64_t uid);
 /* disk.c */
 blx__rc disk_open(struct blx__consensus *c, blx_error *err);
 void disk_close(struct blx__consensus *c);   /* after raft_close; calls consensus_finalize later */
+void disk_started(struct blx__consensus *c); /* the log is loaded: a recovery that was cut off is forgotten */
 void disk_abandon(struct blx__consensus *c); /* raft_init failed: nothing runs */
 
 /* host.c: the file system (R15), the room on it (R12), writes without an answer (R3). */

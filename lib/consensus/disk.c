@@ -2,6 +2,7 @@
  * logio.c's.
  */
 #include "consensus/consensus_int.h"
+#include "consensus/disk_int.h"
 #include "consensus/logio_int.h"
 
 #include "base/digest.h"
@@ -12,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -22,6 +24,8 @@ enum {
   PATH_SIZE = 1024,
   CLOSE_POLL_MS = 2,
 };
+
+static const char recovered_name[] = "recovered";
 
 struct disk {
   struct blx__consensus *c;
@@ -38,7 +42,7 @@ struct disk {
 
 /* ---- whose directory it is */
 
-static blx__rc lock_dir(const char *dir, int *out, blx_error *err) {
+blx__rc disk_lock_dir(const char *dir, int *out, blx_error *err) {
   int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return blx__fail_errno(err, errno, "consensus", "cannot open the directory '%s'", dir);
   if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
@@ -59,10 +63,10 @@ static bool has_log(int dir_fd) {
   return in_dir(dir_fd, "meta-1") || in_dir(dir_fd, "meta-2") || in_dir(dir_fd, store_mark_name);
 }
 
-static blx__rc member_path(const char *dir, char out[PATH_SIZE], blx_error *err) {
-  if (blx__str_format(out, PATH_SIZE, "%s/member", dir)) return BLX__OK;
+static blx__rc path_of(const char *dir, const char *name, char out[PATH_SIZE], blx_error *err) {
+  if (blx__str_format(out, PATH_SIZE, "%s/%s", dir, name)) return BLX__OK;
   return blx__fail(err, BLX_E_INVALID, "consensus", "the path of the data directory is longer than %d bytes",
-                   PATH_SIZE - 8);
+                   PATH_SIZE - 12);
 }
 
 /* So that damage is not taken for another member's file. */
@@ -100,11 +104,17 @@ static void member_text(uint64_t uid, const uint8_t *cluster_id, char out[MEMBER
   add_digest(out);
 }
 
-static blx__rc write_member(const char *dir, uint64_t uid, const uint8_t *cluster_id, blx_error *err) {
+blx__rc disk_write_member(const char *dir, uint64_t uid, const uint8_t *cluster_id, blx_error *err) {
   char path[PATH_SIZE], text[MEMBER_FILE_MAX];
-  BLX__TRY(member_path(dir, path, err));
+  BLX__TRY(path_of(dir, "member", path, err));
   member_text(uid, cluster_id, text);
   return blx__file_write_atomic(path, text, strlen(text), 0600, err);
+}
+
+static blx__rc damaged(const char *path, blx_error *err) {
+  return blx__fail(err, BLX_E_CORRUPT, "consensus",
+                   "'%s' is damaged: restore it from a backup, or empty the data directory and join as a new node",
+                   path);
 }
 
 /* The directory must be this member's, or empty and about to join. */
@@ -114,10 +124,10 @@ static blx__rc claim_dir(const struct blx__consensus_options *o, int dir_fd, blx
       return blx__fail(err, BLX_E_CORRUPT, "consensus",
                        "'%s' holds a log but its file 'member' is missing: restore it, or use an empty directory",
                        o->dir);
-    return write_member(o->dir, o->uid, o->cluster_id, err);
+    return disk_write_member(o->dir, o->uid, o->cluster_id, err);
   }
   char path[PATH_SIZE], want[MEMBER_FILE_MAX];
-  BLX__TRY(member_path(o->dir, path, err));
+  BLX__TRY(path_of(o->dir, "member", path, err));
   member_text(o->uid, o->cluster_id, want);
   struct blx__buf have;
   blx__buf_init(&have, MEMBER_FILE_MAX);
@@ -126,13 +136,76 @@ static blx__rc claim_dir(const struct blx__consensus_options *o, int dir_fd, blx
   bool whole = rc.code == 0 && digest_holds(&have);
   blx__buf_free(&have);
   if (rc.code != 0 || same) return rc;
-  if (!whole)
-    return blx__fail(err, BLX_E_CORRUPT, "consensus",
-                     "'%s' is damaged: restore it from a backup, or empty the data directory and join as a new node",
-                     path);
+  if (!whole) return damaged(path, err);
   return blx__fail(err, BLX_E_CONFLICT, "consensus",
                    "'%s' is not the directory of member %llu of this cluster, see '%s': were two directories swapped?",
                    o->dir, (unsigned long long)o->uid, path);
+}
+
+/* A file that ends in its digest, as a string without that. */
+static blx__rc read_sealed(const char *path, char out[MEMBER_FILE_MAX], blx_error *err) {
+  struct blx__buf have;
+  blx__buf_init(&have, MEMBER_FILE_MAX);
+  blx__rc rc = blx__file_read(path, MEMBER_FILE_MAX - 1, &have, err);
+  if (rc.code == 0 && !digest_holds(&have)) rc = damaged(path, err);
+  if (rc.code == 0) {
+    memcpy(out, have.data, have.len);
+    out[have.len] = '\0';
+  }
+  blx__buf_free(&have);
+  return rc;
+}
+
+blx__rc disk_read_member(const char *dir, int dir_fd, uint64_t *uid, uint8_t *cluster_id, blx_error *err) {
+  char path[PATH_SIZE], text[MEMBER_FILE_MAX];
+  if (!in_dir(dir_fd, "member")) {
+    int code = has_log(dir_fd) ? BLX_E_CORRUPT : BLX_E_NOT_FOUND;
+    return blx__fail(err, code, "consensus",
+                     code == BLX_E_CORRUPT ? "'%s' holds a log but its file 'member' is missing"
+                                           : "'%s' holds no member of a cluster",
+                     dir);
+  }
+  BLX__TRY(path_of(dir, "member", path, err));
+  BLX__TRY(read_sealed(path, text, err));
+  unsigned long long number = 0;
+  int at = 0;
+  bool ok = sscanf(text, "blixard member 1\nuid %llu\ncluster %n", &number, &at) == 1 && at > 0;
+  for (unsigned i = 0; ok && i < BLX__CONSENSUS_CLUSTER_ID_BYTES; i++)
+    ok = sscanf(text + at + 2 * (size_t)i, "%2hhx", &cluster_id[i]) == 1;
+  *uid = number;
+  return ok && number > 0 ? BLX__OK : damaged(path, err);
+}
+
+/* ---- after a recovery (recover.c) */
+
+blx__rc disk_write_recovered(const char *dir, uint64_t below, uint64_t index, blx_error *err) {
+  char path[PATH_SIZE], text[MEMBER_FILE_MAX];
+  BLX__TRY(path_of(dir, recovered_name, path, err));
+  bool fits = blx__str_format(text, sizeof text, "blixard recovered 1\nbelow %llu\nindex %llu\n",
+                              (unsigned long long)below, (unsigned long long)index);
+  BLX__ASSERT(fits);
+  add_digest(text);
+  return blx__file_write_atomic(path, text, strlen(text), 0600, err);
+}
+
+static blx__rc read_recovered(struct blx__consensus *c, int dir_fd, blx_error *err) {
+  char path[PATH_SIZE], text[MEMBER_FILE_MAX];
+  unsigned long long below = 0, index = 0;
+  if (!in_dir(dir_fd, recovered_name)) return BLX__OK;
+  BLX__TRY(path_of(c->o.dir, recovered_name, path, err));
+  BLX__TRY(read_sealed(path, text, err));
+  if (sscanf(text, "blixard recovered 1\nbelow %llu\nindex %llu\n", &below, &index) != 2) return damaged(path, err);
+  c->gone_below = below;
+  c->gone_index = index;
+  return BLX__OK;
+}
+
+void disk_started(struct blx__consensus *c) {
+  if (c->gone_below == 0 || raft_last_index(&c->raft) >= c->gone_index) return;
+  c->gone_below = 0;
+  blx__log(c->o.log, BLX_LOG_WARNING, "consensus", "a recovery of '%s' was cut off and has not taken place", c->o.dir);
+  if (unlinkat(c->disk->dir_fd, recovered_name, 0) == 0 && fsync(c->disk->dir_fd) == 0) return;
+  blx__consensus_poison(c, BLX_E_IO, "the file 'recovered' of a recovery that was cut off cannot be removed");
 }
 
 blx__rc blx__consensus_probe(const char *dir, bool *out, blx_error *err) {
@@ -183,7 +256,7 @@ static blx__rc check_unused(const char *dir, int dir_fd, blx_error *err) {
   struct store st;
   BLX__TRY(blx__disk_open(NULL, dir_fd, &files, err));
   store_init(&st, &files, 0);
-  const char *why = store_look(&st);
+  const char *why = store_look(&st, NULL, NULL);
   bool used = st.snapshot_index > 0 || store_last(&st) > 1;
   (void)why; /* damage is what a cut looks like */
   store_free(&st);
@@ -216,19 +289,22 @@ static blx__rc bootstrap_log(const char *dir, int dir_fd, uint64_t uid, blx_erro
   }
 }
 
+blx__rc disk_make_ready(const char *dir, int dir_fd, blx_error *err) {
+  const struct blx__consensus on = {.o = {.dir = dir}};
+  BLX__TRY(host_check_fs(&on, dir_fd, err));
+  if (in_dir(dir_fd, "member")) return blx__fail(err, BLX_E_EXISTS, "consensus", "'%s' holds a member already", dir);
+  BLX__TRY(check_unused(dir, dir_fd, err));
+  return remove_half_made(dir_fd, dir, err);
+}
+
 blx__rc blx__consensus_bootstrap(const char *dir, const uint8_t cluster_id[BLX__CONSENSUS_CLUSTER_ID_BYTES],
                                  uint64_t uid, blx_error *err) {
   if (uid == 0) return blx__fail(err, BLX_E_INVALID, "consensus", "a member's uid is at least 1");
   int fd = -1;
-  BLX__TRY(lock_dir(dir, &fd, err));
-  const struct blx__consensus on = {.o = {.dir = dir}};
-  blx__rc rc = host_check_fs(&on, fd, err);
-  if (rc.code == 0 && in_dir(fd, "member"))
-    rc = blx__fail(err, BLX_E_EXISTS, "consensus", "'%s' holds a member already", dir);
-  if (rc.code == 0) rc = check_unused(dir, fd, err);
-  if (rc.code == 0) rc = remove_half_made(fd, dir, err);
+  BLX__TRY(disk_lock_dir(dir, &fd, err));
+  blx__rc rc = disk_make_ready(dir, fd, err);
   if (rc.code == 0) rc = bootstrap_log(dir, fd, uid, err);
-  if (rc.code == 0) rc = write_member(dir, uid, cluster_id, err);
+  if (rc.code == 0) rc = disk_write_member(dir, uid, cluster_id, err);
   (void)close(fd);
   return rc;
 }
@@ -294,11 +370,12 @@ static void turn(void *arg) {
 }
 
 static blx__rc open_files(struct blx__consensus *c, struct disk *d, blx_error *err) {
-  BLX__TRY(lock_dir(c->o.dir, &d->dir_fd, err));
+  BLX__TRY(disk_lock_dir(c->o.dir, &d->dir_fd, err));
   BLX__TRY(host_check_fs(c, d->dir_fd, err));
   if (faccessat(d->dir_fd, ".", W_OK, AT_EACCESS) != 0)
     return blx__fail_errno(err, errno, "consensus", "the directory '%s' cannot be written", c->o.dir);
   BLX__TRY(claim_dir(&c->o, d->dir_fd, err));
+  BLX__TRY(read_recovered(c, d->dir_fd, err));
   BLX__TRY(blx__random_bytes(&d->random, sizeof d->random, err));
   d->tick_timer = blx__timer_new(c->o.loop, on_tick, d);
   if (!d->tick_timer) return blx__fail(err, BLX_E_NOMEM, "consensus", "no memory for a timer");

@@ -250,20 +250,26 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
   return 0;
 }
 
-static bool write_head(struct snapshot_job *job) {
-  struct blx__buf *out = &job->out;
+/* @out holds room for the head, and the payload. */
+static bool write_head(struct blx__buf *out, const struct snapshot_head *head) {
   static const uint8_t zeros[8];
   size_t payload = out->len - SNAPSHOT_HEAD_BYTES;
   if (!blx__buf_add(out, zeros, (8 - out->len % 8) % 8)) return false;
   uint8_t *p = out->data;
   memcpy(p, magic, sizeof magic);
   put_u32(p + AT_VERSION, SNAPSHOT_VERSION);
-  put_u64(p + AT_INDEX, job->snapshot.index);
-  put_u64(p + AT_TERM, job->snapshot.term);
-  put_u64(p + AT_TIME, job->time_ms);
+  put_u64(p + AT_INDEX, head->index);
+  put_u64(p + AT_TERM, head->term);
+  put_u64(p + AT_TIME, head->time_ms);
   put_u64(p + AT_LEN, payload);
-  memcpy(p + AT_CHAIN, job->chain, sizeof job->chain);
+  memcpy(p + AT_CHAIN, head->chain, sizeof head->chain);
   return digest_of(p, out->len, p + AT_DIGEST);
+}
+
+bool snapshot_make(struct blx__buf *out, const struct snapshot_head *head, struct blx__slice payload) {
+  static const uint8_t room[SNAPSHOT_HEAD_BYTES];
+  BLX__ASSERT(out->len == 0);
+  return blx__buf_add(out, room, sizeof room) && blx__buf_add(out, payload.data, payload.len) && write_head(out, head);
 }
 
 /* On a worker. */
@@ -275,7 +281,9 @@ static void job_write(void *arg) {
   job->code = BLX_E_NOMEM;
   if (!blx__buf_add(&job->out, head, sizeof head)) return;
   blx__rc rc = job->c->o.fsm.write(job->frozen, &job->out, &job->err);
-  if (rc.code == 0 && !write_head(job)) return;
+  struct snapshot_head whole = {.index = job->snapshot.index, .term = job->snapshot.term, .time_ms = job->time_ms};
+  memcpy(whole.chain, job->chain, sizeof whole.chain);
+  if (rc.code == 0 && !write_head(&job->out, &whole)) return;
   job->code = rc.code;
   job->buf = (struct raft_buffer){.base = job->out.data, .len = job->out.len};
 }

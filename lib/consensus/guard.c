@@ -160,6 +160,7 @@ static void append_tell(struct append *a, int status) {
   append_free(a);
   consensus_enter(c);
   cb(outer, status);
+  withhold_release(c);
   consensus_leave(c);
 }
 
@@ -445,12 +446,6 @@ static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for, s
   return 0;
 }
 
-/* R2: until its own barrier is on its disk, a leader must not count. */
-static bool may_count(const struct blx__consensus *c) {
-  if (!consensus_rule(c, BLX__RULE_R2_BARRIER)) return true;
-  return c->led_term == c->raft.current_term && c->barrier_accepted && c->raft.last_stored >= c->barrier.index;
-}
-
 static bool drops(struct blx__consensus *c, const struct raft_message *m) {
   switch (m->type) {
   /* A disk that is slower than the leader's: it sends them again, and more of them at a time. */
@@ -464,6 +459,14 @@ static bool drops(struct blx__consensus *c, const struct raft_message *m) {
   }
 }
 
+/* R22: libraft takes a leader for gone only when its own randomised time is over, and gives no vote before: a candidate
+ * would wait for the slowest of the others. An election timeout of silence is enough (Ongaro 2014, 4.2.3). */
+static void forget_silent_leader(struct blx__consensus *c) {
+  bool silent = c->io->time(c->io) - c->raft.election_timer_start >= c->raft.election_timeout;
+  if (!silent || !follows(c) || !consensus_rule(c, BLX__RULE_R22_SILENT_LEADER)) return;
+  c->raft.follower_state.current_leader.id = 0;
+}
+
 /* R19: libraft gives no vote unless it knows itself as a voter. One that was made a voter and has not heard of it may
  * be the very one that is needed: the candidate says whose votes count. */
 static void receive_vote_request(struct blx__consensus *c, struct raft_message *m) {
@@ -471,12 +474,8 @@ static void receive_vote_request(struct blx__consensus *c, struct raft_message *
   for (unsigned i = 0; i < c->raft.configuration.n; i++)
     if (c->raft.configuration.servers[i].id == c->o.uid) self = &c->raft.configuration.servers[i];
   int role = self ? self->role : RAFT_VOTER;
-  if (role != RAFT_VOTER && consensus_rule(c, BLX__RULE_R19_VOTE)) {
-    self->role = RAFT_VOTER;
-    /* Nor does libraft ever take a silent leader for gone, where it is no voter. */
-    bool silent = c->io->time(c->io) - c->raft.election_timer_start >= c->raft.election_timeout;
-    if (c->raft.state == RAFT_FOLLOWER && silent) c->raft.follower_state.current_leader.id = 0;
-  }
+  if (role != RAFT_VOTER && consensus_rule(c, BLX__RULE_R19_VOTE)) self->role = RAFT_VOTER;
+  forget_silent_leader(c);
   c->guard.recv(c->io, m);
   if (self) self->role = role; /* a request for a vote changes no configuration */
 }
@@ -533,10 +532,8 @@ void guard_receive(struct blx__consensus *c, struct raft_message *m) {
     g->receiving_term = a->term;
   } else if (m->type == RAFT_IO_INSTALL_SNAPSHOT) {
     match_known_snapshot(c, &m->install_snapshot);
-  } else if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT && c->raft.state == RAFT_LEADER && !may_count(c) &&
-             m->append_entries_result.rejected == 0) {
-    m->append_entries_result.last_log_index = 0;
-    BLX_SOMETIMES(c, WITHHELD);
+  } else if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
+    withhold_result(c, m);
   }
   consensus_enter(c);
   if (m->type == RAFT_IO_REQUEST_VOTE)

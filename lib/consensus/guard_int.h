@@ -4,7 +4,8 @@
  * R1    a follower acknowledges what it has on disk,  keeps the highest index that this term's leader was seen to
  *       also a tail that was never compared           match, and clamps outgoing results to it
  * R2    entries of older terms are committed by       a barrier at once on becoming leader; until it is on the own
- * disk, counting; a new leader writes no no-op        results count as contact only; no service until it is committed
+ *       counting; a new leader writes no no-op        disk, results count as contact only, and later for what they
+ *                                                     say (withhold.c); no service until it is committed
  * R3    a failed write is survived                    any failure of the disk poisons this member
  * R4    what is not on disk yet is advertised         a follower with appends in flight sees no tick and no TimeoutNow
  * R5    candidacy or a vote during a snapshot install swallows ticks, and votes, meanwhile
@@ -34,7 +35,9 @@
  *       ones and appends them again
  * R21   hides its term when it refuses a pre-vote: a   the answer carries it
  *       candidate with the only long log and an old
- *       term, and the others, wait for ever */
+ *       term, and the others, wait for ever
+ * R22   gives no vote while it remembers a leader,    an election timeout of silence makes it forget
+ *       however silent that is */
 #ifndef BLX__CONSENSUS_GUARD_INT_H
 #define BLX__CONSENSUS_GUARD_INT_H
 
@@ -76,6 +79,9 @@ struct guard {
   uint64_t handed_ms;
   bool receiving;                        /* an AppendEntries is being handled, */
   uint64_t receiving_hi, receiving_term; /* of this term, which reaches to this index */
+
+  struct raft_message withheld[8]; /* R2: results that do not count yet, of one term */
+  unsigned withheld_count;
 
   struct raft_io_snapshot_put put; /* libraft has one at a time */
   struct raft_io_snapshot_put *put_outer;
@@ -119,6 +125,11 @@ uint64_t guard_log_bytes(struct blx__consensus *c);
 
 /* Hand a decoded message to libraft, or drop it; frees what libraft does not take. */
 void guard_receive(struct blx__consensus *c, struct raft_message *m);
+
+/* withhold.c (R2): the result of an AppendEntries that came, made harmless if it may not count yet. */
+void withhold_result(struct blx__consensus *c, struct raft_message *m);
+/* Something was stored: what was withheld may count now. */
+void withhold_release(struct blx__consensus *c);
 
 /* fsm.c: our own snapshot is in memory: put it on the disk. Otherwise it has failed with @status. */
 void guard_snapshot_written(struct blx__consensus *c, int status, unsigned trailing, const struct raft_snapshot *s);

@@ -566,8 +566,8 @@ static const char *find_all(struct store *st, struct finding *f) {
   return why ? why : find_log(st, f);
 }
 
-const char *store_look(struct store *st) {
-  struct finding f = {0};
+const char *store_look(struct store *st, store_look_fn *look, void *arg) {
+  struct finding f = {.look = look, .arg = arg};
   return find_all(st, &f);
 }
 

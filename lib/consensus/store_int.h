@@ -83,8 +83,8 @@ void store_free(struct store *st);
  * empty one is a member without anything. */
 const char *store_load(struct store *st, store_look_fn *look, void *arg);
 
-/* The same without touching anything: for tests. */
-const char *store_look(struct store *st);
+/* The same without touching anything. */
+const char *store_look(struct store *st, store_look_fn *look, void *arg);
 
 /* The last index of log and snapshot together. */
 uint64_t store_last(const struct store *st);

@@ -29,6 +29,7 @@ enum {
   BLX__RULE_R20_COMPACTED_ENTRIES = 1 << 20,
   BLX__RULE_R21_TERM = 1 << 21,
   BLX__RULE_R7_LOADED_CHANGE = 1 << 22,
+  BLX__RULE_R22_SILENT_LEADER = 1 << 23,
 };
 
 /* Points that a campaign of simulations must have come by, or it has not tried what it claims to. */

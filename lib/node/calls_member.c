@@ -36,6 +36,7 @@ static const struct blx_node_info *begun_before(const struct blx__node *n, const
   const struct blx_node_info *old = node->name ? blx__state_node_by_name(n->state, node->name) : NULL;
   bool same = old && blx__str_eq(old->address, node->address) && blx__str_eq(old->peer_address, node->peer_address);
   if (!same || old->role != node->role || old->voter || in_group(n, old->uid)) return NULL;
+  if (blx__state_is_gone(n->state, old->uid)) return NULL; /* it was in a group before */
   return old->role == BLX_NODE_ROLE_WORKER && !holds_nothing(n, old->uid) ? NULL : old;
 }
 
@@ -98,6 +99,13 @@ void blx__handle_member_ready(struct blx__call *call) {
   }
   if (node->role == BLX_NODE_ROLE_WORKER) {
     blx__call_failf(call, BLX_E_CONFLICT, "node %s is a worker, it does not vote: a server joins as one", node->name);
+    return;
+  }
+  if (blx__state_is_gone(n->state, req->uid)) {
+    blx__call_failf(call, BLX_E_CONFLICT,
+                    "the cluster was recovered without node %s: empty its data directory, and let it join as a new "
+                    "node under another name",
+                    node->name);
     return;
   }
   if (node->voter) {

@@ -117,6 +117,7 @@ static void follow_state(struct blx__node *n) {
   check_share(n);
   blx__shares_pump(n);
   blx__watches_pump(n);
+  blx__backups_pump(n);
   blx__lead_kick(n);
 }
 
@@ -154,6 +155,7 @@ static void fsm_thaw(void *user, void *frozen) {
 
 static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *err) {
   struct blx__node *n = user;
+  blx__backups_end(n); /* nothing is frozen then */
   blx__rc rc = blx__state_restore(n->state, snapshot, err);
   n->nodes_changed = true;
   if (rc.code == 0)
@@ -166,6 +168,40 @@ static blx__rc fsm_restore(void *user, struct blx__slice snapshot, blx_error *er
 
 static uint64_t now_ms(void *user) {
   return blx__lead_time_ms(user);
+}
+
+/* ---- after a recovery: servers of the old group may come back with what they had */
+
+static bool is_gone(const struct blx__node *n, uint64_t uid) {
+  if (uid == n->uid) return false;
+  return (n->consensus && uid < blx__consensus_gone_below(n->consensus)) || blx__state_is_gone(n->state, uid);
+}
+
+static bool refuses(void *user, uint64_t from_uid, char why[BLX__CHANNEL_WHY_SIZE]) {
+  struct blx__node *n = user;
+  if (!is_gone(n, from_uid)) return false;
+  return blx__str_format(why, BLX__CHANNEL_WHY_SIZE,
+                         "the cluster was recovered without member %llu, whose data no longer count: empty its data "
+                         "directory, and let it join as a new node under another name",
+                         (unsigned long long)from_uid);
+}
+
+/* What this member has may differ from what was acknowledged since: it does nothing more with it. */
+static void on_refused(void *user, uint64_t by_uid, const char *why) {
+  struct blx__node *n = user;
+  (void)by_uid; /* it says so itself */
+  if (n->consensus && !n->closing) blx__consensus_poison(n->consensus, BLX_E_CONFLICT, why);
+}
+
+/* So that every later member knows it too, whichever of them leads. */
+static void note_recovery(struct blx__node *n) {
+  uint64_t below = blx__consensus_gone_below(n->consensus);
+  if (below == 0 || blx__state_gone_below(n->state) >= below) return;
+  struct blx_op_recover recover = {.struct_size = sizeof recover, .survivor_uid = n->uid, .below = below};
+  struct blx_op op = {.struct_size = sizeof op, .recover = &recover, .principal = "recover"};
+  blx_error err;
+  if (blx__node_propose(n, &op, NULL, NULL, &err).code != 0)
+    blx__log(&n->log, BLX_LOG_WARNING, "node", "the recovery is not noted in the state yet: %s", err.message);
 }
 
 static bool send_peer(void *user, uint64_t to_uid, struct blx__slice message) {
@@ -208,6 +244,7 @@ static void on_role(void *user, enum blx__consensus_role role, uint64_t leader_u
       blx__lead_end(n);
   }
   if (leading && n->uid == 1 && !*blx__state_cluster_id(n->state)) found_cluster(n);
+  if (leading) note_recovery(n);
   if (leader_uid != 0) blx__member_announce(n);
   if (leader_uid != 0) blx__lease_ask_now(n);
   /* Workers are told who leads now, and are heard by it at once. */
@@ -269,6 +306,8 @@ static blx__rc open_channel(struct blx__node *n, blx_error *err) {
   options.cluster_id = n->identity->cluster_id;
   options.address = n->address;
   options.deliver = deliver;
+  options.refuses = refuses;
+  options.on_refused = on_refused;
   BLX__TRY(blx__channel_open(&options, &n->channel, err));
   return set_peers(n, n->identity->peers, n->identity->n_peers, err);
 }

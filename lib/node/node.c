@@ -97,9 +97,12 @@ static blx__rc copy_driver_options(struct blx__node *n, const struct blx_node_op
       blx__arena_strdup(&n->mem, o->watchdog_path ? o->watchdog_path : BLX__PREFIX "/bin/blixard-watchdog");
   n->watchdog_device = o->watchdog_device ? blx__arena_strdup(&n->mem, o->watchdog_device) : NULL;
   n->microvm_ref = o->microvm_ref ? blx__arena_strdup(&n->mem, o->microvm_ref) : NULL;
+  n->share_paths = o->share_paths ? blx__arena_strdup(&n->mem, o->share_paths) : NULL;
+  n->virtiofsd_path = o->virtiofsd_path ? blx__arena_strdup(&n->mem, o->virtiofsd_path) : NULL;
   if (!n->shim_path || !n->guest_path || !n->kernel_dir || !n->watchdog_path ||
       (o->watchdog_device && !n->watchdog_device) || (o->nix_store_dir && !n->nix_store_dir) ||
-      (o->nixpkgs_ref && !n->nixpkgs_ref) || (o->microvm_ref && !n->microvm_ref))
+      (o->nixpkgs_ref && !n->nixpkgs_ref) || (o->microvm_ref && !n->microvm_ref) ||
+      (o->share_paths && !n->share_paths) || (o->virtiofsd_path && !n->virtiofsd_path))
     return no_memory(err);
   return BLX__OK;
 }
@@ -180,7 +183,7 @@ static void begin_close(void *arg) {
 }
 
 static void node_free(struct blx__node *n) {
-  BLX__ASSERT(blx__list_empty(&n->calls) && n->shares.count == 0);
+  BLX__ASSERT(blx__list_empty(&n->calls) && n->shares.count == 0 && n->backups_count == 0);
   blx__serve_free(n);
   blx__worker_free(n->worker);
   blx__loop_free(n->loop);
@@ -275,11 +278,13 @@ static blx__rc open_microvm(struct blx__node *n, blx_error *err) {
   options.vmm_user_optional = true;
   options.nixpkgs_ref = n->nixpkgs_ref;
   options.microvm_ref = n->microvm_ref;
+  options.share_paths = n->share_paths;
   BLX__TRY(absolute(n, n->data_dir, &options.state_dir, err));
   BLX__TRY(absolute(n, n->shim_path, &options.shim_path, err));
   BLX__TRY(absolute(n, n->runner_dir, &options.runner_dir, err));
   BLX__TRY(absolute(n, n->kernel_dir, &options.kernel_dir, err));
   BLX__TRY(absolute(n, n->guest_path, &options.guest_path, err));
+  BLX__TRY(absolute(n, n->virtiofsd_path, &options.virtiofsd_path, err));
   BLX__TRY(absolute(n, n->nix_store_dir, &options.nix_store_dir, err));
   return blx__vm_microvm_open(n->loop, &options, &n->driver, err);
 }
@@ -400,6 +405,7 @@ blx__rc blx__node_open_with(const struct blx_node_options *options, blx__node_dr
   blx__list_init(&n->spare_calls);
   blx__list_init(&n->watches);
   blx__list_init(&n->shares_due);
+  blx__list_init(&n->backups);
   blx__lead_init(n);
   blx__lease_init(n);
   blx__member_init(n);

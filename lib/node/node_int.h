@@ -37,7 +37,9 @@ enum {
   BLX__NODE_SHARE_MS = 5000,        /* a server that has not begun to tell a worker its share by then is left */
   BLX__NODE_WATCHDOG_S = 10,        /* a watchdog device resets the machine after so long; settings must allow that */
   BLX__NODE_STATS_MAX = 32,         /* streams of statistics at the same time */
-  BLX__NODE_SETTLE_MS = 1000,       /* a new leader waits so long to hear from the nodes before it places anything */
+  BLX__NODE_BACKUPS_MAX = 4,        /* backups that are being read */
+  BLX__NODE_BACKUP_KEPT_MAX = 1 << 18, /* records that were replaced and are kept for them; above that they end */
+  BLX__NODE_SETTLE_MS = 1000,          /* a new leader waits so long to hear from the nodes before it places anything */
 };
 
 struct blx__call;
@@ -129,10 +131,12 @@ struct blx__node {
   size_t calls_count;
   struct blx__list spare_calls; /* over, kept for the next */
   size_t spare_calls_count;
-  struct blx__buf scratch;     /* to encode into */
-  size_t execs;                /* commands and consoles */
-  struct blx__list watches;    /* streams of events */
-  unsigned stats_count;        /* streams of statistics */
+  struct blx__buf scratch;  /* to encode into */
+  size_t execs;             /* commands and consoles */
+  struct blx__list watches; /* streams of events */
+  unsigned stats_count;     /* streams of statistics */
+  struct blx__list backups; /* struct backup, stream_backup.c */
+  unsigned backups_count;
   struct blx__map shares;      /* uid of a worker -> struct share, the stream that it follows its share by */
   struct blx__list shares_due; /* those to be looked at after this apply */
   bool shares_behind;          /* a worker knows more than this server: look at all after each apply */
@@ -143,7 +147,8 @@ struct blx__node {
 
   const char *watchdog_path, *watchdog_device;
   const char *shim_path, *guest_path, *runner_dir, *kernel_dir, *nix_store_dir, *nixpkgs_ref, *microvm_ref;
-  blx__node_driver_fn *own_driver; /* NULL: simulate_vms says which */
+  const char *share_paths, *virtiofsd_path; /* NULL: as in the options */
+  blx__node_driver_fn *own_driver;          /* NULL: simulate_vms says which */
   void *own_driver_user;
   struct blx__vm_driver *driver;
   struct blx__agent *agent;
@@ -301,6 +306,12 @@ void blx__shares_due(struct blx__node *n);
 /* Send what is due. */
 void blx__shares_pump(struct blx__node *n);
 
+/* ---- stream_backup.c */
+/* The state is further: begin those that waited for it. */
+void blx__backups_pump(struct blx__node *n);
+/* The state is about to be replaced: end all that look at it. */
+void blx__backups_end(struct blx__node *n);
+
 /* ---- calls_cluster.c */
 /* A node as callers see it, with what only the leader knows. */
 blx__rc blx__call_view_node(struct blx__call *call, uint64_t uid, struct blx_node_info **out, blx_error *err) BLX__MUST;
@@ -350,6 +361,7 @@ void blx__handle_stats(struct blx__call *call);
 void blx__handle_member_stats(struct blx__call *call);
 void blx__handle_watch(struct blx__call *call);
 void blx__handle_share(struct blx__call *call);
+void blx__handle_cluster_backup(struct blx__call *call);
 /* ---- calls_member.c: statistics */
 /* Let the driver measure. Errors: as its stats(), UNSUPPORTED. */
 blx__rc blx__stats_measure(struct blx__node *n, blx__vm_stats_fn *done, void *user, blx_error *err) BLX__MUST;

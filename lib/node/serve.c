@@ -56,6 +56,7 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_STATS] = {blx__handle_stats, SERVERS},
     [BLX__RPC_MEMBER_STATS] = {blx__handle_member_stats, MEMBERS},
     [BLX__RPC_SHARE] = {blx__handle_share, MEMBERS},
+    [BLX__RPC_CLUSTER_BACKUP] = {blx__handle_cluster_backup, SERVERS},
 };
 
 /* ---- the life of a call */

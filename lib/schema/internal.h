@@ -31,11 +31,13 @@ struct blx_op_node_return;
 struct blx_op_ha_disarm;
 struct blx_op_node_fence_command;
 struct blx_op_node_remove;
+struct blx_op_recover;
 struct blx_op;
 struct blx_op_result;
 struct blx_config;
 struct blx_idempotency;
 struct blx_snapshot_head;
+struct blx_recover_mark;
 struct blx_snapshot_record;
 struct blx_assignment;
 struct blx_journal_entry;
@@ -283,6 +285,14 @@ struct blx_op_node_remove {
   uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
 };
 
+/* OpRecover: the cluster goes on with one server: all others that joined so far are gone. */
+struct blx_op_recover {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t survivor_uid; /* it */
+  uint64_t below; /* servers with lower uids are gone, but for it */
+};
+
 /* Op: one operation of the log: exactly one of the fields from 10 on is set. */
 struct blx_op {
   size_t struct_size;
@@ -315,6 +325,7 @@ struct blx_op {
   struct blx_op_ha_disarm *ha_disarm;
   struct blx_op_node_fence_command *node_fence_command;
   struct blx_op_node_remove *node_remove;
+  struct blx_op_recover *recover;
 };
 
 /* OpResult: what apply says of one operation. */
@@ -361,6 +372,15 @@ struct blx_snapshot_head {
   uint64_t next_node_uid; /* counter of node uids */
 };
 
+/* RecoverMark: the cluster went on with one server, the last time that it did. */
+struct blx_recover_mark {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t survivor_uid; /* it */
+  uint64_t below; /* servers with lower uids are gone, but for it */
+  uint64_t index; /* index at which this was noted */
+};
+
 /* SnapshotRecord: one record of a snapshot. */
 struct blx_snapshot_record {
   size_t struct_size;
@@ -373,6 +393,7 @@ struct blx_snapshot_record {
   struct blx_idempotency *idempotency;
   struct blx_tombstone *tombstone;
   struct blx_settings *settings;
+  struct blx_recover_mark *recover_mark;
 };
 
 /* Assignment: self-contained record for an agent: what this node shall do about one instance. */
@@ -594,11 +615,13 @@ struct blx_identity {
 #define BLX_OP_HA_DISARM_INIT BLX_INIT_(struct blx_op_ha_disarm)
 #define BLX_OP_NODE_FENCE_COMMAND_INIT BLX_INIT_(struct blx_op_node_fence_command)
 #define BLX_OP_NODE_REMOVE_INIT BLX_INIT_(struct blx_op_node_remove)
+#define BLX_OP_RECOVER_INIT BLX_INIT_(struct blx_op_recover)
 #define BLX_OP_INIT BLX_INIT_(struct blx_op)
 #define BLX_OP_RESULT_INIT BLX_INIT_(struct blx_op_result)
 #define BLX_CONFIG_INIT BLX_INIT_(struct blx_config)
 #define BLX_IDEMPOTENCY_INIT BLX_INIT_(struct blx_idempotency)
 #define BLX_SNAPSHOT_HEAD_INIT BLX_INIT_(struct blx_snapshot_head)
+#define BLX_RECOVER_MARK_INIT BLX_INIT_(struct blx_recover_mark)
 #define BLX_SNAPSHOT_RECORD_INIT BLX_INIT_(struct blx_snapshot_record)
 #define BLX_ASSIGNMENT_INIT BLX_INIT_(struct blx_assignment)
 #define BLX_JOURNAL_ENTRY_INIT BLX_INIT_(struct blx_journal_entry)

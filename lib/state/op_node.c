@@ -125,6 +125,51 @@ blx__rc blx__state_op_node_voter(struct blx__state *st, const struct blx_op *op,
   return BLX__OK;
 }
 
+/* ---- after a recovery */
+
+bool blx__state_is_gone(const struct blx__state *st, uint64_t uid) {
+  const struct blx_node_info *n = blx__state_node(st, uid);
+  if (uid >= st->data.gone_below || uid == st->data.survivor_uid) return false;
+  return !n || n->role == BLX_NODE_ROLE_SERVER;
+}
+
+uint64_t blx__state_gone_below(const struct blx__state *st) {
+  return st->data.gone_below;
+}
+
+uint64_t blx__state_next_node_uid(const struct blx__state *st) {
+  return st->data.next_node_uid;
+}
+
+static void set_voter(struct blx__state *st, const struct blx_node_info *n, bool voter) {
+  if (!n->voter == !voter) return;
+  struct blx_node_info draft = *n;
+  draft.voter = voter ? 1 : 0;
+  blx__state_put_node(st, &draft);
+}
+
+blx__rc blx__state_op_recover(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                              blx_error *err) {
+  const struct blx_op_recover *o = op->recover;
+  struct state_node *e = NULL;
+  BLX__TRY(blx__state_node_known(st, o->survivor_uid, &e, err));
+  if (o->below <= o->survivor_uid || o->below > st->data.next_node_uid)
+    return blx__fail(err, BLX_E_INVALID, "state", "below: %llu is not above %llu and at most %llu",
+                     (unsigned long long)o->below, (unsigned long long)o->survivor_uid,
+                     (unsigned long long)st->data.next_node_uid);
+  out->uid = o->survivor_uid;
+  if (o->below <= st->data.gone_below && o->survivor_uid == st->data.survivor_uid) return BLX__OK;
+  st->data.survivor_uid = o->survivor_uid;
+  st->data.gone_below = o->below;
+  st->data.gone_index = st->data.index;
+  const struct blx_node_info *n = NULL;
+  for (uint64_t after = 0; (n = blx__state_node_after_uid(st, after)) != NULL;) {
+    after = n->uid; /* the record is replaced */
+    set_voter(st, n, n->uid == o->survivor_uid || (n->voter && !blx__state_is_gone(st, n->uid)));
+  }
+  return BLX__OK;
+}
+
 /* ---- what users say of a node */
 
 static blx__rc named(const struct blx__state *st, const char *name, uint64_t if_revision,

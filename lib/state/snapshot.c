@@ -1,6 +1,6 @@
-/* A snapshot: for each record four bytes of length, little-endian, and a snapshot_record; the head first, then nodes,
- * configs, VMs, instances, keys, tombstones and the settings, each in the order of its map; a length of zero ends it,
- * so that one cut between two records is noticed. */
+/* A snapshot: for each record four bytes of length, little-endian, and a snapshot_record; the head first, then what a
+ * recovery left to know if there was one, nodes, configs, VMs, instances, keys, tombstones and the settings, each in the
+ * order of its map; a length of zero ends it, so that one cut between two records is noticed. */
 #include "state/state_int.h"
 #include "lease/lease.h"
 #include "schema/validate.h"
@@ -10,6 +10,7 @@
 
 enum {
   FORMAT = 1,
+  AHEAD = 16,
   RECORD_SCRATCH_BYTES = 1 << 20,
 };
 #define DIGEST_BYTES_MAX ((size_t)1 << 30)
@@ -25,7 +26,7 @@ static blx__rc no_room(const struct blx__buf *out, blx_error *err) {
   return blx__fail(err, BLX_E_BUSY, "state", "the state does not fit into a snapshot of %zu bytes", out->max);
 }
 
-static blx__rc add_record(struct blx__buf *out, const struct blx_snapshot_record *r, blx_error *err) {
+blx__rc blx__state_add_record(struct blx__buf *out, const struct blx_snapshot_record *r, blx_error *err) {
   size_t at = out->len;
   if (!add_length(out, 0)) return no_room(out, err);
   blx_error why = {0};
@@ -43,6 +44,7 @@ enum kind { NODES, CONFIGS, VMS, INSTANCES, KEYS, TOMBSTONES, SETTINGS, KINDS };
 struct blx__state_frozen {
   char cluster_id[33], cluster_name[57];
   struct blx_snapshot_head head;
+  struct blx_recover_mark mark; /* below 0: none */
   size_t counts[KINDS];
   void *recs[]; /* in the order of the kinds, each in the order of its map; borrowed from the state */
 };
@@ -99,10 +101,20 @@ struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *er
   z->head.time_ms = d->time_ms;
   z->head.next_uid = d->next_uid;
   z->head.next_node_uid = d->next_node_uid;
+  z->mark = (struct blx_recover_mark)BLX_RECOVER_MARK_INIT;
+  z->mark.survivor_uid = d->survivor_uid;
+  z->mark.below = d->gone_below;
+  z->mark.index = d->gone_index;
   z->counts[SETTINGS] = d->settings ? 1 : 0;
   for (int k = 0; k < SETTINGS; k++) {
     z->counts[k] = maps[k]->count;
-    BLX__MAP_FOREACH(pos, maps[k]) z->recs[at++] = record_of((enum kind)k, blx__map_value(pos));
+    size_t from = at;
+    BLX__MAP_FOREACH(pos, maps[k]) z->recs[at++] = blx__map_value(pos);
+    /* Each entry is somewhere else in memory: asked for early, they come beside each other. */
+    for (size_t i = from; i < at; i++) {
+      if (i + AHEAD < at) __builtin_prefetch(z->recs[i + AHEAD]);
+      z->recs[i] = record_of((enum kind)k, z->recs[i]);
+    }
   }
   if (d->settings) z->recs[at++] = d->settings;
   BLX__ASSERT(at == total);
@@ -118,29 +130,71 @@ void blx__state_thaw(struct blx__state *st, struct blx__state_frozen *frozen) {
   st->released_count = 0;
 }
 
-static blx__rc write_all(const struct blx__state_frozen *z, struct blx__buf *out, blx_error *err) {
+static blx__rc write_one(enum kind kind, void *rec, struct blx__buf *out, blx_error *err) {
+  struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
+  switch (kind) {
+  case NODES: r.node = rec; break;
+  case CONFIGS: r.config = rec; break;
+  case VMS: r.vm = rec; break;
+  case INSTANCES: r.instance = rec; break;
+  case KEYS: r.idempotency = rec; break;
+  case TOMBSTONES: r.tombstone = rec; break;
+  case SETTINGS: r.settings = rec; break;
+  case KINDS: break;
+  }
+  return blx__state_add_record(out, &r, err);
+}
+
+static blx__rc write_first(const struct blx__state_frozen *z, bool mark, struct blx__buf *out, blx_error *err) {
   struct blx_snapshot_head head = z->head;
-  struct blx_snapshot_record first = BLX_SNAPSHOT_RECORD_INIT;
+  struct blx_recover_mark gone = z->mark;
+  struct blx_snapshot_record first = BLX_SNAPSHOT_RECORD_INIT, second = BLX_SNAPSHOT_RECORD_INIT;
   first.head = &head;
-  BLX__TRY(add_record(out, &first, err));
-  void *const *rec = z->recs;
-  for (int k = 0; k < KINDS; k++) {
-    for (size_t i = 0; i < z->counts[k]; i++, rec++) {
-      struct blx_snapshot_record r = BLX_SNAPSHOT_RECORD_INIT;
-      switch ((enum kind)k) {
-      case NODES: r.node = *rec; break;
-      case CONFIGS: r.config = *rec; break;
-      case VMS: r.vm = *rec; break;
-      case INSTANCES: r.instance = *rec; break;
-      case KEYS: r.idempotency = *rec; break;
-      case TOMBSTONES: r.tombstone = *rec; break;
-      case SETTINGS: r.settings = *rec; break;
-      case KINDS: break;
-      }
-      BLX__TRY(add_record(out, &r, err));
+  second.recover_mark = &gone;
+  BLX__TRY(blx__state_add_record(out, &first, err));
+  return mark && gone.below > 0 ? blx__state_add_record(out, &second, err) : BLX__OK;
+}
+
+/* @partly: as a backup, else as a snapshot. */
+static blx__rc write_records(const struct blx__state_frozen *z, struct blx__state_cursor *c, size_t limit, bool partly,
+                             struct blx__buf *out, blx_error *err) {
+  if (!c->begun) BLX__TRY(write_first(z, !partly, out, err));
+  c->begun = true;
+  for (; c->kind < KINDS; c->kind++, c->done = 0) {
+    bool left_out = partly && c->kind == KEYS;
+    for (; c->done < z->counts[c->kind]; c->done++, c->at++) {
+      if (left_out) continue;
+      if (out->len >= limit) return BLX__OK;
+      BLX__TRY(write_one((enum kind)c->kind, z->recs[c->at], out, err));
     }
   }
+  return BLX__OK;
+}
+
+static blx__rc write_all(const struct blx__state_frozen *z, struct blx__buf *out, blx_error *err) {
+  struct blx__state_cursor c = {0};
+  BLX__TRY(write_records(z, &c, SIZE_MAX, false, out, err));
   return add_length(out, 0) ? BLX__OK : no_room(out, err);
+}
+
+blx__rc blx__state_write_part(const struct blx__state_frozen *frozen, struct blx__state_cursor *at, size_t limit,
+                              struct blx__buf *out, bool *done, blx_error *err) {
+  BLX__TRY(write_records(frozen, at, limit, true, out, err));
+  *done = at->kind == KINDS;
+  return BLX__OK;
+}
+
+struct blx__state_frozen_counts blx__state_frozen_counts(const struct blx__state_frozen *frozen) {
+  return (struct blx__state_frozen_counts){.index = frozen->head.index,
+                                           .time_ms = frozen->head.time_ms,
+                                           .nodes = (uint32_t)frozen->counts[NODES],
+                                           .vms = (uint32_t)frozen->counts[VMS],
+                                           .instances = (uint32_t)frozen->counts[INSTANCES],
+                                           .configs = (uint32_t)frozen->counts[CONFIGS]};
+}
+
+size_t blx__state_released(const struct blx__state *st) {
+  return st->released_count;
 }
 
 blx__rc blx__state_write(const struct blx__state_frozen *frozen, struct blx__buf *out, blx_error *err) {
@@ -261,6 +315,16 @@ static blx__rc read_settings(struct blx__state *st, const struct blx_settings *s
   return BLX__OK;
 }
 
+static blx__rc read_mark(struct blx__state *st, const struct blx_recover_mark *m, blx_error *err) {
+  struct state_data *d = &st->data;
+  if (d->gone_below != 0 || m->below == 0 || m->below > d->next_node_uid || m->survivor_uid >= m->below)
+    return damaged(err, "its note of a recovery is not one");
+  d->survivor_uid = m->survivor_uid;
+  d->gone_below = m->below;
+  d->gone_index = m->index;
+  return BLX__OK;
+}
+
 static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool first, blx_error *err) {
   void *msg = NULL;
   blx_error why = {0};
@@ -271,8 +335,8 @@ static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool 
     return blx__fail(err, BLX_E_UNSUPPORTED, "state", "the snapshot is of a newer version, upgrade this node: %s",
                      why.message);
   const struct blx_snapshot_record *r = msg;
-  int set =
-      !!r->head + !!r->node + !!r->vm + !!r->instance + !!r->config + !!r->idempotency + !!r->tombstone + !!r->settings;
+  int set = !!r->head + !!r->node + !!r->vm + !!r->instance + !!r->config + !!r->idempotency + !!r->tombstone +
+            !!r->settings + !!r->recover_mark;
   if (set != 1 || first != (r->head != NULL)) return damaged(err, "its records are not in order");
   if (r->head) return read_head(st, r->head, err);
   if (r->node) return read_node(st, r->node, err);
@@ -281,6 +345,7 @@ static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool 
   if (r->instance) return read_instance(st, r->instance, err);
   if (r->tombstone) return read_tombstone(st, r->tombstone, err);
   if (r->settings) return read_settings(st, r->settings, err);
+  if (r->recover_mark) return read_mark(st, r->recover_mark, err);
   return read_key(st, r->idempotency, err);
 }
 

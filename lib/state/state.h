@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/digest.h"
+#include "base/map.h"
 #include "placement/feasible.h"
 #include "schema/internal.h"
 
@@ -27,6 +28,7 @@ enum {
   BLX__STATE_KEY_SAFE_MS = 10 * 60 * 1000, /* a key younger than this is never given up for another */
   BLX__STATE_BACK_OFF_FIRST_MS = 1000,
   BLX__STATE_BACK_OFF_MAX_MS = 300 * 1000,
+  BLX__STATE_RECORD_MAX = 128 << 10, /* bytes of one record of a snapshot */
   BLX__STATE_DISARM_MAX_MS = 24 * 3600 * 1000,
   BLX__STATE_STEADY_MS = 600 * 1000, /* so long Running, and the failures before are forgotten */
 };
@@ -72,6 +74,24 @@ struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *er
 blx__rc blx__state_write(const struct blx__state_frozen *frozen, struct blx__buf *out, blx_error *err) BLX__MUST;
 void blx__state_thaw(struct blx__state *st, struct blx__state_frozen *frozen);
 
+/* The same in parts, and without the answers kept for repeated requests: append whole records, each with its length in
+ * front, until @out has @limit bytes or more. @at: zeros at first. True: that was all of them. A part exceeds @limit by
+ * one record at most, BLX__STATE_RECORD_MAX. Thread: any. */
+struct blx__state_cursor {
+  size_t kind, done, at;
+  bool begun;
+};
+blx__rc blx__state_write_part(const struct blx__state_frozen *frozen, struct blx__state_cursor *at, size_t limit,
+                              struct blx__buf *out, bool *done, blx_error *err) BLX__MUST;
+/* How many records of a kind there are in it. */
+struct blx__state_frozen_counts {
+  uint64_t index, time_ms;
+  uint32_t nodes, vms, instances, configs;
+};
+struct blx__state_frozen_counts blx__state_frozen_counts(const struct blx__state_frozen *frozen);
+/* Records that were replaced and are kept because something is frozen. */
+size_t blx__state_released(const struct blx__state *st);
+
 /* The three in one. Append everything to @out: records with a length before each, in one order. @out is unchanged on
  * failure. Errors: BUSY (it does not fit @out->max), FATAL, INTERNAL. */
 blx__rc blx__state_snapshot(struct blx__state *st, struct blx__buf *out, blx_error *err) BLX__MUST;
@@ -79,6 +99,29 @@ blx__rc blx__state_snapshot(struct blx__state *st, struct blx__buf *out, blx_err
 /* Replace everything by a snapshot; events before it are forgotten. Errors: CORRUPT, UNSUPPORTED (written by a newer
  * version); the state is then untouched. */
 blx__rc blx__state_restore(struct blx__state *st, struct blx__slice snapshot, blx_error *err) BLX__MUST;
+
+/* ---- backup.c: the state of a cluster made into that of a new one, record by record. VMs, configs and instances stay,
+ * with their uids; instances wait for a node, their epochs as they were. Nodes, answers kept for repeated requests, VMs
+ * that were being deleted, and what was buried with a node are left out. @node is the only node, a server that votes.
+ */
+struct blx__state_reseed {
+  const char *cluster_id, *cluster_name; /* of the new one; name NULL: the old one's */
+  const char *node_name;
+  /* What is made known: */
+  uint64_t node_uid, index, time_ms;
+  char old_cluster_id[33], name[57];
+  /* Inside: */
+  struct blx__arena arena;
+  struct blx__map vms; /* uid -> how its instances come back */
+};
+void blx__state_reseed_free(struct blx__state_reseed *r);
+/* Take the next record, without its length, and append what becomes of it to @out: with lengths, and nothing where it
+ * is left out. Errors: CORRUPT, UNSUPPORTED (of a newer version), NOMEM. */
+blx__rc blx__state_reseed_take(struct blx__state_reseed *r, struct blx__slice record, struct blx__buf *out,
+                               blx_error *err) BLX__MUST;
+/* After the last: what was appended is put in order, and is a snapshot that can be restored. Errors: CORRUPT (it is no
+ * state), NOMEM. */
+blx__rc blx__state_reseed_end(struct blx__state_reseed *r, struct blx__buf *out, blx_error *err) BLX__MUST;
 
 /* SHA-256 over the snapshot's bytes: equal on members that applied the same. Errors: as snapshot. */
 blx__rc blx__state_digest(struct blx__state *st, uint8_t out[BLX__SHA256_BYTES], blx_error *err) BLX__MUST;
@@ -101,6 +144,12 @@ struct blx__state_counts {
   uint32_t fencing; /* nodes that are being fenced, without a proof so far */
 };
 struct blx__state_counts blx__state_counts(const struct blx__state *st);
+
+/* After a recovery (op_recover): @uid is a server's, or nobody's that is known, that was given up with the old group.
+ */
+bool blx__state_is_gone(const struct blx__state *st, uint64_t uid);
+uint64_t blx__state_gone_below(const struct blx__state *st); /* 0: there was none */
+uint64_t blx__state_next_node_uid(const struct blx__state *st);
 
 /* One record, or NULL. @tenant NULL or "": default. */
 const struct blx_node_info *blx__state_node(const struct blx__state *st, uint64_t uid);

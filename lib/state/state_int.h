@@ -60,6 +60,7 @@ struct state_data {
   struct blx__map unsettled;                            /* uid -> state_vm whose phase must be worked out again */
   struct blx_settings *settings;                        /* NULL: never changed */
   uint32_t running;
+  uint64_t survivor_uid, gone_below, gone_index; /* of the last recovery; 0: there was none */
   uint32_t ha;      /* instances that are highly available and not dead */
   uint32_t fencing; /* nodes whose fence is begun */
 };
@@ -122,6 +123,10 @@ void blx__state_data_free(struct state_data *d);
 
 /* A record is no longer part of the state: free it, now or when nothing is frozen. */
 void blx__state_release(struct blx__state *st, void *rec);
+
+/* snapshot.c: append @r with its length. Errors: BUSY (it does not fit), INTERNAL. */
+struct blx_snapshot_record;
+blx__rc blx__state_add_record(struct blx__buf *out, const struct blx_snapshot_record *r, blx_error *err) BLX__MUST;
 
 /* An agent shall look at its share again. */
 void blx__state_touch_share(struct blx__state *st, uint64_t node_uid);
@@ -202,6 +207,7 @@ state_op_fn blx__state_op_cluster_init, blx__state_op_node_join, blx__state_op_n
     blx__state_op_vm_delete, blx__state_op_vm_restart, blx__state_op_vm_pause, blx__state_op_vm_kill,
     blx__state_op_assign, blx__state_op_explain, blx__state_op_report, blx__state_op_vm_delete_force,
     blx__state_op_node_label, blx__state_op_settings_set, blx__state_op_fence_begin, blx__state_op_fence_done,
-    blx__state_op_node_return, blx__state_op_ha_disarm, blx__state_op_node_fence_command, blx__state_op_node_remove;
+    blx__state_op_node_return, blx__state_op_ha_disarm, blx__state_op_node_fence_command, blx__state_op_node_remove,
+    blx__state_op_recover;
 
 #endif

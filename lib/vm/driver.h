@@ -208,6 +208,8 @@ struct blx__vm_options {
   const char *nix_path;      /* the `nix` program; NULL: looked up in PATH */
   const char *nixpkgs_ref;   /* told to `wrap`: pinned flake references; NULL: not */
   const char *microvm_ref;
+  const char *share_paths;    /* "A:B": below these lies what a runner may share with its guest; NULL: none */
+  const char *virtiofsd_path; /* NULL: looked for in PATH and where Debian has it */
   uint32_t vmm_uid, vmm_gid;  /* monitors run as; 0: as the daemon does */
   bool vmm_user_optional;     /* as the daemon does, and the status says so, where that user cannot reach the runner */
   bool cgroup_none;           /* make none */

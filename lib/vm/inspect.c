@@ -3,10 +3,10 @@
 #include "vm/vm_int.h"
 
 #include "base/failpoint.h"
+#include "host/devices.h"
 #include "io/file.h"
 #include "io/work.h"
 #include "vm/cgroup.h"
-#include "vm/tap.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -201,7 +201,7 @@ static blx__rc kill_leftovers(struct job *j, int dir) {
       return blx__fail(&j->err, BLX_E_IO, origin, "a process of %s in the cgroup %s does not die", j->name,
                        j->cgroup[ha]);
   }
-  return dir < 0 ? BLX__OK : blx__vm_taps_remove(dir, &j->err);
+  return dir < 0 ? BLX__OK : blx__host_devices_remove(dir, strrchr(j->dir, '/') + 1, &j->err);
 }
 
 static bool has_ha_cgroup(const struct job *j) {

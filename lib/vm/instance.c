@@ -258,7 +258,8 @@ static bool keep(struct microvm *m, unsigned at, const char **text) {
 }
 
 static blx__rc check(const struct blx__vm_options *o, blx_error *err) {
-  const char *paths[] = {o->state_dir, o->shim_path, o->runner_dir, o->kernel_dir, o->guest_path, o->nix_store_dir};
+  const char *paths[] = {o->state_dir,  o->shim_path,     o->runner_dir,    o->kernel_dir,
+                         o->guest_path, o->nix_store_dir, o->virtiofsd_path};
   if (!o->state_dir || !o->shim_path || !o->host_tag)
     return blx__fail(err, BLX_E_INVALID, origin, "the VM driver needs a state directory, a shim and a host tag");
   if (!blx__name_ok(o->host_tag, VM_TAG_MAX - 4))
@@ -296,7 +297,8 @@ static blx__rc take_options(struct microvm *m, const struct blx__vm_options *o, 
   }
   bool kept = keep(m, 0, &m->opt.host_tag) && keep(m, 1, &m->opt.shim_path) && keep(m, 2, &m->opt.runner_dir) &&
               keep(m, 3, &m->opt.kernel_dir) && keep(m, 4, &m->opt.guest_path) && keep(m, 5, &m->opt.nix_store_dir) &&
-              keep(m, 6, &m->opt.nix_path) && keep(m, 7, &m->opt.nixpkgs_ref) && keep(m, 8, &m->opt.microvm_ref);
+              keep(m, 6, &m->opt.nix_path) && keep(m, 7, &m->opt.nixpkgs_ref) && keep(m, 8, &m->opt.microvm_ref) &&
+              keep(m, 9, &m->opt.share_paths) && keep(m, 10, &m->opt.virtiofsd_path);
   return kept ? BLX__OK : blx__fail(err, BLX_E_NOMEM, origin, "no memory for the VM driver");
 }
 

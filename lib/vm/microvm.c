@@ -275,6 +275,8 @@ static blx__rc spawn_shim(struct vm_instance *in, blx_error *err) {
   if (m->opt.cgroup_required || in->ha) add(&argv, "--cgroup-required", NULL);
   if (in->start_before_ms != 0) add(&argv, "--start-before-ms", number[6]);
   if (in->ready_none) add(&argv, "--ready-none", NULL);
+  if (m->opt.share_paths) add(&argv, "--share-paths", m->opt.share_paths);
+  if (m->opt.virtiofsd_path) add(&argv, "--virtiofsd", m->opt.virtiofsd_path);
   add(&argv, "--lock-fd", "3");
   struct blx__process_spec spec = {
       .argv = argv.at, .new_session = true, .output_max = SHIM_OUTPUT_MAX, .deadline_ms = VM_SHIM_START_MS};

@@ -16,7 +16,7 @@
 enum {
   VM_ID_MAX = 96,  /* "web-1-17" */
   VM_TAG_MAX = 52, /* a host tag, and "-ha" */
-  VM_STRINGS = 9,
+  VM_STRINGS = 11,
   VM_MEMORY_UNKNOWN_MIB = 4096, /* limit of a guest whose amount only its module knows */
   VM_PATH_MAX = 900,            /* state_dir; leaves room for what is below it */
   VM_LINK_RETRY_MS = 100,       /* a shim that holds its lock but does not answer yet */

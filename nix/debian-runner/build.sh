@@ -43,16 +43,42 @@ while read -r image place size type create label read_only; do
 done <<END
 $volumes
 END
-n=0
+# The guest's memory is then one that whoever serves the shares may see.
+n=0 memory=''
+: >"$root/etc/shares"
+while read -r tag socket source place; do
+  [ -n "$tag" ] || continue
+  memory=,memory-backend=mem
+  mkdir -p "$out/share/microvm/virtiofs/$tag"
+  echo "$socket" >"$out/share/microvm/virtiofs/$tag/socket"
+  echo "$source" >"$out/share/microvm/virtiofs/$tag/source"
+  devices="$devices -chardev socket,id=fs$n,path=$socket -device vhost-user-fs-device,chardev=fs$n,tag=$tag"
+  echo "$tag $place" >>"$root/etc/shares"
+  n=$((n + 1))
+done <<END
+$shares
+END
+[ -z "$memory" ] || devices="-object memory-backend-memfd,id=mem,size=${mem}M,share=on \\
+  -global virtio-mmio.force-legacy=false$devices" # vhost-user has no legacy devices
+
+n=0 macvtaps=''
 : >"$root/etc/interfaces"
 : >"$out/share/microvm/tap-interfaces"
-while read -r type id mac; do
+: >"$out/share/microvm/macvtap-interfaces"
+while read -r type id mac link mode; do
   case $type in
   '') continue ;;
   user) devices="$devices -netdev user,id=net$n" ;;
   tap)
     devices="$devices -netdev tap,id=net$n,ifname=$id,script=no,downscript=no"
     echo "$id" >>"$out/share/microvm/tap-interfaces"
+    ;;
+  macvtap)
+    fd=$((30 + n))
+    devices="$devices -netdev tap,id=net$n,fd=$fd"
+    macvtaps="${macvtaps}exec $fd<>\"/dev/tap\$(< /sys/class/net/$id/ifindex)\"
+"
+    echo "$id $mac $link $mode" >>"$out/share/microvm/macvtap-interfaces"
     ;;
   esac
   mac=$(echo "$mac" | tr A-F a-f)
@@ -73,8 +99,10 @@ cp "$guest" "$root/bin/blixard-guest"
 cp "$init" "$root/init"
 chmod 0755 "$root/init" "$root/bin/busybox" "$root/bin/blixard-guest"
 printf '%s\n' "$hostName" >"$root/etc/hostname"
-cp "$modules_list" "$root/modules/list"
-while read -r m; do cp "$modules/kernel/$m.ko" "$root/modules/"; done <"$modules_list"
+# Those of file systems only for who mounts one: each costs the guest time.
+[ -n "$memory" ] && unused='^$' || unused='^fs/'
+grep -v "$unused" "$modules_list" >"$root/modules/list"
+while read -r m; do cp "$modules/kernel/$m.ko" "$root/modules/"; done <"$root/modules/list"
 find "$root" -exec touch -h -d @1 {} +
 
 (cd "$root" && find . | sort | cpio --quiet -o -H newc --reproducible --owner 0:0) >"$out/share/blixard/initrd"
@@ -83,7 +111,6 @@ cp "$kernel" "$out/share/blixard/vmlinuz"
 # ---- the layout that microvm.nix promises
 printf '%s' x86_64-linux >"$out/share/microvm/system"
 printf '%s' "$hypervisor" >"$out/share/microvm/hypervisor"
-: >"$out/share/microvm/macvtap-interfaces"
 : >"$out/share/microvm/pci-devices"
 
 case $accel in
@@ -118,8 +145,8 @@ volume() { # IMAGE MIB TYPE CREATE LABEL
 }
 END
 cat >>"$out/bin/microvm-run" <<END
-${prepare}exec -a "microvm@$hostName" $qemu -name "$hostName" \\
-  -M microvm,acpi=on,pit=on,pic=on,rtc=on$machine $accel_args -cpu $cpu \\
+${prepare}${macvtaps}exec -a "microvm@$hostName" $qemu -name "$hostName" \\
+  -M microvm,acpi=on,pit=on,pic=on,rtc=on$machine$memory $accel_args -cpu $cpu \\
   -m $mem -smp $vcpu -nodefaults -no-user-config -no-reboot -display none \\
   -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \\
   -kernel $out/share/blixard/vmlinuz -initrd $out/share/blixard/initrd \\

@@ -15,6 +15,11 @@ while read -r serial place type options; do
       echo "init: ${disk##*/} could not be mounted on $place"
   done
 done </etc/volumes
+while read -r tag place; do
+  mkdir -p "$place"
+  mount -t virtiofs "$tag" "$place" && echo "init: share $tag on $place" ||
+    echo "init: share $tag could not be mounted on $place"
+done </etc/shares
 ip link set lo up
 while read -r mac type; do
   for card in /sys/class/net/*; do

@@ -30,6 +30,8 @@ let
   matches = pattern: v: isString v && match pattern v != null;
   # A path that no shell and no QEMU option reads as anything else, and that leads nowhere by "..".
   part = "[A-Za-z0-9_-][A-Za-z0-9._-]*";
+  id = matches "[A-Za-z0-9][A-Za-z0-9_-]{0,14}";
+  modes = [ "bridge" "passthru" "private" "source" "vepa" ];
   places = [ "/" "/bin" "/dev" "/etc" "/proc" "/sys" "/modules" "/tmp" "/init" ];
 
   options = {
@@ -79,11 +81,16 @@ let
       want = "a list of at most 4 interfaces";
       items = {
         type = {
-          ok = v: elem v [ "user" "tap" ];
-          want = "\"user\" or \"tap\": the Debian runner has no other";
+          ok = v: elem v [ "user" "tap" "macvtap" ];
+          want = "\"user\", \"tap\" or \"macvtap\": the Debian runner has no other";
+        };
+        macvtap = {
+          default = null;
+          ok = v: v == null || (isAttrs v && attrNames v == [ "link" "mode" ] && id v.link && elem v.mode modes);
+          want = "{ link = the host's interface that it lies on; mode = one of ${concatStringsSep ", " modes}; }";
         };
         id = {
-          ok = matches "[A-Za-z0-9][A-Za-z0-9_-]{0,14}";
+          ok = id;
           want = "1 to 15 of A-Z, a-z, 0-9, _ and -, which is what Linux takes as an interface's name";
         };
         mac = {
@@ -94,8 +101,32 @@ let
     };
     "microvm.shares" = {
       default = [ ];
-      ok = v: v == [ ];
-      want = "empty: the Debian runner runs no virtiofsd, and its kernel has no 9p; use a volume";
+      ok = v: isList v && builtins.length v <= 8;
+      want = "a list of at most 8 shares";
+      items = {
+        proto = {
+          default = "9p"; # as microvm.nix has it
+          ok = v: v == "virtiofs";
+          want = "\"virtiofs\": the Debian runner's kernel has no 9p";
+        };
+        tag = {
+          ok = matches "[A-Za-z0-9_-][A-Za-z0-9._-]{0,35}";
+          want = "1 to 36 of A-Z, a-z, 0-9, ., _ and -";
+        };
+        source = {
+          ok = matches "(/|(/?${part}/)*${part}|(/${part})+)";
+          want = "a path of the host, or one relative to the VM's directory, of A-Z, a-z, 0-9, ., _ and -";
+        };
+        mountPoint = {
+          ok = v: matches "(/${part})+" v && !elem v places;
+          want = "an absolute path of the guest that nothing is mounted on yet";
+        };
+        socket = {
+          default = null; # HOST-virtiofs-TAG.sock
+          ok = v: v == null || matches part v;
+          want = "null, or a name of A-Z, a-z, 0-9, ., _ and -";
+        };
+      };
     };
     "microvm.qemu.extraArgs" = { default = [ ]; ok = strings; want = "a list of strings"; };
     "networking.hostName" = {
@@ -139,12 +170,13 @@ let
         if !(value ? ${name} || f ? default) then fail "${path}.${name} is missing: it must be ${f.want}"
         else let v = value.${name} or f.default; in
           if f.ok v then v else fail "${path}.${name} must be ${f.want}";
+      whole = builtins.mapAttrs field fields;
     in
     if !isAttrs value then fail "${path} must be an attribute set"
     else if unknown != [ ] then
       fail ("the option ${path}.${head unknown} is not supported; supported are "
         + concatStringsSep ", " (attrNames fields))
-    else builtins.mapAttrs field fields;
+    else builtins.deepSeq whole whole; # also what nothing below reads
 
   forced = name: path: let v = overrides.${name} or null; in
     if v == null then option path
@@ -158,7 +190,8 @@ let
   extraArgs = option "microvm.qemu.extraArgs";
   volumes = option "microvm.volumes";
   interfaces = option "microvm.interfaces";
-  shares = option "microvm.shares";
+  shares = map (s: s // { socket = if s.socket == null then "${hostName}-virtiofs-${s.tag}.sock" else s.socket; })
+    (distinct "microvm.shares" [ "tag" "mountPoint" ] (option "microvm.shares"));
 
   # Two of a kind by the same name would be one.
   unique = path: name: list:
@@ -178,7 +211,20 @@ let
 
   oneUser = list: unique "microvm.interfaces" "type" (filter (x: x.type == "user") list);
 
-  declaredRunner = builtins.seq shares (builtins.seq (oneUser interfaces) (derivation {
+  # What only one type has, next to it.
+  withLink = i:
+    if i.type == "macvtap" && i.macvtap == null then
+      fail "microvm.interfaces: ${i.id} is a macvtap, so it needs macvtap = { link; mode; }"
+    else if i.type != "macvtap" && i.macvtap != null then
+      fail "microvm.interfaces: ${i.id} has type \"${i.type}\", so it takes no macvtap = { link; mode; }"
+    else i // { link = i.macvtap.link or null; mode = i.macvtap.mode or null; };
+
+  noVolume = share:
+    if elem share.mountPoint (map (v: v.mountPoint) volumes) then
+      fail "mountPoint \"${share.mountPoint}\" is given to a volume and to a share"
+    else share;
+
+  declaredRunner = builtins.seq (oneUser interfaces) (derivation {
     name = "microvm-${hypervisor}-${hostName}";
     system = "x86_64-linux";
     builder = "/bin/sh";
@@ -189,15 +235,18 @@ let
     extraArgs = concatStringsSep " " (map quote extraArgs);
     volumes = table [ "image" "mountPoint" "size" "fsType" "autoCreate" "label" "readOnly" ]
       (distinct "microvm.volumes" [ "image" "mountPoint" ] volumes);
-    interfaces = table [ "type" "id" "mac" ] (distinct "microvm.interfaces" [ "id" "mac" ] interfaces);
+    interfaces = table [ "type" "id" "mac" "link" "mode" ]
+      (map withLink (distinct "microvm.interfaces" [ "id" "mac" ] interfaces));
+    shares = table [ "tag" "socket" "source" "mountPoint" ]
+      (map noVolume (distinct "microvm.shares" [ "socket" ] shares));
     accel = host.accel;
     inherit (host) kernel kernelHash modules kernelVersion modulesHash;
     inherit (host) busybox busyboxHash guest guestHash qemu qemuHash;
-  }));
+  });
 in
 {
   config = {
     networking = { inherit hostName; };
-    microvm = { inherit hypervisor vcpu mem volumes interfaces declaredRunner; };
+    microvm = { inherit hypervisor vcpu mem volumes interfaces shares declaredRunner; };
   };
 }

@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 
-from cluster import BIN, BUILD, Cluster  # noqa: E402
+from cluster import BIN, BUILD, Cluster, Node, until  # noqa: E402
 
 STARTS = 10
 CREATES = 4000
@@ -89,9 +89,27 @@ def list_row():
             took.append((time.monotonic() - began) * 1000)
         assert len(json.loads(listed)["vms"]) == LISTED
         note = f"median of {STARTS}; the slowest {max(took):.0f} ms; {len(listed) / 2**20:.1f} MiB"
-        return [(f"vm list -o json of {LISTED} VMs, whole process", f"{statistics.median(took):.0f} ms", note)]
+        return [
+            (f"vm list -o json of {LISTED} VMs, whole process", f"{statistics.median(took):.0f} ms", note),
+            join_row(cluster),
+        ]
     finally:
         cluster.close()
+
+
+def join_row(cluster):
+    """A fourth server comes to them: its own state holds all of it, and placement may use it."""
+    node = Node(cluster, "n4")
+    cluster.nodes.append(node)
+    node.start()
+    began = time.monotonic()
+    node.cli("cluster", "join", "--address", f"unix:{cluster.nodes[0].socket}")
+    joined = time.monotonic() - began
+    until(lambda: node.cluster.json("cluster", "status", "--stale", node=node)["vms"] == LISTED, 60, "it has all VMs")
+    whole = time.monotonic() - began
+    cluster.wait_ready()
+    ready = time.monotonic() - began
+    return f"join of a server to {LISTED} VMs", f"{whole:.2f} s", f"joined in {joined:.2f} s, Ready in {ready:.2f} s"
 
 
 def assignment_rows():

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""From the kill -9 of a leader to the next write that is answered: Blixard's creates and etcd's puts, three members each,
-by the same stock gRPC client, which asks the two survivors in turn and gives each a tenth of a second. With each one's
-own timings, and with fast ones. Needs Debian's etcd-server."""
+"""From the kill -9 of a leader to the next write that is answered: Blixard's creates and etcd's puts, three members
+each, by the same stock gRPC client, which asks the two survivors in turn and gives each a tenth of a second. With each
+one's own timings, and with fast ones. Needs Debian's etcd-server."""
 
 import itertools
 import os

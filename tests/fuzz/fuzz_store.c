@@ -171,7 +171,7 @@ static bool load_first(struct box *b, struct seen *s) {
   struct store looked;
   store_init(&looked, &b->table, SEGMENT_BYTES);
   looked.unmarked = b->st.unmarked;
-  const char *why = store_look(&looked);
+  const char *why = store_look(&looked, NULL, NULL);
   store_free(&looked);
   uint64_t before = sum_of_disk(b);
   const char *refused = store_load(&b->st, look, s);

@@ -28,6 +28,8 @@ VALUES = {
     "nix_store_dir": "/opt/é",
     "nixpkgs_ref": "github:NixOS/nixpkgs/" + "0123456789" * 4,
     "microvm_ref": "git+https://example.org/microvm.nix?ref=main&rev=" + "abcdef0123" * 4,
+    "share_paths": "/srv/a:/srv/b c",
+    "virtiofsd": "/opt/virtiofsd",
     "heartbeat_ms": 100,
     "election_ms": 3000,
     "unsafe_fs": True,
@@ -36,6 +38,8 @@ VALUES = {
     "no_watchdog": True,
 }
 
+PARTS = ["--simulate-vms=false", "--shim", "/bin/true", "--guest", "/bin/true", "--runner-dir", "/",
+         "--kernel-dir", "/"]
 NARROW = "path:/opt/flake?narHash=sha256-" + "A1+/" * 10 + "abc="
 
 
@@ -122,6 +126,12 @@ def test_the_whole_configuration_printed_is_a_file_that_says_the_same(file):
     values, text = printed(*[word for key in VALUES for word in flags_of(key, VALUES[key])])
     assert values == VALUES
     assert printed("--config", file(text))[0] == VALUES
+
+
+@pytest.mark.parametrize("paths", ["srv", "/srv:", ":/srv", "/srv::/b", "/srv:b", "/" + "a" * 1024])
+def test_a_list_of_paths_holds_whole_paths_only(file, paths):
+    (line,) = refused(file(f"share_paths: '{paths}'\n"))
+    assert line.startswith("1:14: share_paths: ") and "is not a list of paths that begin with /, with : between" in line
 
 
 @pytest.mark.parametrize("ref", ["github:NixOS/nixpkgs", "github:NixOS/nixpkgs/nixos-24.11", "/etc/nixpkgs",
@@ -310,6 +320,8 @@ def test_a_configuration_without_a_fault_is_called_so_and_nothing_is_made(tmp_pa
                       "--kernel-dir", "/"], "--guest: /etc/passwd is not a program that can be run"),
     (lambda d: None, ["--simulate-vms=false", "--shim", "/bin/true", "--guest", "/bin/true", "--runner-dir", "/",
                       "--kernel-dir", "/etc/passwd"], "--kernel-dir: /etc/passwd is not a directory"),
+    (lambda d: None, [*PARTS, "--share-paths", "/usr:/nowhere"], "--share-paths: /nowhere: No such file or directory"),
+    (lambda d: None, [*PARTS, "--virtiofsd", "/nowhere"], "--virtiofsd: /nowhere: No such file or directory"),
     (lambda d: None, ["--election-ms", "900"], "--election-ms: 900 ms is less than 5 heartbeats (1000 ms)"),
 ])
 def test_what_lies_on_the_disk_is_looked_at(tmp_path, prepare, arguments, said):

@@ -203,6 +203,8 @@ def debian(store, directory, options, check=True):
 
 VOL = '{ image = "data.img"; mountPoint = "/data"; size = 16; }'
 NET = '{ type = "user"; id = "net"; mac = "02:00:00:00:00:01"; }'
+MACVTAP = '{ type = "macvtap"; id = "m"; mac = "02:00:00:00:00:0C"; macvtap = { link = "eth0"; mode = "vepa"; }; }'
+FS = '{ proto = "virtiofs"; tag = "data"; source = "data"; mountPoint = "/data"; }'
 
 
 @pytest.mark.parametrize("options, told", [
@@ -224,16 +226,32 @@ NET = '{ type = "user"; id = "net"; mac = "02:00:00:00:00:01"; }'
     (f'microvm.volumes = [ {VOL} ({VOL} // {{ image = "b"; }}) ];', 'mountPoint "/data" is given twice'),
     (f'microvm.volumes = [ {VOL} ({VOL} // {{ mountPoint = "/b"; }}) ];', 'image "data.img" is given twice'),
     ("microvm.interfaces = { };", "microvm.interfaces must be a list of at most 4 interfaces"),
-    (f'microvm.interfaces = [ ({NET} // {{ type = "macvtap"; }}) ];', 'microvm.interfaces[0].type must be "user" or'),
+    (f'microvm.interfaces = [ ({NET} // {{ type = "bridge"; }}) ];', 'microvm.interfaces[0].type must be "user",'),
+    (f'microvm.interfaces = [ ({NET} // {{ type = "macvtap"; }}) ];', "net is a macvtap, so it needs macvtap = { l"),
+    (f'microvm.interfaces = [ ({MACVTAP} // {{ type = "tap"; }}) ];', 'm has type "tap", so it takes no macvtap = {'),
+    (f'microvm.interfaces = [ ({MACVTAP} // {{ macvtap = {{ link = "eth0"; mode = "x"; }}; }}) ];',
+     "microvm.interfaces[0].macvtap must be { link = the host's interface"),
+    (f'microvm.interfaces = [ ({MACVTAP} // {{ macvtap = {{ link = "../x"; mode = "vepa"; }}; }}) ];',
+     "microvm.interfaces[0].macvtap must be { link = the host's interface"),
     (f'microvm.interfaces = [ ({NET} // {{ id = "sixteen-letters-"; }}) ];', "interfaces[0].id must be 1 to 15"),
     (f'microvm.interfaces = [ ({NET} // {{ id = "../x"; }}) ];', "microvm.interfaces[0].id must be 1 to 15"),
     (f'microvm.interfaces = [ ({NET} // {{ mac = "02:00:00:00:00"; }}) ];', "microvm.interfaces[0].mac must be six"),
     (f'microvm.interfaces = [ ({NET} // {{ mac = "03:00:00:00:00:01"; }}) ];', "microvm.interfaces[0].mac must be six"),
-    (f"microvm.interfaces = [ ({NET} // {{ macvtap = 1; }}) ];", "the option microvm.interfaces[0].macvtap is not"),
+    (f"microvm.interfaces = [ ({NET} // {{ macvtap = 1; }}) ];", "microvm.interfaces[0].macvtap must be"),
+    (f"microvm.interfaces = [ ({NET} // {{ vlan = 1; }}) ];", "the option microvm.interfaces[0].vlan is not"),
     (f"microvm.interfaces = [ {NET} {NET} ];", 'microvm.interfaces: type "user" is given twice'),
     (f'microvm.interfaces = [ {NET} ({NET} // {{ type = "tap"; }}) ];', 'microvm.interfaces: id "net" is given twice'),
-    ('microvm.shares = [ { tag = "a"; source = "/a"; mountPoint = "/a"; proto = "virtiofs"; } ];',
-     "microvm.shares must be empty: the Debian runner runs no virtiofsd"),
+    ('microvm.shares = [ { tag = "a"; source = "/a"; mountPoint = "/a"; } ];',
+     "microvm.shares[0].proto must be \"virtiofs\": the Debian runner's kernel has no 9p"),
+    (f'microvm.shares = [ ({FS} // {{ proto = "9p"; }}) ];', "microvm.shares[0].proto must be \"virtiofs\""),
+    (f'microvm.shares = [ ({FS} // {{ tag = "a,b"; }}) ];', "microvm.shares[0].tag must be 1 to 36"),
+    (f'microvm.shares = [ ({FS} // {{ source = "../x"; }}) ];', "microvm.shares[0].source must be a path"),
+    (f'microvm.shares = [ ({FS} // {{ source = "a b"; }}) ];', "microvm.shares[0].source must be a path"),
+    (f'microvm.shares = [ ({FS} // {{ mountPoint = "/bin"; }}) ];', "microvm.shares[0].mountPoint must be an absolute"),
+    (f'microvm.shares = [ ({FS} // {{ socket = "/run/x"; }}) ];', "microvm.shares[0].socket must be null, or a name"),
+    (f'microvm.shares = [ ({FS} // {{ cache = "never"; }}) ];', "the option microvm.shares[0].cache is not supported"),
+    (f'microvm.shares = [ {FS} ({FS} // {{ mountPoint = "/b"; }}) ];', 'microvm.shares: tag "data" is given twice'),
+    (f'microvm.shares = [ {FS} ]; microvm.volumes = [ {VOL} ];', 'mountPoint "/data" is given to a volume and to a sh'),
     ('microvm.hypervisor = "firecracker";', 'microvm.hypervisor must be "qemu"'),
     ("microvm.mem = 2048;", "microvm.mem must be a number of MiB"),
     ('networking.hostName = "A B";', "networking.hostName must be a name"),
@@ -262,6 +280,28 @@ def test_volumes_and_interfaces_become_devices_and_files_of_the_contract(store, 
     assert (share / "tap-interfaces").read_text() == "vm-tap0\n"
     assert (share / "tap-flags").read_text() == "vnet_hdr"
     assert (share / "macvtap-interfaces").read_text() == (share / "pci-devices").read_text() == ""
+
+
+def test_shares_and_macvtaps_become_devices_and_files_of_the_contract(store, tmp_path):
+    text = f"""{{ microvm = {{ mem = 96;
+      interfaces = [ {MACVTAP} {NET} ];
+      shares = [ {FS} {{ proto = "virtiofs"; tag = "ro-store"; source = "/nix/store"; mountPoint = "/nix/store";
+                         socket = "s.sock"; }} ];
+    }}; networking.hostName = "fs"; }}"""
+    runner = store.build(wrap("debian-runner", tmp_path / "vm", text), tmp_path / "current")
+    run = (runner / "bin/microvm-run").read_text()
+    subprocess.run(["bash", "-n", runner / "bin/microvm-run"], check=True)
+    assert 'exec 30<>"/dev/tap$(< /sys/class/net/m/ifindex)"' in run
+    assert "-netdev tap,id=net0,fd=30 -device virtio-net-device,netdev=net0,mac=02:00:00:00:00:0c" in run
+    assert "memory-backend=mem " in run and "-object memory-backend-memfd,id=mem,size=96M,share=on" in run
+    assert "path=fs-virtiofs-data.sock -device vhost-user-fs-device,chardev=fs0,tag=data" in run
+    assert "path=s.sock -device vhost-user-fs-device,chardev=fs1,tag=ro-store" in run
+    share = runner / "share/microvm"
+    assert (share / "macvtap-interfaces").read_text() == "m 02:00:00:00:00:0C eth0 vepa\n"
+    assert (share / "tap-interfaces").read_text() == ""
+    files = {str(p.relative_to(share / "virtiofs")): p.read_text() for p in share.glob("virtiofs/*/*")}
+    assert files == {"data/socket": "fs-virtiofs-data.sock\n", "data/source": "data\n",
+                     "ro-store/socket": "s.sock\n", "ro-store/source": "/nix/store\n"}
 
 
 def test_the_examples_are_modules_for_both(store, pins, tmp_path):

@@ -33,16 +33,18 @@ MAY = {
     "rpc": "io schema base",
     "client": "rpc io schema base",
     "measure": "base",
-    "vm": "measure io schema base",
+    "host": "base",
+    "vm": "host measure io schema base",
     "storage": "io schema base",
     "network": "io schema base",
-    "function": "vm io schema base",
+    "function": "vm host io schema base",
     "history": "schema base",
-    "agent": "vm measure storage network function history io lease schema base",
-    "node": "agent history function network storage vm measure client rpc consensus io control state placement "
-            "lease schema base",
-    "api": "node agent history function network storage vm measure client rpc consensus io control state placement "
-           "lease schema base",
+    "agent": "vm host measure storage network function history io lease schema base",
+    "node": "agent history function network storage vm host measure client rpc consensus io control state "
+            "placement lease schema base",
+    "offline": "node/identity.h consensus io state placement lease schema base",
+    "api": "offline node agent history function network storage vm host measure client rpc consensus io control state "
+           "placement lease schema base",
 }
 
 # System header (or folder of headers) -> the folders of lib/ that may name it.
@@ -68,7 +70,7 @@ PRIVATE_LIBRARIES = tuple(LIBRARIES)
 
 # Programs that live outside lib/ and are no consumers of the public headers: what they may include of lib/.
 PARTS = (
-    (re.compile(r"daemon/shim[^/]*$"), "vm measure schema base"),
+    (re.compile(r"daemon/shim[^/]*$"), "vm host measure schema base"),
     (re.compile(r"daemon/watchdog[^/]*$"), "lease base"),
     (re.compile(r"tools/guest/"), "vm base"),
     (re.compile(r"tools/schemagen/"), "schema base"),

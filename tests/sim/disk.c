@@ -196,7 +196,7 @@ bool sim_disk_spot(struct blx__sim_disk *d, struct blx__sim_rng *r, char name[BL
   struct store st;
   size_t len = 0;
   store_init(&st, &table, SEGMENT_BYTES);
-  if (store_look(&st) == NULL) {
+  if (store_look(&st, NULL, NULL) == NULL) {
     uint64_t kind = blx__sim_rng_in(r, 0, 5);
     if (kind == 0 && st.meta_version > 0 && st.meta_version == st.marked_meta) {
       (void)blx__str_format(name, BLX__DISK_NAME_MAX + 1, "meta-%u", st.meta_version % 2 ? 2 : 1);

@@ -178,6 +178,7 @@ void cli_nearest_offer(struct cli_nearest *nearest, const char *name);
 int cmd_cluster_init(struct cli_args *args);
 int cmd_cluster_join(struct cli_args *args);
 int cmd_cluster_status(struct cli_args *args);
+int cmd_cluster_backup(struct cli_args *args);
 int cmd_node_list(struct cli_args *args);
 int cmd_node_describe(struct cli_args *args);
 int cmd_node_cordon(struct cli_args *args);

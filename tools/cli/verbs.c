@@ -103,6 +103,7 @@ static const struct cli_flag join_flags[] = {
     TEXT("node-id", node_id, "NAME", "name of the new node; else the one its daemon was started with"),
     BOOL("worker", 0, worker, "it becomes a worker: runs instances, keeps no state and does not vote")};
 static const struct cli_flag status_flags[] = {BOOL("verbose", 'v', verbose, "with the nodes"), STALE};
+static const struct cli_flag backup_flags[] = {BOOL("force", 0, force, "save: replace the file if there is one")};
 static const struct cli_flag read_flags[] = {STALE};
 static const struct cli_flag list_flags[] = {SELECT_FLAGS, WATCH, STALE};
 static const struct cli_flag event_flags[] = {
@@ -198,6 +199,14 @@ static const char create_more[] =
     "\n"
     "  blixard vm create nginx --microvm-config nginx.nix --replicas 3\n";
 
+static const char backup_more[] =
+    "A backup holds VMs, their modules and instances as of one index, and no disks. `blixardd restore` makes a new "
+    "cluster\n"
+    "of it. --timeout is how long to wait for the next part.\n"
+    "\n"
+    "  blixard cluster backup save /var/backups/blixard\n"
+    "  blixard cluster backup inspect /var/backups/blixard -o json\n";
+
 static const char label_more[] =
     "KEY=VALUE sets a label, KEY- takes one away that was set here. A set label wins over the daemon's (blixardd "
     "--label)\n"
@@ -272,6 +281,8 @@ static const struct cli_verb verbs[] = {
     {"cluster", "join", NULL, "", 0, 0, FLAGS(join_flags), cmd_cluster_join,
      "bring two daemons together: the one outside joins the other's cluster", NULL},
     {"cluster", "status", NULL, "", 0, 0, FLAGS(status_flags), cmd_cluster_status, "how the cluster is", NULL},
+    {"cluster", "backup", NULL, "save|inspect FILE", 2, 2, FLAGS(backup_flags), cmd_cluster_backup,
+     "save what the cluster agreed on, or say what a backup holds", backup_more},
     {"node", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_node_list, "the nodes", NULL},
     {"node", "describe", NULL, "NAME", 1, 1, FLAGS(read_flags), cmd_node_describe,
      "one node for people: how it is and why, what is free, what is on it", NULL},

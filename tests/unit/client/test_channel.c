@@ -25,6 +25,11 @@ struct member {
   uint64_t seed; /* of the messages that come: each is checked against it */
   bool spoilt;   /* one was not as it was sent */
   bool close_when_heard;
+  uint64_t refuses; /* the uid of a member that it does not speak with */
+  unsigned refused; /* how often it was told so itself */
+  uint64_t refused_by;
+  char refused_why[160];
+  bool close_when_refused;
 };
 
 struct world {
@@ -80,6 +85,19 @@ static void deliver(void *user, uint64_t from, struct blx__slice message) {
   if (m->close_when_heard && m->heard == 1) blx__channel_close(m->channel, channel_closed, m);
 }
 
+static bool refuses(void *user, uint64_t from, char why[BLX__CHANNEL_WHY_SIZE]) {
+  const struct member *m = user;
+  return from == m->refuses && blx__str_copy(why, BLX__CHANNEL_WHY_SIZE, "it was given up");
+}
+
+static void on_refused(void *user, uint64_t by, const char *why) {
+  struct member *m = user;
+  m->refused++;
+  m->refused_by = by;
+  (void)blx__str_copy(m->refused_why, sizeof m->refused_why, why);
+  if (m->close_when_refused) blx__channel_close(m->channel, channel_closed, m);
+}
+
 static void on_log(void *user, int level, const char *component, const char *message) {
   struct world *w = user;
   (void)level;
@@ -103,6 +121,8 @@ static void join(struct member *m, const char *cluster_id, uint64_t uid) {
   o.address = m->address;
   o.user = m;
   o.deliver = deliver;
+  o.refuses = refuses;
+  o.on_refused = on_refused;
   ck_assert_int_eq(blx__channel_open(&o, &m->channel, NULL).code, 0);
 }
 
@@ -478,8 +498,46 @@ START_TEST(channel__may_be_closed_while_it_delivers) {
 }
 END_TEST
 
-BLX_TEST_MAIN("client/channel", messages__of_every_length_come_whole_and_in_order_from_each_to_each,
-              longest_message__comes_whole,
+START_TEST(a_member_that_was_given_up__is_told_so_and_not_heard) {
+  struct world w;
+  world_open(&w);
+  struct member *a = &w.members[0], *b = &w.members[1], *c = &w.members[2];
+  b->refuses = a->uid;
+  ck_assert(say(a, b, 0));
+  for (int i = 0; i < 2000 && a->refused == 0; i++) pass(&w, 1);
+  ck_assert_uint_eq(a->refused, 1);
+  ck_assert_uint_eq(a->refused_by, b->uid);
+  ck_assert_ptr_nonnull(strstr(a->refused_why, "it was given up"));
+  ck_assert_uint_eq(b->heard, 0);
+  ck_assert(say(c, b, 0)); /* others are */
+  wait_heard(b, 1);
+  a->close_when_refused = true;
+  for (int i = 0; i < 200 && !say(a, b, 0); i++) pass(&w, 10); /* after its pause */
+  for (int i = 0; i < 2000 && a->channel; i++) pass(&w, 1);
+  ck_assert_uint_eq(a->refused, 2);
+  ck_assert_ptr_null(a->channel);
+  world_close(&w);
+}
+END_TEST
+
+/* Also by whoever is now where the member was that it looks for. */
+START_TEST(a_member_that_was_given_up__is_told_so_by_who_has_the_address) {
+  struct world w;
+  world_open(&w);
+  struct member *a = &w.members[0], *b = &w.members[1], *c = &w.members[2];
+  c->refuses = a->uid;
+  ck_assert_int_eq(blx__channel_set_address(a->channel, b->uid, c->address, NULL).code, 0);
+  ck_assert(say(a, b, 0));
+  for (int i = 0; i < 2000 && a->refused == 0; i++) pass(&w, 1);
+  ck_assert_uint_eq(a->refused, 1);
+  ck_assert_uint_eq(c->heard, 0);
+  world_close(&w);
+}
+END_TEST
+
+BLX_TEST_MAIN("client/channel", a_member_that_was_given_up__is_told_so_and_not_heard,
+              a_member_that_was_given_up__is_told_so_by_who_has_the_address,
+              messages__of_every_length_come_whole_and_in_order_from_each_to_each, longest_message__comes_whole,
               queue__of_a_member_that_does_not_take_is_bounded_and_small_ones_pass_longest,
               member__that_was_away_is_called_again_with_pauses_that_grow,
               address__that_changes_or_is_forgotten_ends_what_is_under_way,

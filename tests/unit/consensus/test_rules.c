@@ -229,6 +229,63 @@ START_TEST(r21__a_candidate_that_is_refused_learns_of_a_newer_term) {
 }
 END_TEST
 
+/* ---- R22 */
+
+/* Simulated ms that a group of three needs after the loss of its leader, on average of 60 seeds. */
+static unsigned ms_without_a_leader(unsigned mask) {
+  unsigned ms = 0;
+  for (unsigned seed = 1; seed <= 60; seed++) {
+    struct sim_options o = {.seed = seed, .rules_off = mask};
+    struct world *w = script_new(&o);
+    script_elect(w, 0);
+    script_commit(w, 0, 1, 3);
+    node_crash(&w->nodes[0]);
+    for (unsigned began = ms; !serves(w, NULL); ms += 10) {
+      ck_assert_uint_lt(ms, began + 20000);
+      world_run_ms(w, 10);
+    }
+    script_free(w);
+  }
+  return ms / 60;
+}
+
+/* The first of two random times between one and two election timeouts decides, not the second. */
+START_TEST(r22__a_candidate_waits_for_its_own_time_and_not_for_the_slowest_one_s) {
+  unsigned with = ms_without_a_leader(0), without = ms_without_a_leader(BLX__RULE_R22_SILENT_LEADER);
+  ck_assert_msg(10 * with < 9 * without, "%u ms with the rule, %u without", with, without);
+}
+END_TEST
+
+/* ---- R2 */
+
+static enum blx__consensus_role best_role(const struct world *w) {
+  enum blx__consensus_role best = BLX__ROLE_FOLLOWER;
+  for (unsigned i = 1; i < 3; i++) {
+    struct blx__consensus_status s;
+    blx__consensus_status(w->nodes[i].c, &s);
+    if (s.role > best) best = s.role;
+  }
+  return best;
+}
+
+/* What followers say before the leader's barrier is on its disk counts when it is: no heartbeat is waited for. */
+START_TEST(r2__what_was_withheld_counts_as_soon_as_it_may) {
+  for (unsigned seed = 1; seed <= 20; seed++) {
+    struct sim_options o = {.seed = seed};
+    struct world *w = script_new(&o);
+    unsigned ms = 0;
+    script_elect(w, 0);
+    script_commit(w, 0, 1, 3);
+    node_crash(&w->nodes[0]);
+    while (best_role(w) < BLX__ROLE_ELECTED) world_run_ms(w, 1);
+    for (; best_role(w) == BLX__ROLE_ELECTED; ms++) world_run_ms(w, 1);
+    ck_assert_int_eq(best_role(w), BLX__ROLE_LEADER);
+    ck_assert_msg(ms < 60, "seed %u: %u ms from the election to service", seed, ms);
+    script_free(w);
+  }
+}
+END_TEST
+
 /* ---- R12 */
 
 static int propose_on_a_full_disk(unsigned mask) {
@@ -281,4 +338,6 @@ BLX_TEST_MAIN("consensus/rules", a_member_whose_disk_fails_at_its_start__says_io
               r8__members_do_not_all_write_their_snapshot_in_one_moment,
               r20__entries_that_were_compacted_are_not_appended_again,
               r21__a_candidate_that_is_refused_learns_of_a_newer_term,
+              r22__a_candidate_waits_for_its_own_time_and_not_for_the_slowest_one_s,
+              r2__what_was_withheld_counts_as_soon_as_it_may,
               r12__a_nearly_full_disk_refuses_proposals_and_serves_reads)

@@ -2,89 +2,63 @@
 #include "../harness.h"
 #include "support.h"
 
-#include "io/file.h"
-#include "vm/tap.h"
+#include "host/net.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/capability.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char dir[64];
-static int dir_fd;
-static const char share[] = "booted/share/microvm";
+static struct place place;
 
 static void put(const char *name, const char *text) {
-  char path[PATH_MAX];
-  (void)blx__str_format(path, sizeof path, "%s/%s/%s", dir, share, name);
-  FILE *f = fopen(path, "w");
-  ck_assert_ptr_nonnull(f);
-  ck_assert_uint_eq(fwrite(text, 1, strlen(text), f), strlen(text));
-  ck_assert_int_eq(fclose(f), 0);
+  char path[64];
+  (void)blx__str_format(path, sizeof path, SHARE "/%s", name);
+  place_put(&place, path, text);
 }
 
 static void set_tun_mode(mode_t mode) {
-  char path[PATH_MAX];
-  (void)blx__str_format(path, sizeof path, "%s/tun", dir);
-  ck_assert_int_eq(chmod(path, mode), 0);
+  ck_assert_int_eq(fchmodat(place.fd, "tun", mode, 0), 0);
 }
 
 static void open_dir(void) {
-  char path[PATH_MAX];
-  ck_assert_int_eq(unshare(CLONE_NEWNET | CLONE_NEWNS), 0);
-  ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
-  (void)blx__str_copy(dir, sizeof dir, "/tmp/blx-tap-XXXXXX");
-  ck_assert_ptr_nonnull(mkdtemp(dir));
-  ck_assert_int_eq(chmod(dir, 0755), 0);
-  /* What udev makes of it, here too. */
-  (void)blx__str_format(path, sizeof path, "%s/tun", dir);
-  ck_assert_int_eq(mknod(path, S_IFCHR | 0600, makedev(10, 200)), 0);
-  set_tun_mode(0666);
-  ck_assert_int_eq(mount(path, "/dev/net/tun", NULL, MS_BIND, NULL), 0);
-  (void)blx__str_format(path, sizeof path, "%s/%s", dir, share);
-  ck_assert_int_eq(blx__dir_make(path, 0755, NULL).code, 0);
-  dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  ck_assert_int_ge(dir_fd, 0);
+  place_open(&place);
+  place_apart(&place);
 }
 
 static void close_dir(void) {
-  (void)close(dir_fd);
-  ck_assert_int_eq(umount("/dev/net/tun"), 0);
-  ck_assert_int_eq(blx__dir_remove_tree(dir, NULL).code, 0);
+  place_apart_end();
+  place_close(&place);
 }
 
 static bool noted(void) {
-  return faccessat(dir_fd, "taps", F_OK, 0) == 0;
+  return place_has(&place, "taps");
 }
 
 static void made(uint32_t owner) {
   blx_error err;
-  ck_assert_msg(blx__vm_taps_make(dir_fd, owner, &err).code == 0, "%s", err.message);
+  ck_assert_msg(blx__host_nets_make(place.fd, owner, owner, &err).code == 0, "%s", err.message);
 }
 
 static void refused(int code, const char *text) {
   blx_error err = {0};
-  ck_assert_int_eq(blx__vm_taps_make(dir_fd, 0, &err).code, code);
+  ck_assert_int_eq(blx__host_nets_make(place.fd, 0, 0, &err).code, code);
   ck_assert_msg(strstr(err.message, text), "%s", err.message);
   ck_assert(!noted());
 }
 
 static void removed(void) {
   blx_error err;
-  ck_assert_msg(blx__vm_taps_remove(dir_fd, &err).code == 0, "%s", err.message);
+  ck_assert_msg(blx__host_nets_remove(place.fd, &err).code == 0, "%s", err.message);
   ck_assert(!noted());
 }
 
@@ -175,48 +149,26 @@ START_TEST(taps__that_cannot_be_made__are_refused_and_leave_nothing) {
 }
 END_TEST
 
-START_TEST(what_a_runner_asks_for_besides_taps__is_refused_by_name) {
-  open_dir();
-  put("macvtap-interfaces", "");
-  put("pci-devices", "\n");
-  made(0);
-  ck_assert(!noted());
-  put("macvtap-interfaces", "vm-m 02:00:00:00:00:01 eth0 bridge\n");
-  refused(BLX_E_UNSUPPORTED, "macvtap");
-  put("macvtap-interfaces", "");
-  put("pci-devices", "0000:06:00.1\n");
-  refused(BLX_E_UNSUPPORTED, "PCI devices");
-  put("pci-devices", "");
-  char path[PATH_MAX];
-  (void)blx__str_format(path, sizeof path, "%s/%s/virtiofs/store", dir, share);
-  ck_assert_int_eq(blx__dir_make(path, 0755, NULL).code, 0);
-  refused(BLX_E_UNSUPPORTED, "microvm.shares");
-  close_dir();
-}
-END_TEST
-
 START_TEST(record_of_taps__that_means_others_by_now__removes_nothing) {
   open_dir();
   put("tap-interfaces", "vm-a\n");
   made(0);
-  char path[PATH_MAX], text[512] = "";
-  (void)blx__str_format(path, sizeof path, "%s/taps", dir);
-  FILE *f = fopen(path, "r+");
-  ck_assert_ptr_nonnull(f);
-  size_t n = fread(text, 1, sizeof text - 1, f);
-  ck_assert_uint_gt(n, 40);
+  char text[512];
+  place_get(&place, "taps", text, sizeof text);
+  ck_assert_uint_gt(strlen(text), 40);
   /* Of an earlier boot of the host. */
-  rewind(f);
-  ck_assert_int_ne(fputc(text[0] == 'a' ? 'b' : 'a', f), EOF);
-  ck_assert_int_eq(fclose(f), 0);
+  char first = text[0];
+  text[0] = first == 'a' ? 'b' : 'a';
+  place_put(&place, "taps", text);
   removed();
   unsigned index = if_nametoindex("vm-a");
   ck_assert_uint_ne(index, 0);
+  text[0] = first;
   /* And of an interface that has the number of another. */
   char *name = strstr(text, "vm-a");
   ck_assert_ptr_nonnull(name);
   *name = 'x';
-  ck_assert_int_eq(blx__file_write_atomic(path, text, n, 0600, NULL).code, 0);
+  place_put(&place, "taps", text);
   removed();
   ck_assert_uint_eq(if_nametoindex("vm-a"), index);
   close_dir();
@@ -235,7 +187,8 @@ START_TEST(taps__without_the_capability__are_denied_with_what_is_missing) {
     data[0].permitted &= ~(1U << CAP_NET_ADMIN);
     if (syscall(SYS_capset, &head, data) != 0) _exit(99);
     blx_error err = {0};
-    bool ok = blx__vm_taps_make(dir_fd, 0, &err).code == BLX_E_DENIED && strstr(err.message, "lacks CAP_NET_ADMIN");
+    bool ok =
+        blx__host_nets_make(place.fd, 0, 0, &err).code == BLX_E_DENIED && strstr(err.message, "lacks CAP_NET_ADMIN");
     _exit(ok && !noted() ? 0 : 1);
   }
   int status = 0;
@@ -244,47 +197,10 @@ START_TEST(taps__without_the_capability__are_denied_with_what_is_missing) {
   /* The daemon may, and its monitors could not open what it makes. */
   set_tun_mode(0600);
   blx_error err = {0};
-  ck_assert_int_eq(blx__vm_taps_make(dir_fd, 65534, &err).code, BLX_E_DENIED);
+  ck_assert_int_eq(blx__host_nets_make(place.fd, 65534, 65534, &err).code, BLX_E_DENIED);
   ck_assert_msg(strstr(err.message, "chmod 0666"), "%s", err.message);
   made(0);
   removed();
-  close_dir();
-}
-END_TEST
-
-START_TEST(taps__of_a_shim_that_died_unseen__go_when_the_driver_looks_and_when_it_destroys) {
-  static const struct blx__vm_key key = {.instance = "web-1", .uid = 7, .epoch = 3};
-  char state[PATH_MAX], path[PATH_MAX + 64];
-  blx_error err;
-  struct bench b;
-  open_dir();
-  /* The directory of an instance is this one. */
-  (void)blx__str_format(state, sizeof state, "%s/state", dir);
-  (void)blx__str_format(path, sizeof path, "%s/vms", state);
-  ck_assert_int_eq(blx__dir_make(path, 0755, NULL).code, 0);
-  (void)blx__str_format(path, sizeof path, "%s/vms/web-1-7", state);
-  ck_assert_int_eq(symlink(dir, path), 0);
-  put("tap-interfaces", "vm-a\n");
-  made(0);
-  bench_open(&b);
-  struct blx__vm_options o = {.state_dir = state,
-                              .host_tag = "blixard-unit-test-3",
-                              .shim_path = "/bin/false",
-                              .nix_store_dir = state,
-                              .on_event = bench_event,
-                              .user = &b};
-  ck_assert_msg(blx__vm_microvm_open(b.loop, &o, &b.driver, &err).code == 0, "%s", err.message);
-  struct waited w = bench_adopt(&b, &key);
-  ck_assert_msg(!w.failed, "%s", w.err.message);
-  ck_assert_int_eq(w.status.state, BLX__VM_EXITED);
-  ck_assert(!noted());
-  ck_assert_uint_eq(if_nametoindex("vm-a"), 0);
-  made(0);
-  w = bench_destroy(&b, &key);
-  ck_assert_msg(!w.failed, "%s", w.err.message);
-  ck_assert_uint_eq(if_nametoindex("vm-a"), 0);
-  ck_assert(!noted());
-  bench_close(&b);
   close_dir();
 }
 END_TEST
@@ -297,12 +213,10 @@ int main(void) {
   const TTest *const tests[] = {taps__that_a_runner_names__are_there_for_their_owner_until_they_are_removed,
                                 taps__left_by_a_shim_that_died__are_made_anew,
                                 taps__that_cannot_be_made__are_refused_and_leave_nothing,
-                                what_a_runner_asks_for_besides_taps__is_refused_by_name,
                                 record_of_taps__that_means_others_by_now__removes_nothing,
-                                taps__without_the_capability__are_denied_with_what_is_missing,
-                                taps__of_a_shim_that_died_unseen__go_when_the_driver_looks_and_when_it_destroys};
-  Suite *suite = suite_create("vm/tap");
-  TCase *tcase = tcase_create("vm/tap");
+                                taps__without_the_capability__are_denied_with_what_is_missing};
+  Suite *suite = suite_create("host/tap");
+  TCase *tcase = tcase_create("host/tap");
   for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) tcase_add_test(tcase, tests[i]);
   suite_add_tcase(suite, tcase);
   SRunner *runner = srunner_create(suite);
