@@ -21,6 +21,7 @@ struct blx__worker {
   unsigned failures;    /* servers in a row that said nothing */
   bool heard;           /* the stream that is open has said something */
   bool registering;     /* this incarnation is committed, if its server does not know it yet */
+  uint64_t announced;   /* the incarnation of the registration that is on its way */
   uint64_t replaces;    /* the one before, as a server says; 0: none has said yet */
   uint64_t since_ms;    /* loop time at which the stream was opened */
   uint64_t told_ms;     /* at which a stream that had said something ended; at first the start */
@@ -231,7 +232,8 @@ static void announced(void *user, const blx_error *err, struct blx__slice answer
   struct blx__worker *w = n->worker;
   n->announcing = false;
   if (!err) {
-    w->registering = true;
+    /* Fenced meanwhile, it is another one that has to register. */
+    w->registering = w->announced == n->self->incarnation;
     blx__lease_ask_now(n); /* a registration is no sign of life yet */
   } else {
     w->announce_ms = 0;
@@ -277,6 +279,7 @@ void blx__worker_announce(struct blx__node *n) {
   blx_error err;
   if (blx__node_submit(n, BLX__RPC_REPORT, &req, announced, n, &err).code != 0) return;
   n->announcing = true;
+  w->announced = req.incarnation;
   n->self_changed = false;
   w->announce_ms = now;
 }

@@ -89,6 +89,9 @@ static void cut_link(struct node *n, uint64_t for_us) {
 
 static void pause_it(struct node *n, uint64_t for_us) {
   if (!n->n) return;
+  /* It is not woken by peace. */
+  uint64_t most_us = cluster.used ? cluster.peace_us + 5000000 - twin.sim.now_us : for_us;
+  if (for_us > most_us) for_us = most_us;
   cluster_log("%s is paused", n->name);
   cluster_sometimes(SOME_PAUSED);
   twin_pause(n->m, for_us);

@@ -113,8 +113,9 @@ struct cluster {
   uint64_t settings_us;       /* not proposed again before */
   bool fenced[NODES_MAX + 2]; /* by uid, as some replica had it last */
   uint32_t snapshot_entries, segment_bytes;
-  bool used; /* it is made, and users use it */
-  bool calm; /* the faults are over */
+  uint64_t peace_us; /* when the faults are over, if it is used */
+  bool used;         /* it is made, and users use it */
+  bool calm;         /* the faults are over */
   bool failed;
   char why[WHY_SIZE];
   uint64_t reached;

@@ -64,6 +64,7 @@ bool nodes_run(const struct cluster_options *o, uint64_t *reached, char why[WHY_
     cluster_fail("I13 the cluster was not made within 180 s, and as long for each four workers");
   (void)cluster_until(lease_is_short, LEADER_WITHIN_MS);
   cluster.used = true;
+  cluster.peace_us = twin.sim.now_us + (uint64_t)CHAOS_MS * 1000;
   watch_begin();
   users_begin();
   if (!early) chaos_begin();
