@@ -168,10 +168,10 @@ $(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control 
 # above lib/io, and what the simulator may break, to tests/sim/nodes (twin_file.c, wraps.c).
 NODES_FOLDERS := $(filter-out io vm host history,$(call with_deps,node))
 NODES_WRAPS := open close flock fstatfs statvfs stat faccessat unlink unlinkat opendir readdir closedir pthread_create \
-  pthread_join $(addprefix blx__,vm_sim_open vm_microvm_open consensus_open consensus_propose consensus_deliver \
+  pthread_join $(addprefix blx__,vm_sim_open vm_sim_set_kill_at vm_microvm_open consensus_open consensus_propose consensus_deliver \
   state_end state_restore state_share state_share_index state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step)
 NODES_LIB := $(foreach f,$(NODES_FOLDERS),$(call obj_of,$(f))) \
-  $(patsubst %,$(B)/obj/lib/%.o,io/sim io/sim_disk vm/sim vm/sim_session vm/hypervisor)
+  $(patsubst %,$(B)/obj/lib/%.o,io/sim io/sim_disk vm/sim vm/sim_session vm/hypervisor vm/cgroup)
 $(B)/tests/sim/sim-nodes: $(call prog_objs,tests/sim/nodes/*.c) $(NODES_LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(NODES_WRAPS:%=-Wl,--wrap=%) -o $@ $^ -lraft -lnghttp2 -ljansson -lcrypto -lm
@@ -228,7 +228,7 @@ tsan: ## unit tests of io, rpc, client, api, consensus and history under ThreadS
 RUN_TESTS := /usr/bin/python3 tests/run.py
 SIM_CHECK = "simulation:$(SEEDS)=$(B)/tests/sim/sim --seeds $(SEEDS) --from $(FROM)"
 NODES_CHECK = "simulation of whole nodes:$(SEEDS)=$(B)/tests/sim/sim-nodes --seeds $(SEEDS) --from $(FROM)" \
-  "invariants that notice:14=$(B)/tests/sim/sim-nodes --prove"
+  "invariants that notice:16=$(B)/tests/sim/sim-nodes --prove"
 SCHEMA_CHECK = "stock protobuf:1=/usr/bin/python3 tests/schema/cross.py --bin $(B)/tests/schema/filter"
 LINT_CHECK = "lint:1=$(MAKE) --no-print-directory B=$(B) lint"
 FUZZ_CHECK = "fuzzing:$(words $(FUZZ_BINS))=$(MAKE) --no-print-directory FUZZ_SECONDS=10 fuzz"

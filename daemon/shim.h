@@ -51,6 +51,7 @@ struct shim_options {
   uint64_t lock_fd; /* the lock, taken for us already; 0: none */
   uint64_t memory_mib, vcpus;
   uint64_t vmm_uid, vmm_gid; /* 0: stays as it is */
+  uint64_t start_before_ms;  /* CLOCK_BOOTTIME: the monitor is not started from then on; 0: at any time */
   bool cgroup_required, ready_none;
   bool vmm_user_optional; /* a user who cannot reach the runner is no reason not to start */
 };

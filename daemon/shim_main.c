@@ -255,7 +255,10 @@ static blx__rc begin(struct shim *s, blx_error *err) {
     (void)blx__str_format(text, sizeof text, "the monitor runs without limits: %s", why.message);
   }
   blx__failpoint(BLX__FAILPOINT_SHIM_CGROUP);
-  blx__rc rc = start_vmm(s, text, sizeof text, err);
+  blx__rc rc = {0};
+  if (s->opt.start_before_ms != 0 && shim_now_ms() >= s->opt.start_before_ms)
+    rc = blx__fail(err, BLX_E_TIMEOUT, "shim", "its node's lease ended before the monitor was started");
+  if (rc.code == 0) rc = start_vmm(s, text, sizeof text, err);
   if (rc.code != 0) {
     shim_shares_stop(s);
     (void)blx__vm_cgroup_remove(&s->cgroup);
@@ -303,14 +306,23 @@ static bool number_option(const char *text, uint64_t *out) {
 }
 
 static const struct option long_options[] = {
-    {"dir", required_argument, NULL, 'd'},         {"instance", required_argument, NULL, 'i'},
-    {"uid", required_argument, NULL, 'u'},         {"epoch", required_argument, NULL, 'e'},
-    {"lock-fd", required_argument, NULL, 'l'},     {"memory-mib", required_argument, NULL, 'm'},
-    {"vcpus", required_argument, NULL, 'c'},       {"vmm-uid", required_argument, NULL, 'U'},
-    {"vmm-gid", required_argument, NULL, 'G'},     {"cgroup", required_argument, NULL, 'g'},
-    {"cgroup-required", no_argument, NULL, 'r'},   {"ready-none", no_argument, NULL, 'n'},
-    {"vmm-user-optional", no_argument, NULL, 'o'}, {"share-paths", required_argument, NULL, 'p'},
-    {"virtiofsd", required_argument, NULL, 'v'},   {NULL, 0, NULL, 0},
+    {"dir", required_argument, NULL, 'd'},
+    {"instance", required_argument, NULL, 'i'},
+    {"uid", required_argument, NULL, 'u'},
+    {"epoch", required_argument, NULL, 'e'},
+    {"lock-fd", required_argument, NULL, 'l'},
+    {"memory-mib", required_argument, NULL, 'm'},
+    {"vcpus", required_argument, NULL, 'c'},
+    {"vmm-uid", required_argument, NULL, 'U'},
+    {"vmm-gid", required_argument, NULL, 'G'},
+    {"cgroup", required_argument, NULL, 'g'},
+    {"cgroup-required", no_argument, NULL, 'r'},
+    {"ready-none", no_argument, NULL, 'n'},
+    {"vmm-user-optional", no_argument, NULL, 'o'},
+    {"start-before-ms", required_argument, NULL, 'b'},
+    {"share-paths", required_argument, NULL, 'p'},
+    {"virtiofsd", required_argument, NULL, 'v'},
+    {NULL, 0, NULL, 0},
 };
 
 static bool parse_options(int argc, char **argv, struct shim_options *o) {
@@ -326,6 +338,7 @@ static bool parse_options(int argc, char **argv, struct shim_options *o) {
     case 'l': ok = number_option(optarg, &o->lock_fd) && o->lock_fd > 2 && o->lock_fd < 1024; break;
     case 'm': ok = number_option(optarg, &o->memory_mib) && o->memory_mib <= 1 << 24; break;
     case 'c': ok = number_option(optarg, &o->vcpus) && o->vcpus <= 4096; break;
+    case 'b': ok = number_option(optarg, &o->start_before_ms); break;
     case 'U': ok = number_option(optarg, &o->vmm_uid) && o->vmm_uid < UINT32_MAX; break;
     case 'G': ok = number_option(optarg, &o->vmm_gid) && o->vmm_gid < UINT32_MAX; break;
     case 'r': o->cgroup_required = true; break;
@@ -346,7 +359,7 @@ int main(int argc, char **argv) {
   if (!parse_options(argc, argv, &s.opt)) {
     fputs("usage: blixard-shim --dir DIR --instance NAME --uid N --epoch N --memory-mib N --vcpus N\n"
           "  [--vmm-uid N --vmm-gid N [--vmm-user-optional]] [--cgroup NAME [--cgroup-required]] [--ready-none]\n"
-          "  [--lock-fd N] [--share-paths DIR:DIR] [--virtiofsd PATH]\n",
+          "  [--lock-fd N] [--start-before-ms BOOTTIME] [--share-paths DIR:DIR] [--virtiofsd PATH]\n",
           stderr);
     return 2;
   }

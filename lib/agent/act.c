@@ -50,6 +50,8 @@ static struct blx__vm_desc desc_of(const struct instance *i) {
   if (spec->flake && *spec->flake) desc.flake = spec->flake;
   desc.config_name = spec->config_name;
   desc.ready_none = spec->ready_none != 0;
+  desc.ha = instance_ha(i);
+  desc.start_before_ms = lease_start_before_ms(i);
   if (i->want && i->want->epoch == i->epoch && !desc.flake) {
     desc.config = i->want->config.data;
     desc.config_len = i->want->config.len;
@@ -77,7 +79,9 @@ static void prepare_done(void *user, const blx_error *err) {
     machine_step(i);
     return;
   }
-  if (!err)
+  if (!err && !lease_permits(i))
+    machine_step(i);
+  else if (!err)
     machine_move(i, STARTING, BLX_REASON_CODE_BOOTING, "its monitor is being started", "");
   else if (!put_off(i, err))
     machine_move(i, DEAD, BLX_REASON_CODE_BUILD_FAILED, err->message, "a module or flake that builds");
@@ -100,6 +104,10 @@ static void start_done(void *user, const blx_error *err) {
   if (put_off(i, err)) return;
   if (err) {
     /* Failed is not dead: kill what may be left of it, then say so. */
+    if (!lease_permits(i)) {
+      machine_lost_lease(i);
+      return;
+    }
     machine_move(i, STOPPING, BLX_REASON_CODE_START_FAILED, err->message, "look at its console and at the node's log");
     return;
   }
@@ -190,8 +198,7 @@ static void pause_done(void *user, const blx_error *err) {
     return;
   }
   i->paused = i->pausing;
-  machine_move(i, READY, i->paused ? BLX_REASON_CODE_PAUSED : BLX_REASON_CODE_NONE,
-               i->paused ? "stands still on request, in its node's memory" : "", i->paused ? "resume the VM" : "");
+  machine_paused(i);
 }
 
 void act_pause(struct instance *i, bool paused) {
@@ -248,7 +255,9 @@ void blx__agent_event(struct blx__agent *agent, const struct blx__vm_key *key, e
                       const struct blx__vm_status *status) {
   struct instance *i = blx__map_get_u64(&agent->instances, key->uid);
   if (!i || agent->closing || i->epoch != key->epoch || !may_run(i)) return;
+  i->local_data = i->local_data || status->local_data;
   switch (event) {
+  case BLX__VM_EVENT_DATA: break;
   case BLX__VM_EVENT_READY: i->ready = true; break;
   case BLX__VM_EVENT_EXITED:
     instance_note_exit(i, status);

@@ -15,6 +15,8 @@ static void agent_free(struct blx__agent *agent) {
   blx__map_clear(&agent->instances);
   blx__timer_free(agent->report_timer);
   blx__timer_free(agent->journal_timer);
+  blx__timer_free(agent->lease.timer);
+  watchdog_free(agent);
   free(agent->dir);
   free(agent->node_name);
   free(agent);
@@ -36,6 +38,9 @@ static struct blx__agent *agent_new(const struct blx__agent_options *options) {
   agent->log = options->log;
   agent->sink = options->sink;
   agent->node_uid = options->node_uid;
+  agent->killer = options->killer;
+  agent->boot_ms = options->boot_ms;
+  agent->boot_user = options->boot_user;
   agent->ready_timeout_ms = options->ready_timeout_ms > 0 ? options->ready_timeout_ms : BLX__AGENT_READY_TIMEOUT_MS;
   blx__list_init(&agent->calls);
   blx__list_init(&agent->dirty);
@@ -45,7 +50,9 @@ static struct blx__agent *agent_new(const struct blx__agent_options *options) {
   agent->node_name = strdup(options->node_name ? options->node_name : "");
   agent->report_timer = blx__timer_new(agent->loop, report_timer_fn, agent);
   agent->journal_timer = blx__timer_new(agent->loop, journal_run, agent);
-  if (agent->dir && agent->node_name && agent->report_timer && agent->journal_timer) return agent;
+  agent->lease.timer = blx__timer_new(agent->loop, lease_timer_fn, agent);
+  bool timers = agent->report_timer && agent->journal_timer && agent->lease.timer;
+  if (agent->dir && agent->node_name && timers) return agent;
   agent_free(agent);
   return NULL;
 }
@@ -56,10 +63,13 @@ blx__rc blx__agent_open(const struct blx__agent_options *options, struct blx__ag
   if (!agent) return blx__fail(err, BLX_E_NOMEM, "agent", "no memory for the agent of this node");
   blx__rc rc = blx__dir_make(agent->dir, 0700, err);
   if (rc.code == 0) rc = journal_load(agent, err);
+  if (rc.code == 0) rc = watchdog_open(agent, &options->watchdog, err);
   if (rc.code != 0) {
     agent_free(agent);
     return rc;
   }
+  lease_open(agent);
+  agent->opened = true;
   BLX__MAP_FOREACH(pos, &agent->instances) {
     struct instance *i = blx__map_value(pos);
     if (i->state != NEW && !i->adopting) report_due(i, false);
@@ -82,7 +92,8 @@ static bool same_want(const struct blx_assignment *have, const struct blx_assign
 static blx__rc instance_for(struct blx__agent *agent, const struct blx_assignment *now, struct instance **out,
                             blx_error *err) {
   *out = blx__map_get_u64(&agent->instances, now->instance_uid);
-  if (*out || (now->dead && !now->remove)) return BLX__OK;
+  /* One that was fenced is to be found dead, also by an agent that has lost its journal. */
+  if (*out || (now->dead && !now->remove && !now->tell)) return BLX__OK;
   if (agent->instances.count >= BLX__AGENT_INSTANCES_MAX) {
     blx__log(agent->log, BLX_LOG_ERROR, "agent", "%s is left alone: this node has %d instances already", now->instance,
              BLX__AGENT_INSTANCES_MAX);
@@ -115,7 +126,7 @@ static blx__rc take_assignment(struct blx__agent *agent, const struct blx_assign
   return BLX__OK;
 }
 
-static void step_all(struct blx__agent *agent) {
+void agent_step_all(struct blx__agent *agent) {
   struct blx__map_pos pos = blx__map_seek(&agent->instances, NULL, 0);
   while (pos.node) {
     struct instance *i = blx__map_value(pos);
@@ -141,7 +152,7 @@ blx__rc blx__agent_share(struct blx__agent *agent, const struct blx_assignment *
     i->want = NULL;
   }
   agent->shared = true;
-  step_all(agent);
+  agent_step_all(agent);
   return BLX__OK;
 }
 
@@ -185,7 +196,7 @@ size_t blx__agent_unreported(const struct blx__agent *agent) {
 /* ---- close */
 
 void agent_finish_if_idle(struct blx__agent *agent) {
-  if (agent->closing && !agent->job) blx__loop_defer(agent->loop, &agent->finish);
+  if (agent->closing && !agent->job && watchdog_is_idle(agent)) blx__loop_defer(agent->loop, &agent->finish);
 }
 
 void blx__agent_close(struct blx__agent *agent, void (*done)(void *arg), void *arg) {
@@ -201,5 +212,7 @@ void blx__agent_close(struct blx__agent *agent, void (*done)(void *arg), void *a
   }
   blx__timer_stop(agent->report_timer);
   blx__timer_stop(agent->journal_timer);
+  blx__timer_stop(agent->lease.timer);
+  watchdog_leave(agent);
   agent_finish_if_idle(agent);
 }

@@ -1,6 +1,9 @@
 /* This node's share of the cluster's state against what the driver reports. The agent starts, stops and removes the
  * instances assigned to this node, journals each step before it takes it, and tells the cluster what it saw.
  *
+ * Highly available instances run under the node's lease (lease.c): they are paused before it ends and dead when it has
+ * ended, and start only while it is there.
+ *
  * What it holds to: it never acts on a lower epoch; it starts an instance at most once in an epoch, across its own
  * restarts; it starts nothing before the first share; "dead" is reported only when the driver confirmed it.
  * Everything happens on the loop's thread. */
@@ -41,6 +44,24 @@ struct blx__agent_sink {
   void *user;
 };
 
+/* Who ends highly available instances in time although the agent hangs or is gone (lease/page.h). Without one there is
+ * no lease here, and they are not started. Times are CLOCK_BOOTTIME, ms. */
+struct blx__agent_killer {
+  void (*set)(void *user, uint64_t boot_ms); /* from then on they are killed; 0: at once */
+  uint64_t (*get)(void *user);               /* what was set last, in a life before too */
+  bool (*watched)(void *user);               /* somebody looks */
+  void *user;
+};
+
+/* The process that is the killer of real VMs (blixard-watchdog). Strings are copied. */
+struct blx__agent_watchdog {
+  const char *program; /* NULL: none is started */
+  const char *page;    /* the page that it has with us; in the data directory */
+  const char *group;   /* the control group that holds those of highly available instances */
+  const char *device;  /* resets the machine when the process hangs; NULL: none */
+  uint32_t device_s;   /* after so long */
+};
+
 struct blx__agent_options {
   struct blx__loop *loop;
   struct blx__vm_driver *driver; /* borrowed; closed after the agent; its events go to blx__agent_event */
@@ -50,13 +71,17 @@ struct blx__agent_options {
   const struct blx__log *log; /* borrowed; may be NULL */
   uint64_t ready_timeout_ms;  /* from the monitor's start until the guest said ready; 0: the default */
   struct blx__agent_sink sink;
+  struct blx__agent_watchdog watchdog; /* with a program, its process is the killer; else */
+  struct blx__agent_killer killer;     /* copied; set NULL: none */
+  uint64_t (*boot_ms)(void *user);     /* NULL: the loop's; else a test's */
+  void *boot_user;
 };
 
 /* Read the journal and begin to adopt what runs. Blocks for the reads of a few small files per instance.
  * @out  close with blx__agent_close()
  * Errors: IO, DENIED, NOSPACE (the journal's directory), NOMEM. A damaged journal file is no error: it is logged, and
  * once the share is known, that instance is adopted if it runs under the epoch it should, else killed and reported
- * dead. */
+ * dead. Of the watchdog's page: IO, DENIED, NOSPACE, CORRUPT. */
 blx__rc blx__agent_open(const struct blx__agent_options *options, struct blx__agent **out, blx_error *err) BLX__MUST;
 
 /* The complete share of this node: what was in the last one and is not in this one is stopped and removed. Call it once
@@ -78,6 +103,25 @@ void blx__agent_event(struct blx__agent *agent, const struct blx__vm_key *key, e
  * the agent until it is called again. Errors: NOT_FOUND. */
 blx__rc blx__agent_find(struct blx__agent *agent, const char *instance, struct blx__vm_key *out,
                         blx_error *err) BLX__MUST;
+
+/* ---- the node's lease */
+
+/* It is asked for now: the number of the question. */
+uint64_t blx__agent_lease_ask(struct blx__agent *agent);
+
+/* Question @seq was answered: it lasts for @lease_ms from when it was asked. An answer that comes after the time at
+ * which instances are killed by it, or after the answer to a later question, changes nothing: false. */
+bool blx__agent_lease_granted(struct blx__agent *agent, uint64_t seq, uint64_t lease_ms,
+                              const struct blx_lease_settings *settings);
+
+/* There is none any more, and no answer to what was asked so far brings one: end at once what runs under it. */
+void blx__agent_lease_end(struct blx__agent *agent);
+
+/* How much of it is left; 0: none. */
+uint64_t blx__agent_lease_left_ms(const struct blx__agent *agent);
+
+/* Whether this node could run such instances: somebody looks. */
+bool blx__agent_ha_ready(const struct blx__agent *agent);
 
 /* How many instances it keeps, and how many reports are not acknowledged. */
 size_t blx__agent_instances(const struct blx__agent *agent);

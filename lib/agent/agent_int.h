@@ -8,6 +8,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/sm.h"
+#include "io/process.h"
 #include "io/timer.h"
 
 enum {
@@ -61,7 +62,11 @@ struct instance {
   bool broken;        /* its monitor answered what it should not */
   bool paused;        /* READY: it stands still */
   bool pausing;       /* what the driver was asked to make of it in this turn */
-  bool pause_failed;  /* not tried again until the share changes */
+  bool pause_failed;  /* not tried again until the share or the lease changes */
+  bool lease_paused;  /* it stands still for want of a lease */
+  bool lease_lost;    /* it was to be dead in this epoch, for want of a lease */
+  bool local_data;    /* it has a disk on this node; */
+  bool data_told;     /* its last report, or the next, says so */
   int32_t exit_signal;
   bool reset;          /* status 0, but no power-off */
   bool witnessed;      /* it ended while we looked: nothing restarted but, perhaps, its shim */
@@ -89,12 +94,45 @@ struct call {
 struct batch;
 struct journal_job;
 
+struct watchdog {
+  char *program, *path, *group, *device;
+  uint32_t device_s;
+  struct blx__lease_page *page;
+  struct blx__timer *timer;
+  struct blx__process *starting; /* it goes into the background when it looks */
+  uint64_t retry_ms;             /* loop time from which it is started again; 0: at once */
+  char why[513];                 /* it could not be started last */
+};
+
+enum { LEASE_ASKS = 8 /* questions that an answer may still come to */ };
+
+enum lease_phase {
+  LEASE_HELD,
+  LEASE_ENDING, /* instances are paused */
+  LEASE_OVER,   /* and are to be dead */
+};
+
+struct lease {
+  uint64_t seq, answered, asked_ms[LEASE_ASKS]; /* by seq modulo their number */
+  uint64_t pause_ms, kill_ms, end_ms;           /* CLOCK_BOOTTIME; 0: none was given */
+  bool own;                                     /* given to this life of the agent */
+  enum lease_phase phase;                       /* as it was when it was looked at */
+  bool started;                                 /* then instances could be started */
+  struct blx__timer *timer;
+};
+
 struct blx__agent {
   struct blx__loop *loop;
   struct blx__vm_driver *driver;
   const struct blx__log *log;
   struct blx__agent_sink sink;
   uint64_t node_uid, ready_timeout_ms;
+  struct blx__agent_killer killer;
+  uint64_t (*boot_ms)(void *user);
+  void *boot_user;
+  struct lease lease;
+  struct watchdog watchdog;
+  bool opened; /* the journal was read */
   char *dir, *node_name;
   struct blx__map instances; /* uid -> struct instance */
   uint64_t turns;
@@ -143,6 +181,10 @@ void machine_timer(void *arg);
 void machine_confirmed_dead(struct instance *i);
 void machine_gone(struct instance *i);
 void machine_found(struct instance *i, const struct blx__vm_status *status);
+/* It is ended, for want of a lease. */
+void machine_lost_lease(struct instance *i);
+/* It stands still, or goes on. */
+void machine_paused(struct instance *i);
 void machine_unadoptable(struct instance *i, const char *text);
 
 /* act.c: calls of the driver and their answers */
@@ -166,7 +208,24 @@ void report_due(struct instance *i, bool at_once);
 void report_timer_fn(void *agent);
 void report_detach(struct blx__agent *agent);
 
+/* lease.c */
+void lease_open(struct blx__agent *agent); /* when the journal was read */
+void lease_timer_fn(void *agent);
+bool instance_ha(const struct instance *i);               /* it runs under the lease */
+bool lease_held(const struct blx__agent *agent);          /* nothing has to be paused */
+bool lease_permits(const struct instance *i);             /* it may be started now, */
+uint64_t lease_start_before_ms(const struct instance *i); /* before this time; 0: at any */
+bool lease_ended(const struct instance *i);               /* it is to be dead */
+const char *lease_why_not(const struct blx__agent *agent);
+
+/* watchdog.c */
+blx__rc watchdog_open(struct blx__agent *agent, const struct blx__agent_watchdog *options, blx_error *err) BLX__MUST;
+void watchdog_leave(struct blx__agent *agent); /* the agent closes */
+bool watchdog_is_idle(const struct blx__agent *agent);
+void watchdog_free(struct blx__agent *agent);
+
 /* agent.c */
 void agent_finish_if_idle(struct blx__agent *agent);
+void agent_step_all(struct blx__agent *agent);
 
 #endif

@@ -84,7 +84,7 @@ enum intent instance_intent(const struct instance *i) {
 
 bool instance_hurried(const struct instance *i) {
   enum intent intent = instance_intent(i);
-  return intent == KILL || intent == NEXT || (intent == STOP && i->want->ending == BLX_ENDING_KILL);
+  return lease_ended(i) || intent == KILL || intent == NEXT || (intent == STOP && i->want->ending == BLX_ENDING_KILL);
 }
 
 bool instance_busy(const struct instance *i) {

@@ -5,7 +5,7 @@
 #define TO BLX__SM_TO
 static const struct blx__sm_state states[] = {
     [NEW] = {"new", TO(PREPARING) | TO(WAIT_READY) | TO(READY) | TO(STOPPING) | TO(DEAD), false},
-    [PREPARING] = {"preparing", TO(STARTING) | TO(DEAD), false},
+    [PREPARING] = {"preparing", TO(PREPARING) | TO(STARTING) | TO(DEAD), false},
     [STARTING] = {"starting", TO(WAIT_READY) | TO(READY) | TO(STOPPING) | TO(DEAD), false},
     [WAIT_READY] = {"waiting for ready", TO(WAIT_READY) | TO(READY) | TO(STOPPING) | TO(DEAD), false},
     [READY] = {"ready", TO(READY) | TO(STOPPING) | TO(DEAD), false},
@@ -25,6 +25,7 @@ void machine_move(struct instance *i, enum state to, int code, const char *text,
   i->calls = 0;
   i->tries = 0;
   i->waiting = i->killing = i->adopting = i->damaged = false;
+  i->data_told = i->local_data;
   i->seq++;
   blx__timer_stop(i->timer);
   instance_set_reason(i, code, text, unblock);
@@ -57,11 +58,39 @@ static void leave(struct instance *i, enum state to, enum intent intent) {
   }
 }
 
+static const char lost_lease[] = "its node had no lease any more: the cluster did not answer it in time";
+
+void machine_lost_lease(struct instance *i) {
+  machine_move(i, STOPPING, BLX_REASON_CODE_LEASE_LOST, lost_lease, "see why the node was cut off");
+}
+
+void machine_paused(struct instance *i) {
+  i->lease_paused = i->paused && instance_ha(i) && !(i->want && i->want->paused && lease_held(i->agent));
+  if (!i->paused)
+    machine_move(i, READY, BLX_REASON_CODE_NONE, "", "");
+  else if (i->lease_paused)
+    machine_move(i, READY, BLX_REASON_CODE_PAUSED,
+                 "stands still: the cluster does not answer its node, and it is ended "
+                 "when the lease ends",
+                 "see why the node is cut off");
+  else
+    machine_move(i, READY, BLX_REASON_CODE_PAUSED, "stands still on request, in its node's memory", "resume the VM");
+}
+
+static bool wants_pause(const struct instance *i, enum intent intent) {
+  if (instance_ha(i) && !lease_held(i->agent)) return true;
+  return intent == RUN ? i->want->paused : i->paused;
+}
+
 static void exited(struct instance *i) {
   bool clean = i->has_exit_status && i->exit_signal == 0 && i->exit_status == 0 && !i->reset;
   char text[EVENT_TEXT_SIZE + 100];
   if (!i->has_exit_status && !i->witnessed) {
     machine_move(i, DEAD, BLX_REASON_CODE_NODE_RESTARTED, not_there, "");
+    return;
+  }
+  if (lease_ended(i)) {
+    machine_move(i, DEAD, BLX_REASON_CODE_LEASE_LOST, lost_lease, "see why the node was cut off");
     return;
   }
   if (i->event_text[0])
@@ -85,6 +114,7 @@ static void begin_epoch(struct instance *i) {
   i->has_exit_status = 0;
   i->exit_status = i->exit_signal = 0;
   i->ready = i->exited = i->broken = i->stale = i->reset = i->witnessed = i->paused = false;
+  i->lease_lost = i->lease_paused = i->local_data = false;
   if (i->want->desired == BLX_DESIRED_STOPPED) {
     leave(i, DEAD, STOP);
     return;
@@ -95,13 +125,20 @@ static void begin_epoch(struct instance *i) {
 /* A lost or damaged journal must not lead to a second start: the host is asked first. */
 static void step_new(struct instance *i) {
   if (!i->agent->shared) return;
-  if (!i->damaged && (!i->want || (i->want->dead && !i->want->remove))) {
+  if (!i->damaged && (!i->want || (i->want->dead && !i->want->remove && !i->want->tell))) {
     instance_drop(i, false);
     return;
   }
   if (i->want) i->epoch = i->want->epoch;
   if (i->want && !instance_set_spec(i, i->want->spec)) return;
   act_adopt(i);
+}
+
+static void start(struct instance *i) {
+  if (lease_permits(i))
+    act_start(i);
+  else
+    machine_lost_lease(i); /* the driver may know of it already: it is killed to be sure */
 }
 
 static void step_running(struct instance *i, enum intent intent) {
@@ -117,12 +154,19 @@ static void step_running(struct instance *i, enum intent intent) {
     leave(i, STOPPING, intent);
     return;
   }
-  if (i->state == STARTING)
-    act_start(i); /* the driver could not take it before */
+  bool pause = wants_pause(i, intent);
+  if (lease_ended(i))
+    machine_lost_lease(i);
+  else if (i->state == STARTING)
+    start(i); /* the driver could not take it before */
   else if (i->state == WAIT_READY && i->ready)
     machine_move(i, READY, BLX_REASON_CODE_NONE, "", "");
-  else if (i->state == READY && intent == RUN && !i->want->paused != !i->paused && !i->pause_failed)
-    act_pause(i, i->want->paused);
+  else if (i->state == READY && pause != i->paused && !i->pause_failed)
+    act_pause(i, pause);
+  else if (i->state == READY && i->lease_paused && lease_held(i->agent))
+    machine_paused(i); /* it stays so, on request */
+  else if (i->state != STARTING && i->local_data && !i->data_told)
+    move_on(i, i->state);
 }
 
 static void step_dead(struct instance *i, enum intent intent) {
@@ -137,7 +181,23 @@ static void step_dead(struct instance *i, enum intent intent) {
       move_on(i, DEAD);
   } else if (intent == NEXT && !i->want->dead) {
     begin_epoch(i);
+  } else if (intent == NEXT && i->want->tell) {
+    /* Its node was fenced and is back: that it is dead is said under the epoch that nothing was started in. */
+    i->epoch = i->want->epoch;
+    i->stale = false;
+    machine_move(i, DEAD, BLX_REASON_CODE_NODE_FENCED, "does not run here any more: its node was fenced", "");
   }
+}
+
+static void step_preparing(struct instance *i) {
+  bool waits = instance_code(i) == BLX_REASON_CODE_LEASE_LOST;
+  if (lease_permits(i) && waits)
+    machine_move(i, PREPARING, BLX_REASON_CODE_BUILDING, "its runner is being built", "");
+  else if (lease_permits(i))
+    act_prepare(i);
+  else if (!waits)
+    machine_move(i, PREPARING, BLX_REASON_CODE_LEASE_LOST, lease_why_not(i->agent),
+                 "`blixard node describe` shows the node's lease");
 }
 
 void machine_step(struct instance *i) {
@@ -155,7 +215,7 @@ void machine_step(struct instance *i) {
   case NEW: step_new(i); return;
   case PREPARING:
     if (intent == RUN)
-      act_prepare(i);
+      step_preparing(i);
     else if (intent != HOLD)
       leave(i, DEAD, intent);
     return;
@@ -179,7 +239,7 @@ void machine_journalled(struct instance *i, const blx_error *err) {
   }
   report_due(i, i->state == DEAD || i->state == GONE);
   if (i->state == STARTING) {
-    act_start(i);
+    start(i);
     return;
   }
   if (i->state == WAIT_READY) blx__timer_start(i->timer, i->agent->ready_timeout_ms / 4 + 1, 0);
@@ -275,6 +335,7 @@ void machine_found(struct instance *i, const struct blx__vm_status *status) {
   bool ours = status->epoch == i->epoch && status->epoch != 0;
   i->adopting = false;
   i->tries = 0;
+  i->local_data = i->local_data || status->local_data;
   if (status->state == BLX__VM_EXITED && ours) instance_note_exit(i, status);
   if (i->state == NEW) {
     found_new(i, status, runs, ours);

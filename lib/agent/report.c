@@ -46,6 +46,7 @@ static bool batch_add(struct batch *batch, struct instance *i) {
   report.dead = i->state == DEAD || i->state == DESTROYING || i->state == GONE;
   report.gone = i->state == GONE;
   report.paused = i->state == READY && i->paused;
+  report.local_data = i->local_data;
   report.has_exit_status = i->has_exit_status;
   report.exit_status = i->exit_status;
   void *copy = NULL;

@@ -167,6 +167,11 @@ uint64_t blx__loop_now_ms(const struct blx__loop *loop) {
   return l->now_ms;
 }
 
+uint64_t blx__loop_boot_ms(const struct blx__loop *loop) {
+  (void)loop;
+  return clock_ms(CLOCK_BOOTTIME);
+}
+
 uint64_t blx__loop_wall_ms(const struct blx__loop *loop) {
   (void)loop;
   return clock_ms(CLOCK_REALTIME);

@@ -36,6 +36,10 @@ void blx__loop_free(struct blx__loop *loop);
 /* CLOCK_BOOTTIME in ms: it goes on while the machine sleeps. One value per turn of the loop. */
 uint64_t blx__loop_now_ms(const struct blx__loop *loop);
 
+/* The same clock read anew, for what must not be taken for earlier than it is: within a turn this process may have
+ * stood still for any time. */
+uint64_t blx__loop_boot_ms(const struct blx__loop *loop);
+
 /* CLOCK_REALTIME in ms since 1970; may jump. */
 uint64_t blx__loop_wall_ms(const struct blx__loop *loop);
 

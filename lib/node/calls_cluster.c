@@ -13,7 +13,8 @@ enum { STATUS_TEXT_BYTES = 256 };
 /* What a node's status means, and what would change it. */
 static void word_status(const struct blx__node *n, const struct blx_node_info *view, char text[STATUS_TEXT_BYTES],
                         char unblock[STATUS_TEXT_BYTES]) {
-  uint64_t wall = blx__loop_wall_ms(n->loop), silent_ms = BLX__NODE_SUSPECT_MS;
+  uint64_t suspect_ms = blx__state_settings(n->state)->lease->suspect_ms;
+  uint64_t wall = blx__loop_wall_ms(n->loop), silent_ms = suspect_ms;
   if (wall > view->status_since_ms) silent_ms += wall - view->status_since_ms;
   if (blx__ha_word_status(n, view, text, unblock, STATUS_TEXT_BYTES)) return;
   if (!n->lead.leading) {
@@ -29,8 +30,8 @@ static void word_status(const struct blx__node *n, const struct blx_node_info *v
                         "start its daemon; `blixard vm delete VM --force` gives up what it holds of a VM");
   } else if (view->status == BLX_NODE_STATUS_UNKNOWN) {
     (void)blx__str_format(text, STATUS_TEXT_BYTES,
-                          "this leader is new and has not heard from it yet; after %d s of silence it is Suspect",
-                          BLX__NODE_SUSPECT_MS / 1000);
+                          "this leader is new and has not heard from it yet; after %llu s of silence it is Suspect",
+                          (unsigned long long)suspect_ms / 1000);
   } else if (view->cordoned) {
     (void)blx__str_copy(text, STATUS_TEXT_BYTES,
                         "is heard from, and cordoned: what runs there runs on, nothing new is placed there");

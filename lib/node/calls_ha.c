@@ -76,7 +76,9 @@ bool blx__ha_word_status(const struct blx__node *n, const struct blx_node_info *
                          size_t size) {
   if (!n->lead.leading) return false;
   if (view->status == BLX_NODE_STATUS_FENCING) {
+    const char *failure = blx__lead_fence_failure(n, view->uid);
     word_fencing(n, view, text, size);
+    if (failure) (void)blx__str_format(text, size, "is cut off, and not proved dead: %.180s; it is run again", failure);
     (void)blx__str_format(unblock, size,
                           "if you know that its machine is off: `blixard node fence %s --proved 'HOW YOU KNOW'`",
                           view->name);
@@ -193,7 +195,7 @@ static bool may_be_off(struct blx__call *call, const struct blx_node_info *n) {
   else
     blx__call_failf(call, BLX_E_BUSY,
                     "this leader is new and does not know yet whether node %s is silent: say so again in %d s", n->name,
-                    BLX__NODE_SUSPECT_MS / 1000);
+                    (int)(blx__state_settings(call->node->state)->lease->suspect_ms + 999) / 1000);
   return false;
 }
 

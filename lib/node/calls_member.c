@@ -169,9 +169,20 @@ static void propose_reports(struct blx__call *call, const struct blx_op_result *
   blx__call_propose(call, &op, NULL, answer_report);
 }
 
+static bool is_fenced(const struct blx__node *n, uint64_t uid) {
+  const struct blx_node_info *node = blx__state_node(n->state, uid);
+  return node && node->fence != BLX_FENCE_NONE;
+}
+
 void blx__handle_report(struct blx__call *call) {
   struct blx__node *n = call->node;
   const struct blx_report_request *req = call->request;
+  if (req->registration && req->registration->uid == req->node_uid && is_fenced(n, req->node_uid)) {
+    struct blx_op_node_return back = {.struct_size = sizeof back, .node = req->registration};
+    struct blx_op op = {.struct_size = sizeof op, .node_return = &back};
+    blx__call_propose(call, &op, NULL, propose_reports);
+    return;
+  }
   if (req->registration && req->registration->uid == req->node_uid) {
     struct blx_op_node_register reg = {.struct_size = sizeof reg, .node = req->registration};
     reg.replaces = req->replaces;

@@ -200,7 +200,10 @@ void blx__call_relay(struct blx__call *call, const char *address) {
 struct ask {
   blx__call_done done;
   void *user;
+  struct blx__node_asking how;
 };
+
+static const struct blx__node_asking usual = {.deadline_ms = BLX__NODE_DEADLINE_MS};
 
 static void asked(void *user, const struct blx__rpc_result *result) {
   struct ask ask = *(struct ask *)user;
@@ -220,11 +223,16 @@ static blx__rc ask_as(struct blx__node *n, const struct blx__call *call, const c
   blx__buf_init(&bytes, BLX__NODE_ANSWER_MAX);
   blx__rc rc = blx__msg_encode(row->request(), request, &bytes, err);
   struct blx__rpc_request req = {
-      .path = row->path, .body = {bytes.data, bytes.len}, .deadline_ms = BLX__NODE_DEADLINE_MS};
+      .path = row->path, .body = {bytes.data, bytes.len}, .deadline_ms = with->how.deadline_ms};
   struct blx__rpc_meta meta[META_MAX];
   char reason[REASON_META_BYTES];
   req.meta = meta;
-  if (call) req.meta_count = meta_of(call, false, reason, meta);
+  if (call) {
+    req.meta_count = meta_of(call, false, reason, meta);
+  } else if (with->how.forwarded) {
+    meta[0] = (struct blx__rpc_meta){"blixard-forwarded", "1"};
+    req.meta_count = 1;
+  }
   if (rc.code == 0) rc = blx__rpc_unary(conn, &req, asked, ask, NULL, err);
   blx__buf_free(&bytes);
   if (rc.code != 0) free(ask);
@@ -233,12 +241,17 @@ static blx__rc ask_as(struct blx__node *n, const struct blx__call *call, const c
 
 blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
                       blx__call_done done, void *user, blx_error *err) {
-  return ask_as(n, NULL, address, id, request, &(struct ask){done, user}, err);
+  return ask_as(n, NULL, address, id, request, &(struct ask){done, user, usual}, err);
+}
+
+blx__rc blx__node_ask_with(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
+                           const struct blx__node_asking *how, blx__call_done done, void *user, blx_error *err) {
+  return ask_as(n, NULL, address, id, request, &(struct ask){done, user, *how}, err);
 }
 
 blx__rc blx__node_ask_for(struct blx__call *call, const char *address, enum blx__rpc_id id, const void *request,
                           blx__call_done done, blx_error *err) {
-  return ask_as(call->node, call, address, id, request, &(struct ask){done, call}, err);
+  return ask_as(call->node, call, address, id, request, &(struct ask){done, call, usual}, err);
 }
 
 static void conn_closed(void *user) {

@@ -118,3 +118,43 @@ void blx__identity_capacity(struct blx_resources *out) {
   out->vcpus = cpus > 0 ? (uint32_t)cpus : 1;
   out->memory_mib = mib > reserve ? mib - reserve : 0;
 }
+
+/* ---- whether this machine is one of somebody's virtual machines, in the ways of systemd-detect-virt(1) */
+
+enum { CPUINFO_MAX = 8 << 20, DMI_MAX = 4096 };
+
+static bool file_has(const char *path, size_t max, const char *const *words, size_t count) {
+  struct blx__buf text;
+  bool found = false;
+  blx__buf_init(&text, max);
+  if (blx__file_read(path, max - 1, &text, NULL).code == 0 && blx__buf_add(&text, "", 1))
+    for (size_t i = 0; !found && i < count; i++) found = strstr((const char *)text.data, words[i]) != NULL;
+  blx__buf_free(&text);
+  return found;
+}
+
+bool blx__identity_virtualized(const char *cpuinfo, const char *dmi) {
+  static const char *const flags[] = {" hypervisor "};
+  static const char *const makers[] = {"QEMU",
+                                       "KVM",
+                                       "VMware",
+                                       "VirtualBox",
+                                       "innotek",
+                                       "Xen",
+                                       "Parallels",
+                                       "BHYVE",
+                                       "Bochs",
+                                       "Amazon EC2",
+                                       "Google Compute Engine",
+                                       "Hyper-V",
+                                       "OpenStack",
+                                       "Virtual Machine"};
+  static const char *const files[] = {"product_name", "sys_vendor", "board_vendor", "bios_vendor"};
+  if (file_has(cpuinfo, CPUINFO_MAX, flags, BLX__COUNT(flags))) return true;
+  char path[PATH_BYTES];
+  for (size_t i = 0; i < BLX__COUNT(files); i++)
+    if (blx__str_format(path, sizeof path, "%s/%s", dmi, files[i]) &&
+        file_has(path, DMI_MAX, makers, BLX__COUNT(makers)))
+      return true;
+  return false;
+}

@@ -20,4 +20,8 @@ blx__rc blx__identity_write(const char *dir, const struct blx_identity *identity
 /* What this machine can give to instances: all CPUs, and its memory less the larger of 512 MiB and an eighth. */
 void blx__identity_capacity(struct blx_resources *out);
 
+/* Whether this machine is itself a virtual one, as @cpuinfo ("/proc/cpuinfo") or @dmi ("/sys/class/dmi/id") tells: it
+ * may then be held without its clocks moving. What cannot be read says no. */
+bool blx__identity_virtualized(const char *cpuinfo, const char *dmi);
+
 #endif

@@ -250,6 +250,7 @@ static void on_role(void *user, enum blx__consensus_role role, uint64_t leader_u
   if (leading && n->uid == 1 && !*blx__state_cluster_id(n->state)) found_cluster(n);
   if (leading) note_recovery(n);
   if (leader_uid != 0) blx__member_announce(n);
+  if (leader_uid != 0) blx__lease_ask_now(n);
   /* Workers are told who leads now, and are heard by it at once. */
   blx__shares_due(n);
   blx__loop_defer(n->loop, &n->follow);
@@ -352,7 +353,7 @@ static blx__rc member_start(struct blx__node *n, blx_error *err) {
   BLX__TRY(blx__audit_open(n, err));
   BLX__TRY(open_consensus(n, id, err));
   blx__timer_start(n->announce, 100, 1000);
-  return BLX__OK;
+  return blx__lease_start(n, err);
 }
 
 blx__rc blx__node_start(struct blx__node *n, blx_error *err) {
@@ -399,12 +400,13 @@ blx__rc blx__node_save(struct blx__node *n, enum blx_standing standing, struct b
   return BLX__OK;
 }
 
-/* ---- the heartbeat: a report without reports, with the registration until the cluster knows this incarnation */
+/* ---- the registration: a report without reports, until the cluster knows this incarnation as it is */
 
 static void announced(void *user, const blx_error *err, struct blx__slice answer) {
   (void)answer;
   struct blx__node *n = user;
   n->announcing = false;
+  if (err) n->self_changed = true;
   if (err) blx__log(&n->log, BLX_LOG_DEBUG, "node", "not heard by the leader: %s", err->message);
 }
 
@@ -450,22 +452,19 @@ void blx__member_announce(struct blx__node *n) {
   if (!n->consensus || n->closing || n->fatal_code != 0) return;
   ask_for_place(n);
   if (n->announcing) return;
-  uint64_t leader = blx__consensus_leader(n->consensus);
-  uint64_t now = blx__loop_now_ms(n->loop);
-  bool due = !n->registered || leader != n->announced_to || now - n->announced_ms >= BLX__NODE_HEARTBEAT_MS;
-  if (leader == 0 || !due || !blx__state_node(n->state, n->uid)) return;
+  blx__lease_describe(n);
+  const struct blx_node_info *me = blx__state_node(n->state, n->uid);
+  bool due = !n->registered || n->self_changed;
+  if (blx__consensus_leader(n->consensus) == 0 || !due || !me) return;
   struct blx_report_request req = {.struct_size = sizeof req, .node_uid = n->uid};
   req.incarnation = n->self->incarnation;
   req.wall_ms = blx__loop_wall_ms(n->loop);
-  if (!n->registered) {
-    req.registration = n->self;
-    req.replaces = blx__state_node(n->state, n->uid)->incarnation;
-  }
+  req.registration = n->self;
+  req.replaces = me->incarnation;
   blx_error err;
   if (blx__node_submit(n, BLX__RPC_REPORT, &req, announced, n, &err).code != 0) return;
   n->announcing = true;
-  n->announced_to = leader;
-  n->announced_ms = now;
+  n->self_changed = false;
 }
 
 /* ---- the agent's reports: one batch at a time */

@@ -4,6 +4,7 @@
 #include "base/failpoint.h"
 #include "io/file.h"
 #include "node/identity.h"
+#include "vm/cgroup.h"
 
 #include <limits.h>
 #include <signal.h>
@@ -67,6 +68,9 @@ static blx__rc copy_self(struct blx__node *n, const struct blx_node_options *o, 
   self.hypervisors = (int32_t *)(uintptr_t)runs;
   self.n_hypervisors = BLX__COUNT(runs);
   self.simulated = o->simulate_vms != 0;
+  self.watchdog = self.simulated ? NULL : o->watchdog_device;
+  self.no_watchdog = o->no_watchdog != 0;
+  self.virtualized = blx__identity_virtualized("/proc/cpuinfo", "/sys/class/dmi/id");
   BLX__TRY(blx__random_bytes(&self.incarnation, sizeof self.incarnation, err));
   self.incarnation >>= 12; /* 52 bits: exact in every JSON reader */
   BLX__TRY(blx__msg_validate(blx__desc_node_info(), &self, err));
@@ -89,10 +93,14 @@ static blx__rc copy_driver_options(struct blx__node *n, const struct blx_node_op
   n->kernel_dir = blx__arena_strdup(&n->mem, o->kernel_dir ? o->kernel_dir : kernel);
   n->nix_store_dir = o->nix_store_dir ? blx__arena_strdup(&n->mem, o->nix_store_dir) : NULL;
   n->nixpkgs_ref = o->nixpkgs_ref ? blx__arena_strdup(&n->mem, o->nixpkgs_ref) : NULL;
+  n->watchdog_path =
+      blx__arena_strdup(&n->mem, o->watchdog_path ? o->watchdog_path : BLX__PREFIX "/bin/blixard-watchdog");
+  n->watchdog_device = o->watchdog_device ? blx__arena_strdup(&n->mem, o->watchdog_device) : NULL;
   n->microvm_ref = o->microvm_ref ? blx__arena_strdup(&n->mem, o->microvm_ref) : NULL;
   n->share_paths = o->share_paths ? blx__arena_strdup(&n->mem, o->share_paths) : NULL;
   n->virtiofsd_path = o->virtiofsd_path ? blx__arena_strdup(&n->mem, o->virtiofsd_path) : NULL;
-  if (!n->shim_path || !n->guest_path || !n->kernel_dir || (o->nix_store_dir && !n->nix_store_dir) ||
+  if (!n->shim_path || !n->guest_path || !n->kernel_dir || !n->watchdog_path ||
+      (o->watchdog_device && !n->watchdog_device) || (o->nix_store_dir && !n->nix_store_dir) ||
       (o->nixpkgs_ref && !n->nixpkgs_ref) || (o->microvm_ref && !n->microvm_ref) ||
       (o->share_paths && !n->share_paths) || (o->virtiofsd_path && !n->virtiofsd_path))
     return no_memory(err);
@@ -157,6 +165,7 @@ static void begin_close(void *arg) {
   n->closing = true;
   n->close_waits = 1 + n->audit.jobs; /* ours, until everything below was asked; and those that are on a worker */
   blx__lead_close(n);
+  blx__lease_close(n);
   if (n->worker) blx__worker_close(n);
   blx__timer_free(n->announce);
   n->announce = NULL;
@@ -268,9 +277,15 @@ static blx__rc absolute(struct blx__node *n, const char *path, const char **out,
   return *out ? BLX__OK : blx__fail(err, BLX_E_NOMEM, "node", "no memory for a path");
 }
 
+/* Begins the host-wide names of this node's. */
+static const char *host_tag(const struct blx__node *n, char tag[48]) {
+  (void)blx__str_format(tag, 48, "blixard-%.8s-%llu", n->identity->cluster_id, (unsigned long long)n->uid);
+  return tag;
+}
+
 static blx__rc open_microvm(struct blx__node *n, blx_error *err) {
   char tag[48];
-  (void)blx__str_format(tag, sizeof tag, "blixard-%.8s-%llu", n->identity->cluster_id, (unsigned long long)n->uid);
+  (void)host_tag(n, tag);
   struct blx__vm_options options = {.host_tag = tag, .on_event = on_vm_event, .user = n};
   options.vmm_uid = options.vmm_gid = UNPRIVILEGED;
   options.vmm_user_optional = true;
@@ -293,15 +308,50 @@ static blx__rc open_driver(struct blx__node *n, blx_error *err) {
   return n->simulate_vms ? open_simulated(n, err) : open_microvm(n, err);
 }
 
+static void sim_set_kill_at(void *user, uint64_t boot_ms) {
+  blx__vm_sim_set_kill_at(((struct blx__node *)user)->driver, boot_ms);
+}
+static uint64_t sim_get_kill_at(void *user) {
+  return blx__vm_sim_kill_at(((struct blx__node *)user)->driver);
+}
+static bool sim_watched(void *user) {
+  (void)user;
+  return true;
+}
+
+/* Who ends highly available instances here, if anybody can: else there are none. */
+static void add_killer(struct blx__node *n, struct blx__agent_options *o, char page[DATA_DIR_MAX + 32],
+                       char group[PATH_MAX]) {
+  char tag[64];
+  blx_error err;
+  if (n->own_driver) return;
+  if (n->simulate_vms) {
+    o->killer = (struct blx__agent_killer){sim_set_kill_at, sim_get_kill_at, sim_watched, n};
+    return;
+  }
+  (void)host_tag(n, tag);
+  (void)blx__str_format(tag + strlen(tag), 8, "-ha");
+  if (blx__vm_cgroup_parent(tag, group, &err).code != 0) {
+    blx__log(&n->log, BLX_LOG_INFO, "node", "no highly available instances on %s: %s", n->self->name, err.message);
+    return;
+  }
+  (void)blx__str_format(page, DATA_DIR_MAX + 32, "%s/lease", n->data_dir);
+  o->watchdog = (struct blx__agent_watchdog){n->watchdog_path, page, group, n->watchdog_device, BLX__NODE_WATCHDOG_S};
+}
+
 blx__rc blx__node_open_agent(struct blx__node *n, blx_error *err) {
   if (!n->driver) BLX__TRY(open_driver(n, err));
-  char dir[DATA_DIR_MAX + 32];
+  char dir[DATA_DIR_MAX + 32], relative[DATA_DIR_MAX + 32], group[PATH_MAX];
+  const char *page = NULL;
   (void)blx__str_format(dir, sizeof dir, "%s/agent", n->data_dir);
   struct blx__agent_options options = {.loop = n->loop, .driver = n->driver, .journal_dir = dir, .log = &n->log};
   options.node_name = n->self->name;
   options.node_uid = n->uid;
   options.sink.send = blx__member_report;
   options.sink.user = n;
+  add_killer(n, &options, relative, group);
+  BLX__TRY(absolute(n, options.watchdog.page, &page, err));
+  options.watchdog.page = page;
   return blx__agent_open(&options, &n->agent, err);
 }
 
@@ -376,6 +426,7 @@ blx__rc blx__node_open_with(const struct blx_node_options *options, blx__node_dr
   blx__list_init(&n->shares_due);
   blx__list_init(&n->backups);
   blx__lead_init(n);
+  blx__lease_init(n);
   blx__member_init(n);
   blx__rc rc = blx__failpoint_arm(err);
   if (rc.code == 0) rc = take_options(n, options, err);

@@ -28,18 +28,18 @@
 #include <stdatomic.h>
 
 enum {
-  BLX__NODE_HEARTBEAT_MS = 3000,       /* an agent is heard from at least so often */
-  BLX__NODE_SUSPECT_MS = 9000,         /* and is suspect after so long */
-  BLX__NODE_CALL_ARENA = 32 << 20,     /* bytes one call may use for request and answer */
-  BLX__NODE_ANSWER_MAX = 4 << 20,      /* bytes of one answer */
-  BLX__NODE_CALLS_MAX = 8192,          /* calls in flight; more are BUSY */
-  BLX__NODE_EXECS_MAX = 256,           /* commands and consoles that are open by a node, on it or on others */
-  BLX__NODE_CONNS_MAX = 256,           /* connections to other members */
-  BLX__NODE_DEADLINE_MS = 30000,       /* of a call that came without one */
-  BLX__NODE_OWN_DEADLINE_MS = 5000,    /* of heartbeats and reports */
-  BLX__NODE_SHARE_MS = 5000,           /* a server that has not begun to tell a worker its share by then is left */
-  BLX__NODE_STATS_MAX = 32,            /* streams of statistics at the same time */
-  BLX__NODE_BACKUPS_MAX = 4,           /* backups that are being read */
+  BLX__NODE_REGISTER_MS = 3000,     /* a registration that was not answered is sent again */
+  BLX__NODE_CALL_ARENA = 32 << 20,  /* bytes one call may use for request and answer */
+  BLX__NODE_ANSWER_MAX = 4 << 20,   /* bytes of one answer */
+  BLX__NODE_CALLS_MAX = 8192,       /* calls in flight; more are BUSY */
+  BLX__NODE_EXECS_MAX = 256,        /* commands and consoles that are open by a node, on it or on others */
+  BLX__NODE_CONNS_MAX = 256,        /* connections to other members */
+  BLX__NODE_DEADLINE_MS = 30000,    /* of a call that came without one */
+  BLX__NODE_OWN_DEADLINE_MS = 5000, /* of registrations and reports */
+  BLX__NODE_SHARE_MS = 5000,        /* a server that has not begun to tell a worker its share by then is left */
+  BLX__NODE_WATCHDOG_S = 10,        /* a watchdog device resets the machine after so long; settings must allow that */
+  BLX__NODE_STATS_MAX = 32,         /* streams of statistics at the same time */
+  BLX__NODE_BACKUPS_MAX = 4,        /* backups that are being read */
   BLX__NODE_BACKUP_KEPT_MAX = 1 << 18, /* records that were replaced and are kept for them; above that they end */
   BLX__NODE_LEFT_LOOKS = 2,            /* looks, one a second, at a call that waits at a member which leads no more */
   BLX__NODE_SETTLE_MS = 1000,          /* a new leader waits so long to hear from the nodes before it places anything */
@@ -70,9 +70,12 @@ struct blx__servers {
 
 /* What only the leader knows: soft, never replicated. */
 struct blx__lead {
-  bool leading;         /* proposals are served */
-  uint64_t since_ms;    /* loop time at which it began */
-  struct blx__map seen; /* node uid -> struct seen, freed when leadership ends */
+  bool leading;           /* proposals are served */
+  uint64_t since_ms;      /* loop time at which it began */
+  uint64_t barrier_ms;    /* CLOCK_BOOTTIME of its first committed entry: no leader before it answers later */
+  struct blx__map seen;   /* node uid -> struct seen, freed when leadership ends */
+  struct blx__map fences; /* node uid -> struct fence: its fence command */
+  unsigned fences_running;
   unsigned outstanding; /* operations of control that are not answered yet */
   bool dirty;           /* something changed since control last ran */
   struct blx__defer kick;
@@ -99,6 +102,18 @@ struct node_audit {
 /* Who asked for the cluster that is being made; all NULL: nobody, or an earlier life. */
 struct node_founder {
   const char *principal, *source, *reason;
+};
+
+/* lease.c: questions for leases that wait to be sent or confirmed together. */
+struct blx__renew {
+  struct blx_lease_settings settings; /* as they were in the last answer; of servers, state has them */
+  struct blx__timer *ask, *send;
+  struct blx__defer flush;
+  struct blx__list waiting;
+  size_t asks;      /* in them */
+  unsigned batches; /* on their way */
+  unsigned unready;
+  uint64_t sent_ms; /* loop time of the last */
 };
 
 struct blx__node {
@@ -131,16 +146,17 @@ struct blx__node {
   struct blx__channel *channel; /* to the other members; NULL: in no cluster */
   struct blx__lead lead;
   struct blx__servers servers;
+  struct blx__renew renew;
   bool registered;         /* the cluster knows this incarnation */
-  bool announcing;         /* a heartbeat or registration is on its way */
+  bool self_changed;       /* and not what it says of itself now */
+  bool announcing;         /* a registration is on its way */
   bool asking_place;       /* a member was asked to take this node into the group */
   uint64_t led_ms;         /* loop time at which a leader was last known */
   uint64_t share_revision; /* of the share the agent has */
   bool nodes_changed;      /* the servers' addresses are to be taken over */
   struct blx__timer *announce;
-  uint64_t announced_to, announced_ms; /* leader and loop time of the last heartbeat */
-  size_t ask_next;                     /* which known member is asked next for a place in the group */
-  struct blx__defer follow;            /* runs after an apply, outside of it */
+  size_t ask_next;          /* which known member is asked next for a place in the group */
+  struct blx__defer follow; /* runs after an apply, outside of it */
 
   struct blx__rpc_server *server;
   struct blx__rpc_service service;
@@ -164,6 +180,7 @@ struct blx__node {
   struct blx__call
       *init_call; /* cluster_init waiting for its cluster, or cluster_join for the end of one begun before */
 
+  const char *watchdog_path, *watchdog_device;
   const char *shim_path, *guest_path, *runner_dir, *kernel_dir, *nix_store_dir, *nixpkgs_ref, *microvm_ref;
   const char *share_paths, *virtiofsd_path; /* NULL: as in the options */
   blx__node_driver_fn *own_driver;          /* NULL: simulate_vms says which */
@@ -238,6 +255,14 @@ blx__rc blx__node_ask(struct blx__node *n, const char *address, enum blx__rpc_id
 /* The same for @call, in its caller's name. */
 blx__rc blx__node_ask_for(struct blx__call *call, const char *address, enum blx__rpc_id id, const void *request,
                           blx__call_done done, blx_error *err) BLX__MUST;
+/* The same in another way. */
+struct blx__node_asking {
+  uint64_t deadline_ms;
+  bool forwarded; /* on behalf of others: not to be passed on */
+};
+blx__rc blx__node_ask_with(struct blx__node *n, const char *address, enum blx__rpc_id id, const void *request,
+                           const struct blx__node_asking *how, blx__call_done done, void *user,
+                           blx_error *err) BLX__MUST;
 void blx__forward_close(struct blx__node *n);
 
 /* ---- node.c */
@@ -251,6 +276,10 @@ void blx__worker_announce(struct blx__node *n);
 const char *blx__worker_server(const struct blx__node *n);
 /* The server at @address did not answer: another one is asked from now on. */
 void blx__worker_avoid(struct blx__node *n, const char *address);
+/* A question was answered by the leader; or was not, for @err. */
+void blx__worker_heard(struct blx__node *n, const blx_error *err);
+/* It has another incarnation now. */
+void blx__worker_begin_anew(struct blx__node *n);
 /* Answer a cluster_status of this node's own knowledge. */
 void blx__worker_answer_status(struct blx__call *call);
 /* A call that waits in init_call is answered when the cluster knows this worker. */
@@ -274,6 +303,15 @@ blx__rc blx__node_save(struct blx__node *n, enum blx_standing standing, struct b
                        size_t count, blx_error *err) BLX__MUST;
 void blx__node_fatal(struct blx__node *n, int code, const char *text);
 
+/* ---- lease.c: leases, asked for, collected and answered */
+void blx__lease_init(struct blx__node *n);
+blx__rc blx__lease_start(struct blx__node *n, blx_error *err) BLX__MUST;
+/* Each second: what the cluster is to know of whether this node can end its instances. */
+void blx__lease_describe(struct blx__node *n);
+/* Ask on the next turn: somebody new leads. */
+void blx__lease_ask_now(struct blx__node *n);
+void blx__lease_close(struct blx__node *n);
+
 /* ---- lead.c: the leader's soft state and its controllers */
 void blx__lead_init(struct blx__node *n);
 void blx__lead_begin(struct blx__node *n);
@@ -286,6 +324,11 @@ enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid);
 void blx__lead_soft(const struct blx__node *n, uint64_t uid, struct blx__control_soft *out);
 /* Cluster time since which that holds, as far back as this leader knows; 0: it does not lead. */
 uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid);
+/* The answer to @ask, as state says, in @out; a lease that it gives is noted. Only after a confirmation that began when
+ * the question had come. */
+void blx__lead_grant(struct blx__node *n, const struct blx_lease_ask *ask, struct blx_lease_grant *out);
+/* How the fence command of that node failed last; NULL: it did not. */
+const char *blx__lead_fence_failure(const struct blx__node *n, uint64_t uid);
 void blx__lead_close(struct blx__node *n);
 /* Each second: the median anew, and the clock, so that a median that moves does not count for all the time before. */
 void blx__lead_tick(struct blx__node *n);
@@ -379,6 +422,7 @@ void blx__handle_member_join(struct blx__call *call);
 void blx__handle_member_invite(struct blx__call *call);
 void blx__handle_member_ready(struct blx__call *call);
 void blx__handle_report(struct blx__call *call);
+void blx__handle_renew(struct blx__call *call);
 void blx__handle_vm_create(struct blx__call *call);
 void blx__handle_vm_get(struct blx__call *call);
 void blx__handle_vm_list(struct blx__call *call);

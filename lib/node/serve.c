@@ -48,6 +48,7 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_MEMBER_INVITE] = {blx__handle_member_invite, ALL},
     [BLX__RPC_MEMBER_READY] = {blx__handle_member_ready, SERVERS},
     [BLX__RPC_REPORT] = {blx__handle_report, SERVERS},
+    [BLX__RPC_RENEW] = {blx__handle_renew, SERVERS},
     [BLX__RPC_HA_STATUS] = {blx__handle_ha_status, SERVERS},
     [BLX__RPC_HA_DISARM] = {blx__handle_ha_disarm, SERVERS},
     [BLX__RPC_NODE_FENCE] = {blx__handle_node_fence, SERVERS},

@@ -23,7 +23,7 @@ struct watch {
 
 static bool wanted(const struct watch *w, const struct blx_event *e) {
   if (w->has_kind && e->kind != w->kind) return false;
-  if (e->kind == BLX_EVENT_KIND_NODE) return w->vm[0] == '\0';
+  if (e->kind == BLX_EVENT_KIND_NODE || e->kind == BLX_EVENT_KIND_SETTINGS) return w->vm[0] == '\0';
   if (!blx__str_eq(e->tenant ? e->tenant : "", w->tenant)) return false;
   if (w->vm[0] == '\0') return true;
   const char *of = e->kind == BLX_EVENT_KIND_INSTANCE ? e->vm : e->name;

@@ -9,7 +9,7 @@
 enum {
   RETRY_MIN_MS = 100,  /* until another server is asked, after one that did not answer ... */
   RETRY_MAX_MS = 5000, /* ... doubling up to here */
-  UNHEARD_MAX = 3,     /* heartbeats in a row that came to no leader: this server may be cut off from it */
+  UNHEARD_MAX = 3,     /* questions in a row that came to no leader: this server may be cut off from it */
 };
 
 struct blx__worker {
@@ -20,13 +20,13 @@ struct blx__worker {
   size_t at;            /* the server that is asked: of identity->peers */
   unsigned failures;    /* servers in a row that said nothing */
   bool heard;           /* the stream that is open has said something */
-  bool sent;            /* the heartbeat that is on its way carries the registration */
   bool registering;     /* this incarnation is committed, if its server does not know it yet */
+  uint64_t announced;   /* the incarnation of the registration that is on its way */
   uint64_t replaces;    /* the one before, as a server says; 0: none has said yet */
   uint64_t since_ms;    /* loop time at which the stream was opened */
   uint64_t told_ms;     /* at which a stream that had said something ended; at first the start */
-  uint64_t announce_ms; /* of the last heartbeat */
-  unsigned unheard;     /* heartbeats in a row that came to no leader */
+  uint64_t announce_ms; /* of the last registration */
+  unsigned unheard;     /* questions in a row that came to no leader */
   uint64_t leader;      /* as the server knows it */
 };
 
@@ -148,7 +148,8 @@ static blx__rc take_part(struct blx__node *n, const struct blx_share_part *part,
       BLX__TRY(give_agent(n, err));
     }
   }
-  if (new_leader || !n->registered) {
+  if (new_leader) blx__lease_ask_now(n);
+  if (!n->registered) {
     w->announce_ms = 0;
     blx__worker_announce(n);
   }
@@ -227,7 +228,7 @@ static void retry_fn(void *arg) {
   retry_later(n);
 }
 
-/* ---- the heartbeat: a report without reports, with the registration until the cluster knows this incarnation */
+/* ---- the registration: a report without reports, until the cluster knows this incarnation as it is */
 
 static void announced(void *user, const blx_error *err, struct blx__slice answer) {
   (void)answer;
@@ -235,15 +236,35 @@ static void announced(void *user, const blx_error *err, struct blx__slice answer
   struct blx__worker *w = n->worker;
   n->announcing = false;
   if (!err) {
+    /* Fenced meanwhile, it is another one that has to register. */
+    w->registering = w->announced == n->self->incarnation;
+    blx__lease_ask_now(n); /* a registration is no sign of life yet */
+  } else {
+    w->announce_ms = 0;
+    n->self_changed = true;
+  }
+  if (!err || err->code != BLX_E_STALE)
+    blx__worker_heard(n, err); /* else another one came between: the server says which */
+}
+
+void blx__worker_heard(struct blx__node *n, const blx_error *err) {
+  struct blx__worker *w = n->worker;
+  if (!err) {
     w->unheard = 0;
-    if (w->sent) w->announce_ms = 0; /* a registration is no sign of life yet */
-    w->registering = w->registering || w->sent;
     return;
   }
+  if (n->closing) return;
   blx__log(&n->log, BLX_LOG_DEBUG, "node", "not heard by the leader: %s", err->message);
+  if (++w->unheard >= UNHEARD_MAX || err->code == BLX_E_TIMEOUT) next_server(n);
+}
+
+void blx__worker_begin_anew(struct blx__node *n) {
+  struct blx__worker *w = n->worker;
+  w->registering = false;
+  w->replaces = 0;
   w->announce_ms = 0;
-  if (err->code == BLX_E_STALE) return; /* another one came between: the server says which */
-  if (!n->closing && (++w->unheard >= UNHEARD_MAX || err->code == BLX_E_TIMEOUT)) next_server(n);
+  drop_share(w);
+  if (w->stream) blx__rpc_cancel(w->stream); /* its end opens the next one, which says who it is now */
 }
 
 void blx__worker_announce(struct blx__node *n) {
@@ -251,18 +272,19 @@ void blx__worker_announce(struct blx__node *n) {
   if (n->closing || n->fatal_code != 0) return;
   uint64_t now = blx__loop_now_ms(n->loop);
   if (w->stream && !w->heard && now - w->since_ms >= BLX__NODE_SHARE_MS) next_server(n);
-  bool due = w->announce_ms == 0 || now - w->announce_ms >= BLX__NODE_HEARTBEAT_MS;
-  if (n->announcing || !due) return;
+  blx__lease_describe(n);
+  bool first = !n->registered && !w->registering && w->replaces != 0, again = n->registered && n->self_changed;
+  bool due = w->announce_ms == 0 || now - w->announce_ms >= BLX__NODE_REGISTER_MS;
+  if (n->announcing || !due || !(first || again)) return;
   struct blx_report_request req = {.struct_size = sizeof req, .node_uid = n->uid};
   req.incarnation = n->self->incarnation;
-  w->sent = !n->registered && !w->registering && w->replaces != 0;
-  if (w->sent) {
-    req.registration = n->self;
-    req.replaces = w->replaces;
-  }
+  req.registration = n->self;
+  req.replaces = first ? w->replaces : n->self->incarnation;
   blx_error err;
   if (blx__node_submit(n, BLX__RPC_REPORT, &req, announced, n, &err).code != 0) return;
   n->announcing = true;
+  w->announced = req.incarnation;
+  n->self_changed = false;
   w->announce_ms = now;
 }
 
@@ -385,7 +407,7 @@ blx__rc blx__worker_start(struct blx__node *n, blx_error *err) {
   n->worker->told_ms = blx__loop_now_ms(n->loop);
   blx__timer_start(n->announce, 100, 1000);
   blx__timer_start(n->worker->retry, 0, 0);
-  return BLX__OK;
+  return blx__lease_start(n, err);
 }
 
 void blx__worker_close(struct blx__node *n) {

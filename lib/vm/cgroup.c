@@ -110,6 +110,19 @@ blx__rc blx__vm_cgroup_make(struct blx__vm_cgroup *g, const char *name, const st
   return blx__fail(err, BLX_E_UNSUPPORTED, origin, "this host mounts no cgroup with the memory controller");
 }
 
+blx__rc blx__vm_cgroup_parent(const char *parent, char out[PATH_MAX], blx_error *err) {
+  struct roots r = {0};
+  find_roots(&r);
+  const char *root = r.memory[0] ? r.memory : r.unified;
+  if (!root[0])
+    return blx__fail(err, BLX_E_UNSUPPORTED, origin, "this host mounts no cgroup with the memory controller");
+  if (make_dirs(root, parent, out)) {
+    (void)rmdir(out); /* refused while there are any */
+    return BLX__OK;
+  }
+  return blx__fail_errno(err, errno, origin, "the cgroup %s/%s cannot be made", root, parent);
+}
+
 bool blx__vm_cgroup_join(const struct blx__vm_cgroup *g) {
   for (unsigned i = 0; i < g->count; i++)
     if (!put_file(g->path[i], "cgroup.procs", "0")) return false;

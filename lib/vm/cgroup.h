@@ -30,6 +30,10 @@ struct blx__vm_cgroup {
 blx__rc blx__vm_cgroup_make(struct blx__vm_cgroup *g, const char *name, const struct blx__vm_limits *want,
                             blx_error *err) BLX__MUST;
 
+/* The directory that the groups named "@parent/..." are in, of the hierarchy in which every process of theirs is. It
+ * can be made, and is there while any of them is. Errors: UNSUPPORTED, DENIED, IO. */
+blx__rc blx__vm_cgroup_parent(const char *parent, char out[PATH_MAX], blx_error *err) BLX__MUST;
+
 /* Fill @g with what exists of @name. */
 void blx__vm_cgroup_find(struct blx__vm_cgroup *g, const char *name);
 

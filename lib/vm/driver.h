@@ -42,6 +42,8 @@ struct blx__vm_desc {
   bool ready_none;            /* the guest has no agent: running is ready */
   const char *nixpkgs_ref;    /* flake references that the module is built with, pinned; NULL: the driver's own */
   const char *microvm_ref;
+  bool ha;                  /* its cgroup is among those that a watchdog process ends, and it starts in none else */
+  uint64_t start_before_ms; /* CLOCK_BOOTTIME: from then on it is not started any more; 0: at any time */
 };
 
 enum blx__vm_state {
@@ -64,6 +66,8 @@ struct blx__vm_status {
   bool no_limits;      /* no cgroup holds it; text says why */
   bool stopping;       /* the end was asked for */
   bool paused;         /* its virtual CPUs stand still */
+  bool local_data;     /* it has a disk on this node, in its working directory: a regular file of 1 MiB or
+                          more, or one named as an image (.img, .raw, .qcow2) */
   bool reset;          /* exit_status is 0, but the guest rebooted or panicked: it did not power off */
   char text[BLX__VM_TEXT_MAX + 1];
 };
@@ -72,6 +76,7 @@ enum blx__vm_event {
   BLX__VM_EVENT_READY,
   BLX__VM_EVENT_EXITED,   /* always, also when it was asked for: it comes before that call's done */
   BLX__VM_EVENT_PROTOCOL, /* its monitor answered garbage; it still runs: kill it */
+  BLX__VM_EVENT_DATA,     /* it was found to have a disk on this node: status->local_data */
 };
 
 typedef void blx__vm_event_fn(void *user, const struct blx__vm_key *key, enum blx__vm_event event,
@@ -137,7 +142,8 @@ struct blx__vm_ops {
   void (*prepare)(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx__vm_done_fn *done, void *user);
 
   /* Start the monitor from what was prepared. Errors: NOT_FOUND (not prepared), CONFLICT (it runs already), DENIED,
-   * UNSUPPORTED (a limit cannot be set), IO: the sentence says what its monitor said. */
+   * UNSUPPORTED (a limit cannot be set), TIMEOUT (it was to start before), IO: the sentence says what its monitor said.
+   */
   void (*start)(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx__vm_done_fn *done, void *user);
 
   /* Shut the guest down; at the deadline kill it. Done: it is dead. Dead already, or unknown: success. */
@@ -245,6 +251,7 @@ struct blx__vm_sim_host {
   struct blx__vm_sim_options options;                                   /* looked at anew for each operation */
   void (*on_run)(void *user, const struct blx__vm_key *key, bool runs); /* a monitor began or ended; NULL allowed */
   void *user;
+  uint64_t kill_at_ms;  /* as blx__vm_sim_set_kill_at says it; of a life of the driver before, too */
   struct blx__map kept; /* its own: by id, while no driver is open */
 };
 
@@ -260,6 +267,17 @@ void blx__vm_sim_host_free(struct blx__vm_sim_host *host);
 
 /* Let the simulated instance end by itself, with this status or signal. False: it does not run. */
 bool blx__vm_sim_end(struct blx__vm_driver *sim, const struct blx__vm_key *key, int32_t exit_status, int32_t signal);
+
+/* When highly available instances are to be dead, CLOCK_BOOTTIME. Of a driver of its own nobody but the agent ends
+ * them: they stand still when the daemon does, and end with it. On a host, whoever simulates its watchdog process does.
+ */
+void blx__vm_sim_set_kill_at(struct blx__vm_driver *sim, uint64_t boot_ms);
+uint64_t blx__vm_sim_kill_at(const struct blx__vm_driver *sim);
+
+/* What a watchdog process does: their monitors are dead when it returns, and the driver's owner hears of it on a later
+ * turn; how many. While no driver is open: the host's. */
+unsigned blx__vm_sim_kill_ha(struct blx__vm_driver *sim);
+unsigned blx__vm_sim_host_kill_ha(struct blx__vm_sim_host *host);
 
 /* Number of simulated instances whose monitor runs. */
 size_t blx__vm_sim_running(const struct blx__vm_driver *sim);

@@ -33,7 +33,8 @@ struct job {
   blx__rc rc;
   blx_error err;
   /* The instance lives on the loop: the worker gets copies. */
-  char dir[PATH_MAX], cgroup[VM_ID_MAX + VM_TAG_MAX + 1], boot_root[PATH_MAX], auto_roots[PATH_MAX], work[PATH_MAX];
+  char dir[PATH_MAX], cgroup[2][VM_ID_MAX + VM_TAG_MAX + 1],
+      /* as one that is highly available, too */ boot_root[PATH_MAX], auto_roots[PATH_MAX], work[PATH_MAX];
   char name[64];
   uint64_t uid, epoch;
   bool patient; /* the lock is about to be free */
@@ -194,10 +195,19 @@ static blx__rc write_lost_record(struct job *j, const char *why) {
 /* @dir: its directory, or -1. */
 static blx__rc kill_leftovers(struct job *j, int dir) {
   struct blx__vm_cgroup g;
-  blx__vm_cgroup_find(&g, j->cgroup);
-  if (blx__vm_cgroup_remove(&g))
-    return dir < 0 ? BLX__OK : blx__host_devices_remove(dir, strrchr(j->dir, '/') + 1, &j->err);
-  return blx__fail(&j->err, BLX_E_IO, origin, "a process of %s in the cgroup %s does not die", j->name, j->cgroup);
+  for (int ha = 0; ha < 2; ha++) {
+    blx__vm_cgroup_find(&g, j->cgroup[ha]);
+    if (!blx__vm_cgroup_remove(&g))
+      return blx__fail(&j->err, BLX_E_IO, origin, "a process of %s in the cgroup %s does not die", j->name,
+                       j->cgroup[ha]);
+  }
+  return dir < 0 ? BLX__OK : blx__host_devices_remove(dir, strrchr(j->dir, '/') + 1, &j->err);
+}
+
+static bool has_ha_cgroup(const struct job *j) {
+  struct blx__vm_cgroup g;
+  blx__vm_cgroup_find(&g, j->cgroup[1]);
+  return g.count > 0;
 }
 
 static blx__rc look(struct job *j) {
@@ -210,6 +220,8 @@ static blx__rc look(struct job *j) {
   v->started = exists_at(dir, "booted");
   v->locked = j->patient ? lock_stays_held(dir, &j->epoch) : lock_is_held(dir, &j->epoch);
   v->recorded = !v->locked && exists_at(dir, "exit");
+  v->ha = v->locked && has_ha_cgroup(j);
+  v->local_data = vm_has_data(dir);
   blx__rc rc = BLX__OK;
   if (!v->locked && v->started) rc = kill_leftovers(j, dir);
   (void)close(dir);
@@ -281,7 +293,7 @@ static struct job *job_new(struct vm_instance *in) {
   j->uid = in->uid;
   (void)blx__str_copy(j->dir, sizeof j->dir, in->dir);
   (void)blx__str_copy(j->name, sizeof j->name, in->name);
-  vm_cgroup_name(in, j->cgroup);
+  for (int ha = 0; ha < 2; ha++) vm_cgroup_name(in, ha, j->cgroup[ha]);
   boot_root_path(in, j->boot_root);
   vm_nix_state(in->m, j->auto_roots);
   bool fits = blx__str_format(j->work, sizeof j->work, "%s/builds/%s", in->m->state_dir, in->id);
@@ -375,4 +387,110 @@ void vm_remove(struct vm_instance *in, void (*done)(struct vm_instance *in, cons
   job_drop(j);
   free(j);
   done(in, &err);
+}
+
+/* ---- whether an instance has a disk on this node: what would be lost, or older, if it started elsewhere. It is looked
+ * for in its working directory, where runners make their volumes: a regular file of 1 MiB or more, or one that is named
+ * as an image, at most four directories down. A runner may take its time to make one, so it is looked for more than
+ * once. */
+
+enum { DATA_SIZE_MIN = 1 << 20, DATA_DEPTH_MAX = 4, DATA_ENTRIES_MAX = 4096 };
+
+static const uint32_t looks_ms[] = {0, 2000, 10000, 60000}; /* after it runs */
+
+struct look {
+  struct vm_instance *in;
+  char dir[PATH_MAX];
+  bool found;
+};
+
+static bool is_image(const char *name) {
+  static const char *const ends[] = {".img", ".raw", ".qcow2"};
+  for (size_t i = 0; i < BLX__COUNT(ends); i++) {
+    size_t n = strlen(name), m = strlen(ends[i]);
+    if (n > m && strcmp(name + n - m, ends[i]) == 0) return true;
+  }
+  return false;
+}
+
+/* @fd is closed. */
+static bool walk(int fd, unsigned depth, unsigned *left) {
+  DIR *d = fd < 0 ? NULL : fdopendir(fd);
+  const struct dirent *e;
+  bool found = false;
+  if (!d) {
+    if (fd >= 0) (void)close(fd);
+    return false;
+  }
+  while (!found && *left > 0 && (e = readdir(d))) {
+    struct stat st;
+    --*left;
+    if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+    if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
+    found = S_ISREG(st.st_mode) && (st.st_size >= DATA_SIZE_MIN || is_image(e->d_name));
+    if (!found && S_ISDIR(st.st_mode) && depth < DATA_DEPTH_MAX)
+      found = walk(openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), depth + 1, left);
+  }
+  (void)closedir(d);
+  return found;
+}
+
+bool vm_has_data(int dir) {
+  unsigned left = DATA_ENTRIES_MAX;
+  return walk(openat(dir, "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), 0, &left);
+}
+
+static void look_work(void *arg) {
+  struct look *l = arg;
+  int dir = open(l->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  l->found = dir >= 0 && vm_has_data(dir);
+  if (dir >= 0) (void)close(dir);
+}
+
+static void look_done(void *arg) {
+  struct look *l = arg;
+  struct vm_instance *in = l->in;
+  struct microvm *m = in->m;
+  bool found = l->found && vm_runs(in) && !in->status.local_data;
+  free(l);
+  in->holds--;
+  m->jobs--;
+  if (found) {
+    in->status.local_data = true;
+    vm_emit(in, BLX__VM_EVENT_DATA);
+  }
+  if (m->closing)
+    vm_close_check(m);
+  else
+    vm_data_look(in);
+}
+
+void vm_on_data_timer(void *arg) {
+  struct vm_instance *in = arg;
+  if (in->m->closing || !vm_runs(in)) return;
+  struct look *l = calloc(1, sizeof *l);
+  if (l) {
+    l->in = in;
+    (void)blx__str_copy(l->dir, sizeof l->dir, in->dir);
+  }
+  if (!l || blx__work(in->m->loop, look_work, look_done, l, NULL).code != 0) {
+    free(l); /* no room: with the next look */
+    vm_data_look(in);
+    return;
+  }
+  in->holds++;
+  in->m->jobs++;
+}
+
+void vm_data_begin(struct vm_instance *in) {
+  in->looks = 0;
+  vm_data_look(in);
+}
+
+void vm_data_look(struct vm_instance *in) {
+  if (in->status.local_data || !vm_runs(in) || in->looks >= BLX__COUNT(looks_ms)) {
+    vm_instance_settle(in);
+    return;
+  }
+  blx__timer_start(in->data_timer, looks_ms[in->looks++], 0);
 }

@@ -18,8 +18,8 @@ const char *vm_path(const struct vm_instance *in, const char *name, char out[PAT
   return out;
 }
 
-void vm_cgroup_name(const struct vm_instance *in, char out[VM_ID_MAX + VM_TAG_MAX + 1]) {
-  bool fits = blx__str_format(out, VM_ID_MAX + VM_TAG_MAX + 1, "%s/%s", in->m->opt.host_tag, in->id);
+void vm_cgroup_name(const struct vm_instance *in, bool ha, char out[VM_ID_MAX + VM_TAG_MAX + 1]) {
+  bool fits = blx__str_format(out, VM_ID_MAX + VM_TAG_MAX + 1, "%s%s/%s", in->m->opt.host_tag, ha ? "-ha" : "", in->id);
   BLX__ASSERT(fits);
 }
 
@@ -36,6 +36,7 @@ static void instance_free(struct vm_instance *in) {
   (void)blx__map_remove_str(&in->m->instances, in->id);
   blx__loop_undefer(&in->finish);
   blx__timer_free(in->timer);
+  blx__timer_free(in->data_timer);
   free(in);
 }
 
@@ -61,8 +62,10 @@ static blx__rc instance_get(struct microvm *m, const struct blx__vm_key *key, st
     return blx__fail(err, BLX_E_BUSY, origin, "this node handles %d instances already", BLX__VM_INSTANCES_MAX);
   in = calloc(1, sizeof *in);
   if (in) in->timer = blx__timer_new(m->loop, vm_on_timer, in);
-  if (!in || !in->timer || !blx__map_set_str(&m->instances, id, in, NULL)) {
+  if (in) in->data_timer = blx__timer_new(m->loop, vm_on_data_timer, in);
+  if (!in || !in->timer || !in->data_timer || !blx__map_set_str(&m->instances, id, in, NULL)) {
     if (in) blx__timer_free(in->timer);
+    if (in) blx__timer_free(in->data_timer);
     free(in);
     return blx__fail(err, BLX_E_NOMEM, origin, "no memory for an instance");
   }
@@ -93,6 +96,8 @@ void vm_emit(struct vm_instance *in, enum blx__vm_event event) {
     event_now(in, event);
   else if (event == BLX__VM_EVENT_READY)
     in->held_ready = true;
+  else if (event == BLX__VM_EVENT_DATA)
+    in->held_data = true;
   else
     in->held_exited = true;
 }
@@ -139,13 +144,13 @@ static void on_finish(void *arg) {
   blx__vm_done_fn *done = in->done;
   blx__vm_adopt_fn *adopted = in->adopted;
   void *user = in->user;
-  bool failed = in->failed, ready = in->held_ready, exited = in->held_exited;
+  bool failed = in->failed, ready = in->held_ready, exited = in->held_exited, data = in->held_data;
   blx_error err = in->err;
   struct blx__vm_status status = in->status;
   enum vm_op op = in->op;
   struct microvm *m = in->m;
   in->op = VM_OP_NONE;
-  in->finishing = in->held_ready = in->held_exited = false;
+  in->finishing = in->held_ready = in->held_exited = in->held_data = false;
   /* Kept alive over the callbacks, which may begin the next operation on it. */
   in->holds++;
   if (adopted)
@@ -154,6 +159,7 @@ static void on_finish(void *arg) {
     done(user, failed ? &err : NULL);
   if (op == VM_OP_START && !failed) {
     if (ready) event_now(in, BLX__VM_EVENT_READY);
+    if (data) event_now(in, BLX__VM_EVENT_DATA);
     if (exited) event_now(in, BLX__VM_EVENT_EXITED);
   }
   in->holds--;
@@ -256,10 +262,10 @@ static blx__rc check(const struct blx__vm_options *o, blx_error *err) {
                          o->guest_path, o->nix_store_dir, o->virtiofsd_path};
   if (!o->state_dir || !o->shim_path || !o->host_tag)
     return blx__fail(err, BLX_E_INVALID, origin, "the VM driver needs a state directory, a shim and a host tag");
-  if (!blx__name_ok(o->host_tag, VM_TAG_MAX - 1))
+  if (!blx__name_ok(o->host_tag, VM_TAG_MAX - 4))
     return blx__fail(err, BLX_E_INVALID, origin,
                      "the host tag \"%.60s\" must match " BLX__NAME_PATTERN " and have at most %d bytes", o->host_tag,
-                     VM_TAG_MAX - 1);
+                     VM_TAG_MAX - 4);
   for (unsigned i = 0; i < BLX__COUNT(paths); i++)
     if (paths[i] && (paths[i][0] != '/' || strlen(paths[i]) >= VM_PATH_MAX))
       return blx__fail(err, BLX_E_INVALID, origin, "the path %.200s must be absolute and shorter than %d bytes",

@@ -39,6 +39,7 @@ static void on_state(struct vm_instance *in, const struct blx__shim_msg *m) {
   if (first) {
     blx__timer_stop(in->timer);
     vm_on_linked(in);
+    vm_data_begin(in);
   }
   if (s->state == BLX__VM_READY && !was_ready) vm_emit(in, BLX__VM_EVENT_READY);
   vm_on_paused(in);

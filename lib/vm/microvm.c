@@ -163,11 +163,13 @@ static void seen_without_op(struct vm_instance *in, const struct vm_view *v, con
 
 static void seen_for_op(struct vm_instance *in, const struct vm_view *v) {
   if (v->locked) {
+    in->ha = in->ha || v->ha;
+    in->status.local_data = in->status.local_data || v->local_data;
     if (!in->link) vm_link_open(in);
     return;
   }
   if (in->op == VM_OP_ADOPT) {
-    in->status = (struct blx__vm_status){.exit_status = -1};
+    in->status = (struct blx__vm_status){.exit_status = -1, .local_data = v->local_data};
     in->status.state = v->dir && v->prepared ? BLX__VM_PREPARED : BLX__VM_ABSENT;
   }
   if (in->op == VM_OP_START && !v->recorded)
@@ -252,11 +254,12 @@ static void on_shim_exit(void *user, int exit_status, int signal, bool timed_out
 
 static blx__rc spawn_shim(struct vm_instance *in, blx_error *err) {
   const struct microvm *m = in->m;
-  char number[6][NUMBER_MAX], cgroup[VM_ID_MAX + VM_TAG_MAX + 1];
-  const uint64_t values[6] = {in->uid, in->op_epoch, in->memory_mib, in->vcpus, m->opt.vmm_uid, m->opt.vmm_gid};
+  char number[7][NUMBER_MAX], cgroup[VM_ID_MAX + VM_TAG_MAX + 1];
+  const uint64_t values[7] = {in->uid,        in->op_epoch,   in->memory_mib,     in->vcpus,
+                              m->opt.vmm_uid, m->opt.vmm_gid, in->start_before_ms};
   for (unsigned i = 0; i < BLX__COUNT(values); i++)
     (void)blx__str_format(number[i], sizeof number[i], "%llu", (unsigned long long)values[i]);
-  vm_cgroup_name(in, cgroup);
+  vm_cgroup_name(in, in->ha, cgroup);
   struct strings argv = {0};
   add(&argv, m->opt.shim_path, NULL);
   add(&argv, "--dir", in->dir);
@@ -269,7 +272,8 @@ static blx__rc spawn_shim(struct vm_instance *in, blx_error *err) {
   add(&argv, "--vmm-gid", number[5]);
   if (!m->opt.cgroup_none) add(&argv, "--cgroup", cgroup);
   if (m->opt.vmm_user_optional) add(&argv, "--vmm-user-optional", NULL);
-  if (m->opt.cgroup_required) add(&argv, "--cgroup-required", NULL);
+  if (m->opt.cgroup_required || in->ha) add(&argv, "--cgroup-required", NULL);
+  if (in->start_before_ms != 0) add(&argv, "--start-before-ms", number[6]);
   if (in->ready_none) add(&argv, "--ready-none", NULL);
   if (m->opt.share_paths) add(&argv, "--share-paths", m->opt.share_paths);
   if (m->opt.virtiofsd_path) add(&argv, "--virtiofsd", m->opt.virtiofsd_path);
@@ -325,6 +329,12 @@ static void mv_start(struct blx__vm_driver *d, const struct blx__vm_desc *desc, 
   in->memory_mib = desc->memory_mib ? desc->memory_mib : VM_MEMORY_UNKNOWN_MIB;
   in->vcpus = desc->vcpus ? desc->vcpus : 1;
   in->ready_none = desc->ready_none;
+  in->ha = desc->ha;
+  in->start_before_ms = desc->start_before_ms;
+  if (in->ha && in->m->opt.cgroup_none) {
+    op_fail(in, BLX_E_UNSUPPORTED, "without control groups nothing runs highly available here");
+    return;
+  }
   in->spawned = false;
   in->status = (struct blx__vm_status){.state = BLX__VM_PREPARED, .exit_status = -1};
   vm_inspect(in, on_start_seen);

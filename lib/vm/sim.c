@@ -13,6 +13,7 @@ enum { CONSOLE_MAX = 160, PAUSED_LOOK_MS = 10 };
 struct kept {
   char id[SIM_ID_MAX], name[64];
   uint64_t uid, made_ms, started_ms;
+  bool ha;
   struct blx__vm_status status;
 };
 
@@ -44,7 +45,7 @@ static void tell_host(const struct blx__vm_sim_host *host, const char *name, uin
   if (host && host->on_run) host->on_run(host->user, &key, runs);
 }
 
-static void ended(struct sim_instance *in, int32_t exit_status, int32_t signal, const char *text) {
+void sim_ended(struct sim_instance *in, int32_t exit_status, int32_t signal, const char *text) {
   blx__timer_stop(in->life_timer);
   sim_sessions_end(in->sim, in);
   tell_host(in->sim->host, in->name, in->uid, in->status.epoch, false);
@@ -54,6 +55,10 @@ static void ended(struct sim_instance *in, int32_t exit_status, int32_t signal, 
   in->status.vmm_pid = 0;
   in->status.paused = false;
   (void)blx__str_copy(in->status.text, sizeof in->status.text, text);
+}
+
+static void ended(struct sim_instance *in, int32_t exit_status, int32_t signal, const char *text) {
+  sim_ended(in, exit_status, signal, text);
   tell(in, BLX__VM_EVENT_EXITED);
 }
 
@@ -100,6 +105,11 @@ static struct sim_instance *instance_get(struct sim *s, const struct blx__vm_key
 static void on_life(void *arg) {
   struct sim_instance *in = arg;
   struct sim *s = in->sim;
+  if (in->untold) {
+    in->untold = false;
+    tell(in, BLX__VM_EVENT_EXITED);
+    return;
+  }
   if (in->status.paused) {
     blx__timer_start(in->life_timer, PAUSED_LOOK_MS, 0);
     return;
@@ -196,12 +206,16 @@ static blx__rc do_start(struct sim_instance *in, blx_error *err) {
   struct sim *s = in->sim;
   if (!in->known) return blx__fail(err, BLX_E_NOT_FOUND, origin, "%s was not prepared", in->name);
   if (sim_runs(in)) return blx__fail(err, BLX_E_CONFLICT, origin, "%s runs already", in->name);
+  if (in->op_before_ms != 0 && blx__loop_boot_ms(s->loop) >= in->op_before_ms)
+    return blx__fail(err, BLX_E_TIMEOUT, origin, "the lease of its node ended before %s was started", in->name);
   bool fails = every(&s->starts, s->opt->fail_start_every);
   if (fails) return blx__fail(err, BLX_E_IO, origin, "the simulated start of %s failed, as it was told to", in->name);
   in->status = (struct blx__vm_status){
       .state = BLX__VM_RUNNING, .epoch = in->op_epoch, .exit_status = -1, .vmm_pid = (int32_t)s->starts};
   (void)blx__str_copy(in->status.text, sizeof in->status.text, "the simulated monitor runs");
   in->started_ms = blx__loop_now_ms(s->loop);
+  in->ha = in->op_ha;
+  in->untold = false;
   tell_host(s->host, in->name, in->uid, in->op_epoch, true);
   uint32_t never = s->opt->never_ready_every;
   if (never == 0 || s->starts % never != 0) blx__timer_start(in->life_timer, s->opt->ready_ms, 0);
@@ -282,7 +296,10 @@ static void sim_prepare(struct blx__vm_driver *d, const struct blx__vm_desc *des
 
 static void sim_start(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx__vm_done_fn *done, void *user) {
   struct sim *s = sim_of(d);
-  (void)op_begin(s, &desc->key, OP_START, s->opt->start_ms, done, user);
+  struct sim_instance *in = op_begin(s, &desc->key, OP_START, s->opt->start_ms, done, user);
+  if (!in) return;
+  in->op_ha = desc->ha;
+  in->op_before_ms = desc->start_before_ms;
 }
 
 static void sim_stop(struct blx__vm_driver *d, const struct blx__vm_key *key, uint32_t deadline_ms,
@@ -412,6 +429,7 @@ static void host_keep(const struct sim_instance *in) {
   (void)blx__str_copy(k->name, sizeof k->name, in->name);
   k->uid = in->uid;
   k->status = in->status;
+  k->ha = in->ha;
   k->made_ms = in->made_ms;
   k->started_ms = in->started_ms;
   bool kept = blx__map_set_str(&host->kept, k->id, k, NULL);
@@ -425,6 +443,7 @@ static blx__rc host_take(struct sim *s, blx_error *err) {
     if (!in) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a simulated instance");
     in->known = true;
     in->status = k->status;
+    in->ha = k->ha;
     in->made_ms = k->made_ms;
     in->started_ms = k->started_ms;
     if (in->status.state == BLX__VM_RUNNING) blx__timer_start(in->life_timer, s->opt->ready_ms, 0);
@@ -452,7 +471,17 @@ bool blx__vm_sim_host_end(struct blx__vm_sim_host *host, const struct blx__vm_ke
   return k && kept_end(host, k, exit_status, signal);
 }
 
+unsigned blx__vm_sim_host_kill_ha(struct blx__vm_sim_host *host) {
+  unsigned n = 0;
+  BLX__MAP_FOREACH(pos, &host->kept) {
+    struct kept *k = blx__map_value(pos);
+    n += k->ha && kept_end(host, k, -1, 9);
+  }
+  return n;
+}
+
 void blx__vm_sim_host_power_off(struct blx__vm_sim_host *host) {
+  host->kill_at_ms = 0;
   BLX__MAP_FOREACH(pos, &host->kept)(void) kept_end(host, blx__map_value(pos), -1, 0);
 }
 

@@ -21,6 +21,7 @@ struct sim {
   size_t logs_open;
   struct blx__list sessions;
   size_t sessions_open;
+  uint64_t kill_at_ms; /* without a host */
   uint32_t prepares, starts, lies, adoptions, readies;
   bool closing;
   struct blx__defer closed;
@@ -39,6 +40,10 @@ struct sim_instance {
   blx__vm_adopt_fn *adopted;
   void *user;
   uint64_t op_epoch;
+  bool ha;     /* as it was started */
+  bool untold; /* it was killed, and its owner has not heard of it */
+  bool op_ha;
+  uint64_t op_before_ms;
   bool op_paused;      /* what OP_PAUSE makes of it */
   uint64_t made_ms;    /* by the wall clock */
   uint64_t started_ms; /* by the loop's */
@@ -61,6 +66,9 @@ blx__rc sim_session_open(struct blx__vm_driver *d, const struct blx__vm_key *key
 bool sim_session_write(struct blx__vm_driver *d, struct blx__vm_session *session, const uint8_t *bytes, size_t n);
 void sim_session_resize(struct blx__vm_driver *d, struct blx__vm_session *session, uint16_t rows, uint16_t columns);
 void sim_session_close(struct blx__vm_driver *d, struct blx__vm_session *session);
+
+/* Its monitor is dead, and nobody is told but the host. */
+void sim_ended(struct sim_instance *in, int32_t exit_status, int32_t signal, const char *text);
 
 /* The guest of @in is gone, and every session in it; NULL: the driver is closing, and all of them end. */
 void sim_sessions_end(struct sim *s, const struct sim_instance *in);

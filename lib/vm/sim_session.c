@@ -341,3 +341,31 @@ blx__rc sim_stats(struct blx__vm_driver *d, blx__vm_stats_fn *done, void *user, 
   blx__loop_defer(sim_of(d)->loop, &p->defer);
   return BLX__OK;
 }
+
+/* ---- highly available instances */
+
+void blx__vm_sim_set_kill_at(struct blx__vm_driver *sim, uint64_t boot_ms) {
+  struct sim *s = sim_of(sim);
+  if (s->host)
+    s->host->kill_at_ms = boot_ms;
+  else
+    s->kill_at_ms = boot_ms;
+}
+
+uint64_t blx__vm_sim_kill_at(const struct blx__vm_driver *sim) {
+  const struct sim *s = BLX__CONTAINER(sim, const struct sim, base);
+  return s->host ? s->host->kill_at_ms : s->kill_at_ms;
+}
+
+unsigned blx__vm_sim_kill_ha(struct blx__vm_driver *sim) {
+  unsigned n = 0;
+  BLX__MAP_FOREACH(pos, &sim_of(sim)->instances) {
+    struct sim_instance *in = blx__map_value(pos);
+    if (!in->ha || !sim_runs(in)) continue;
+    sim_ended(in, -1, 9, "the simulated monitor was killed: its node has no lease");
+    in->untold = true;
+    blx__timer_start(in->life_timer, 0, 0);
+    n++;
+  }
+  return n;
+}

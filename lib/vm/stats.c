@@ -116,7 +116,7 @@ blx__rc vm_stats(struct blx__vm_driver *d, blx__vm_stats_fn *done, void *user, b
     if (!vm_runs(in)) continue;
     struct place *p = &s->places[s->count];
     (void)blx__str_copy(p->id, sizeof p->id, in->id);
-    if (!m->opt.cgroup_none) vm_cgroup_name(in, p->cgroup);
+    if (!m->opt.cgroup_none) vm_cgroup_name(in, in->ha, p->cgroup);
     p->pid = in->status.vmm_pid;
     (void)blx__str_copy(s->rows[s->count].instance, sizeof s->rows[s->count].instance, in->name);
     s->rows[s->count++].uid = in->uid;

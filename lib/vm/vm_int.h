@@ -14,8 +14,8 @@
 #include <limits.h>
 
 enum {
-  VM_ID_MAX = 96, /* "web-1-17" */
-  VM_TAG_MAX = 49,
+  VM_ID_MAX = 96,  /* "web-1-17" */
+  VM_TAG_MAX = 52, /* a host tag, and "-ha" */
   VM_STRINGS = 11,
   VM_MEMORY_UNKNOWN_MIB = 4096, /* limit of a guest whose amount only its module knows */
   VM_PATH_MAX = 900,            /* state_dir; leaves room for what is below it */
@@ -85,6 +85,8 @@ struct vm_instance {
   bool pause_wanted; /* of VM_OP_PAUSE */
   uint32_t memory_mib, vcpus;
   bool ready_none;
+  bool ha;                  /* its cgroup is among those that a watchdog process ends */
+  uint64_t start_before_ms; /* of VM_OP_START; 0: any time */
   blx__vm_done_fn *done;
   blx__vm_adopt_fn *adopted;
   void *user;
@@ -92,7 +94,9 @@ struct vm_instance {
   blx_error err;
   struct blx__defer finish;
   struct blx__timer *timer; /* the link's retries; an operation's overtime */
-  bool held_ready, held_exited;
+  bool held_ready, held_exited, held_data;
+  struct blx__timer *data_timer;
+  unsigned looks; /* for a disk, since it runs */
 
   struct vm_build *build;
   struct blx__process *shim;
@@ -110,6 +114,8 @@ struct vm_instance {
 /* What a look at an instance's directory shows, off the loop. */
 struct vm_view {
   bool dir, prepared, started, locked, recorded;
+  bool ha; /* it has a cgroup among those of highly available ones */
+  bool local_data;
   struct blx__shim_msg record; /* if recorded */
 };
 
@@ -126,7 +132,7 @@ void vm_op_finish(struct vm_instance *in, const blx_error *err); /* done follows
 void vm_emit(struct vm_instance *in, enum blx__vm_event event);
 /* "DIR/NAME"; the sizes are chosen so that it fits. */
 const char *vm_path(const struct vm_instance *in, const char *name, char out[PATH_MAX]);
-void vm_cgroup_name(const struct vm_instance *in, char out[VM_ID_MAX + VM_TAG_MAX + 1]);
+void vm_cgroup_name(const struct vm_instance *in, bool ha, char out[VM_ID_MAX + VM_TAG_MAX + 1]);
 void vm_close_check(struct microvm *m);
 void vm_instance_settle(struct vm_instance *in); /* free it if there is nothing left to remember */
 
@@ -151,6 +157,13 @@ void vm_nix_state(const struct microvm *m, char out[PATH_MAX]);
 blx__rc vm_stats(struct blx__vm_driver *d, blx__vm_stats_fn *done, void *user, blx_error *err);
 void vm_stats_counters(struct vm_instance *in, const char *text); /* its shim answered; NULL: it will not */
 void vm_stats_cancel(struct microvm *m);
+
+/* inspect.c: its disk on this node */
+bool vm_has_data(int dir); /* the instance's directory */
+/* It runs now: look for it, a few times, and tell when it is there. */
+void vm_data_begin(struct vm_instance *in);
+void vm_data_look(struct vm_instance *in);
+void vm_on_data_timer(void *arg);
 
 /* build.c */
 blx__rc vm_build_begin(struct vm_instance *in, const struct blx__vm_desc *desc, blx_error *err) BLX__MUST;

@@ -35,6 +35,9 @@ VALUES = {
     "unsafe_fs": True,
     "audit_max_age": 30,
     "audit_max_size": 512,
+    "watchdog": "/opt/watchdog",
+    "watchdog_device": "/dev/watchdog1",
+    "no_watchdog": True,
 }
 
 PARTS = ["--simulate-vms=false", "--shim", "/bin/true", "--guest", "/bin/true", "--runner-dir", "/",

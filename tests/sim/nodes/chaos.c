@@ -1,10 +1,15 @@
 /* What goes wrong in a run: daemons, machines, links, disks, clocks, guests. */
 #include "nodes.h"
 
-enum { FAULTS = 24, SUPERVISE_MS = 100 };
+enum { FAULTS = 28, SUPERVISE_MS = 100 };
 
 static uint64_t ms(uint64_t lo, uint64_t hi) {
   return cluster_rng(lo, hi) * 1000;
+}
+
+/* Most faults are short; some last until a lease is over and what ran under it runs elsewhere. */
+static uint64_t duration(void) {
+  return cluster.used && cluster_chance(25) ? ms(4000, 15000) : ms(50, 5000);
 }
 
 static struct node *node_at(uint64_t number) {
@@ -23,7 +28,7 @@ static void on_up(void *arg, uint64_t number, uint64_t unused) {
 }
 
 static void up_later(struct node *n) {
-  cluster_after(ms(10, 4000), on_up, n->number);
+  cluster_after(cluster.used && cluster_chance(25) ? ms(4000, 12000) : ms(10, 4000), on_up, n->number);
 }
 
 static void go_down(struct node *n, bool power) {
@@ -84,6 +89,9 @@ static void cut_link(struct node *n, uint64_t for_us) {
 
 static void pause_it(struct node *n, uint64_t for_us) {
   if (!n->n) return;
+  /* It is not woken by peace. */
+  uint64_t most_us = cluster.used ? cluster.peace_us + 5000000 - twin.sim.now_us : for_us;
+  if (for_us > most_us) for_us = most_us;
   cluster_log("%s is paused", n->name);
   cluster_sometimes(SOME_PAUSED);
   twin_pause(n->m, for_us);
@@ -154,12 +162,33 @@ static void end_guest(void) {
   }
 }
 
+/* ---- what leases are for: a node that is away with a guest until that runs elsewhere */
+
+static void lose_one(void) {
+  size_t count = cluster.truths.count, at = count > 0 ? cluster_rng(0, count - 1) : 0, i = 0;
+  struct node *n = NULL;
+  BLX__MAP_FOREACH(pos, &cluster.truths) {
+    const struct truth *t = blx__map_value(pos);
+    if (i++ >= at && t->runs && !n) n = node_at(t->machine);
+  }
+  if (!n || n == cluster_leader()) return;
+  switch (cluster_rng(0, 2)) {
+  case 0: cut_off(n, ms(5000, 15000)); break;
+  case 1: pause_it(n, ms(5000, 15000)); break;
+  default: go_down(n, false); break;
+  }
+}
+
 /* ---- one after another */
 
 static void one_fault(void) {
   struct node *leader = cluster_leader(), *n = node_at(cluster_rng(1, cluster.count));
   if (leader && cluster_chance(40)) n = leader;
-  uint64_t for_us = ms(50, 5000);
+  uint64_t for_us = duration();
+  if (cluster.used && (cluster.o.broken == BROKEN_RATES || cluster.o.broken == BROKEN_KILLER)) {
+    lose_one(); /* and nothing else, so that the others can start what it had */
+    return;
+  }
   switch (cluster_rng(0, FAULTS - 1)) {
   case 0:
   case 1:
@@ -180,6 +209,10 @@ static void one_fault(void) {
   case 16: fail_a_write(n); break;
   case 17: fill_disk(n, for_us); break;
   case 18: jump_clock(n); break;
+  case 19:
+  case 20:
+  case 21:
+  case 22: lose_one(); break;
   default: end_guest(); break;
   }
 }

@@ -34,6 +34,10 @@ void check_run(void *user, const struct blx__vm_key *key, bool runs) {
   if (n->number > cluster.servers) cluster_sometimes(SOME_WORKER_RAN);
   n->started = true;
   if (t->epoch != 0) cluster_sometimes(t->machine == n->number ? SOME_RESTARTED : SOME_MOVED);
+  const struct node *leader = t->epoch != 0 && t->machine != n->number ? cluster_leader() : NULL;
+  const struct blx_node_info *before =
+      leader ? blx__state_node_by_name(leader->n->state, cluster.nodes[t->machine].name) : NULL;
+  if (before && before->fence != BLX_FENCE_NONE) cluster_sometimes(SOME_FAILED_OVER);
   t->machine = n->number;
   t->runs = true;
   t->epoch = key->epoch;
@@ -84,11 +88,20 @@ static void check_epochs(const struct node *n) {
   }
 }
 
+static void check_fence(const struct blx_node_info *node) {
+  bool fenced = node->fence != BLX_FENCE_NONE, *before = &cluster.fenced[node->uid % BLX__COUNT(cluster.fenced)];
+  if (fenced != *before) cluster_log("%s is %s", node->name, fenced ? "fenced" : "no longer fenced");
+  if (fenced) cluster_sometimes(SOME_FENCED);
+  if (!fenced && *before) cluster_sometimes(SOME_RETURNED);
+  *before = fenced;
+}
+
 static void check_capacity(const struct node *n) {
   const struct blx__state *st = n->n->state;
   const struct blx_node_info *node = blx__state_node_after_uid(st, 0);
   for (; node; node = blx__state_node_after_uid(st, node->uid)) {
     struct blx__placement_node view;
+    check_fence(node);
     if (!blx__state_placement_node(st, node->uid, &view)) continue;
     if (view.allocated_vcpus > view.vcpus || view.allocated_memory_mib > view.memory_mib)
       cluster_fail("I6 %s was given more than it has: %llu of %llu MiB, %llu of %llu vCPUs", node->name,

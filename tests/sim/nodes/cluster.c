@@ -93,6 +93,7 @@ static struct blx_node_options options_of(struct node *n) {
   o.simulate_vms = 1;
   o.bootstrap = n->number == 1;
   o.capacity = &n->capacity;
+  o.no_watchdog = 1;
   o.log = on_log;
   o.log_user = n;
   o.log_level = cluster.o.verbose ? BLX_LOG_INFO : -1;
@@ -205,6 +206,12 @@ static void set_pace(void) {
                                        .late_max_us = 300000};
     blx__sim_net_set(&twin.sim, &slow);
   }
+  /* Of what the settings allow two machines to differ, each has half. */
+  for (unsigned i = 1; i <= cluster.count; i++) {
+    uint64_t dice = blx__mix64(cluster.o.seed * 64 + i);
+    twin.machines[i].boot_ppm = cluster.o.broken == BROKEN_RATES && i % 2 == 0 ? 100000 : 997500 + dice % 5001;
+    twin.machines[i].boot_ahead_ms = dice / 5001 % 1000000;
+  }
   for (unsigned i = 1; cluster_chance(30) && i <= cluster.count; i++)
     blx__sim_clock_rate(&twin.sim, i, cluster_rng(900000, 1100000));
 }
@@ -222,6 +229,8 @@ void cluster_init(const struct cluster_options *o) {
   twin_init(o->seed);
   cluster.servers = (unsigned)cluster_rng(1, SERVERS_MAX);
   cluster.count = cluster.servers + workers_of(o);
+  bool patient = o->broken == BROKEN_RATES || o->broken == BROKEN_KILLER || blx__mix64(o->seed) % 3 == 0;
+  cluster.pace = patient ? 10 : 1;
   cluster.snapshot_entries = cluster_chance(50) ? (uint32_t)cluster_rng(16, 200) : 0;
   cluster.segment_bytes = (uint32_t)cluster_rng(8, 256) << 10;
   if (cluster.servers == 1) cluster_sometimes(SOME_ALONE);

@@ -43,7 +43,11 @@ enum { NODES_MAX = MACHINES_MAX - 1, SERVERS_MAX = 7, WORKERS_MAX = 20, WHY_SIZE
   X(AUDIT_LOST, "a process died before its last audit records were synced")   \
   X(AUDIT_WAITED, "a snapshot waited for audit records to be synced")         \
   X(AUDIT_GAP, "a member lacked audit records")                               \
-  X(AUDIT_FETCHED, "a member was given audit records by another")
+  X(AUDIT_FETCHED, "a member was given audit records by another")             \
+  X(KILLED_IN_TIME, "a watchdog killed a guest")                              \
+  X(FENCED, "a node was fenced")                                              \
+  X(FAILED_OVER, "a guest was started elsewhere after its node was fenced")   \
+  X(RETURNED, "a node that was fenced came back")
 
 #define NODES_SOMETIMES_ENUM(name, text) SOME_##name,
 enum sometimes { NODES_SOMETIMES_MAP(NODES_SOMETIMES_ENUM) SOME_COUNT };
@@ -53,6 +57,8 @@ enum sometimes { NODES_SOMETIMES_MAP(NODES_SOMETIMES_ENUM) SOME_COUNT };
 #define NODES_BROKEN_MAP(X)                                                                                          \
   X(NONE, "nothing", "")                                                                                             \
   X(DEATH, "death", "I1 ")                    /* the driver says that a guest is dead that runs on */                \
+  X(RATES, "rates", "I1 ")                    /* some machines' clocks are slower than the settings allow for */     \
+  X(KILLER, "killer", "I1 ")                  /* nobody ends guests for a daemon that is paused or gone */           \
   X(JOURNAL, "journal", "I2 ")                /* a machine that lost its power has lost its journal and its past */  \
   X(ACKS, "acks", "I3 ")                      /* some proposals are acknowledged and thrown away */                  \
   X(APPLY, "apply", "I4 ")                    /* one node leaves out one operation */                                \
@@ -107,9 +113,14 @@ struct cluster {
   struct blx__map epochs;           /* instance uid -> the highest epoch that any replica knew */
   struct blx__map chains;           /* index -> chain, as all members must have it */
   struct blx__map events;           /* index -> struct events_at */
+  unsigned pace;                    /* of users: so many times slower, so that guests live to see their nodes fenced */
   uint64_t leader_uid;
+  uint64_t settings_us;       /* not proposed again before */
+  bool fenced[NODES_MAX + 2]; /* by uid, as some replica had it last */
   uint32_t snapshot_entries, segment_bytes;
-  bool calm; /* the faults are over */
+  uint64_t peace_us; /* when the faults are over, if it is used */
+  bool used;         /* it is made, and users use it */
+  bool calm;         /* the faults are over */
   bool failed;
   char why[WHY_SIZE];
   uint64_t reached;

@@ -1,6 +1,8 @@
 /* One run: a cluster is made, used and troubled, left in peace, and reckoned with. */
 #include "nodes.h"
 
+#include "lease/lease.h"
+
 enum {
   JOIN_WITHIN_MS = 180000, /* under faults, in part of the runs: two voters of two may be down time and again */
   CHAOS_MS = 30000,
@@ -9,6 +11,21 @@ enum {
   SETTLED_WITHIN_MS = 60000,
   AUDIT_WITHIN_MS = 30000,
 };
+
+/* Leases that are over, and nodes that are fenced, within what the faults last. */
+static bool lease_is_short(void) {
+  const struct node *leader = cluster_leader();
+  if (!leader || leader->m->paused_until_us > twin.sim.now_us) return false;
+  if (blx__state_settings(leader->n->state)->revision != 0) return true;
+  if (twin.sim.now_us < cluster.settings_us) return false;
+  cluster.settings_us = twin.sim.now_us + 300000;
+  struct blx_lease_settings lease = blx__lease_scaled((uint32_t)cluster_rng(20, 35) * 100);
+  struct blx_op_settings_set set = {.struct_size = sizeof set, .lease = &lease};
+  struct blx_op op = {.struct_size = sizeof op, .settings_set = &set};
+  blx_error err;
+  if (blx__node_propose(leader->n, &op, NULL, NULL, &err).code != 0) cluster_log("settings: %s", err.message);
+  return false;
+}
 
 static bool has_leader(void) {
   return cluster_leader() != NULL;
@@ -47,6 +64,9 @@ bool nodes_run(const struct cluster_options *o, uint64_t *reached, char why[WHY_
   if (early) chaos_begin();
   if (!cluster_until(users_joined, JOIN_WITHIN_MS * (1 + (cluster.count - cluster.servers) / 4)))
     cluster_fail("I13 the cluster was not made within 180 s, and as long for each four workers");
+  (void)cluster_until(lease_is_short, LEADER_WITHIN_MS);
+  cluster.used = true;
+  cluster.peace_us = twin.sim.now_us + (uint64_t)CHAOS_MS * 1000;
   watch_begin();
   users_begin();
   if (!early) chaos_begin();

@@ -15,6 +15,7 @@ void twin_init(uint64_t seed) {
   for (unsigned i = 1; i <= MACHINES_MAX; i++) {
     struct machine *m = &twin.machines[i];
     m->number = i;
+    m->boot_ppm = 1000000;
     m->free_bytes = m->size_bytes = UINT64_C(1) << 40;
     blx__list_init(&m->streams);
     for (unsigned d = 0; d < DIR_COUNT; d++) {

@@ -31,6 +31,8 @@ struct machine {
   bool process; /* it runs */
   bool muted;   /* the process has died: what it still does while it is taken apart has no effect */
   uint64_t paused_until_us;
+  /* Its CLOCK_BOOTTIME: as fast as that of any machine but for a little, and set by nobody. */
+  uint64_t boot_ppm, boot_ahead_ms;
   uint64_t free_bytes, size_bytes; /* of its file system */
   struct blx__list streams;        /* of its process */
   void *(*thread)(void *arg);
@@ -71,6 +73,8 @@ struct blx__loop {
   bool stop;
 };
 
+/* What the machine's CLOCK_BOOTTIME says at the true time @at_us. */
+uint64_t twin_boot_ms(const struct machine *m, uint64_t at_us);
 uint64_t twin_loop_now_us(const struct blx__loop *loop);
 void twin_timer_start_us(struct blx__timer *t, uint64_t after_us);
 void twin_streams_break(struct machine *m, bool power);

@@ -50,6 +50,9 @@ blx__rc blx__file_read(const char *path, size_t max, struct blx__buf *out, blx_e
   const char *name = NULL;
   struct blx__slice file = {0};
   const struct blx__sim_disk *d = disk_at(path, &name);
+  /* What a machine says of itself: nothing. */
+  if (strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/sys/", 5) == 0)
+    return blx__fail(err, BLX_E_NOT_FOUND, "io", "no file %s", path);
   BLX__ASSERT(d != NULL);
   if (blx__sim_disk_read(d, name, &file).code != 0) return blx__fail(err, BLX_E_NOT_FOUND, "io", "no file %s", path);
   if (file.len > max || !blx__buf_add(out, file.data, file.len))

@@ -148,6 +148,14 @@ uint64_t blx__loop_now_ms(const struct blx__loop *loop) {
   return (blx__sim_clock_us(&twin.sim, loop->m->number) + loop->skew_us) / 1000 + 1;
 }
 
+uint64_t twin_boot_ms(const struct machine *m, uint64_t at_us) {
+  return 1 + m->boot_ahead_ms + at_us / 1000 * m->boot_ppm / 1000000;
+}
+
+uint64_t blx__loop_boot_ms(const struct blx__loop *loop) {
+  return twin_boot_ms(loop->m, twin_loop_now_us(loop));
+}
+
 uint64_t blx__loop_wall_ms(const struct blx__loop *loop) {
   return (uint64_t)(INT64_C(1000) * EPOCH_S + blx__sim_wall_ms(&twin.sim, loop->m->number)) + loop->skew_us / 1000;
 }

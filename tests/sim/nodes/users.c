@@ -89,6 +89,7 @@ static void encode_create(struct request *r, const char *name) {
   spec.restart_policy = cluster_chance(70) ? BLX_RESTART_POLICY_ALWAYS : (int32_t)cluster_rng(1, 2);
   spec.strategy = (int32_t)cluster_rng(0, 1);
   spec.ready_none = cluster_chance(20);
+  spec.ha = cluster_chance(50) ? BLX_HA_POLICY_AUTO : (int32_t)cluster_rng(0, 1);
   (void)blx__str_format(on, sizeof on, "vm%u", (unsigned)cluster_rng(1, VMS));
   spec.depends_on = names;
   spec.n_depends_on = cluster_chance(12) && !blx__str_eq(on, name);
@@ -210,7 +211,7 @@ static void answered(struct user *u) {
   r->fate = FATE_ANSWERED;
   if (r->maybe_done) cluster_sometimes(SOME_UNKNOWN_DONE);
   if (r->again) check_again(r);
-  user_next(u, cluster_rng(10, 700));
+  user_next(u, cluster_rng(10, 700) * cluster.pace);
 }
 
 static void on_answer(void *arg, const struct blx__rpc_result *result) {

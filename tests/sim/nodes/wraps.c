@@ -3,7 +3,9 @@
 #include "nodes.h"
 
 #include "control/control.h"
+#include "io/process.h"
 #include "state/state_int.h"
+#include "vm/sim_int.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,7 @@
 
 REAL(blx__rc, blx__vm_sim_open, struct blx__loop *loop, const struct blx__vm_sim_options *options,
      struct blx__vm_driver **out, blx_error *err);
+REAL(void, blx__vm_sim_set_kill_at, struct blx__vm_driver *sim, uint64_t boot_ms);
 REAL(blx__rc, blx__vm_microvm_open, struct blx__loop *loop, const struct blx__vm_options *options,
      struct blx__vm_driver **out, blx_error *err);
 REAL(blx__rc, blx__consensus_open, const struct blx__consensus_options *options, struct blx__consensus **out,
@@ -65,6 +68,54 @@ blx__rc __wrap_blx__vm_microvm_open(struct blx__loop *loop, const struct blx__vm
   (void)options;
   (void)out;
   return blx__fail(err, BLX_E_UNSUPPORTED, "sim", "there are no real guests here");
+}
+
+/* The watchdog process of a machine: it looks at the clock that the agent goes by, and not when the daemon is paused or
+ * gone. */
+static void on_kill(void *arg, uint64_t number, uint64_t unused);
+
+static void look_later(struct node *n) {
+  uint64_t now_ms = twin_boot_ms(n->m, twin.sim.now_us), at_ms = n->host.kill_at_ms;
+  uint64_t after_us = at_ms > now_ms ? (at_ms - now_ms) * 1000 * 1000000 / n->m->boot_ppm : 0;
+  cluster_after(after_us + cluster_rng(0, 50000), on_kill, n->number);
+}
+
+static void on_kill(void *arg, uint64_t number, uint64_t unused) {
+  struct node *n = &cluster.nodes[number];
+  (void)arg;
+  (void)unused;
+  if (broken(BROKEN_KILLER)) return;
+  if (twin_boot_ms(n->m, twin.sim.now_us) < n->host.kill_at_ms) {
+    /* It was put off, and that looks for itself; a clock that is read in whole ms may be one early. */
+    if (n->host.kill_at_ms - twin_boot_ms(n->m, twin.sim.now_us) <= 2) look_later(n);
+    return;
+  }
+  unsigned killed = n->n && n->n->driver ? blx__vm_sim_kill_ha(n->n->driver) : blx__vm_sim_host_kill_ha(&n->host);
+  if (killed == 0) return;
+  cluster_sometimes(SOME_KILLED_IN_TIME);
+  cluster_log("the watchdog of %s kills %u guests", n->name, killed);
+}
+
+void __wrap_blx__vm_sim_set_kill_at(struct blx__vm_driver *sim, uint64_t boot_ms) {
+  __real_blx__vm_sim_set_kill_at(sim, boot_ms);
+  look_later(&cluster.nodes[sim_of(sim)->loop->m->number]);
+}
+
+/* No process is begun here: what one would do to simulated guests, wraps do. */
+blx__rc blx__process_spawn(struct blx__loop *loop, const struct blx__process_spec *spec, blx__process_exit_fn *on_exit,
+                           void *user, struct blx__process **out, blx_error *err) {
+  (void)loop;
+  (void)spec;
+  (void)on_exit;
+  (void)user;
+  (void)out;
+  return blx__fail(err, BLX_E_UNSUPPORTED, "sim", "there are no processes here");
+}
+
+void blx__process_kill(struct blx__process *p, int signal) {
+  (void)p;
+  (void)signal;
+  BLX__ASSERT(false);
 }
 
 blx__rc __wrap_blx__consensus_open(const struct blx__consensus_options *options, struct blx__consensus **out,

@@ -1,6 +1,7 @@
 #include "support.h"
 #include "io/file.h"
 #include "io/timer.h"
+#include "lease/lease.h"
 #include "schema/codec.h"
 
 #include <stdio.h>
@@ -148,6 +149,8 @@ static void prepare(struct blx__vm_driver *d, const struct blx__vm_desc *desc, b
 }
 
 static void start(struct blx__vm_driver *d, const struct blx__vm_desc *desc, blx__vm_done_fn *done, void *user) {
+  struct host *h = (struct host *)d;
+  if (desc->start_before_ms != 0 && boot_ms(h->world) >= desc->start_before_ms) h->late_starts++;
   op_new(d, START, &desc->key, user)->done = done;
 }
 
@@ -230,6 +233,7 @@ static void apply(struct world *w, struct record *r, const struct blx_instance_r
   ck_assert(blx__str_format(r->text, sizeof r->text, "%s",
                             report->reason && report->reason->text ? report->reason->text : ""));
   r->paused = report->paused != 0;
+  r->local_data = report->local_data != 0;
   r->has_exit = report->has_exit_status != 0;
   r->exit_status = report->exit_status;
   if (report->dead && runs(guest_of(&w->host, r->uid))) w->cluster.violations++;
@@ -291,6 +295,7 @@ void share(struct world *w) {
     specs[n].vcpus = 1;
     specs[n].memory_mib = 128;
     specs[n].stop_timeout_ms = 1234;
+    specs[n].ha = r->ha;
     all[n] = (struct blx_assignment)BLX_ASSIGNMENT_INIT;
     all[n].instance = r->name;
     all[n].instance_uid = r->uid;
@@ -298,10 +303,10 @@ void share(struct world *w) {
     all[n].spec = &specs[n];
     all[n].desired = r->desired;
     all[n].remove = r->remove;
-    all[n].dead = r->dead;
+    all[n].dead = r->dead || r->fenced;
     all[n].ending = r->ending;
     all[n].paused = r->pause;
-    all[n].tell = r->tell;
+    all[n].tell = r->tell || (r->fenced && !r->dead);
     all[n].config = (struct blx_bytes){(const uint8_t *)"{ }", 3};
     list[count++] = &all[n];
   }
@@ -320,6 +325,38 @@ struct record *assign(struct world *w, int n) {
   r->epoch++;
   r->seq = 0;
   return r;
+}
+
+/* ---- the killer */
+
+uint64_t boot_ms(void *world) {
+  const struct world *w = world;
+  return blx__loop_boot_ms(w->loop) + w->ahead_ms;
+}
+
+static void watchdog(struct world *w) {
+  if (boot_ms(w) < w->kill_at_ms) return;
+  for (int n = 0; n < GUESTS; n++)
+    if (w->cluster.records[n].ha) end_guest(&w->host, &w->host.guests[n], -1, 9);
+}
+
+static void set_kill_at(void *user, uint64_t at_ms) {
+  struct world *w = user;
+  w->kill_at_ms = at_ms;
+  watchdog(w);
+}
+
+static uint64_t get_kill_at(void *user) {
+  return ((struct world *)user)->kill_at_ms;
+}
+
+static bool is_watched(void *user) {
+  return !((struct world *)user)->not_watched;
+}
+
+void pass(struct world *w, uint64_t ms) {
+  w->ahead_ms += ms;
+  watchdog(w);
 }
 
 /* ---- the world */
@@ -351,8 +388,19 @@ void agent_open(struct world *w) {
       .loop = w->loop, .driver = w->driver, .journal_dir = w->dir, .node_name = "n1", .node_uid = 1, .log = &test_log};
   options.ready_timeout_ms = w->ready_timeout_ms;
   options.sink = (struct blx__agent_sink){send_batch, w};
+  options.boot_ms = boot_ms;
+  options.boot_user = w;
+  if (!w->no_killer) options.killer = (struct blx__agent_killer){set_kill_at, get_kill_at, is_watched, w};
+  char page[80];
+  ck_assert(blx__str_format(page, sizeof page, "%s.page", w->dir));
+  if (w->watchdog) options.watchdog = (struct blx__agent_watchdog){w->watchdog, page, "/sys/fs/cgroup/none", NULL, 0};
   blx_error err;
   ck_assert_msg(blx__agent_open(&options, &w->agent, &err).code == 0, "%s", err.message);
+}
+
+void lease(struct world *w) {
+  const struct blx_lease_settings s = blx__lease_defaults();
+  ck_assert(blx__agent_lease_granted(w->agent, blx__agent_lease_ask(w->agent), 20000, &s));
 }
 
 static bool is_closed(struct world *w) {
@@ -397,6 +445,7 @@ void world_close(struct world *w) {
   if (w->cluster.held) w->cluster.held(w->cluster.held_arg, NULL, NULL, 0);
   ck_assert_uint_eq(w->host.violations, 0);
   ck_assert_uint_eq(w->cluster.violations, 0);
+  ck_assert_uint_eq(w->host.late_starts, 0);
   blx__loop_free(w->loop);
   ck_assert_int_eq(blx__dir_remove_tree(w->dir, NULL).code, 0);
 }

@@ -29,7 +29,8 @@ struct host {
   unsigned refuse;       /* so many calls are refused with BUSY first */
   unsigned adopt_errors; /* so many adoptions fail */
   unsigned prepares, kills, stops, pauses;
-  bool fail_pause; /* the next ones fail */
+  bool fail_pause;      /* the next ones fail */
+  unsigned late_starts; /* that came at or after the time that they were to come before */
   uint32_t stop_deadline_ms;
   unsigned violations; /* a start while it runs, or the second of an epoch; a removal while it runs */
 };
@@ -38,7 +39,9 @@ struct host {
 struct record {
   char name[64];
   uint64_t uid, epoch, seq;
-  int desired, ending;
+  int desired, ending, ha;
+  bool fenced; /* in its epoch nothing is to be started */
+  bool local_data;
   bool assigned, dead, gone, remove, tell, pause, paused; /* wanted, and reported */
   int phase, code;
   bool has_exit;
@@ -72,6 +75,10 @@ struct world {
   bool lose; /* what was asked of the driver at the cut is never done, as if the call had not come */
   struct blx__defer close;
   unsigned errors; /* log lines of level error */
+  /* What ends HA instances: the host's watchdog, and the clock that it and the agent go by. */
+  bool no_killer, not_watched;
+  const char *watchdog; /* a program instead */
+  uint64_t kill_at_ms, ahead_ms;
 };
 
 void world_open(struct world *w);
@@ -84,6 +91,12 @@ void share(struct world *w);
 struct record *assign(struct world *w, int n);
 /* Run the loop until @cond says so; fails the test after 20 s. */
 void run_until(struct world *w, bool (*cond)(struct world *w));
+
+uint64_t boot_ms(void *world);
+/* Time passes, and the watchdog looks. */
+void pass(struct world *w, uint64_t ms);
+/* The agent asks for a lease of 20 s (paused after 15, killed after 18), which is granted at once. */
+void lease(struct world *w);
 
 void host_reboot(struct world *w);
 void host_exit(struct world *w, int n, int32_t status, int32_t signal);

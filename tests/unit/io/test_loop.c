@@ -117,6 +117,17 @@ START_TEST(now__does_not_go_back_and_wall_is_this_century) {
 }
 END_TEST
 
+START_TEST(the_boot_clock__goes_on_within_a_turn) {
+  struct blx__loop *loop = loop_new();
+  uint64_t turn = blx__loop_now_ms(loop), a = blx__loop_boot_ms(loop);
+  ck_assert_uint_le(turn, a);
+  (void)nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+  ck_assert_uint_ge(blx__loop_boot_ms(loop), a + 5);
+  ck_assert_uint_eq(blx__loop_now_ms(loop), turn);
+  blx__loop_free(loop);
+}
+END_TEST
+
 struct gate {
   pthread_mutex_t lock;
   struct seen seen;
@@ -238,6 +249,7 @@ END_TEST
 BLX_TEST_MAIN("io/loop", looks__in_vain_become_fewer_and_one_that_was_worth_it_brings_them_back,
               posts__from_other_threads_all_arrive_on_the_loop, post__over_the_maximum_is_refused_as_busy,
               defer__runs_once_a_turn_and_not_inside_the_call, timer__may_free_itself_and_repeats_until_stopped,
-              now__does_not_go_back_and_wall_is_this_century, work__runs_elsewhere_completes_on_the_loop_and_is_bounded,
+              now__does_not_go_back_and_wall_is_this_century, the_boot_clock__goes_on_within_a_turn,
+              work__runs_elsewhere_completes_on_the_loop_and_is_bounded,
               work__that_begins_more_work_without_end_does_not_keep_the_loop_from_its_other_tasks,
               free__finishes_queued_work_first)

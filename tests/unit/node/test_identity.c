@@ -100,7 +100,32 @@ START_TEST(lock__is_refused_on_a_directory_of_somebody_else) {
 }
 END_TEST
 
+static void put(const char *name, const char *text) {
+  char path[128];
+  ck_assert(blx__str_format(path, sizeof path, "%s/%s", dir, name));
+  ck_assert_int_eq(blx__file_write_atomic(path, text, strlen(text), 0600, NULL).code, 0);
+}
+
+START_TEST(virtualized__is_told_by_the_processor_or_by_its_maker_and_else_not) {
+  char cpuinfo[128];
+  make_dir();
+  ck_assert(blx__str_format(cpuinfo, sizeof cpuinfo, "%s/cpuinfo", dir));
+  ck_assert(!blx__identity_virtualized(cpuinfo, dir));
+  put("cpuinfo", "flags\t\t: fpu vme hypervisors de\n");
+  put("sys_vendor", "Supermicro\n");
+  put("product_name", "X11\n");
+  ck_assert(!blx__identity_virtualized(cpuinfo, dir));
+  put("product_name", "Standard PC (Q35), by QEMU\n");
+  ck_assert(blx__identity_virtualized(cpuinfo, dir));
+  put("product_name", "X11\n");
+  put("cpuinfo", "flags\t\t: fpu vme hypervisor de\n");
+  ck_assert(blx__identity_virtualized(cpuinfo, dir));
+  remove_dir();
+}
+END_TEST
+
 BLX_TEST_MAIN("node/identity", identity__comes_back_as_it_was_written,
               identity__with_any_byte_flipped_is_refused_by_name,
               lock__is_refused_to_a_second_holder_and_on_a_directory_open_to_all,
-              lock__is_refused_on_a_directory_of_somebody_else)
+              lock__is_refused_on_a_directory_of_somebody_else,
+              virtualized__is_told_by_the_processor_or_by_its_maker_and_else_not)

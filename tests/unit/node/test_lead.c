@@ -203,6 +203,118 @@ START_TEST(leader__takes_the_median_of_the_voters_it_hears_from) {
 }
 END_TEST
 
+static struct blx_lease_grant grant(struct blx__node *n, uint64_t uid, uint64_t incarnation) {
+  struct blx_lease_ask ask = BLX_LEASE_ASK_INIT;
+  struct blx_lease_grant out = BLX_LEASE_GRANT_INIT;
+  ask.node_uid = uid;
+  ask.incarnation = incarnation;
+  ask.seq = 77;
+  blx__lead_seen(n, uid, incarnation, 0);
+  blx__lead_grant(n, &ask, &out);
+  ck_assert_uint_eq(out.node_uid, uid);
+  ck_assert_uint_eq(out.seq, 77);
+  return out;
+}
+
+static struct blx__control_soft soft(const struct blx__node *n, uint64_t uid) {
+  struct blx__control_soft out;
+  blx__lead_soft(n, uid, &out);
+  return out;
+}
+
+static void open_leader(struct blx__node *n) {
+  *n = (struct blx__node){.uid = 1, .registered = true, .closing = true /* no controllers */};
+  n->state = state_of_four();
+  ck_assert_int_eq(blx__loop_new(&n->loop, NULL).code, 0);
+  blx__lead_init(n);
+  n->lead.clock = (struct blx__lead_clock){.ms = WALL_MS, .at_ms = blx__loop_now_ms(n->loop)};
+  blx__lead_begin(n);
+}
+
+static void close_leader(struct blx__node *n) {
+  blx__lead_close(n);
+  blx__state_free(n->state);
+  blx__loop_free(n->loop);
+}
+
+START_TEST(lease__is_given_to_the_incarnation_that_state_knows_and_to_no_other) {
+  struct blx__node n;
+  open_leader(&n);
+  struct blx_lease_grant g = grant(&n, 2, 1);
+  ck_assert_int_eq(g.answer, BLX_LEASE_ANSWER_GRANTED);
+  ck_assert_uint_eq(g.lease_ms, 20000);
+  ck_assert_uint_eq(g.settings->renew_ms, 3000);
+  ck_assert_int_eq(grant(&n, 2, 7).answer, BLX_LEASE_ANSWER_UNKNOWN);
+  ck_assert_int_eq(grant(&n, 9, 1).answer, BLX_LEASE_ANSWER_UNKNOWN);
+  blx__lead_end(&n);
+  ck_assert_int_eq(grant(&n, 2, 1).answer, BLX_LEASE_ANSWER_LATER);
+  close_leader(&n);
+}
+END_TEST
+
+START_TEST(lease__is_refused_for_ever_to_an_incarnation_that_was_fenced) {
+  struct blx__node n;
+  struct blx_op_fence_begin begin = BLX_OP_FENCE_BEGIN_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  open_leader(&n);
+  begin.node_uid = 2;
+  begin.incarnation = 1;
+  begin.by_operator = 1;
+  begin.reason = "test";
+  op.fence_begin = &begin;
+  apply(n.state, 50, &op);
+  ck_assert_int_eq(grant(&n, 2, 1).answer, BLX_LEASE_ANSWER_FENCED);
+  ck_assert_int_eq(grant(&n, 2, 2).answer, BLX_LEASE_ANSWER_UNKNOWN);
+  struct blx_op_node_return back = BLX_OP_NODE_RETURN_INIT;
+  struct blx_node_info info = *blx__state_node(n.state, 2);
+  info.incarnation = 2;
+  back.node = &info;
+  struct blx_op op_back = BLX_OP_INIT;
+  op_back.node_return = &back;
+  apply(n.state, 51, &op_back);
+  ck_assert_int_eq(grant(&n, 2, 2).answer, BLX_LEASE_ANSWER_GRANTED);
+  ck_assert_int_eq(grant(&n, 2, 1).answer, BLX_LEASE_ANSWER_FENCED);
+  close_leader(&n);
+}
+END_TEST
+
+START_TEST(unanswered__counts_from_the_last_lease_and_before_one_from_the_barrier) {
+  struct blx__node n;
+  open_leader(&n);
+  n.lead.barrier_ms -= 5000;
+  struct blx__control_soft s = soft(&n, 2);
+  ck_assert_uint_ge(s.unanswered_ms, 5000);
+  ck_assert_uint_eq(s.lease_ms, 0); /* not known: as the settings say */
+  (void)grant(&n, 2, 7);
+  ck_assert_uint_ge(soft(&n, 2).unanswered_ms, 5000);
+  (void)grant(&n, 2, 1);
+  s = soft(&n, 2);
+  ck_assert_uint_lt(s.unanswered_ms, 5000);
+  ck_assert_uint_eq(s.lease_ms, 20000);
+  ck_assert_uint_ge(soft(&n, 3).unanswered_ms, 5000);
+  close_leader(&n);
+}
+END_TEST
+
+START_TEST(a_lease_that_was_longer__is_waited_for_although_a_shorter_one_was_given_after_it) {
+  struct blx__node n;
+  struct blx_op_ha_disarm disarm = BLX_OP_HA_DISARM_INIT, arm = BLX_OP_HA_DISARM_INIT;
+  struct blx_op op = BLX_OP_INIT, op_arm = BLX_OP_INIT;
+  open_leader(&n);
+  disarm.for_ms = 600000;
+  op.ha_disarm = &disarm;
+  apply(n.state, 50, &op);
+  struct blx_lease_grant g = grant(&n, 2, 1);
+  ck_assert_uint_gt(g.lease_ms, 610000);
+  ck_assert_uint_le(g.lease_ms, 620000);
+  op_arm.ha_disarm = &arm;
+  apply(n.state, 51, &op_arm);
+  ck_assert_uint_eq(grant(&n, 2, 1).lease_ms, 20000);
+  ck_assert_uint_gt(soft(&n, 2).lease_ms, 610000);
+  close_leader(&n);
+}
+END_TEST
+
 BLX_TEST_MAIN("lead", cluster_time__goes_on_when_the_walls_were_set_back,
               cluster_time__comes_to_walls_set_forward_a_tenth_faster, cluster_time__does_not_lose_what_commits_take,
               walls_set_after_a_day__do_not_count_for_the_day,
@@ -210,4 +322,8 @@ BLX_TEST_MAIN("lead", cluster_time__goes_on_when_the_walls_were_set_back,
               median__of_an_odd_number_is_the_middle_one_and_of_an_even_one_both,
               median__is_not_known_before_a_majority_is_heard_from,
               one_of_three_that_lies__moves_nothing_nor_does_it_when_only_one_other_is_heard_from,
-              leader__takes_the_median_of_the_voters_it_hears_from)
+              leader__takes_the_median_of_the_voters_it_hears_from,
+              lease__is_given_to_the_incarnation_that_state_knows_and_to_no_other,
+              lease__is_refused_for_ever_to_an_incarnation_that_was_fenced,
+              unanswered__counts_from_the_last_lease_and_before_one_from_the_barrier,
+              a_lease_that_was_longer__is_waited_for_although_a_shorter_one_was_given_after_it)

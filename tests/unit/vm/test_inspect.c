@@ -140,8 +140,44 @@ START_TEST(adoption__of_many_instances__is_cancelled_when_the_driver_closes) {
 }
 END_TEST
 
+static bool has_disk(struct bench *b) {
+  struct waited w = bench_adopt(b, &key);
+  ck_assert_msg(!w.failed, "%s", w.err.message);
+  return w.status.local_data;
+}
+
+START_TEST(a_volume_in_its_working_directory__is_a_disk_on_this_node) {
+  static const char *const disks[] = {"work/tiny.img", "work/tiny.qcow2", "work/deep/er/large"};
+  struct bench b;
+  char path[PATH_MAX];
+  open_started(&b);
+  put("console.img", "not in its working directory");
+  ck_assert(!has_disk(&b));
+  path_of("work/deep/er", path);
+  ck_assert_int_eq(blx__dir_make(path, 0755, NULL).code, 0);
+  put("work/pid", "17");
+  put("work/image.txt", "small, and named otherwise");
+  path_of("work/link.img", path);
+  ck_assert_int_eq(symlink("/dev/zero", path), 0);
+  ck_assert(!has_disk(&b));
+  for (size_t i = 0; i < BLX__COUNT(disks); i++) {
+    put(disks[i], "x");
+    path_of(disks[i], path);
+    if (!strstr(disks[i], "tiny")) {
+      ck_assert(!has_disk(&b));
+      ck_assert_int_eq(truncate(path, 1 << 20), 0);
+    }
+    ck_assert_msg(has_disk(&b), "%s", disks[i]);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert(!has_disk(&b));
+  }
+  close_all(&b);
+}
+END_TEST
+
 BLX_TEST_MAIN("vm/inspect", exit_record__that_is_damaged__is_an_end_that_nobody_knows_of,
               exit_record__that_is_missing__says_that_the_shim_is_gone,
               links_in_the_directory__are_not_followed_when_it_is_removed,
               adoption__of_more_instances_than_the_workers_queue_holds__looks_at_each,
-              adoption__of_many_instances__is_cancelled_when_the_driver_closes)
+              adoption__of_many_instances__is_cancelled_when_the_driver_closes,
+              a_volume_in_its_working_directory__is_a_disk_on_this_node)
