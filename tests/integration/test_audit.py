@@ -345,7 +345,7 @@ def test_a_database_that_is_not_the_logs_stops_the_daemon_and_the_way_back_works
     change(victim, "UPDATE audit SET hash=zeroblob(32) WHERE seq=3")
     with open(victim.log, "ab") as log:
         victim.process = subprocess.Popen(victim.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    assert victim.process.wait(30) == 70
+    assert victim.process.wait(30) == 7
     said = victim.log.read_text()
     assert "record 3 of the audit log" in said and "move it away" in said
     for name in ("history.db", "history.db-wal", "history.db-shm"):

@@ -34,7 +34,7 @@ def comes_back(node):
         node.start()
     except AssertionError:
         pass  # so soon that nothing was asked of it
-    assert ended(node) == 70
+    assert ended(node) == CORRUPT
 
 
 def refused_start(node):
