@@ -66,6 +66,12 @@ static _Noreturn void become_vmm(struct shim *s, pid_t parent, int in, int out, 
   (void)setsid();
   (void)umask(0077);
   if (!blx__vm_cgroup_join(&s->cgroup)) child_fail(report, "joining the cgroup");
+  /* Only now is there somebody to be killed when the lease ends: until then the watchdog process saw an empty group,
+   * and may have ended. Who was held up before this line is too late. */
+  if (s->opt.start_before_ms != 0 && shim_now_ms() >= s->opt.start_before_ms) {
+    errno = ETIME;
+    child_fail(report, "under its node's lease, which has ended");
+  }
   if (fchdir(s->work_fd) != 0) child_fail(report, "entering the working directory");
   if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) child_fail(report, "setting up its input and output");
   struct rlimit core = {0, 0};

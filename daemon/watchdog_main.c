@@ -61,6 +61,8 @@ static bool turn(struct watchdog *w, uint64_t now) {
 
 static void run(struct watchdog *w) {
   while (turn(w, blx__lease_boot_ms())) (void)poll(NULL, 0, BLX__LEASE_TURN_MS);
+  blx__lease_page_looked(w->page, 0,
+                         false); /* nobody looks from now on: an agent that goes on just now sees it at once */
   if (w->device >= 0) watchdog_device_release(w->device);
 }
 

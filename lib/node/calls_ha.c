@@ -166,22 +166,6 @@ void blx__handle_ha_disarm(struct blx__call *call) {
 
 /* ---- node_fence, node_fence_command */
 
-/* A repeated request finds its work done. */
-static void begun(struct blx__call *call, const struct blx_op_result *result) {
-  const struct blx_node_fence_request *req = call->request;
-  const struct blx_node_info *n = blx__state_node(call->node->state, result->uid);
-  if (!n || n->fence != BLX_FENCE_BEGUN || !req->proved || !req->proved[0]) {
-    blx__call_answer_node(call, result);
-    return;
-  }
-  char proof[PROOF_BYTES];
-  struct blx_op_fence_done done = {.struct_size = sizeof done, .node_uid = n->uid, .proof = proof};
-  struct blx_op op = {.struct_size = sizeof op, .fence_done = &done};
-  (void)blx__str_format(proof, sizeof proof, "operator %s: %s", call->principal, req->proved);
-  done.incarnation = n->fence_incarnation;
-  blx__call_propose(call, &op, NULL, blx__call_answer_node);
-}
-
 /* Whoever says that a machine is off must not be contradicted by it. False: it was answered. */
 static bool may_be_off(struct blx__call *call, const struct blx_node_info *n) {
   enum blx_node_status heard = blx__lead_status(call->node, n->uid);
@@ -197,6 +181,24 @@ static bool may_be_off(struct blx__call *call, const struct blx_node_info *n) {
                     "this leader is new and does not know yet whether node %s is silent: say so again in %d s", n->name,
                     (int)(blx__state_settings(call->node->state)->lease->suspect_ms + 999) / 1000);
   return false;
+}
+
+/* A repeated request finds its work done. */
+static void begun(struct blx__call *call, const struct blx_op_result *result) {
+  const struct blx_node_fence_request *req = call->request;
+  const struct blx_node_info *n = blx__state_node(call->node->state, result->uid);
+  if (!n || n->fence != BLX_FENCE_BEGUN || !req->proved || !req->proved[0]) {
+    blx__call_answer_node(call, result);
+    return;
+  }
+  /* It may have been heard from, and been given a lease, while that was committed. */
+  if (!may_be_off(call, n)) return;
+  char proof[PROOF_BYTES];
+  struct blx_op_fence_done done = {.struct_size = sizeof done, .node_uid = n->uid, .proof = proof};
+  struct blx_op op = {.struct_size = sizeof op, .fence_done = &done};
+  (void)blx__str_format(proof, sizeof proof, "operator %s: %s", call->principal, req->proved);
+  done.incarnation = n->fence_incarnation;
+  blx__call_propose(call, &op, NULL, blx__call_answer_node);
 }
 
 void blx__handle_node_fence(struct blx__call *call) {

@@ -15,6 +15,7 @@ enum {
 struct blx__worker {
   struct blx__map share; /* instance uid -> struct blx_assignment, owned: what the server said so far */
   uint64_t index;        /* at which that is the whole share; 0: it is not */
+  uint64_t newest;       /* the highest at which it ever was: one that is older is not acted on */
   struct blx__rpc_pending *stream;
   struct blx__timer *retry;
   size_t at;            /* the server that is asked: of identity->peers */
@@ -140,11 +141,17 @@ static blx__rc take_part(struct blx__node *n, const struct blx_share_part *part,
   bool new_leader = part->leader != 0 && part->leader != w->leader;
   w->leader = part->leader;
   if (!part->known) w->replaces = part->incarnation;
+  /* Asked for as a whole, by a worker that has lost its own, a server that is behind would tell of instances that have
+   * gone elsewhere since. */
+  if (part->known && part->index < w->newest)
+    return blx__fail(err, BLX_E_STALE, "node",
+                     "the server at %s is behind: its share is of index %llu, this one's %llu", blx__worker_server(n),
+                     (unsigned long long)part->index, (unsigned long long)w->newest);
   if (part->known) {
     BLX__TRY(take_changes(w, part, err));
     check_registered(n);
     if (!part->more) {
-      w->index = part->index;
+      w->index = w->newest = part->index;
       BLX__TRY(give_agent(n, err));
     }
   }

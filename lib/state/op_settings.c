@@ -32,6 +32,17 @@ static blx__rc may_change_lease(const struct blx__state *st, const struct blx_se
                    (ull)((wait_ms - since_ms + 999) / 1000));
 }
 
+/* What is granted until fencing is armed again lasts for a whole lease beyond that, and now for one of these. Cluster
+ * time may run a tenth faster than a node's clock: what is granted now may last for an eighth longer. */
+static void extend(struct blx_settings *draft, uint64_t now_ms) {
+  if (draft->disarmed_until_ms <= now_ms) return;
+  uint64_t now = blx__lease_t_safe_ms(draft->lease, 0);
+  uint64_t before = draft->lease_before ? blx__lease_t_safe_ms(draft->lease_before, 0) : 0;
+  uint64_t for_ms = draft->disarmed_until_ms - now_ms;
+  uint64_t lasts_ms = draft->disarmed_until_ms + (now > before ? now : before) + for_ms / 8;
+  if (lasts_ms > draft->extended_until_ms) draft->extended_until_ms = lasts_ms;
+}
+
 blx__rc blx__state_op_settings_set(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
                                    blx_error *err) {
   const struct blx_op_settings_set *o = op->settings_set;
@@ -47,6 +58,7 @@ blx__rc blx__state_op_settings_set(struct blx__state *st, const struct blx_op *o
     draft.lease_before = s->lease;
     draft.lease_changed_ms = st->data.time_ms;
     draft.lease = o->lease;
+    extend(&draft, st->data.time_ms);
   }
   if (o->set_nixpkgs) draft.nixpkgs_ref = o->nixpkgs_ref;
   if (o->set_microvm) draft.microvm_ref = o->microvm_ref;
@@ -54,7 +66,6 @@ blx__rc blx__state_op_settings_set(struct blx__state *st, const struct blx_op *o
   return BLX__OK;
 }
 
-/* Cluster time may run a tenth faster than a node's clock: what is granted now may last for an eighth longer. */
 blx__rc blx__state_op_ha_disarm(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
                                 blx_error *err) {
   const struct blx_op_ha_disarm *o = op->ha_disarm;
@@ -67,8 +78,7 @@ blx__rc blx__state_op_ha_disarm(struct blx__state *st, const struct blx_op *op, 
   draft.disarmed_until_ms = o->for_ms ? st->data.time_ms + o->for_ms : 0;
   draft.disarmed_by = o->for_ms ? op->principal : NULL;
   draft.disarm_reason = o->for_ms ? o->reason : NULL;
-  uint64_t lasts_ms = draft.disarmed_until_ms + blx__state_t_safe_ms(st, 0) + o->for_ms / 8;
-  if (o->for_ms && lasts_ms > draft.extended_until_ms) draft.extended_until_ms = lasts_ms;
+  extend(&draft, st->data.time_ms);
   blx__state_put_settings(st, &draft);
   return BLX__OK;
 }

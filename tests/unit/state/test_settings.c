@@ -120,6 +120,28 @@ START_TEST(disarmed__for_a_while_and_leases_given_meanwhile_are_waited_for) {
 }
 END_TEST
 
+START_TEST(leases__made_longer_while_disarmed_are_waited_for_after_that) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  struct blx_lease_settings slow = blx__lease_scaled(400000), fast = blx__lease_scaled(2000);
+  uint64_t until = t.time_ms + 1800000;
+  T_SHALL(0, t_disarm(&t, 1800000));
+  ck_assert_uint_eq(blx__state_settings(t.st)->extended_until_ms, until + 33150 + 225000);
+  t.time_ms += 800000;
+  T_SHALL(0, set(&t, &slow, NULL, 0));
+  uint64_t waits = until + blx__lease_t_safe_ms(&slow, 0) + (until - t.time_ms) / 8;
+  ck_assert_uint_gt(waits, until + 33150 + 225000);
+  ck_assert_uint_eq(blx__state_settings(t.st)->extended_until_ms, waits);
+  t.time_ms += blx__lease_t_safe_ms(&slow, 0) * 9 / 8 + 1;
+  T_SHALL(0, set(&t, &fast, NULL, 0)); /* those that are out stay as long as they are */
+  ck_assert_uint_eq(blx__state_settings(t.st)->extended_until_ms, waits);
+  t.time_ms = waits;
+  T_SHALL(0, set(&t, &slow, NULL, 0)); /* armed again: it is another's affair */
+  ck_assert_uint_eq(blx__state_settings(t.st)->extended_until_ms, waits);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(t_safe__is_the_longer_of_the_settings_and_of_those_before) {
   struct t t;
   t_open_cluster(&t, 1);
@@ -137,4 +159,5 @@ BLX_TEST_MAIN("state/settings", unset__they_are_the_defaults_and_not_in_a_snapsh
               leases__change_again_only_when_those_of_two_changes_ago_have_ended,
               leases__that_contradict_themselves_are_refused, a_snapshot__keeps_them,
               disarmed__for_a_while_and_leases_given_meanwhile_are_waited_for,
+              leases__made_longer_while_disarmed_are_waited_for_after_that,
               t_safe__is_the_longer_of_the_settings_and_of_those_before)
