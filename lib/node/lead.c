@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLOCK_STEP_MS = 1000 };
+enum {
+  CLOCK_STEP_MS = 1000,
+  STOOD_STILL_MS = 2500, /* without one of its ticks, which come each second: it heard nobody meanwhile */
+};
 
 enum { LEASE_MAX_MS = 86400000 /* of one that is longer because fencing is disarmed */ };
 
@@ -56,6 +59,7 @@ void blx__lead_begin(struct blx__node *n) {
   n->lead.since_ms = blx__loop_now_ms(n->loop);
   n->lead.barrier_ms = blx__loop_boot_ms(n->loop);
   n->lead.outstanding = 0;
+  n->lead.ticked_ms = n->lead.since_ms;
   blx__lead_tick(n);
   blx__lead_kick(n);
 }
@@ -229,8 +233,33 @@ static struct blx__lead_median median(const struct blx__node *n) {
   return blx__lead_median(walls, count, voters);
 }
 
+uint64_t blx__lead_heard_ms(uint64_t at_ms, uint64_t ticked_ms, uint64_t now_ms) {
+  uint64_t still_ms = now_ms - ticked_ms;
+  if (still_ms < STOOD_STILL_MS) return at_ms;
+  return at_ms + still_ms < now_ms ? at_ms + still_ms : now_ms;
+}
+
+/* A leader that was stopped for a while and still leads, as the only server does, finds everybody silent for as long;
+ * what they said waits to be read. That time is not counted as theirs, or it would fence all of them. When they were
+ * answered last is not touched: proofs are as late as before, or later. */
+static void look_up(struct blx__node *n) {
+  struct blx__lead *l = &n->lead;
+  uint64_t last_ms = l->ticked_ms, now_ms = blx__loop_now_ms(n->loop);
+  l->ticked_ms = now_ms;
+  if (now_ms - last_ms < STOOD_STILL_MS) return;
+  blx__log(&n->log, BLX_LOG_WARNING, "node",
+           "this leader stood still for %llu ms, in which it heard nobody: nobody is silent for that",
+           (unsigned long long)(now_ms - last_ms));
+  l->since_ms = blx__lead_heard_ms(l->since_ms, last_ms, now_ms);
+  BLX__MAP_FOREACH(pos, &l->seen) {
+    struct seen *s = blx__map_value(pos);
+    s->at_ms = blx__lead_heard_ms(s->at_ms, last_ms, now_ms);
+  }
+}
+
 void blx__lead_tick(struct blx__node *n) {
   if (!n->lead.leading) return;
+  look_up(n);
   struct blx__lead_clock *c = &n->lead.clock;
   if (c->ms > 0) {
     c->ms = blx__lead_time_ms(n);
@@ -428,6 +457,7 @@ static void run(void *arg) {
   if (!n->lead.leading || !n->lead.dirty || n->lead.outstanding > 0 || n->closing) return;
   if (!n->lead.due) n->lead.due = blx__timer_new(n->loop, due_fn, n);
   if (!n->lead.due) return; /* no memory now: the next apply kicks again */
+  look_up(n);
   if (settling(n)) {
     blx__timer_start(n->lead.due, BLX__NODE_SETTLE_MS / 10, 0);
     return;

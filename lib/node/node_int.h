@@ -73,6 +73,7 @@ struct blx__lead {
   bool leading;           /* proposals are served */
   uint64_t since_ms;      /* loop time at which it began */
   uint64_t barrier_ms;    /* CLOCK_BOOTTIME of its first committed entry: no leader before it answers later */
+  uint64_t ticked_ms;     /* loop time at which it looked last, which it does each second unless it stands still */
   struct blx__map seen;   /* node uid -> struct seen, freed when leadership ends */
   struct blx__map fences; /* node uid -> struct fence: its fence command */
   unsigned fences_running;
@@ -332,6 +333,9 @@ const char *blx__lead_fence_failure(const struct blx__node *n, uint64_t uid);
 void blx__lead_close(struct blx__node *n);
 /* Each second: the median anew, and the clock, so that a median that moves does not count for all the time before. */
 void blx__lead_tick(struct blx__node *n);
+/* When a node that was heard at @at_ms counts as heard by a leader that looked at @ticked_ms last: the time for which
+ * the leader itself stood still until @now_ms is not counted as silence. Loop times; never above @now_ms. */
+uint64_t blx__lead_heard_ms(uint64_t at_ms, uint64_t ticked_ms, uint64_t now_ms);
 /* The median of @count walls, of @voters that there are. Sorts @walls. */
 struct blx__lead_median blx__lead_median(int64_t *walls, size_t count, size_t voters);
 /* Cluster time: from the last committed value on by the monotonic clock, a tenth at most faster or slower until it is

@@ -315,6 +315,14 @@ START_TEST(a_lease_that_was_longer__is_waited_for_although_a_shorter_one_was_giv
 }
 END_TEST
 
+START_TEST(a_leader_that_stood_still__does_not_take_that_for_silence) {
+  ck_assert_uint_eq(blx__lead_heard_ms(5000, 9000, 10000), 5000);
+  ck_assert_uint_eq(blx__lead_heard_ms(5000, 9000, 11499), 5000); /* a tick that is late */
+  ck_assert_uint_eq(blx__lead_heard_ms(5000, 9000, 39000), 35000);
+  ck_assert_uint_eq(blx__lead_heard_ms(9900, 9000, 39000), 39000); /* heard since: not later than now */
+}
+END_TEST
+
 BLX_TEST_MAIN("lead", cluster_time__goes_on_when_the_walls_were_set_back,
               cluster_time__comes_to_walls_set_forward_a_tenth_faster, cluster_time__does_not_lose_what_commits_take,
               walls_set_after_a_day__do_not_count_for_the_day,
@@ -326,4 +334,5 @@ BLX_TEST_MAIN("lead", cluster_time__goes_on_when_the_walls_were_set_back,
               lease__is_given_to_the_incarnation_that_state_knows_and_to_no_other,
               lease__is_refused_for_ever_to_an_incarnation_that_was_fenced,
               unanswered__counts_from_the_last_lease_and_before_one_from_the_barrier,
-              a_lease_that_was_longer__is_waited_for_although_a_shorter_one_was_given_after_it)
+              a_lease_that_was_longer__is_waited_for_although_a_shorter_one_was_given_after_it,
+              a_leader_that_stood_still__does_not_take_that_for_silence)
