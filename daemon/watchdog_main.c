@@ -98,6 +98,7 @@ static int serve(struct watchdog *w, int report) {
     w->device = watchdog_device_open(w->opt.device, (unsigned)w->opt.device_s);
     if (w->device < 0) return 1;
   }
+  blx__lease_page_set_device(w->page, w->device >= 0 ? w->opt.device_s : 0);
   hold_on(w);
   /* An agent that starts it has it for a while. */
   blx__lease_page_owned(w->page, blx__lease_boot_ms());

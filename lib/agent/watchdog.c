@@ -26,9 +26,19 @@ static uint64_t get_kill_at(void *user) {
   return blx__lease_page_kill_at(dog(user)->page);
 }
 
+static bool at_work(const struct blx__agent *agent) {
+  return blx__lease_page_watched(agent->watchdog.page, blx__loop_boot_ms(agent->loop));
+}
+
+/* One that a daemon before started without the device resets nothing, whatever this node says of itself. */
+static bool lacks_device(const struct watchdog *w) {
+  uint64_t has_s = blx__lease_page_device_s(w->page);
+  return w->device && (has_s == 0 || has_s > w->device_s);
+}
+
 static bool is_watched(void *user) {
   const struct blx__agent *agent = user;
-  return blx__lease_page_watched(agent->watchdog.page, blx__loop_boot_ms(agent->loop));
+  return at_work(agent) && !lacks_device(&agent->watchdog);
 }
 
 static void failed(struct blx__agent *agent, const char *why) {
@@ -83,7 +93,12 @@ static void on_timer(void *arg) {
   struct watchdog *w = &agent->watchdog;
   if (agent->closing) return;
   blx__lease_page_owned(w->page, blx__loop_boot_ms(agent->loop));
-  if (!w->starting && !is_watched(agent) && blx__loop_now_ms(agent->loop) >= w->retry_ms) start(agent);
+  if (w->starting || is_watched(agent) || blx__loop_now_ms(agent->loop) < w->retry_ms) return;
+  if (at_work(agent))
+    failed(agent,
+           "the one at work was started without the watchdog device: end it by SIGKILL, and another one is started");
+  else
+    start(agent);
 }
 
 /* False: no memory. */

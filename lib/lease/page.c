@@ -19,7 +19,7 @@ enum { PAGE_BYTES = 4096, BOOT_ID_BYTES = 37 };
 struct shared {
   uint64_t magic;
   char boot_id[BOOT_ID_BYTES]; /* times of another boot mean nothing */
-  _Atomic uint64_t kill_at, owned_at, looked_at, stuck;
+  _Atomic uint64_t kill_at, owned_at, looked_at, stuck, device_s;
 };
 
 struct blx__lease_page {
@@ -71,6 +71,7 @@ static blx__rc begin(struct shared *s, const char *path, blx_error *err) {
   atomic_store(&s->owned_at, 0);
   atomic_store(&s->looked_at, 0);
   atomic_store(&s->stuck, 0);
+  atomic_store(&s->device_s, 0);
   memcpy(s->boot_id, boot_id, sizeof boot_id);
   s->magic = MAGIC;
   return BLX__OK;
@@ -129,6 +130,14 @@ bool blx__lease_page_pin(struct blx__lease_page *page) {
 
 bool blx__lease_page_take_watch(struct blx__lease_page *page) {
   return flock(page->fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+void blx__lease_page_set_device(struct blx__lease_page *page, uint64_t seconds) {
+  atomic_store(&page->shared->device_s, seconds);
+}
+
+uint64_t blx__lease_page_device_s(const struct blx__lease_page *page) {
+  return atomic_load(&page->shared->device_s);
 }
 
 void blx__lease_page_looked(struct blx__lease_page *page, uint64_t boot_ms, bool stuck) {

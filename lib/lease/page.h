@@ -35,6 +35,10 @@ bool blx__lease_page_pin(struct blx__lease_page *page);
 /* Take the process's place. Held until close. False: another process has it. */
 bool blx__lease_page_take_watch(struct blx__lease_page *page);
 
+/* The process's word: it has a device that resets the machine when it was not petted for so many seconds; 0: none. */
+void blx__lease_page_set_device(struct blx__lease_page *page, uint64_t seconds);
+uint64_t blx__lease_page_device_s(const struct blx__lease_page *page);
+
 /* The process's word: it looked at this time; it found processes that it could not kill so far. */
 void blx__lease_page_looked(struct blx__lease_page *page, uint64_t boot_ms, bool stuck);
 /* Whether it has looked within BLX__LEASE_LOOKS_MS before @boot_ms, and nothing is stuck. */

@@ -51,6 +51,9 @@ START_TEST(what_one_says__the_other_sees_and_finds_again) {
   ck_assert_uint_eq(blx__lease_page_owned_at(process), 77);
   ck_assert(blx__lease_page_watched(agent, 5000 + BLX__LEASE_LOOKS_MS - 1));
   ck_assert(!blx__lease_page_watched(agent, 5000 + BLX__LEASE_LOOKS_MS));
+  ck_assert_uint_eq(blx__lease_page_device_s(agent), 0);
+  blx__lease_page_set_device(process, 10);
+  ck_assert_uint_eq(blx__lease_page_device_s(agent), 10);
   blx__lease_page_looked(process, 6000, true);
   ck_assert(!blx__lease_page_watched(agent, 6000));
   blx__lease_page_close(agent);
