@@ -174,10 +174,22 @@ static bool is_fenced(const struct blx__node *n, uint64_t uid) {
   return node && node->fence != BLX_FENCE_NONE;
 }
 
+/* One of an earlier life that was long on its way would hide the present one for ever. */
+static bool is_outdated(const struct blx__node *n, const struct blx_report_request *req) {
+  const struct blx_node_info *node = blx__state_node(n->state, req->node_uid);
+  return node && req->replaces != 0 && req->replaces != node->incarnation &&
+         req->registration->incarnation != node->incarnation;
+}
+
 void blx__handle_report(struct blx__call *call) {
   struct blx__node *n = call->node;
   const struct blx_report_request *req = call->request;
   if (req->registration && req->registration->uid == req->node_uid && is_fenced(n, req->node_uid)) {
+    if (is_outdated(n, req)) {
+      blx__call_failf(call, BLX_E_STALE, "the node %s was started anew since: it registers again by itself",
+                      req->registration->name ? req->registration->name : "");
+      return;
+    }
     struct blx_op_node_return back = {.struct_size = sizeof back, .node = req->registration};
     struct blx_op op = {.struct_size = sizeof op, .node_return = &back};
     blx__call_propose(call, &op, NULL, propose_reports);

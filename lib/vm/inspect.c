@@ -117,8 +117,8 @@ static bool lock_is_held(int dir, uint64_t *epoch) {
   char text[32];
   int fd = openat(dir, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   *epoch = 0;
-  if (fd < 0) return false;
-  bool held = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  if (fd < 0) return errno != ENOENT; /* not known to be free: nobody is dead for want of a descriptor */
+  bool held = flock(fd, LOCK_EX | LOCK_NB) != 0;
   ssize_t n = pread(fd, text, sizeof text - 1, 0);
   text[n > 0 ? n : 0] = '\0';
   if (!blx__parse_u64(text, 0, INT64_MAX, epoch)) *epoch = 0;
@@ -343,6 +343,7 @@ static void remove_auto_root(const struct job *j) {
 static blx__rc remove_all(struct job *j) {
   blx__failpoint(BLX__FAILPOINT_REMOVE_BEGUN);
   int dir = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir < 0 && errno != ENOENT) return blx__fail_errno(&j->err, errno, origin, "%s cannot be read", j->dir);
   bool held = dir >= 0 && lock_stays_held(dir, &j->epoch);
   blx__rc rc =
       held ? blx__fail(&j->err, BLX_E_CONFLICT, origin, "%s runs: stop it first", j->name) : kill_leftovers(j, dir);

@@ -14,7 +14,7 @@ import pytest
 from cluster import BUILD, alive, until
 
 PROGRAM = BUILD / "bin" / "blixard-watchdog"
-KILL_AT, OWNED_AT, LOOKED_AT, STUCK = 48, 56, 64, 72  # lib/lease/page.c: struct shared
+KILL_AT, OWNED_AT, LOOKED_AT, STUCK, DEVICE_S = 48, 56, 64, 72, 80  # lib/lease/page.c: struct shared
 HIERARCHY = next((p for p in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup") if os.path.exists(f"{p}/cgroup.procs")), None)
 
 MAY_NOT = HIERARCHY is None or os.geteuid() != 0
@@ -96,7 +96,7 @@ def watch(tmp_path):
 def test_it_kills_when_the_time_has_come_and_not_before(watch):
     w = watch()
     assert w.start().returncode == 0
-    assert w.get(LOOKED_AT) > 0
+    assert w.get(LOOKED_AT) > 0 and w.get(DEVICE_S) == 0
     w.set(KILL_AT, boot_ms() + 60_000)
     child = w.add("sleep", "600")
     time.sleep(0.5)
@@ -222,8 +222,10 @@ def test_the_device_is_released_at_the_end_only(watch, device, tmp_path):
     file = tmp_path / "device"
     w = with_device(watch, device, file)
     assert w.start().returncode == 0
+    assert w.get(DEVICE_S) == 10
     os.kill(w.pid, signal.SIGTERM)
     until(lambda: not alive(w.pid), 10, "it has ended")
+    assert w.get(LOOKED_AT) == 0
     assert file.read_bytes().endswith(b"V") and file.read_bytes().count(b"V") == 1
 
 
