@@ -79,6 +79,7 @@ bool blx__ha_word_status(const struct blx__node *n, const struct blx_node_info *
     const char *failure = blx__lead_fence_failure(n, view->uid);
     word_fencing(n, view, text, size);
     if (failure) (void)blx__str_format(text, size, "is cut off, and not proved dead: %.180s; it is run again", failure);
+    blx__utf8_mend(text); /* what the command said may be cut within a character, and no answer could carry that */
     (void)blx__str_format(unblock, size,
                           "if you know that its machine is off: `blixard node fence %s --proved 'HOW YOU KNOW'`",
                           view->name);
@@ -216,6 +217,7 @@ void blx__handle_node_fence(struct blx__call *call) {
   bool said = req->reason && req->reason[0];
   (void)blx__str_format(reason, sizeof reason, "operator %.110s%s%s", call->principal, said ? ": " : "",
                         said ? req->reason : "");
+  blx__utf8_mend(reason);
   begin.incarnation = n->incarnation;
   begin.reason = reason;
   blx__call_propose(call, &op, req->request_id, begun);
