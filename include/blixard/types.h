@@ -340,6 +340,8 @@ struct blx_node_info {
   uint64_t lease_left_ms; /* of its lease at most, filled in when read */
   uint64_t status_left_ms; /* until its status changes if nothing is heard, filled in when read; 0: not known */
   uint64_t fence_incarnation; /* the incarnation that was cut off */
+  uint32_t fence_ready; /* that one had what ends its instances before a lease ends */
+  uint32_t fence_timed; /* and had ha=auto without a fence command: the end of its lease proves it dead */
 };
 
 /* LeaseSettings: how long a node may run highly available instances without word from the cluster. */

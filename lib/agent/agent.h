@@ -110,7 +110,8 @@ blx__rc blx__agent_find(struct blx__agent *agent, const char *instance, struct b
 uint64_t blx__agent_lease_ask(struct blx__agent *agent);
 
 /* Question @seq was answered: it lasts for @lease_ms from when it was asked. An answer that comes after the time at
- * which instances are killed by it, or after the answer to a later question, changes nothing: false. */
+ * which instances are killed by it, or after the answer to a later question, changes nothing: false. So does one while
+ * nobody has watched for two seconds. */
 bool blx__agent_lease_granted(struct blx__agent *agent, uint64_t seq, uint64_t lease_ms,
                               const struct blx_lease_settings *settings);
 

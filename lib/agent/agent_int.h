@@ -118,6 +118,7 @@ struct lease {
   bool own;                                     /* given to this life of the agent */
   enum lease_phase phase;                       /* as it was when it was looked at */
   bool started;                                 /* then instances could be started */
+  uint64_t watched_ms;                          /* when the killer was last seen to look, or this life began */
   struct blx__timer *timer;
 };
 

@@ -7,6 +7,7 @@
 enum {
   LOOK_BLIND_MS = 200, /* while nobody watches the page */
   LOOK_MS = 1000,      /* timers do not go on while the machine sleeps, as the lease does */
+  BLIND_MAX_MS = 2000, /* nobody looked for so long: nothing is made longer, until the killer is back */
 };
 
 typedef unsigned long long ull;
@@ -108,6 +109,7 @@ static void arm(struct blx__agent *agent) {
 
 static void look(struct blx__agent *agent) {
   struct lease *l = &agent->lease;
+  if (watched(agent)) l->watched_ms = lease_now_ms(agent);
   enum lease_phase phase = lease_held(agent) ? LEASE_HELD : over(agent) ? LEASE_OVER : LEASE_ENDING;
   bool start = may_start(agent), changed = phase != l->phase || start != l->started;
   if (phase == LEASE_OVER && l->phase != LEASE_OVER) note_lost(agent);
@@ -130,6 +132,7 @@ void lease_timer_fn(void *arg) {
 void lease_open(struct blx__agent *agent) {
   struct lease *l = &agent->lease;
   if (offered(agent)) l->pause_ms = l->kill_ms = l->end_ms = agent->killer.get(agent->killer.user);
+  l->watched_ms = lease_now_ms(agent);
   l->phase = LEASE_HELD; /* so that one that is over by now is noticed */
   look(agent);
 }
@@ -151,6 +154,8 @@ bool blx__agent_lease_granted(struct blx__agent *agent, uint64_t seq, uint64_t l
   if (lease_now_ms(agent) >= kill_ms) return false;
   if (!offered(agent)) return true;
   look(agent); /* what was to be dead by now is, although no timer came to say so */
+  /* With nobody to end them, this process alone would: and it may be the next to stand still. */
+  if (lease_now_ms(agent) - l->watched_ms > BLIND_MAX_MS) return false;
   l->own = true;
   l->end_ms = from + lease_ms;
   l->pause_ms = from + blx__lease_pause_ms(settings, lease_ms);

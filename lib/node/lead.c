@@ -419,7 +419,9 @@ static void fences_drop(struct blx__node *n) {
 /* Once for a fence, and again after one that failed. */
 static void fence_step(struct blx__node *n, const struct blx_node_info *node) {
   struct fence *f = blx__map_get_u64(&n->lead.fences, node->uid);
-  bool wanted = node->fence == BLX_FENCE_BEGUN && node->fence_command && node->fence_command[0];
+  /* One that came back settles it by itself, and is not to be powered off. */
+  bool wanted = node->fence == BLX_FENCE_BEGUN && node->fence_command && node->fence_command[0] &&
+                node->incarnation == node->fence_incarnation;
   if (f && (!wanted || f->incarnation != node->fence_incarnation)) {
     (void)blx__map_remove_u64(&n->lead.fences, node->uid);
     fence_drop(f);

@@ -92,6 +92,17 @@ static size_t joins(const struct state_node *e, bool by_operator) {
   return n;
 }
 
+/* Whether time proves it dead is decided by what it was: when it comes back it may describe itself otherwise. */
+static void note_what_it_had(const struct blx__state *st, struct blx_node_info *draft, bool again) {
+  struct blx__placement_node node;
+  BLX__ASSERT(blx__state_placement_node(st, draft->uid, &node));
+  node.fence_command = false;
+  bool ready = !blx__placement_ha_missing(&node, BLX_HA_POLICY_MANUAL);
+  bool timed = !blx__placement_ha_missing(&node, BLX_HA_POLICY_AUTO);
+  draft->fence_ready = ready && (!again || draft->fence_ready);
+  draft->fence_timed = timed && (!again || draft->fence_timed);
+}
+
 blx__rc blx__state_op_fence_begin(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
                                   blx_error *err) {
   const struct blx_op_fence_begin *o = op->fence_begin;
@@ -108,6 +119,7 @@ blx__rc blx__state_op_fence_begin(struct blx__state *st, const struct blx_op *op
   draft.fence_since_ms = st->data.time_ms;
   draft.fence_reason = o->reason;
   draft.fence_proof = NULL;
+  note_what_it_had(st, &draft, e->rec->fence != BLX_FENCE_NONE);
   blx__state_put_node(st, &draft);
   for (struct state_instance *i = NULL; (i = next_on(st, o->node_uid, i));) {
     if (moves(i, by_operator))
@@ -134,6 +146,7 @@ static void lift(struct blx_node_info *draft) {
   draft->fence_since_ms = 0;
   draft->fence_reason = NULL;
   draft->fence_proof = NULL;
+  draft->fence_ready = draft->fence_timed = 0;
 }
 
 void blx__state_fence_lift(struct blx__state *st, uint64_t node_uid) {

@@ -220,13 +220,11 @@ uint32_t blx__state_ha_on_node(const struct blx__state *st, uint64_t uid) {
 
 bool blx__state_time_proves(const struct blx__state *st, uint64_t node_uid) {
   const struct state_node *e = blx__state_node_get(st, node_uid);
-  struct blx__placement_node node;
-  if (!e || !blx__state_placement_node(st, node_uid, &node)) return false;
-  node.fence_command = false;
+  if (!e) return false;
   BLX__MAP_FOREACH(pos, &e->instances) {
     const struct state_instance *i = blx__map_value(pos);
-    bool may_run = i->rec->fenced && !i->rec->dead;
-    if (may_run && blx__placement_ha_missing(&node, i->vm->rec->spec->ha)) return false;
+    bool may_run = i->rec->fenced && !i->rec->dead, is_auto = i->vm->rec->spec->ha == BLX_HA_POLICY_AUTO;
+    if (may_run && !(is_auto ? e->rec->fence_timed : e->rec->fence_ready)) return false;
   }
   return true;
 }

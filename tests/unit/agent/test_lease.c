@@ -113,6 +113,25 @@ START_TEST(nothing_starts__while_nobody_watches) {
 }
 END_TEST
 
+/* With the killer gone only the agent would end it, and that may be the next to stand still. */
+START_TEST(while_nobody_watches__a_lease_is_not_made_longer) {
+  start_first();
+  w.not_watched = true;
+  pass(&w, 1900);
+  lease(&w);
+  uint64_t left_ms = blx__agent_lease_left_ms(w.agent);
+  ck_assert_uint_gt(left_ms, 19000);
+  pass(&w, 3000);
+  lease(&w);
+  ck_assert_uint_lt(blx__agent_lease_left_ms(w.agent), left_ms - 2900);
+  w.not_watched = false;
+  lease(&w);
+  ck_assert_uint_gt(blx__agent_lease_left_ms(w.agent), 19000);
+  ck_assert(host_runs(&w, 0));
+  world_close(&w);
+}
+END_TEST
+
 START_TEST(before_the_end__it_stands_still_and_goes_on_with_the_next_lease) {
   start_first();
   pass(&w, 15000);
@@ -352,7 +371,8 @@ END_TEST
 
 BLX_TEST_MAIN("agent lease", without_a_lease__it_waits_with_the_reason_and_starts_when_there_is_one,
               one_that_is_not_highly_available__needs_none, a_node_that_cannot_end_it__does_not_start_it,
-              nothing_starts__while_nobody_watches, before_the_end__it_stands_still_and_goes_on_with_the_next_lease,
+              nothing_starts__while_nobody_watches, while_nobody_watches__a_lease_is_not_made_longer,
+              before_the_end__it_stands_still_and_goes_on_with_the_next_lease,
               what_a_user_paused__stays_so_when_the_lease_comes_back,
               what_a_user_paused_meanwhile__stays_so_too_and_says_who_did,
               at_the_end__it_is_dead_for_want_of_a_lease_and_starts_again_under_the_next,

@@ -293,6 +293,33 @@ START_TEST(one_that_comes_back_and_is_fenced_again__is_proved_by_its_new_incarna
 }
 END_TEST
 
+/* It ran there because of the fence command alone; that it now says to need none says nothing of what it was. */
+START_TEST(time__proves_by_what_was_cut_off_and_not_by_what_comes_back) {
+  struct t t;
+  t_open_cluster(&t, 2);
+  ck_assert_int_eq(t_register_ha(&t, 1, OLD), 0);
+  struct blx_node_info n = *blx__state_node(t.st, 1);
+  struct blx_op_node_register reg = BLX_OP_NODE_REGISTER_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  n.no_watchdog = 0;
+  reg.node = &n;
+  op.node_register = &reg;
+  T_SHALL(0, t_apply(&t, &op));
+  T_SHALL(0, t_fence_command(&t, "node1", "/bin/off"));
+  T_SHALL(0, t_create_ha(&t, "auto", BLX_HA_POLICY_AUTO));
+  T_SHALL(0, t_assign(&t, "auto-1", 1));
+  T_SHALL(0, t_fence_begin(&t, 1, OLD, false));
+  ck_assert(!blx__state_time_proves(t.st, 1));
+  T_SHALL(0, t_return(&t, 1, NEW));
+  ck_assert(blx__state_node(t.st, 1)->no_watchdog);
+  ck_assert(!blx__state_time_proves(t.st, 1));
+  T_SHALL(0, t_report(&t, "auto-1", dead));
+  ck_assert(blx__state_time_proves(t.st, 1));
+  ck_assert_int_eq(fence_of(&t, 1), BLX_FENCE_NONE);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(what_is_on_its_way_out__keeps_its_words_unless_it_is_fenced) {
   struct t t;
   open_three(&t);
@@ -472,6 +499,7 @@ BLX_TEST_MAIN("state/fence", an_automatic_fence__raises_the_epochs_of_auto_alone
               a_return_before_the_proof__is_lifted_by_the_proof_too,
               a_return_after_the_proof__is_lifted_at_once_and_asks_how_the_others_are,
               one_that_comes_back_and_is_fenced_again__is_proved_by_its_new_incarnation,
+              time__proves_by_what_was_cut_off_and_not_by_what_comes_back,
               what_is_on_its_way_out__keeps_its_words_unless_it_is_fenced,
               a_fenced_one_that_is_deleted__stays_until_its_node_or_force_says_so,
               force_on_the_last_fenced_one_of_a_node_that_came_back__lifts_the_fence,
