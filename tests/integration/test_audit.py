@@ -9,10 +9,8 @@ import threading
 
 import pytest
 
-from cluster import EXIT_NOT_FOUND, EXIT_USAGE, Cluster, until
+from cluster import EXIT_CORRUPT, EXIT_NOT_FOUND, EXIT_USAGE, Cluster, until
 from stock import Stub, refused
-
-EXIT_CORRUPT = 7
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ import time
 import pytest
 
 import cluster as clusters
+from cluster import EXIT_CONFLICT, EXIT_DENIED, EXIT_NOT_FOUND, EXIT_OK, EXIT_RETRY, EXIT_USAGE
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 WRITE = os.environ.get("BLX_GOLDEN") == "write"
-EXIT_OK, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_DENIED, EXIT_CONFLICT, EXIT_RETRY = 0, 2, 3, 4, 5, 6
 
 
 def commands(name):
