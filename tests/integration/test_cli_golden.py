@@ -234,6 +234,8 @@ def clean(cluster):
         text = re.sub(r"\b[0-9a-f]{32}\b", "ID", text)
         text = re.sub(r"\b\d+[smhd]\b", "AGE", text)
         text = re.sub(r"(\"?\w*(?:_ms|revision|incarnation|report_seq|index|term)\"?: )\d+", r"\1N", text)
+        # Not every machine that runs this is a virtual one.
+        text = re.sub(r"(\"?virtualized\"?: )\w+", r"\1BOOL", text).replace(", is a virtual machine", "")
         text = re.sub(r"^(Index:|Revision:) .*$", r"\1 N", text, flags=re.M)
         return re.sub(r"(?<=\S) {2,}", "  ", text)
     return replace
