@@ -115,8 +115,8 @@ static void print_gone(const struct blx_recover_plan *p) {
   for (size_t i = 0; i < p->n_gone; i++)
     printf("  %-16s %5llu  blixard cluster join --address %s\n", text(p->gone[i]->name),
            (unsigned long long)p->gone[i]->uid, address);
-  puts("Instances that the cluster gave to their nodes stay there in its books: nothing is started elsewhere by "
-       "itself.");
+  puts("Instances that the cluster gave to their nodes stay there in its books; those with ha=auto start elsewhere\n"
+       "when their node is fenced.");
 }
 
 static void print_plan(const struct blx_recover_plan *p, const char *dir) {

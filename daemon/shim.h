@@ -120,6 +120,8 @@ const char *shim_dir_name(const struct shim *s); /* the last part of its path: N
 /* shim_vmm.c */
 blx__rc shim_vmm_spawn(struct shim *s, blx_error *err) BLX__MUST;
 void shim_vmm_kill(struct shim *s);
+/* In a child, before its program: signals as programs expect them, a session of its own. */
+void shim_child_begin(void);
 /* It ended: take its status, drain its console, remove its cgroup, leave the record. */
 void shim_vmm_reap(struct shim *s);
 

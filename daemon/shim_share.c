@@ -100,12 +100,7 @@ static _Noreturn void become_virtiofsd(const struct shim *s, const struct blx__h
                                        pid_t parent, int listener, int out) {
   char at[PATH_MAX], source[PATH_MAX + 16], fd[16];
   struct rlimit files;
-  sigset_t none;
-  (void)sigemptyset(&none);
-  (void)sigprocmask(SIG_SETMASK, &none, NULL);
-  (void)signal(SIGPIPE, SIG_DFL);
-  (void)signal(SIGTERM, SIG_DFL);
-  (void)setsid();
+  shim_child_begin();
   int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
   if (in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) _exit(126);
   if (!blx__vm_cgroup_join(&s->cgroup)) fail("joining the cgroup");

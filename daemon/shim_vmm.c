@@ -52,18 +52,22 @@ static void follow_parent(pid_t parent, int report) {
   if (getppid() != parent) _exit(126);
 }
 
-static _Noreturn void become_vmm(struct shim *s, pid_t parent, int in, int out, int report) {
-  char run[PATH_MAX];
-  if (!blx__str_format(run, sizeof run, "%s/booted/bin/microvm-run", s->opt.dir)) {
-    errno = ENAMETOOLONG;
-    child_fail(report, "naming microvm-run");
-  }
+void shim_child_begin(void) {
   sigset_t none;
   (void)sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &none, NULL);
   (void)signal(SIGPIPE, SIG_DFL);
   (void)signal(SIGTERM, SIG_DFL);
   (void)setsid();
+}
+
+static _Noreturn void become_vmm(struct shim *s, pid_t parent, int in, int out, int report) {
+  char run[PATH_MAX];
+  if (!blx__str_format(run, sizeof run, "%s/booted/bin/microvm-run", s->opt.dir)) {
+    errno = ENAMETOOLONG;
+    child_fail(report, "naming microvm-run");
+  }
+  shim_child_begin();
   (void)umask(0077);
   if (!blx__vm_cgroup_join(&s->cgroup)) child_fail(report, "joining the cgroup");
   /* Only now is there somebody to be killed when the lease ends: until then the watchdog process saw an empty group,

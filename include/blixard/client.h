@@ -79,6 +79,7 @@ typedef void (*blx_cluster_status_fn)(void *user, const blx_error *err, struct b
 typedef void (*blx_node_list_fn)(void *user, const blx_error *err, struct blx_node_list *result);
 typedef void (*blx_node_detail_fn)(void *user, const blx_error *err, struct blx_node_detail *result);
 typedef void (*blx_node_info_fn)(void *user, const blx_error *err, struct blx_node_info *result);
+typedef void (*blx_settings_detail_fn)(void *user, const blx_error *err, struct blx_settings_detail *result);
 
 /* Make a cluster of the daemon that is asked.
  * @request  name: for people, 0..56 characters
@@ -164,7 +165,6 @@ BLX_API void blx_node_info_free(struct blx_node_info *node);
 /* What holds for the whole cluster: leases, the flakes that modules are built with.
  * @out  free with blx_settings_detail_free(); untouched on error
  * Errors: BLX_E_NO_LEADER, BLX_E_UNAVAILABLE, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
-typedef void (*blx_settings_detail_fn)(void *user, const blx_error *err, struct blx_settings_detail *result);
 BLX_API int blx_settings_get(blx_client *client, const struct blx_settings_request *request,
                              struct blx_settings_detail **out, blx_error *reterr);
 BLX_API int blx_settings_get_async(blx_client *client, const struct blx_settings_request *request,
@@ -185,7 +185,7 @@ BLX_API int blx_settings_set_async(blx_client *client, const struct blx_settings
 BLX_API void blx_settings_detail_free(struct blx_settings_detail *detail);
 
 /* Let another server lead: request->node, which must vote, or, without a name, any that does.
- * @out  the cluster as it is then; free with blx_cluster_status_free()
+ * @out  the cluster as it is then; free with blx_cluster_status_free(); untouched on error
  * Errors: BLX_E_NOT_FOUND (no such node), BLX_E_CONFLICT (it does not vote, or nobody else does), BLX_E_BUSY (the group
  * is being changed), BLX_E_TIMEOUT (it did not take over), BLX_E_NO_LEADER, BLX_E_UNAVAILABLE. Thread: any. Since 0.1.
  */
@@ -196,7 +196,7 @@ BLX_API int blx_cluster_transfer_async(blx_client *client, const struct blx_clus
 
 /* The node that is asked leaves its cluster: it is cordoned, hands over leadership and vote, and is removed. It stops
  * itself then (on_fatal, BLX_E_CORRUPT); its data directory is of no use any more and must be emptied.
- * @out  as of a daemon that is in no cluster; free with blx_cluster_status_free()
+ * @out  as of a daemon that is in no cluster; free with blx_cluster_status_free(); untouched on error
  * Errors: as blx_node_remove(). Thread: any. Since 0.1. */
 BLX_API int blx_cluster_leave(blx_client *client, const struct blx_cluster_leave_request *request,
                               struct blx_cluster_status **out, blx_error *reterr);
@@ -205,7 +205,8 @@ BLX_API int blx_cluster_leave_async(blx_client *client, const struct blx_cluster
 
 /* Take a node out of the cluster for good: one that is not heard from, or was fenced, and holds nothing that may run. A
  * server is replaced as a voter first, where another one can vote. Should it come back it is refused.
- * @out  the node as it was; free with blx_node_info_free()
+ * @request  name required; if_revision; leaves: 0, what a node sets that asks for its own removal
+ * @out      the node as it was; free with blx_node_info_free(); untouched on error
  * Errors: BLX_E_CONFLICT (it is heard from; it is the only server; what ties it to the cluster), BLX_E_NOT_FOUND,
  * BLX_E_STALE (if_revision), BLX_E_BUSY (another one is being removed; this leader is new), BLX_E_NO_LEADER and
  * BLX_E_TIMEOUT (the same request goes on where it stopped). Thread: any. Since 0.1. */

@@ -69,5 +69,4 @@ BLX_API int blx_node_fence_command_async(blx_client *client, const struct blx_no
 #ifdef __cplusplus
 }
 #endif
-
 #endif

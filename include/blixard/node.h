@@ -58,7 +58,7 @@ struct blx_node_options {
   uint32_t audit_max_age_days; /* audit records so much older than the newest go; 0: 365; at most 36500 */
   uint32_t audit_max_size_mib; /* of audit records with what their database needs beside them; the oldest go; 0: 256; at
                                   most 65536 */
-  const char *watchdog_path;   /* the blixard-watchdog program; NULL: beside the library's install prefix */
+  const char *watchdog_path;   /* the blixard-watchdog program; NULL: the installed one */
   const char *watchdog_device; /* resets the machine when that process hangs: "/dev/watchdog"; NULL: none */
   uint32_t no_watchdog;        /* 1: instances with ha=auto run here without that device and without a fence command */
   uint32_t reserved_3;         /* 0: older programs have padding here */

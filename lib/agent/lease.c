@@ -16,7 +16,7 @@ static bool offered(const struct blx__agent *agent) {
   return agent->killer.set != NULL;
 }
 
-uint64_t lease_now_ms(const struct blx__agent *agent) {
+static uint64_t lease_now_ms(const struct blx__agent *agent) {
   return agent->boot_ms ? agent->boot_ms(agent->boot_user) : blx__loop_boot_ms(agent->loop);
 }
 

@@ -113,23 +113,7 @@ static int not_found(uint64_t uid, blx_error *reterr) {
 static struct blx__place_node view_of(const struct blx_node_info *n) {
   bool heard = n->status != BLX_NODE_STATUS_SUSPECT;
   return (struct blx__place_node){
-      .node = {.uid = n->uid,
-               .name = n->name,
-               .vcpus = n->capacity ? n->capacity->vcpus : 0,
-               .memory_mib = n->capacity ? n->capacity->memory_mib : 0,
-               .allocated_vcpus = n->allocated ? n->allocated->vcpus : 0,
-               .allocated_memory_mib = n->allocated ? n->allocated->memory_mib : 0,
-               .hypervisors = n->hypervisors,
-               .n_hypervisors = n->n_hypervisors,
-               .labels = n->labels,
-               .n_labels = n->n_labels,
-               .cordoned = n->cordoned != 0,
-               .fenced = n->fence != BLX_FENCE_NONE,
-               .ha_ready = n->ha_ready != 0,
-               .watchdog = n->watchdog && n->watchdog[0],
-               .virtualized = n->virtualized != 0,
-               .fence_command = n->fence_command && n->fence_command[0],
-               .no_watchdog = n->no_watchdog != 0},
+      .node = blx__placement_node_of(n),
       .usable = heard,
       .why_not = heard ? NULL : "has not been heard from",
   };

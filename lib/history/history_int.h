@@ -92,8 +92,6 @@ struct blx__history {
 /* ---- store.c: the database; all under db_lock */
 blx__rc store_open(struct blx__history *h, blx_error *err) BLX__MUST;
 void store_close(struct blx__history *h);
-/* What SQLite says now, as ours: NOSPACE and BUSY may go away; CORRUPT says the way back. */
-blx__rc store_fail(struct blx__history *h, blx_error *err, const char *doing);
 /* The statement, reset, with integers bound to ?1 and ?2. */
 sqlite3_stmt *store_sql(struct blx__history *h, enum history_sql which, uint64_t one, uint64_t two);
 /* 1: a row; 0: no more; -1: @err says why. */

@@ -20,7 +20,8 @@ static const char tables[] =
     " why TEXT NOT NULL, fetching INTEGER NOT NULL);"
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;";
 
-blx__rc store_fail(struct blx__history *h, blx_error *err, const char *doing) {
+/* What SQLite says now, as ours: NOSPACE and BUSY may go away; CORRUPT says the way back. */
+static blx__rc store_fail(struct blx__history *h, blx_error *err, const char *doing) {
   int code = sqlite3_errcode(h->db), os = sqlite3_system_errno(h->db);
   const char *why = sqlite3_errmsg(h->db);
   switch (code & 0xff) {

@@ -514,8 +514,8 @@ void blx__handle_member_invite(struct blx__call *call) {
   if (n->identity) {
     blx__call_failf(
         call, BLX_E_CONFLICT,
-        "both daemons are in a cluster already (that one in \"%s\"): a node leaves its cluster with an emptied "
-        "data directory",
+        "both daemons are in a cluster already (that one in \"%s\"): a node leaves its cluster by `blixard cluster "
+        "leave`, and joins another one with an emptied data directory",
         n->identity->cluster_name);
     return;
   }

@@ -187,11 +187,12 @@ static bool refuses(void *user, uint64_t from_uid, char why[BLX__CHANNEL_WHY_SIZ
                          (unsigned long long)from_uid);
 }
 
-/* What this member has may differ from what was acknowledged since: it does nothing more with it. */
+/* What this member has may differ from what was acknowledged since: it does nothing more with it, however often it is
+ * started. */
 static void on_refused(void *user, uint64_t by_uid, const char *why) {
   struct blx__node *n = user;
   (void)by_uid; /* it says so itself */
-  if (n->consensus && !n->closing) blx__consensus_poison(n->consensus, BLX_E_CONFLICT, why);
+  if (n->consensus && !n->closing) blx__consensus_poison(n->consensus, BLX_E_CORRUPT, why);
 }
 
 /* So that every later member knows it too, whichever of them leads. */

@@ -8,6 +8,28 @@ static const char *hypervisor_name(int32_t h) {
   return known ? hypervisor_names[h] : "a monitor unknown to this version";
 }
 
+struct blx__placement_node blx__placement_node_of(const struct blx_node_info *n) {
+  return (struct blx__placement_node){
+      .uid = n->uid,
+      .name = n->name,
+      .vcpus = n->capacity ? n->capacity->vcpus : 0,
+      .memory_mib = n->capacity ? n->capacity->memory_mib : 0,
+      .allocated_vcpus = n->allocated ? n->allocated->vcpus : 0,
+      .allocated_memory_mib = n->allocated ? n->allocated->memory_mib : 0,
+      .hypervisors = n->hypervisors,
+      .n_hypervisors = n->n_hypervisors,
+      .labels = n->labels,
+      .n_labels = n->n_labels,
+      .cordoned = n->cordoned != 0,
+      .fenced = n->fence != BLX_FENCE_NONE,
+      .ha_ready = n->ha_ready != 0,
+      .watchdog = n->watchdog && n->watchdog[0],
+      .virtualized = n->virtualized != 0,
+      .fence_command = n->fence_command && n->fence_command[0],
+      .no_watchdog = n->no_watchdog != 0,
+  };
+}
+
 static bool has_hypervisor(const struct blx__placement_node *node, int32_t hypervisor) {
   for (size_t i = 0; i < node->n_hypervisors; i++) {
     if (node->hypervisors[i] == hypervisor) return true;

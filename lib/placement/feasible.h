@@ -51,6 +51,9 @@ struct blx__placement_verdict {
   const struct blx_label *label;          /* the first label missing, or NULL; borrowed from the need */
 };
 
+/* The node of a record, with what the record says is allocated. */
+struct blx__placement_node blx__placement_node_of(const struct blx_node_info *record);
+
 /* Can @node take @need? @out, unless NULL, is filled in either case. */
 bool blx__placement_feasible(const struct blx__placement_node *node, const struct blx__placement_need *need,
                              struct blx__placement_verdict *out);

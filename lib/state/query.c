@@ -190,26 +190,9 @@ uint64_t blx__state_tombstone_node_after(const struct blx__state *st, const char
 bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct blx__placement_node *out) {
   const struct state_node *e = blx__state_node_get(st, uid);
   if (!e) return false;
-  const struct blx_node_info *n = e->rec;
-  *out = (struct blx__placement_node){
-      .uid = n->uid,
-      .name = n->name,
-      .vcpus = n->capacity ? n->capacity->vcpus : 0,
-      .memory_mib = n->capacity ? n->capacity->memory_mib : 0,
-      .allocated_vcpus = e->vcpus,
-      .allocated_memory_mib = e->memory_mib,
-      .hypervisors = n->hypervisors,
-      .n_hypervisors = n->n_hypervisors,
-      .labels = n->labels,
-      .n_labels = n->n_labels,
-      .cordoned = n->cordoned != 0,
-      .fenced = n->fence != BLX_FENCE_NONE,
-      .ha_ready = n->ha_ready != 0,
-      .watchdog = n->watchdog && n->watchdog[0],
-      .virtualized = n->virtualized != 0,
-      .fence_command = n->fence_command && n->fence_command[0],
-      .no_watchdog = n->no_watchdog != 0,
-  };
+  *out = blx__placement_node_of(e->rec);
+  out->allocated_vcpus = e->vcpus;
+  out->allocated_memory_mib = e->memory_mib;
   return true;
 }
 

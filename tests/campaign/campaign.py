@@ -11,7 +11,7 @@ import time
 import linear
 import net
 import runners
-from chaos import Broken, Watcher, launch
+from chaos import Broken, Watcher, launch, wait_for_equal_chains
 from cluster import ROOT, cgroups, processes_of, until
 from linear import UNKNOWN
 from load import Client
@@ -241,13 +241,7 @@ class Campaign:
             time.sleep(0.5)
 
     def check_chains(self):
-        told = []
-
-        def equal():
-            told[:] = [self.cluster.json("cluster", "status", "--stale", node=n) for n in self.cluster.nodes]
-            return len({(t["index"], t["chain"]) for t in told}) == 1
-
-        until(equal, 20, f"equal chains: {told}")
+        wait_for_equal_chains(self.cluster)
         first, *rest = self.watchers
         for other in rest:
             for index in set(first.events) & set(other.events):

@@ -8,10 +8,9 @@ import time
 import pytest
 
 from chaos import launch
-from cluster import EXIT_CONFLICT, EXIT_RETRY, HELLO, until
+from cluster import EXIT_CONFLICT, EXIT_CORRUPT, EXIT_FATAL, EXIT_RETRY, HELLO, until
 
 FAST = ("--heartbeat-ms", "50", "--election-ms", "500")
-EXIT_CORRUPT, EXIT_FATAL = 7, 70
 SERVICE_S = 20
 
 

@@ -302,6 +302,16 @@ class Watcher(threading.Thread):
             raise Broken(f"{event.name} epoch {event.epoch} on two nodes")
 
 
+def wait_for_equal_chains(cluster):
+    """All members have applied the same, to the same index."""
+
+    def equal():
+        told = [cluster.json("cluster", "status", "--stale", node=n) for n in cluster.nodes]
+        return len({(t["index"], t["chain"]) for t in told}) == 1
+
+    until(equal, 20, "equal chains")
+
+
 class Chaos:
     def __init__(self, cluster, messages, seed, workers=6, watchers=2, faults=("kill", "stop", "two", "all", "early")):
         self.cluster, self.messages, self.seed = cluster, messages, seed
@@ -379,7 +389,7 @@ class Chaos:
         self.counts["leader_ms"] = int((time.monotonic() - began) * 1000)
         self.wait_settled()
         self.counts["settled_ms"] = int((time.monotonic() - began) * 1000)
-        self.check_chains()
+        wait_for_equal_chains(self.cluster)
         self.check_journals()
         self.check_watchers()
         self.assert_up()
@@ -401,15 +411,6 @@ class Chaos:
             if time.monotonic() > deadline:
                 raise Broken(f"seed {self.seed}: not as desired after 60 s: {left[:5]} ({len(left)})")
             time.sleep(0.5)
-
-    def check_chains(self):
-        told = []
-
-        def equal():
-            told[:] = [self.cluster.json("cluster", "status", "--stale", node=n) for n in self.cluster.nodes]
-            return len({(t["index"], t["chain"]) for t in told}) == 1
-
-        until(equal, 20, f"equal chains: {told}")
 
     def check_journals(self):
         vms = self.cluster.json("vm", "list")["vms"]

@@ -16,7 +16,8 @@ BUILD = ROOT / os.environ.get("BLX_BUILD", "build/release")
 BIN = BUILD / "bin"
 HELLO = ROOT / "examples/hello.nix"
 
-EXIT_USAGE, EXIT_NOT_FOUND, EXIT_CONFLICT, EXIT_RETRY = 2, 3, 5, 6
+EXIT_OK, EXIT_INTERNAL, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_DENIED, EXIT_CONFLICT, EXIT_RETRY, EXIT_CORRUPT = range(8)
+EXIT_FATAL = 70  # of blixardd
 
 
 def processes_of(directory):
@@ -255,6 +256,12 @@ class Cluster:
 def instances(vm):
     """A VM's instances by name."""
     return {i["name"]: i for i in vm["instances"]}
+
+
+def only(cluster, name, **more):
+    """The instance of a VM that has one."""
+    (instance,) = cluster.get(name, **more)["instances"]
+    return instance
 
 
 def parallel(calls):

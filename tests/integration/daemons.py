@@ -10,7 +10,6 @@ import time
 
 from cluster import BIN, until
 
-EXIT_OK, EXIT_INTERNAL, EXIT_CORRUPT, EXIT_FATAL = 0, 1, 7, 70
 HERE = pathlib.Path(__file__).parent
 STOP_SECONDS_MAX = 10
 

@@ -11,9 +11,8 @@ import time
 import pytest
 
 from chaos import Chaos, launch
-from cluster import BIN, EXIT_CONFLICT, HELLO, Cluster, until
+from cluster import BIN, EXIT_CONFLICT, EXIT_CORRUPT, HELLO, Cluster, until
 
-EXIT_CORRUPT = 7
 FAST = ("--heartbeat-ms", "50", "--election-ms", "500")
 ROOMY = "vcpus=4096,memory_mib=1048576"
 

@@ -8,8 +8,8 @@ import stat
 import pytest
 import yaml
 
-from cluster import EXIT_USAGE, ROOT
-from daemons import EXIT_OK, blixardd, keys
+from cluster import EXIT_OK, EXIT_USAGE, ROOT
+from daemons import blixardd, keys
 
 # Key -> another value than its default. test_every_key_is_tried sees to it that none is missing.
 VALUES = {

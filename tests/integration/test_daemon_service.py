@@ -11,11 +11,9 @@ import time
 
 import pytest
 
-from cluster import BIN, EXIT_RETRY, EXIT_USAGE, ROOT, until
-from daemons import (EXIT_CORRUPT, EXIT_FATAL, EXIT_INTERNAL, EXIT_OK, HERE, STOP_SECONDS_MAX, Daemon, Manager,
-                     blixardd)
-
-EXIT_DENIED = 4
+from cluster import (BIN, EXIT_CORRUPT, EXIT_DENIED, EXIT_FATAL, EXIT_INTERNAL, EXIT_OK, EXIT_RETRY, EXIT_USAGE, ROOT,
+                     until)
+from daemons import HERE, STOP_SECONDS_MAX, Daemon, Manager, blixardd
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import threading
 import time
 
 from chaos import launch
-from cluster import BIN, EXIT_CONFLICT, EXIT_RETRY, EXIT_USAGE, HELLO, Node, instances, until
-from daemons import EXIT_CORRUPT, EXIT_FATAL, blixardd
+from cluster import BIN, EXIT_CONFLICT, EXIT_CORRUPT, EXIT_RETRY, EXIT_USAGE, HELLO, Node, instances, until
+from daemons import blixardd
 
 FAST = ("--heartbeat-ms", "50", "--election-ms", "500")
 ROOMY = "vcpus=4096,memory_mib=1048576"
@@ -79,7 +79,7 @@ def ended_refused(node):
     except subprocess.TimeoutExpired:
         raise AssertionError(f"{node.name} does not stop itself:\n{node.log_end()}") from None
     log = node.log.read_text()
-    assert node.process.returncode == EXIT_FATAL and "was recovered without member" in log, node.log_end()
+    assert node.process.returncode == EXIT_CORRUPT and "was recovered without member" in log, node.log_end()
     assert "join as a new node" in log
 
 

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from cluster import BIN, HELLO, Cluster, alive, cgroups, end_guests, processes_of, program, until
+from cluster import BIN, HELLO, Cluster, alive, cgroups, end_guests, only, processes_of, program, until
 from test_failpoints import CONVERGES_S, NAMES, Census, left_of, monitors
 
 BEGINNING = ["shim-locked", "shim-cgroup", "shim-spawned", "shim-ready"]
@@ -90,11 +90,6 @@ def alone(lone):
     yield
     lone.arm.unlink(missing_ok=True)
     lone.delete_all()
-
-
-def only(one, name):
-    (instance,) = one.get(name)["instances"]
-    return instance
 
 
 def one_more(orphans, before):

@@ -9,10 +9,8 @@ import subprocess
 import grpc
 import pytest
 
-from cluster import (BIN, EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, HELLO, ROOT, Cluster, parallel,
-                     processes_of, until)
-
-EXIT_DENIED = 4
+from cluster import (BIN, EXIT_CONFLICT, EXIT_DENIED, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, HELLO, ROOT, Cluster,
+                     parallel, processes_of, until)
 
 BLIXARD, MEMBER = "/blixard.v1.Blixard/", "/blixard.v1.Member/"
 

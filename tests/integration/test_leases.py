@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cluster import BIN, EXIT_USAGE, Cluster, alive, end_guests, processes_of, program, until
+from cluster import BIN, EXIT_USAGE, Cluster, alive, end_guests, only, processes_of, program, until
 from test_monitors import FLAKE, INSTALL
 
 # Notes when it begins, and what it is told, for as long as it lives: on the clock that leases are counted by.
@@ -112,11 +112,6 @@ def make(cluster, path, name, ha):
     cluster.cli("vm", "create", name, "--flake", f"path:{flake}#vm", "--memory", 64, "--ready-none", "--ha", ha,
                 "--stop-timeout", "1s", "--wait", "--timeout", "120s")
     return runs
-
-
-def only(cluster, name, **more):
-    (told,) = cluster.get(name, **more)["instances"]
-    return told
 
 
 def place_together(cluster, path):

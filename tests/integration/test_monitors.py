@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from cluster import Cluster, alive, cgroups, end_guests, processes_of, program, until
+from cluster import Cluster, alive, cgroups, end_guests, only, processes_of, program, until
 from test_failpoints import left_of, monitors
 
 FLAKE = """{ outputs = { self }: { nixosConfigurations.vm.config.microvm.declaredRunner = derivation {
@@ -98,11 +98,6 @@ def make(one, path, name, script, *more, build=INSTALL):
     (path / "flake.nix").write_text(FLAKE % build)
     (path / "microvm-run").write_text(script)
     one.cli("vm", "create", name, "--flake", f"path:{path}#vm", "--memory", 64, "--stop-timeout", "1s", *more)
-
-
-def only(one, name):
-    (told,) = one.get(name)["instances"]
-    return told
 
 
 def of(one, name):

@@ -2,9 +2,7 @@
 
 import pytest
 
-from cluster import EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_USAGE, Cluster, Node, until
-
-CORRUPT = 7
+from cluster import EXIT_CONFLICT, EXIT_CORRUPT, EXIT_NOT_FOUND, EXIT_USAGE, Node, until
 
 
 def votes(one, **more):
@@ -34,14 +32,14 @@ def comes_back(node):
         node.start()
     except AssertionError:
         pass  # so soon that nothing was asked of it
-    assert ended(node) == CORRUPT
+    assert ended(node) == EXIT_CORRUPT
 
 
 def refused_start(node):
     """A daemon that is started and ends; what it says last."""
     with pytest.raises(AssertionError) as why:
         node.start()
-    assert node.process.returncode == CORRUPT, why.value
+    assert node.process.returncode == EXIT_CORRUPT, why.value
     return node.log_end()
 
 

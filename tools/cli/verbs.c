@@ -381,7 +381,7 @@ static const struct cli_verb verbs[] = {
      "run a command in the guest of an instance, or of a VM that has one", exec_more},
     {"vm", "console", NULL, "NAME", 1, 1, NULL, 0, cmd_vm_console,
      "the serial console of an instance, or of a VM that has one", console_more},
-    {"vm", "migrate", NULL, "NAME", 0, 4, NULL, 0, NULL, "instances stay on the node that they were assigned to", NULL},
+    {"vm", "migrate", NULL, "NAME", 0, 4, NULL, 0, NULL, "there is no live migration yet", NULL},
     {"audit", "list", "ls", "", 0, 0, FLAGS(audit_list_flags), cmd_audit_list,
      "who changed what, or was refused: the newest records, oldest first", audit_more},
     {"audit", "show", NULL, "SEQ", 1, 1, FLAGS(audit_show_flags), cmd_audit_show, "one record with its hashes", NULL},

@@ -41,7 +41,7 @@ of_program() {
 end_all() {
   local pids program patience
   # Daemons first, or they would start again what is ended under them.
-  for program in blixardd blixard-shim 'qemu-system-*' 'nix*'; do
+  for program in blixardd blixard-shim 'qemu-system-*' blixard-watchdog 'nix*'; do
     mapfile -t pids < <(of_program "$program")
     [ ${#pids[@]} -gt 0 ] || continue
     patience=100

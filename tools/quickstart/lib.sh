@@ -49,8 +49,8 @@ is_daemon() {
   [ "$(program "$1")" = blixardd ] && arguments "$1" | grep -qxF -- "$dir/$2"
 }
 
-# All processes that are the quickstart's: daemons of its nodes, shims and monitors of its instances, builds in its
-# store.
+# All processes that are the quickstart's: daemons of its nodes, their watchdog processes, shims and monitors of its
+# instances, builds in its store.
 # A shell or an editor that merely sits in the directory is not.
 own_processes() {
   local proc pid
@@ -63,7 +63,7 @@ own_processes() {
 
 is_own() {
   case $(program "$1") in
-  blixardd | blixard-shim | nix | nix-build | nix-daemon) touches_dir "$1" ;;
+  blixardd | blixard-shim | blixard-watchdog | nix | nix-build | nix-daemon) touches_dir "$1" ;;
   qemu-system-*) touches_dir "$1" ;;
   *) return 1 ;;
   esac
