@@ -117,7 +117,7 @@ END_TEST
 START_TEST(while_nobody_watches__a_lease_is_not_made_longer) {
   start_first();
   w.not_watched = true;
-  pass(&w, 1900);
+  pass(&w, 300);
   lease(&w);
   uint64_t left_ms = blx__agent_lease_left_ms(w.agent);
   ck_assert_uint_gt(left_ms, 19000);
