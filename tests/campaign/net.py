@@ -9,12 +9,14 @@ Names of namespaces hold the number of the process that made them; sweep() remov
 what runs in them, so that also a test that was killed leaves nothing for ever."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
 import select
 import signal
 import subprocess
+import tempfile
 
 from cluster import Cluster, Node, alive, processes_of, until
 
@@ -207,6 +209,25 @@ class NetNode(Node):
         self.cluster.disks.append(self.dir)
         self.dir.chmod(0o711)
         os.rmdir(self.dir / "lost+found")
+
+
+@functools.cache
+def cannot():
+    """Why this machine gives no test what it needs: namespaces with a bridge and nft, and a file system in a file.
+    None: it does."""
+    with tempfile.TemporaryDirectory(prefix="blxtry") as directory:
+        image, place = pathlib.Path(directory, "image"), pathlib.Path(directory, "place")
+        place.mkdir()
+        image.write_bytes(b"")
+        os.truncate(image, 8 << 20)
+        try:
+            Net(2).close()
+            run("mkfs.ext4", "-q", image)
+            run("mount", "-o", "loop", image, place)
+            run("umount", place)
+        except (AssertionError, OSError) as error:
+            return str(error).strip() or repr(error)
+    return None
 
 
 class NetCluster(Cluster):
