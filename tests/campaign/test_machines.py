@@ -299,8 +299,8 @@ def tell_damage(victim, path):
         assert daemon.returncode != EXIT_CORRUPT and path.name in said, (relative, said)
         return
     if path.name.startswith("history.db"):
-        # SQLite makes -shm anew, and what -wal loses comes again from the log. A database that cannot be read is refused;
-        # a record that can be and is another is named by `audit verify` (tests/integration/test_audit.py).
+        # SQLite makes -shm anew, and what -wal loses comes again from the log. A database that cannot be read is
+        # refused; a record that can be and is another is named by `audit verify` (tests/integration/test_audit.py).
         refused = daemon.returncode == EXIT_CORRUPT and "history.db" in said.splitlines()[-1]
         assert refused or (daemon.returncode == -9 and "follower in term" in said), (relative, said)
         return
