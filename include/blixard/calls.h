@@ -53,6 +53,23 @@ struct blx_audit_list_request;
 struct blx_audit_list;
 struct blx_audit_verify_request;
 struct blx_audit_verdict;
+struct blx_vm_scale_request;
+struct blx_node_taint_request;
+struct blx_quota_set_request;
+struct blx_quota_get_request;
+struct blx_quota_list;
+struct blx_obstacle;
+struct blx_score_part;
+struct blx_node_verdict;
+struct blx_obstacle_group;
+struct blx_placement_report;
+struct blx_vm_explain_request;
+struct blx_vm_plan_request;
+struct blx_planned_instance;
+struct blx_vm_plan;
+struct blx_capacity_request;
+struct blx_node_capacity;
+struct blx_capacity_report;
 
 /* ClusterInitRequest: make a cluster of this one node. */
 struct blx_cluster_init_request {
@@ -440,6 +457,7 @@ struct blx_settings_change {
   uint32_t has_nixpkgs_ref;
   const char *microvm_ref; /* pinned flake of microvm.nix, likewise; at most 512 bytes */
   uint32_t has_microvm_ref;
+  struct blx_placement_settings *placement; /* placement, all of it */
 };
 
 /* SettingsSetRequest: change what holds for the whole cluster. */
@@ -538,6 +556,203 @@ struct blx_audit_verdict {
   const char *answered_by; /* name of the member; at most 63 bytes */
 };
 
+/* VmScaleRequest: want another number of replicas. */
+struct blx_vm_scale_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the VM; 1..56 bytes */
+  uint32_t replicas; /* so many; the highest ordinals go first; 0..1000, default 1 */
+  uint32_t has_replicas;
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless the VM still has this revision; 0: whatever it has */
+  const char *tenant; /* tenant; at most 56 bytes, default "default" */
+};
+
+/* NodeTaintRequest: change the taints of a node. */
+struct blx_node_taint_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* name of the node; 1..63 bytes */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless the node still has this revision; 0: whatever it has */
+  struct blx_taint **set; /* to set, each in place of the one with its key and effect; at most 16 of them */
+  size_t n_set;
+  struct blx_taint **unset; /* to take away, by key, whatever their effect; at most 16 of them */
+  size_t n_unset;
+};
+
+/* QuotaSetRequest: say what a tenant may have. */
+struct blx_quota_set_request {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_quota *quota; /* all of it; what is absent has no limit */
+  uint32_t remove; /* instead: no limits any more for quota.tenant */
+  const char *request_id; /* idempotency key; at most 64 bytes */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+};
+
+/* QuotaGetRequest: what tenants may have, and what they have. */
+struct blx_quota_get_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *tenant; /* only this one's; empty: all that have a quota or a VM; at most 56 bytes */
+  uint32_t stale; /* answer from this member's own state, which may be behind */
+};
+
+/* QuotaList: what tenants may have, and what they have. */
+struct blx_quota_list {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_quota **quotas; /* by tenant; revision 0: it has no quota; at most 10000 of them */
+  size_t n_quotas;
+  uint64_t index; /* index at which this was true */
+};
+
+/* Obstacle: why a node cannot take an instance. */
+struct blx_obstacle {
+  size_t struct_size;
+  const void *unknown;
+  int32_t code; /* for programs (enum blx_obstacle_code) */
+  const char *text; /* for people, with the numbers; at most 400 bytes */
+  uint32_t short_cpu_milli; /* processors missing, in thousandths */
+  uint64_t short_memory_mib; /* memory missing */
+  const char *what; /* the named resource, label, feature, taint or level that it is about; at most 63 bytes */
+  uint64_t short_amount; /* what is missing of a named resource, a quota, or places elsewhere */
+};
+
+/* ScorePart: a component of a node's cost. */
+struct blx_score_part {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* strategy or preference; at most 63 bytes */
+  uint64_t cost; /* what it adds: the lower, the better */
+};
+
+/* NodeVerdict: how a node stands to an instance. */
+struct blx_node_verdict {
+  size_t struct_size;
+  const void *unknown;
+  const char *node; /* its name; at most 63 bytes */
+  uint64_t uid; /* its uid */
+  uint32_t fits; /* it can take it */
+  struct blx_obstacle **obstacles; /* else each reason; at most 32 of them */
+  size_t n_obstacles;
+  struct blx_score_part **parts; /* its cost by component; at most 64 of them */
+  size_t n_parts;
+  uint64_t cost; /* their sum */
+  uint32_t rank; /* 1: the one that is chosen; 0: it cannot take it */
+  uint32_t replicas; /* other replicas of the VM there */
+};
+
+/* ObstacleGroup: nodes with the same obstacle. */
+struct blx_obstacle_group {
+  size_t struct_size;
+  const void *unknown;
+  int32_t code; /* which (enum blx_obstacle_code) */
+  uint32_t nodes; /* how many have it, and perhaps others */
+  const char **examples; /* some of them, the nearest to fitting first; at most 63 bytes, at most 8 of them */
+  size_t n_examples;
+};
+
+/* PlacementReport: how every node stands to an instance. */
+struct blx_placement_report {
+  size_t struct_size;
+  const void *unknown;
+  const char *instance; /* which; of a VM that is not there yet: its name; at most 63 bytes */
+  const char *node; /* where it is, or was last; empty: nowhere yet; at most 63 bytes */
+  const char *chosen; /* the node that it would go to now; empty: none can take it; at most 63 bytes */
+  const char *text; /* in one sentence: the nearest misses, or why that node; at most 511 bytes */
+  uint32_t nodes_total; /* nodes that there are */
+  uint32_t nodes_fit; /* that can take it */
+  struct blx_obstacle_group **groups; /* the others by obstacle, the most frequent first; at most 32 of them */
+  size_t n_groups;
+  /* by rank, then the nearest misses; without all: the first 20; at most 5000 of them */
+  struct blx_node_verdict **nodes;
+  size_t n_nodes;
+  struct blx_resources *need; /* what it needs */
+  struct blx_reason *reason; /* what the instance itself says at present */
+  uint64_t index; /* index at which this was true */
+};
+
+/* VmExplainRequest: why an instance is where it is, or nowhere. */
+struct blx_vm_explain_request {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* instance; of a VM: its first that waits, else its first; 1..63 bytes */
+  const char *tenant; /* tenant; at most 56 bytes, default "default" */
+  uint32_t all; /* every node, on a large fleet too */
+};
+
+/* VmPlanRequest: what a creation or a change of scale would do, without doing it. */
+struct blx_vm_plan_request {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_vm_create_request *create; /* of this VM */
+  struct blx_vm_scale_request *scale; /* or of this */
+  uint32_t all; /* every node in the reports */
+};
+
+/* PlannedInstance: what would become of an instance. */
+struct blx_planned_instance {
+  size_t struct_size;
+  const void *unknown;
+  const char *instance; /* its name; at most 63 bytes */
+  const char *node; /* node that it would go to; empty: none, or it would end; at most 63 bytes */
+  const char *action; /* place, wait, preempt, remove; at most 32 bytes */
+  const char *text; /* why; at most 511 bytes */
+  const char **victims; /* instances that would end for it; at most 63 bytes, at most 64 of them */
+  size_t n_victims;
+};
+
+/* VmPlan: what would happen. */
+struct blx_vm_plan {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_planned_instance **instances; /* by ordinal; at most 1000 of them */
+  size_t n_instances;
+  uint32_t changes; /* how many things would change; 0: it is as it is to be */
+  uint32_t waiting; /* instances that would find no node now */
+  struct blx_placement_report *report; /* of the first that finds none, or else the first */
+  uint64_t index; /* index at which this was true */
+};
+
+/* CapacityRequest: how many more instances of a shape fit. */
+struct blx_capacity_request {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_vm_spec *spec; /* the shape, with its constraints */
+  /* so that the ha=auto instances and these of any so many nodes fit elsewhere; absent: as the settings say; 0..16 */
+  uint32_t survive;
+  uint32_t has_survive;
+  const char *tenant; /* tenant; at most 56 bytes, default "default" */
+  uint32_t stale; /* answer from this member's own state, which may be behind */
+};
+
+/* NodeCapacity: how many more fit on a node. */
+struct blx_node_capacity {
+  size_t struct_size;
+  const void *unknown;
+  const char *node; /* its name; at most 63 bytes */
+  uint32_t fits; /* so many */
+  const char *limit; /* what stops the next one; at most 400 bytes */
+  struct blx_resources *free; /* what is free on it now */
+};
+
+/* CapacityReport: how many more instances of a shape fit. */
+struct blx_capacity_report {
+  size_t struct_size;
+  const void *unknown;
+  uint32_t fits; /* so many, at most 100000 */
+  /* what stops the next one on most nodes: cpu, memory, a named resource, or another obstacle's name; at most 63 bytes */
+  const char *limit;
+  const char *text; /* in one sentence; at most 511 bytes */
+  struct blx_node_capacity **nodes; /* by how many fit, the most first; at most 5000 of them */
+  size_t n_nodes;
+  struct blx_obstacle_group **groups; /* what stops the next one, by nodes; at most 32 of them */
+  size_t n_groups;
+  uint64_t index; /* index at which this was true */
+};
+
 #define BLX_CLUSTER_INIT_REQUEST_INIT BLX_INIT_(struct blx_cluster_init_request)
 #define BLX_CLUSTER_JOIN_REQUEST_INIT BLX_INIT_(struct blx_cluster_join_request)
 #define BLX_CLUSTER_STATUS_REQUEST_INIT BLX_INIT_(struct blx_cluster_status_request)
@@ -581,6 +796,23 @@ struct blx_audit_verdict {
 #define BLX_AUDIT_LIST_INIT BLX_INIT_(struct blx_audit_list)
 #define BLX_AUDIT_VERIFY_REQUEST_INIT BLX_INIT_(struct blx_audit_verify_request)
 #define BLX_AUDIT_VERDICT_INIT BLX_INIT_(struct blx_audit_verdict)
+#define BLX_VM_SCALE_REQUEST_INIT BLX_INIT_(struct blx_vm_scale_request)
+#define BLX_NODE_TAINT_REQUEST_INIT BLX_INIT_(struct blx_node_taint_request)
+#define BLX_QUOTA_SET_REQUEST_INIT BLX_INIT_(struct blx_quota_set_request)
+#define BLX_QUOTA_GET_REQUEST_INIT BLX_INIT_(struct blx_quota_get_request)
+#define BLX_QUOTA_LIST_INIT BLX_INIT_(struct blx_quota_list)
+#define BLX_OBSTACLE_INIT BLX_INIT_(struct blx_obstacle)
+#define BLX_SCORE_PART_INIT BLX_INIT_(struct blx_score_part)
+#define BLX_NODE_VERDICT_INIT BLX_INIT_(struct blx_node_verdict)
+#define BLX_OBSTACLE_GROUP_INIT BLX_INIT_(struct blx_obstacle_group)
+#define BLX_PLACEMENT_REPORT_INIT BLX_INIT_(struct blx_placement_report)
+#define BLX_VM_EXPLAIN_REQUEST_INIT BLX_INIT_(struct blx_vm_explain_request)
+#define BLX_VM_PLAN_REQUEST_INIT BLX_INIT_(struct blx_vm_plan_request)
+#define BLX_PLANNED_INSTANCE_INIT BLX_INIT_(struct blx_planned_instance)
+#define BLX_VM_PLAN_INIT BLX_INIT_(struct blx_vm_plan)
+#define BLX_CAPACITY_REQUEST_INIT BLX_INIT_(struct blx_capacity_request)
+#define BLX_NODE_CAPACITY_INIT BLX_INIT_(struct blx_node_capacity)
+#define BLX_CAPACITY_REPORT_INIT BLX_INIT_(struct blx_capacity_report)
 
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(cluster_init_request)
@@ -626,6 +858,23 @@ BLX_INIT_FN_(audit_list_request)
 BLX_INIT_FN_(audit_list)
 BLX_INIT_FN_(audit_verify_request)
 BLX_INIT_FN_(audit_verdict)
+BLX_INIT_FN_(vm_scale_request)
+BLX_INIT_FN_(node_taint_request)
+BLX_INIT_FN_(quota_set_request)
+BLX_INIT_FN_(quota_get_request)
+BLX_INIT_FN_(quota_list)
+BLX_INIT_FN_(obstacle)
+BLX_INIT_FN_(score_part)
+BLX_INIT_FN_(node_verdict)
+BLX_INIT_FN_(obstacle_group)
+BLX_INIT_FN_(placement_report)
+BLX_INIT_FN_(vm_explain_request)
+BLX_INIT_FN_(vm_plan_request)
+BLX_INIT_FN_(planned_instance)
+BLX_INIT_FN_(vm_plan)
+BLX_INIT_FN_(capacity_request)
+BLX_INIT_FN_(node_capacity)
+BLX_INIT_FN_(capacity_report)
 
 #ifdef __cplusplus
 }

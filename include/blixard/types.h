@@ -40,12 +40,25 @@ struct blx_bytes {
 
 struct blx_reason;
 struct blx_label;
+struct blx_amount;
 struct blx_resources;
+struct blx_node_match;
+struct blx_taint;
+struct blx_toleration;
+struct blx_vm_affinity;
+struct blx_vm_spread;
+struct blx_strategy_weight;
+struct blx_near;
+struct blx_data_item;
 struct blx_vm_spec;
 struct blx_instance;
 struct blx_vm;
 struct blx_node_info;
+struct blx_quota;
 struct blx_lease_settings;
+struct blx_overcommit;
+struct blx_distance;
+struct blx_placement_settings;
 struct blx_settings;
 struct blx_event;
 struct blx_tombstone;
@@ -125,9 +138,50 @@ enum blx_fence {
 enum blx_strategy {
   BLX_STRATEGY_BEST_FIT = 0, /* BestFit: fill the fullest node that still has room */
   BLX_STRATEGY_LOAD_BALANCED = 1, /* LoadBalanced: take the emptiest node */
-  BLX_STRATEGY_DATA_LOCALITY = 2, /* DataLocality: near the data; not supported yet */
-  BLX_STRATEGY_NETWORK_PROXIMITY = 3, /* NetworkProximity: near the caller; not supported yet */
+  BLX_STRATEGY_DATA_LOCALITY = 2, /* DataLocality: take the node that has to fetch the fewest bytes of spec.data */
+  BLX_STRATEGY_NETWORK_PROXIMITY = 3, /* NetworkProximity: take the node nearest to what spec.near names */
+  BLX_STRATEGY_COMBINED = 4, /* Combined: several of them, weighted by spec.strategies */
   BLX_STRATEGY_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* MatchOp: how a label is compared. */
+enum blx_match_op {
+  BLX_MATCH_OP_IN = 0, /* In: it is there, with one of the values */
+  BLX_MATCH_OP_NOT_IN = 1, /* NotIn: it is not there, or has none of the values */
+  BLX_MATCH_OP_EXISTS = 2, /* Exists: it is there */
+  BLX_MATCH_OP_NOT_EXISTS = 3, /* NotExists: it is not there */
+  BLX_MATCH_OP_GREATER = 4, /* Greater: it is a whole number above the first value */
+  BLX_MATCH_OP_LESS = 5, /* Less: it is a whole number below the first value */
+  BLX_MATCH_OP_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* TaintEffect: what a taint keeps away. */
+enum blx_taint_effect {
+  BLX_TAINT_EFFECT_NO_PLACE = 0, /* NoPlace: nothing that does not tolerate it is placed there */
+  BLX_TAINT_EFFECT_AVOID = 1, /* Avoid: such instances are placed there only if no other node can take them */
+  BLX_TAINT_EFFECT_WIDTH_ = 0x7fffffff /* values of later versions fit */
+};
+
+/* ObstacleCode: why a node cannot take an instance. */
+enum blx_obstacle_code {
+  BLX_OBSTACLE_CODE_HYPERVISOR = 0, /* Hypervisor: it cannot run its monitor */
+  BLX_OBSTACLE_CODE_CPU_FEATURE = 1, /* CpuFeature: its processors lack a feature */
+  BLX_OBSTACLE_CODE_LABEL = 2, /* Label: a label or condition that is demanded of it does not hold */
+  BLX_OBSTACLE_CODE_TENANT = 3, /* Tenant: it is not one of the tenant's nodes */
+  BLX_OBSTACLE_CODE_TAINT = 4, /* Taint: it has a taint that is not tolerated */
+  BLX_OBSTACLE_CODE_HA = 5, /* Ha: nothing would end or reset the instance there in time */
+  BLX_OBSTACLE_CODE_FENCED = 6, /* Fenced: it is cut off */
+  BLX_OBSTACLE_CODE_CORDONED = 7, /* Cordoned: it is cordoned */
+  BLX_OBSTACLE_CODE_SILENT = 8, /* Silent: it has not been heard from */
+  BLX_OBSTACLE_CODE_BARRED = 9, /* Barred: it has not confirmed that an earlier instance of that name is gone */
+  BLX_OBSTACLE_CODE_AFFINITY = 10, /* Affinity: no VM is in its domain that the instance must be near */
+  BLX_OBSTACLE_CODE_ANTI_AFFINITY = 11, /* AntiAffinity: a VM is in its domain that the instance must not be near, or that wants no such instance near */
+  BLX_OBSTACLE_CODE_DOMAIN_FULL = 12, /* DomainFull: its domain has as many replicas of the VM as it may */
+  BLX_OBSTACLE_CODE_NODE_QUOTA = 13, /* NodeQuota: the tenant has as much on it as it may have on one node */
+  BLX_OBSTACLE_CODE_SURVIVE = 14, /* Survive: what is kept free for the loss of nodes would not be free any more */
+  BLX_OBSTACLE_CODE_RESOURCE = 15, /* Resource: it lacks, or does not reach, a named resource */
+  BLX_OBSTACLE_CODE_ROOM = 16, /* Room: processors or memory are short */
+  BLX_OBSTACLE_CODE_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
 /* NodeStatus: what the leader knows of a node; soft, never replicated. */
@@ -170,6 +224,8 @@ enum blx_reason_code {
   BLX_REASON_CODE_LOCAL_DISK = 24, /* LocalDisk: its node is gone, and its disk is there */
   BLX_REASON_CODE_HA_MANUAL = 25, /* HaManual: its node is gone, and it starts elsewhere only when an operator has the node fenced */
   BLX_REASON_CODE_HA_OFF = 26, /* HaOff: its node is gone, and it is not to start elsewhere */
+  BLX_REASON_CODE_PREEMPTED = 27, /* Preempted: ended to make room for an instance of higher priority */
+  BLX_REASON_CODE_WAITS_FOR_ROOM = 28, /* WaitsForRoom: instances of lower priority end to make room for it */
   BLX_REASON_CODE_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
@@ -190,12 +246,101 @@ struct blx_label {
   const char *value; /* value; at most 253 bytes */
 };
 
+/* Amount: of a resource that has a name: gpu; or disk/POOL, in MiB, which also says that the pool is reached. */
+struct blx_amount {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* its name; 1..63 bytes */
+  uint64_t amount; /* whole units; of a node without a measure (a shared pool): the maximum; 0..1099511627776 */
+};
+
 /* Resources: an amount of what instances consume. */
 struct blx_resources {
   size_t struct_size;
   const void *unknown;
   uint32_t vcpus; /* virtual CPUs; 0..65536 */
   uint64_t memory_mib; /* memory in MiB; 0..1073741824 */
+  /* of a node: thousandths of its processors, 0: 1000 for each of vcpus; of what is allocated: those that are reserved; 0..65536000 */
+  uint32_t cpu_milli;
+  struct blx_amount **named; /* named resources, each once; at most 32 of them */
+  size_t n_named;
+};
+
+/* NodeMatch: a condition on a node's labels; the label node.name is its name. */
+struct blx_node_match {
+  size_t struct_size;
+  const void *unknown;
+  const char *key; /* label; 1..63 bytes */
+  int32_t op; /* how it is compared (enum blx_match_op) */
+  /* with what: In, NotIn one or more; Greater, Less one whole number; else none; at most 253 bytes, at most 16 of them */
+  const char **values;
+  size_t n_values;
+  uint32_t weight; /* as a preference: what it is worth; as a constraint: of no meaning; 0..100 */
+};
+
+/* Taint: keeps instances that do not tolerate it away from a node. */
+struct blx_taint {
+  size_t struct_size;
+  const void *unknown;
+  const char *key; /* key; 1..63 bytes */
+  const char *value; /* value; at most 253 bytes */
+  int32_t effect; /* what it keeps away (enum blx_taint_effect) */
+};
+
+/* Toleration: a taint that an instance may live with. */
+struct blx_toleration {
+  size_t struct_size;
+  const void *unknown;
+  const char *key; /* of this key; empty: any; at most 63 bytes */
+  const char *value; /* with this value; absent: any; at most 253 bytes */
+  uint32_t has_value;
+};
+
+/* VmAffinity: to be near other VMs of the tenant, or away from them. */
+struct blx_vm_affinity {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_label **selector; /* labels that those VMs carry, all of them; none: the VM itself; at most 16 of them */
+  size_t n_selector;
+  /* the label of nodes whose value is the domain: rack, zone; host, where a node has no such label: the node alone; at most 63 bytes, default "host" */
+  const char *level;
+  uint32_t apart; /* not in one domain with them */
+  uint32_t weight; /* 0: it must be so; else it is preferred, and this is what it is worth; 0..100 */
+};
+
+/* VmSpread: how the replicas of a VM spread over domains. */
+struct blx_vm_spread {
+  size_t struct_size;
+  const void *unknown;
+  const char *level; /* as in vm_affinity; nodes without that label are one domain; at most 63 bytes, default "host" */
+  uint32_t max_per_domain; /* at most so many replicas in one domain; 0: any number; 0..1000 */
+  uint32_t max_skew; /* preferred: no domain has more than so many above the emptiest; 0: no matter; 0..1000 */
+  uint32_t weight; /* what each replica above that costs; 0..100, default 50 */
+};
+
+/* StrategyWeight: a part of a combined strategy. */
+struct blx_strategy_weight {
+  size_t struct_size;
+  const void *unknown;
+  int32_t strategy; /* which; not Combined (enum blx_strategy) */
+  uint32_t weight; /* how much of the whole; 0..100, default 50 */
+};
+
+/* Near: what a VM is to be close to: one of the three. */
+struct blx_near {
+  size_t struct_size;
+  const void *unknown;
+  const char *vm; /* another VM of the tenant: the nearest of its instances; at most 56 bytes */
+  const char *node; /* a node: where its caller is, or a volume; at most 63 bytes */
+  struct blx_label *domain; /* the nodes with that label: zone=b */
+};
+
+/* DataItem: data that an instance reads, or that a node has. */
+struct blx_data_item {
+  size_t struct_size;
+  const void *unknown;
+  const char *key; /* which: volume/NAME, template/NAME, closure/FLAKE; 1..128 bytes */
+  uint64_t bytes; /* how much; of what a node has: 0 */
 };
 
 /* VmSpec: what the user wants of a VM. */
@@ -226,6 +371,32 @@ struct blx_vm_spec {
   int32_t ha; /* whether it starts elsewhere when its node is gone (enum blx_ha_policy) */
   /* if highly available: failures in a row on one node before another one is tried; 0..100, default 3 */
   uint32_t ha_max_restart;
+  uint32_t cpu_milli; /* thousandths of a processor that it reserves; 0: 1000 for each of its vcpus; 0..512000 */
+  struct blx_amount **resources; /* named resources that it takes of its node; at most 16 of them */
+  size_t n_resources;
+  struct blx_node_match **constraints; /* what must hold for its node, all of them; at most 16 of them */
+  size_t n_constraints;
+  struct blx_node_match **preferences; /* what should; at most 16 of them */
+  size_t n_preferences;
+  struct blx_toleration **tolerations; /* taints that it may live with; at most 16 of them */
+  size_t n_tolerations;
+  struct blx_vm_affinity **affinity; /* which VMs it is to be near, or away from; at most 8 of them */
+  size_t n_affinity;
+  struct blx_vm_spread **spread; /* how its replicas spread; at most 4 of them */
+  size_t n_spread;
+  /* features that its node's processors must have, as /proc/cpuinfo names them; 1..32 bytes, at most 32 of them */
+  const char **cpu_features;
+  size_t n_cpu_features;
+  /* who waits is placed in this order, the highest first, and may end preemptible instances of lower ones; 0..1000 */
+  uint32_t priority;
+  uint32_t preemptible; /* it may be ended for one of higher priority, and waits then; default 1 */
+  uint32_t has_preemptible;
+  struct blx_strategy_weight **strategies; /* with the strategy Combined: which, and how much; at most 4 of them */
+  size_t n_strategies;
+  struct blx_near **near; /* for NetworkProximity; at most 4 of them */
+  size_t n_near;
+  struct blx_data_item **data; /* for DataLocality; at most 16 of them */
+  size_t n_data;
 };
 
 /* Instance: one replica of a VM. */
@@ -256,6 +427,8 @@ struct blx_instance {
   uint32_t paused; /* its virtual CPUs stand still */
   uint32_t local_data; /* it has a disk on its node */
   uint32_t fenced; /* its epoch rose because its node is being fenced: nothing runs under it */
+  uint64_t room_on_uid; /* while it waits: the node on which instances of lower priority end for it; 0: none */
+  uint64_t preempted_for_uid; /* while it ends: the instance that it makes room for; 0: none */
 };
 
 /* Vm: a VM: what is wanted, and how far it is. */
@@ -342,6 +515,46 @@ struct blx_node_info {
   uint64_t fence_incarnation; /* the incarnation that was cut off */
   uint32_t fence_ready; /* that one had what ends its instances before a lease ends */
   uint32_t fence_timed; /* and had ha=auto without a fence command: the end of its lease proves it dead */
+  struct blx_taint **taints; /* what keeps instances away; at most 16 of them */
+  size_t n_taints;
+  /* features of its processors that instances may ask for; 1..32 bytes, at most 64 of them */
+  const char **cpu_features;
+  size_t n_cpu_features;
+  uint32_t load_cpu_permille; /* of its processors, in use as it says itself, filled in when read; 0..1000 */
+  uint32_t has_load_cpu_permille;
+  uint64_t load_memory_mib; /* of its memory, likewise */
+  uint32_t has_load_memory_mib;
+  struct blx_data_item **stored; /* data that it has, filled in when read; at most 256 of them */
+  size_t n_stored;
+};
+
+/* Quota: what a tenant may have; what is absent has no limit. */
+struct blx_quota {
+  size_t struct_size;
+  const void *unknown;
+  const char *tenant; /* tenant; at most 56 bytes, default "default" */
+  uint32_t vms; /* VMs */
+  uint32_t has_vms;
+  uint32_t instances; /* instances of them, running or not */
+  uint32_t has_instances;
+  uint32_t vcpus; /* virtual CPUs of those */
+  uint32_t has_vcpus;
+  uint64_t memory_mib; /* memory in MiB of those */
+  uint32_t has_memory_mib;
+  struct blx_amount **named; /* named resources of those, disk/POOL among them; at most 32 of them */
+  size_t n_named;
+  uint32_t node_instances; /* instances on one node */
+  uint32_t has_node_instances;
+  uint32_t node_vcpus; /* virtual CPUs on one node */
+  uint32_t has_node_vcpus;
+  uint64_t node_memory_mib; /* memory in MiB on one node */
+  uint32_t has_node_memory_mib;
+  struct blx_node_match **nodes; /* its instances run only on nodes for which these hold; at most 16 of them */
+  size_t n_nodes;
+  uint64_t revision; /* index of its last change */
+  uint32_t used_vms; /* VMs that it has, filled in when read */
+  uint32_t used_instances; /* instances of them, likewise */
+  struct blx_resources *used; /* what they use together, likewise */
 };
 
 /* LeaseSettings: how long a node may run highly available instances without word from the cluster. */
@@ -361,6 +574,38 @@ struct blx_lease_settings {
   uint32_t suspect_ms;
 };
 
+/* Overcommit: how much more than they have nodes of a class give out. */
+struct blx_overcommit {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_label *nodes; /* nodes with this label; absent: all */
+  uint32_t cpu_percent; /* of their processors; 100: what they have; 100..2000, default 100 */
+  uint32_t memory_percent; /* of their memory; 100..400, default 100 */
+};
+
+/* Distance: how far two domains are from each other. */
+struct blx_distance {
+  size_t struct_size;
+  const void *unknown;
+  const char *a; /* value of the label zone; at most 253 bytes */
+  const char *b; /* and of another; the order is of no meaning; at most 253 bytes */
+  uint32_t us; /* microseconds there and back; 0..10000000 */
+};
+
+/* PlacementSettings: what holds for placement in a whole cluster. */
+struct blx_placement_settings {
+  size_t struct_size;
+  const void *unknown;
+  /* the first whose label a node has holds for it; none: nothing is given out twice; at most 16 of them */
+  struct blx_overcommit **overcommit;
+  size_t n_overcommit;
+  uint32_t survive_nodes; /* room is kept so that ha=auto instances of any so many nodes fit elsewhere; 0..16 */
+  const char *survive_level; /* and of any one domain of this label: rack; empty: no domain; at most 63 bytes */
+  /* measured distances of zones; else all of them are equally far; at most 64 of them */
+  struct blx_distance **distances;
+  size_t n_distances;
+};
+
 /* Settings: what holds for a whole cluster. */
 struct blx_settings {
   size_t struct_size;
@@ -376,6 +621,7 @@ struct blx_settings {
   const char *disarmed_by; /* who said so; at most 128 bytes */
   const char *disarm_reason; /* why; at most 256 bytes */
   uint64_t extended_until_ms; /* cluster time until which a lease given while disarmed may last, armed again or not */
+  struct blx_placement_settings *placement; /* placement */
 };
 
 /* EventKind: what an event is about. */
@@ -384,6 +630,7 @@ enum blx_event_kind {
   BLX_EVENT_KIND_VM = 1, /* vm: a VM */
   BLX_EVENT_KIND_INSTANCE = 2, /* instance: an instance */
   BLX_EVENT_KIND_SETTINGS = 3, /* settings: the cluster's settings */
+  BLX_EVENT_KIND_QUOTA = 4, /* quota: a tenant's quota */
   BLX_EVENT_KIND_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
@@ -546,12 +793,25 @@ struct blx_audit_cut {
 
 #define BLX_REASON_INIT BLX_INIT_(struct blx_reason)
 #define BLX_LABEL_INIT BLX_INIT_(struct blx_label)
+#define BLX_AMOUNT_INIT BLX_INIT_(struct blx_amount)
 #define BLX_RESOURCES_INIT BLX_INIT_(struct blx_resources)
+#define BLX_NODE_MATCH_INIT BLX_INIT_(struct blx_node_match)
+#define BLX_TAINT_INIT BLX_INIT_(struct blx_taint)
+#define BLX_TOLERATION_INIT BLX_INIT_(struct blx_toleration)
+#define BLX_VM_AFFINITY_INIT BLX_INIT_(struct blx_vm_affinity)
+#define BLX_VM_SPREAD_INIT BLX_INIT_(struct blx_vm_spread)
+#define BLX_STRATEGY_WEIGHT_INIT BLX_INIT_(struct blx_strategy_weight)
+#define BLX_NEAR_INIT BLX_INIT_(struct blx_near)
+#define BLX_DATA_ITEM_INIT BLX_INIT_(struct blx_data_item)
 #define BLX_VM_SPEC_INIT BLX_INIT_(struct blx_vm_spec)
 #define BLX_INSTANCE_INIT BLX_INIT_(struct blx_instance)
 #define BLX_VM_INIT BLX_INIT_(struct blx_vm)
 #define BLX_NODE_INFO_INIT BLX_INIT_(struct blx_node_info)
+#define BLX_QUOTA_INIT BLX_INIT_(struct blx_quota)
 #define BLX_LEASE_SETTINGS_INIT BLX_INIT_(struct blx_lease_settings)
+#define BLX_OVERCOMMIT_INIT BLX_INIT_(struct blx_overcommit)
+#define BLX_DISTANCE_INIT BLX_INIT_(struct blx_distance)
+#define BLX_PLACEMENT_SETTINGS_INIT BLX_INIT_(struct blx_placement_settings)
 #define BLX_SETTINGS_INIT BLX_INIT_(struct blx_settings)
 #define BLX_EVENT_INIT BLX_INIT_(struct blx_event)
 #define BLX_TOMBSTONE_INIT BLX_INIT_(struct blx_tombstone)
@@ -565,12 +825,25 @@ struct blx_audit_cut {
 /* blx_X_init(&x): the same for a struct that is there already, its padding too. */
 BLX_INIT_FN_(reason)
 BLX_INIT_FN_(label)
+BLX_INIT_FN_(amount)
 BLX_INIT_FN_(resources)
+BLX_INIT_FN_(node_match)
+BLX_INIT_FN_(taint)
+BLX_INIT_FN_(toleration)
+BLX_INIT_FN_(vm_affinity)
+BLX_INIT_FN_(vm_spread)
+BLX_INIT_FN_(strategy_weight)
+BLX_INIT_FN_(near)
+BLX_INIT_FN_(data_item)
 BLX_INIT_FN_(vm_spec)
 BLX_INIT_FN_(instance)
 BLX_INIT_FN_(vm)
 BLX_INIT_FN_(node_info)
+BLX_INIT_FN_(quota)
 BLX_INIT_FN_(lease_settings)
+BLX_INIT_FN_(overcommit)
+BLX_INIT_FN_(distance)
+BLX_INIT_FN_(placement_settings)
 BLX_INIT_FN_(settings)
 BLX_INIT_FN_(event)
 BLX_INIT_FN_(tombstone)

@@ -32,6 +32,11 @@ struct blx_op_ha_disarm;
 struct blx_op_node_fence_command;
 struct blx_op_node_remove;
 struct blx_op_recover;
+struct blx_op_vm_scale;
+struct blx_op_node_taint;
+struct blx_op_quota_set;
+struct blx_preempt_victim;
+struct blx_op_preempt;
 struct blx_op;
 struct blx_op_result;
 struct blx_config;
@@ -235,6 +240,7 @@ struct blx_op_settings_set {
   uint32_t set_nixpkgs; /* take over nixpkgs_ref */
   uint32_t set_microvm; /* take over microvm_ref */
   uint64_t if_revision; /* refuse unless they still have this revision; 0: whatever they have */
+  struct blx_placement_settings *placement; /* placement, all of it; absent: as it is */
 };
 
 /* OpFenceBegin: give an incarnation of a node no lease any more; epochs of what must not run there rise. */
@@ -296,6 +302,55 @@ struct blx_op_recover {
   uint64_t below; /* servers with lower uids are gone, but for it */
 };
 
+/* OpVmScale: want another number of replicas. */
+struct blx_op_vm_scale {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* VM; at most 63 bytes */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+  uint32_t replicas; /* so many; 0..1000 */
+};
+
+/* OpNodeTaint: change the taints of a node. */
+struct blx_op_node_taint {
+  size_t struct_size;
+  const void *unknown;
+  const char *name; /* node; at most 63 bytes */
+  struct blx_taint **set; /* to set, each in place of the one with its key and effect; at most 16 of them */
+  size_t n_set;
+  struct blx_taint **unset; /* to take away, by key, whatever their effect; at most 16 of them */
+  size_t n_unset;
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+};
+
+/* OpQuotaSet: say what a tenant may have. */
+struct blx_op_quota_set {
+  size_t struct_size;
+  const void *unknown;
+  struct blx_quota *quota; /* all of it */
+  uint32_t remove; /* instead: no limits any more */
+  uint64_t if_revision; /* refuse unless it still has this revision; 0: whatever it has */
+};
+
+/* PreemptVictim: an instance that ends for another one. */
+struct blx_preempt_victim {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t uid; /* it */
+  uint64_t epoch; /* in this epoch */
+};
+
+/* OpPreempt: end instances of lower priority on a node, to make room. */
+struct blx_op_preempt {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t instance_uid; /* for this one, which waits */
+  uint64_t expected_epoch; /* its epoch */
+  uint64_t node_uid; /* there */
+  struct blx_preempt_victim **victims; /* those, all of which must go; at most 64 of them */
+  size_t n_victims;
+};
+
 /* Op: one operation of the log: exactly one of the fields from 10 on is set. */
 struct blx_op {
   size_t struct_size;
@@ -331,6 +386,10 @@ struct blx_op {
   struct blx_op_node_fence_command *node_fence_command;
   struct blx_op_node_remove *node_remove;
   struct blx_op_recover *recover;
+  struct blx_op_vm_scale *vm_scale;
+  struct blx_op_node_taint *node_taint;
+  struct blx_op_quota_set *quota_set;
+  struct blx_op_preempt *preempt;
 };
 
 /* OpResult: what apply says of one operation. */
@@ -400,6 +459,7 @@ struct blx_snapshot_record {
   struct blx_idempotency *idempotency;
   struct blx_tombstone *tombstone;
   struct blx_settings *settings;
+  struct blx_quota *quota;
   struct blx_recover_mark *recover_mark;
 };
 
@@ -494,6 +554,13 @@ struct blx_lease_ask {
   uint64_t incarnation; /* of its agent */
   uint64_t seq; /* of this question; the answer repeats it */
   uint64_t wall_ms; /* what the clock on its wall says, ms since 1970; 0: it does not say */
+  uint32_t load_cpu_permille; /* of its processors, in use; absent: not known; 0..1000 */
+  uint32_t has_load_cpu_permille;
+  uint64_t load_memory_mib; /* of its memory, likewise */
+  uint32_t has_load_memory_mib;
+  struct blx_data_item **stored; /* data that it has, with stored_now; at most 256 of them */
+  size_t n_stored;
+  uint32_t stored_now; /* stored is the whole of what it has; else it is as it last said */
 };
 
 /* LeaseAnswer: what becomes of a lease. */
@@ -653,6 +720,11 @@ struct blx_audit_part {
 #define BLX_OP_NODE_FENCE_COMMAND_INIT BLX_INIT_(struct blx_op_node_fence_command)
 #define BLX_OP_NODE_REMOVE_INIT BLX_INIT_(struct blx_op_node_remove)
 #define BLX_OP_RECOVER_INIT BLX_INIT_(struct blx_op_recover)
+#define BLX_OP_VM_SCALE_INIT BLX_INIT_(struct blx_op_vm_scale)
+#define BLX_OP_NODE_TAINT_INIT BLX_INIT_(struct blx_op_node_taint)
+#define BLX_OP_QUOTA_SET_INIT BLX_INIT_(struct blx_op_quota_set)
+#define BLX_PREEMPT_VICTIM_INIT BLX_INIT_(struct blx_preempt_victim)
+#define BLX_OP_PREEMPT_INIT BLX_INIT_(struct blx_op_preempt)
 #define BLX_OP_INIT BLX_INIT_(struct blx_op)
 #define BLX_OP_RESULT_INIT BLX_INIT_(struct blx_op_result)
 #define BLX_CONFIG_INIT BLX_INIT_(struct blx_config)
