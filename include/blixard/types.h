@@ -170,6 +170,7 @@ enum blx_reason_code {
   BLX_REASON_CODE_LOCAL_DISK = 24, /* LocalDisk: its node is gone, and its disk is there */
   BLX_REASON_CODE_HA_MANUAL = 25, /* HaManual: its node is gone, and it starts elsewhere only when an operator has the node fenced */
   BLX_REASON_CODE_HA_OFF = 26, /* HaOff: its node is gone, and it is not to start elsewhere */
+  BLX_REASON_CODE_RECOVERED = 40, /* Recovered: a part of the log was lost in a recovery, and by that it may run on a node that has not said what runs there */
   BLX_REASON_CODE_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
@@ -256,6 +257,7 @@ struct blx_instance {
   uint32_t paused; /* its virtual CPUs stand still */
   uint32_t local_data; /* it has a disk on its node */
   uint32_t fenced; /* its epoch rose because its node is being fenced: nothing runs under it */
+  uint64_t seen_era; /* era since whose beginning, a recovery, it was seen running where it is */
 };
 
 /* Vm: a VM: what is wanted, and how far it is. */
@@ -342,6 +344,8 @@ struct blx_node_info {
   uint64_t fence_incarnation; /* the incarnation that was cut off */
   uint32_t fence_ready; /* that one had what ends its instances before a lease ends */
   uint32_t fence_timed; /* and had ha=auto without a fence command: the end of its lease proves it dead */
+  uint64_t clear_era; /* era since whose beginning, a recovery, it is known what runs there; 0: there was none */
+  uint32_t unclear; /* after a recovery it is not known yet what runs there, filled in when read */
 };
 
 /* LeaseSettings: how long a node may run highly available instances without word from the cluster. */

@@ -79,7 +79,7 @@ static void prepare_done(void *user, const blx_error *err) {
     machine_step(i);
     return;
   }
-  if (!err && !lease_permits(i))
+  if (!err && (!lease_permits(i) || instance_held(i)))
     machine_step(i);
   else if (!err)
     machine_move(i, STARTING, BLX_REASON_CODE_BOOTING, "its monitor is being started", "");

@@ -137,7 +137,9 @@ struct blx__agent {
   char *dir, *node_name;
   struct blx__map instances; /* uid -> struct instance */
   uint64_t turns;
-  bool shared; /* the first share came */
+  bool shared;       /* the first share came */
+  uint64_t era;      /* of the share; */
+  uint64_t told_era; /* for that one, all was told anew */
   bool closing;
   struct blx__list calls; /* struct call; at most two per instance */
   struct blx__list dirty, to_journal;
@@ -164,6 +166,8 @@ int instance_code(const struct instance *i);
 enum intent instance_intent(const struct instance *i);
 /* It shall end in this epoch without being asked. */
 bool instance_hurried(const struct instance *i);
+/* It may run elsewhere: it is not to be begun here. */
+bool instance_held(const struct instance *i);
 /* True while the driver's or the journal's answer is awaited. */
 bool instance_busy(const struct instance *i);
 /* Let machine_timer try again after a while; each time a longer one. */

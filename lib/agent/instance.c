@@ -87,6 +87,10 @@ bool instance_hurried(const struct instance *i) {
   return lease_ended(i) || intent == KILL || intent == NEXT || (intent == STOP && i->want->ending == BLX_ENDING_KILL);
 }
 
+bool instance_held(const struct instance *i) {
+  return i->want && i->want->held && i->want->epoch == i->epoch && !i->behind;
+}
+
 bool instance_busy(const struct instance *i) {
   return i->journalling || i->calls > 0 || i->waiting || i->agent->closing;
 }

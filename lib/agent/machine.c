@@ -33,6 +33,7 @@ void machine_move(struct instance *i, enum state to, int code, const char *text,
   journal_write(i);
 }
 
+static const char held[] = "the cluster was recovered, and does not know yet whether it runs on another node";
 static const char not_there[] = "it was not running any more when its node came back";
 
 /* To @to for the reason it already has. */
@@ -135,7 +136,9 @@ static void step_new(struct instance *i) {
 }
 
 static void start(struct instance *i) {
-  if (lease_permits(i))
+  if (instance_held(i))
+    machine_move(i, STOPPING, BLX_REASON_CODE_RECOVERED, held, "");
+  else if (lease_permits(i))
     act_start(i);
   else
     machine_lost_lease(i); /* the driver may know of it already: it is killed to be sure */
@@ -191,6 +194,11 @@ static void step_dead(struct instance *i, enum intent intent) {
 
 static void step_preparing(struct instance *i) {
   bool waits = instance_code(i) == BLX_REASON_CODE_LEASE_LOST;
+  if (instance_held(i)) {
+    /* It may have been started and ended here under this epoch already, and run elsewhere under a later one. */
+    machine_move(i, DEAD, BLX_REASON_CODE_RECOVERED, held, "each node says what runs there, or is fenced");
+    return;
+  }
   if (lease_permits(i) && waits)
     machine_move(i, PREPARING, BLX_REASON_CODE_BUILDING, "its runner is being built", "");
   else if (lease_permits(i))

@@ -149,6 +149,8 @@ struct blx__node {
   struct blx__servers servers;
   struct blx__renew renew;
   bool registered;         /* the cluster knows this incarnation */
+  uint64_t unclear_era;    /* in this era it waits for word that nothing runs here but the share; 0: it does not */
+  bool saying_clear;       /* that is on its way */
   bool self_changed;       /* and not what it says of itself now */
   bool announcing;         /* a registration is on its way */
   bool asking_place;       /* a member was asked to take this node into the group */
@@ -292,6 +294,12 @@ void blx__worker_free(struct blx__worker *w); /* NULL allowed */
 void blx__member_init(struct blx__node *n);
 blx__rc blx__node_start(struct blx__node *n, blx_error *err) BLX__MUST; /* as what n->identity says */
 void blx__member_announce(struct blx__node *n);
+/* This server was recovered, and its state does not know it yet: nothing is begun by what that says. */
+bool blx__member_recovering(const struct blx__node *n);
+/* The agent has the share of that era; @unclear: the cluster waits for word that nothing else runs here. */
+void blx__member_era(struct blx__node *n, uint64_t era, bool unclear);
+/* Say so, as soon as it is true. */
+void blx__member_say_clear(struct blx__node *n);
 /* Make a new cluster of this node. @cluster_name NULL or "": blixard. */
 blx__rc blx__member_found(struct blx__node *n, const char *cluster_name, blx_error *err) BLX__MUST;
 /* The agent's sink: see agent/agent.h. */

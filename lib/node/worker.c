@@ -16,6 +16,7 @@ struct blx__worker {
   struct blx__map share; /* instance uid -> struct blx_assignment, owned: what the server said so far */
   uint64_t index;        /* at which that is the whole share; 0: it is not */
   uint64_t newest;       /* the highest at which it ever was: one that is older is not acted on */
+  uint64_t era;          /* of both: a recovery begins another one, whose log may have lost what this one had */
   struct blx__rpc_pending *stream;
   struct blx__timer *retry;
   size_t at;            /* the server that is asked: of identity->peers */
@@ -143,6 +144,16 @@ static blx__rc take_part(struct blx__node *n, const struct blx_share_part *part,
   if (!part->known) w->replaces = part->incarnation;
   /* Asked for as a whole, by a worker that has lost its own, a server that is behind would tell of instances that have
    * gone elsewhere since. */
+  if (part->known && part->era < w->era)
+    return blx__fail(err, BLX_E_STALE, "node",
+                     "the server at %s has not heard of the last recovery of its cluster: nothing it says counts",
+                     blx__worker_server(n));
+  if (part->known && part->era > w->era) {
+    if (!part->whole) return blx__fail(err, BLX_E_INVALID, "node", "a share of a new era does not begin whole");
+    drop_share(w);
+    w->era = part->era;
+    w->newest = 0;
+  }
   if (part->known && part->index < w->newest)
     return blx__fail(err, BLX_E_STALE, "node",
                      "the server at %s is behind: its share is of index %llu, this one's %llu", blx__worker_server(n),
@@ -152,7 +163,9 @@ static blx__rc take_part(struct blx__node *n, const struct blx_share_part *part,
     check_registered(n);
     if (!part->more) {
       w->index = w->newest = part->index;
+      blx__agent_era(n->agent, part->era, part->unclear);
       BLX__TRY(give_agent(n, err));
+      blx__member_era(n, part->era, part->unclear);
     }
   }
   if (new_leader) blx__lease_ask_now(n);
@@ -211,6 +224,7 @@ static blx__rc open_stream(struct blx__node *n, blx_error *err) {
   if (!conn) return (blx__rc){err->code};
   struct blx_share_request req = {.struct_size = sizeof req, .node_uid = n->uid, .index = w->index};
   req.incarnation = n->self->incarnation;
+  req.era = w->era;
   struct blx__buf body;
   blx__buf_init(&body, 1024);
   blx__rc rc = blx__msg_encode(blx__desc_share_request(), &req, &body, err);
@@ -297,6 +311,7 @@ void blx__worker_announce(struct blx__node *n) {
 
 static void announce_fn(void *arg) {
   blx__worker_announce(arg);
+  blx__member_say_clear(arg);
 }
 
 /* ---- what it says of itself */

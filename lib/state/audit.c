@@ -71,6 +71,7 @@ static struct named name_of_node_op(const struct blx__state *st, const struct bl
     return of_node("node.return", op->node_return->node ? node_name(st, op->node_return->node->uid) : "");
   if (op->node_fence_command) return of_node("node.fence_command", op->node_fence_command->name);
   if (op->node_remove) return of_node("node.remove", op->node_remove->name);
+  if (op->node_clear) return of_node("node.clear", node_name(st, op->node_clear->node_uid));
   return of_node("node.other", "");
 }
 
@@ -91,6 +92,7 @@ static struct named name_of(const struct blx__state *st, const struct blx_op *op
   if (op->settings_set) return of_cluster(st, "settings.set");
   if (op->ha_disarm) return name_disarm(st, op->ha_disarm);
   if (op->recover) return of_node("cluster.recover", node_name(st, op->recover->survivor_uid));
+  if (op->regroup) return of_node("cluster.recover", node_name(st, op->regroup->survivor_uid));
   if (op->report) return of_node("node.report", node_name(st, op->report->node_uid));
   if (op->explain) return (struct named){.verb = "instance.explain", .kind = "instance"};
   return name_of_node_op(st, op);

@@ -21,7 +21,7 @@ static void cut(struct blx__state *st, const struct state_instance *e, const cha
   struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_NODE_FENCING, text, NULL);
   struct blx_instance i = *e->rec;
   blx__str_format(text, sizeof text, "%s is being fenced: starts elsewhere when it is proved not to run there", node);
-  i.epoch++;
+  i.epoch = blx__state_next_epoch(st, &i);
   i.fenced = 1;
   i.report_seq = 0;
   i.paused = 0;
@@ -111,7 +111,9 @@ blx__rc blx__state_op_fence_begin(struct blx__state *st, const struct blx_op *op
   BLX__TRY(may_begin(st, e->rec, o, err));
   bool by_operator = o->by_operator != 0;
   out->uid = o->node_uid;
-  if (e->rec->fence != BLX_FENCE_NONE && joins(e, by_operator) == 0) return BLX__OK;
+  /* After a recovery an operator's word is for more than is known here: it is asked for, whatever else was proved. */
+  bool doubt = by_operator && blx__state_unclear_rec(st, e->rec);
+  if (e->rec->fence != BLX_FENCE_NONE && joins(e, by_operator) == 0 && !doubt) return BLX__OK;
   struct blx_node_info draft = *e->rec;
   /* One that came back and fell silent again is cut off as what it is now: neither life of it got a lease since. */
   draft.fence = BLX_FENCE_BEGUN;
@@ -170,7 +172,10 @@ blx__rc blx__state_op_fence_done(struct blx__state *st, const struct blx_op *op,
   struct blx_node_info draft = *e->rec;
   draft.fence = BLX_FENCE_DONE;
   draft.fence_proof = o->proof;
+  bool clears = o->whole && blx__state_unclear_rec(st, e->rec);
+  if (clears) draft.clear_era = st->data.era;
   blx__state_put_node(st, &draft);
+  if (clears) blx__state_cleared(st, o->node_uid);
   for (struct state_instance *i = NULL; (i = next_on(st, o->node_uid, i));)
     if (i->rec->fenced && !i->rec->dead) blx__state_confirm_dead(st, i);
   blx__state_fence_lift(st, o->node_uid);

@@ -227,6 +227,7 @@ int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t 
   r.paused = seen.paused;
   r.gone = seen.gone;
   r.local_data = seen.local_data;
+  r.era = seen.era;
   r.has_exit_status = seen.has_exit;
   r.exit_status = seen.exit_status;
   struct blx_instance_report *list[] = {&r};

@@ -44,6 +44,7 @@ struct t_seen {
   const char *text;
   bool dead, gone, has_exit, paused, local_data;
   int32_t exit_status;
+  uint64_t era;
 };
 int t_report(struct t *t, const char *instance, struct t_seen seen);
 int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t epoch, uint64_t seq,
