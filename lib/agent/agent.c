@@ -187,6 +187,21 @@ bool blx__agent_is_clear(const struct blx__agent *agent) {
   return true;
 }
 
+bool blx__agent_is_empty(const struct blx__agent *agent) {
+  BLX__MAP_FOREACH(pos, &agent->instances) {
+    if (((const struct instance *)blx__map_value(pos))->state != GONE) return false;
+  }
+  return true;
+}
+
+bool blx__agent_has_disk(const struct blx__agent *agent) {
+  BLX__MAP_FOREACH(pos, &agent->instances) {
+    const struct instance *i = blx__map_value(pos);
+    if (i->local_data && i->state != GONE) return true;
+  }
+  return false;
+}
+
 void blx__agent_instance_stale(struct blx__agent *agent, uint64_t instance_uid, uint64_t epoch) {
   struct instance *i = blx__map_get_u64(&agent->instances, instance_uid);
   if (!i || i->epoch > epoch || agent->closing) return;

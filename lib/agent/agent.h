@@ -102,6 +102,10 @@ void blx__agent_era(struct blx__agent *agent, uint64_t era, bool unclear);
  * to begin by an earlier one. */
 bool blx__agent_is_clear(const struct blx__agent *agent);
 
+/* Nothing is left here of any instance; and whether one that is has a disk here. */
+bool blx__agent_is_empty(const struct blx__agent *agent);
+bool blx__agent_has_disk(const struct blx__agent *agent);
+
 /* The cluster said that @epoch of this instance is over: kill it if it still runs under that epoch or a lower one. */
 void blx__agent_instance_stale(struct blx__agent *agent, uint64_t instance_uid, uint64_t epoch);
 

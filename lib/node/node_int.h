@@ -63,6 +63,7 @@ struct blx__lead_median {
 /* servers.c: the group as this leader changes it. */
 struct blx__servers {
   bool busy;                 /* a change is under way */
+  uint64_t evacuated;        /* a node whose instances end first; 0: none */
   uint64_t leaving;          /* a node that is taken out of the cluster; 0: none */
   struct blx__call *removal; /* the call that waits for it, or NULL */
   uint64_t removal_ms;       /* loop time at which that came */
@@ -277,6 +278,10 @@ blx__rc blx__worker_start(struct blx__node *n, blx_error *err) BLX__MUST; /* nee
 void blx__worker_announce(struct blx__node *n);
 /* Where the server is that is asked at present. */
 const char *blx__worker_server(const struct blx__node *n);
+/* A server tells this worker its share. */
+bool blx__worker_is_told(const struct blx__node *n);
+/* It takes no share any more, ends what runs here and removes it. */
+blx__rc blx__worker_let_go(struct blx__node *n, blx_error *err) BLX__MUST;
 /* The server at @address did not answer: another one is asked from now on. */
 void blx__worker_avoid(struct blx__node *n, const char *address);
 /* A question was answered by the leader; or was not, for @err. */
@@ -427,6 +432,7 @@ void blx__handle_node_fence(struct blx__call *call);
 void blx__handle_node_fence_command(struct blx__call *call);
 void blx__handle_cluster_transfer(struct blx__call *call);
 void blx__handle_cluster_leave(struct blx__call *call);
+void blx__leave_look(struct blx__node *n); /* a worker that leaves alone: is it done? */
 void blx__handle_node_remove(struct blx__call *call);
 void blx__handle_settings_get(struct blx__call *call);
 void blx__handle_settings_set(struct blx__call *call);

@@ -30,6 +30,7 @@ struct blx__worker {
   uint64_t announce_ms; /* of the last registration */
   unsigned unheard;     /* questions in a row that came to no leader */
   uint64_t leader;      /* as the server knows it */
+  bool gone;            /* it leaves its cluster alone: nobody is asked any more */
 };
 
 static void drop_share(struct blx__worker *w) {
@@ -179,7 +180,7 @@ static blx__rc take_part(struct blx__node *n, const struct blx_share_part *part,
 static bool on_message(void *user, struct blx__slice message) {
   struct blx__node *n = user;
   struct blx__worker *w = n->worker;
-  if (n->closing) return true;
+  if (n->closing || w->gone) return true;
   struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
   void *part = NULL;
   blx_error err;
@@ -237,7 +238,7 @@ static blx__rc open_stream(struct blx__node *n, blx_error *err) {
 static void retry_fn(void *arg) {
   struct blx__node *n = arg;
   struct blx__worker *w = n->worker;
-  if (n->closing || n->fatal_code != 0 || w->stream) return;
+  if (n->closing || n->fatal_code != 0 || w->stream || w->gone) return;
   blx_error err;
   w->heard = false;
   w->since_ms = blx__loop_now_ms(n->loop);
@@ -309,7 +310,24 @@ void blx__worker_announce(struct blx__node *n) {
   w->announce_ms = now;
 }
 
+bool blx__worker_is_told(const struct blx__node *n) {
+  return n->worker->stream && n->worker->heard;
+}
+
+blx__rc blx__worker_let_go(struct blx__node *n, blx_error *err) {
+  struct blx__worker *w = n->worker;
+  w->gone = true;
+  n->registered = false;
+  if (w->stream) blx__rpc_cancel(w->stream);
+  drop_share(w);
+  return give_agent(n, err);
+}
+
 static void announce_fn(void *arg) {
+  if (((struct blx__node *)arg)->worker->gone) {
+    blx__leave_look(arg);
+    return;
+  }
   blx__worker_announce(arg);
   blx__member_say_clear(arg);
 }
