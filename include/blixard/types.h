@@ -258,6 +258,7 @@ struct blx_instance {
   uint32_t local_data; /* it has a disk on its node */
   uint32_t fenced; /* its epoch rose because its node is being fenced: nothing runs under it */
   uint64_t seen_era; /* era since whose beginning, a recovery, it was seen running where it is */
+  uint32_t data_known; /* its agent has looked whether it has a disk on its node; before that it is taken to have one */
 };
 
 /* Vm: a VM: what is wanted, and how far it is. */
@@ -346,6 +347,8 @@ struct blx_node_info {
   uint32_t fence_timed; /* and had ha=auto without a fence command: the end of its lease proves it dead */
   uint64_t clear_era; /* era since whose beginning, a recovery, it is known what runs there; 0: there was none */
   uint32_t unclear; /* after a recovery it is not known yet what runs there, filled in when read */
+  uint32_t before_tells_disks_; /* unused; zero */
+  uint32_t tells_disks; /* its agent looks whether an instance has a disk there, and says so */
 };
 
 /* LeaseSettings: how long a node may run highly available instances without word from the cluster. */

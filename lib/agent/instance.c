@@ -11,6 +11,7 @@ struct instance *instance_new(struct blx__agent *agent, const char *name, uint64
   i->uid = uid;
   i->epoch = epoch;
   i->state = NEW;
+  i->data_told = true;
   i->turn = ++agent->turns;
   /* The clock, not 1: were its journal lost, the reports of a life before it would hide those of this one. */
   i->seq = blx__loop_wall_ms(agent->loop);

@@ -25,7 +25,7 @@ void machine_move(struct instance *i, enum state to, int code, const char *text,
   i->calls = 0;
   i->tries = 0;
   i->waiting = i->killing = i->adopting = i->damaged = false;
-  i->data_told = i->local_data;
+  i->data_told = true;
   i->seq++;
   blx__timer_stop(i->timer);
   instance_set_reason(i, code, text, unblock);
@@ -115,7 +115,7 @@ static void begin_epoch(struct instance *i) {
   i->has_exit_status = 0;
   i->exit_status = i->exit_signal = 0;
   i->ready = i->exited = i->broken = i->stale = i->reset = i->witnessed = i->paused = false;
-  i->lease_lost = i->lease_paused = i->local_data = false;
+  i->lease_lost = i->lease_paused = i->local_data = i->data_known = false;
   if (i->want->desired == BLX_DESIRED_STOPPED) {
     leave(i, DEAD, STOP);
     return;
@@ -168,7 +168,7 @@ static void step_running(struct instance *i, enum intent intent) {
     act_pause(i, pause);
   else if (i->state == READY && i->lease_paused && lease_held(i->agent))
     machine_paused(i); /* it stays so, on request */
-  else if (i->state != STARTING && i->local_data && !i->data_told)
+  else if (i->state != STARTING && !i->data_told)
     move_on(i, i->state);
 }
 
@@ -343,7 +343,7 @@ void machine_found(struct instance *i, const struct blx__vm_status *status) {
   bool ours = status->epoch == i->epoch && status->epoch != 0;
   i->adopting = false;
   i->tries = 0;
-  i->local_data = i->local_data || status->local_data;
+  instance_note_data(i, status);
   if (status->state == BLX__VM_EXITED && ours) instance_note_exit(i, status);
   if (i->state == NEW) {
     found_new(i, status, runs, ours);

@@ -185,6 +185,7 @@ struct blx_instance_report {
   uint32_t paused; /* its virtual CPUs stand still */
   uint32_t local_data; /* it has a disk on this node */
   uint64_t era; /* era of the share that its agent went by; 0: there was no recovery */
+  uint32_t data_known; /* local_data is what was found in this epoch, and not only what is known so far */
 };
 
 /* OpReport: what a node's agent saw; idempotent by (instance, epoch, seq). */

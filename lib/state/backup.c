@@ -105,7 +105,7 @@ static blx__rc take_instance(struct blx__state_reseed *r, const struct blx_insta
   draft.epoch = blx__state_era_after(i->epoch > r->era ? i->epoch : r->era);
   draft.seen_era = 0;
   draft.fenced = 0;
-  draft.local_data = 0;
+  if (i->local_data) draft.local_data = draft.data_known = 0;
   draft.node = NULL;
   draft.dead = 1;
   draft.ending = BLX_ENDING_NONE;

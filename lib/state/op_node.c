@@ -42,6 +42,7 @@ void blx__state_take_description(struct blx_node_info *to, const struct blx_node
   to->simulated = from->simulated;
   to->ha_ready = from->ha_ready;
   to->watchdog = from->watchdog;
+  to->tells_disks = from->tells_disks;
   to->no_watchdog = from->no_watchdog;
   to->virtualized = from->virtualized;
   to->daemon_labels = from->labels;

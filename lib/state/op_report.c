@@ -204,7 +204,7 @@ static void report_alive(struct blx__state *st, struct state_instance *e, struct
   bool same = i->phase == e->rec->phase && blx__state_reason_eq(i->reason, e->rec->reason) &&
               i->exit_status == e->rec->exit_status && !i->paused == !e->rec->paused &&
               !i->local_data == !e->rec->local_data && i->has_exit_status == e->rec->has_exit_status &&
-              i->seen_era == e->rec->seen_era;
+              i->seen_era == e->rec->seen_era && !i->data_known == !e->rec->data_known;
   if (same)
     blx__state_put_instance_seq(st, e, r->seq);
   else
@@ -241,7 +241,8 @@ static void report_one(struct blx__state *st, struct state_instance *e, const st
     i.has_exit_status = 1;
     i.exit_status = r->exit_status;
   }
-  if (seen) i.seen_era = r->era;       /* so it runs nowhere else, whatever is lost */
+  if (seen) i.seen_era = r->era; /* so it runs nowhere else, whatever is lost */
+  if (r->data_known) i.data_known = 1;
   if (r->local_data) i.local_data = 1; /* and stays, as the disk does, until it goes to another node */
   if (r->dead || r->gone)
     report_dead(st, e, &i, r);

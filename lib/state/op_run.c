@@ -79,7 +79,8 @@ blx__rc blx__state_op_assign(struct blx__state *st, const struct blx_op *op, str
   struct blx_instance i = *e->rec;
   if (i.spec_revision > 0) i.restarts++; /* it was assigned before */
   i.epoch = blx__state_next_epoch(st, e->rec);
-  if (i.node_uid != o->node_uid) i.local_data = 0;
+  /* What made no disk once makes none elsewhere: its spec is the same. */
+  if (i.node_uid != o->node_uid && i.local_data) i.local_data = i.data_known = 0;
   i.node_uid = o->node_uid;
   i.dead = 0;
   i.fenced = 0;

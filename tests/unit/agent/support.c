@@ -235,6 +235,7 @@ static void apply(struct world *w, struct record *r, const struct blx_instance_r
   r->paused = report->paused != 0;
   r->local_data = report->local_data != 0;
   r->era = report->era;
+  r->data_known = report->data_known != 0;
   r->has_exit = report->has_exit_status != 0;
   r->exit_status = report->exit_status;
   if (report->dead && runs(guest_of(&w->host, r->uid))) w->cluster.violations++;

@@ -43,7 +43,7 @@ struct record {
   bool fenced; /* in its epoch nothing is to be started */
   bool held;   /* it is not to be begun */
   uint64_t era;
-  bool local_data;
+  bool local_data, data_known;
   bool assigned, dead, gone, remove, tell, pause, paused; /* wanted, and reported */
   int phase, code;
   bool has_exit;
