@@ -116,7 +116,10 @@ static void print_gone(const struct blx_recover_plan *p) {
     printf("  %-16s %5llu  blixard cluster join --address %s\n", text(p->gone[i]->name),
            (unsigned long long)p->gone[i]->uid, address);
   puts("Instances that the cluster gave to their nodes stay there in its books; those with ha=auto start elsewhere\n"
-       "when their node is fenced.");
+       "when their node is fenced. The log may lack what only they had: until each of them is proved off, and each\n"
+       "other node has said what runs there, an instance that is not seen running is started nowhere. Make sure that\n"
+       "their machines run no guests any more, then say so of each: blixard node fence NAME --proved 'HOW YOU KNOW'.\n"
+       "A node that joined so late that this log does not have it is not waited for: see to it yourself.");
 }
 
 static void print_plan(const struct blx_recover_plan *p, const char *dir) {

@@ -494,6 +494,7 @@ struct blx_cluster_leave_request {
   size_t struct_size;
   const void *unknown;
   const char *request_id; /* idempotency key; at most 64 bytes */
+  uint32_t force; /* what runs there ends first; a worker that no server answers leaves alone */
 };
 
 /* NodeRemoveRequest: take a node out of the cluster. */
@@ -504,6 +505,8 @@ struct blx_node_remove_request {
   const char *request_id; /* idempotency key; at most 64 bytes */
   uint64_t if_revision; /* refuse unless the node still has this revision; 0: whatever it has */
   uint32_t leaves; /* it lives, and asks for it itself; without this one that is heard from is refused */
+  uint32_t before_force_; /* unused; zero */
+  uint32_t force; /* with leaves: what runs there ends first, to start elsewhere */
 };
 
 /* AuditListRequest: records of the audit log. */

@@ -226,6 +226,7 @@ enum blx_reason_code {
   BLX_REASON_CODE_HA_OFF = 26, /* HaOff: its node is gone, and it is not to start elsewhere */
   BLX_REASON_CODE_PREEMPTED = 27, /* Preempted: ended to make room for an instance of higher priority */
   BLX_REASON_CODE_WAITS_FOR_ROOM = 28, /* WaitsForRoom: instances of lower priority end to make room for it */
+  BLX_REASON_CODE_RECOVERED = 29, /* Recovered: a part of the log was lost in a recovery, and by that it may run on a node that has not said what runs there */
   BLX_REASON_CODE_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
@@ -429,6 +430,8 @@ struct blx_instance {
   uint32_t fenced; /* its epoch rose because its node is being fenced: nothing runs under it */
   uint64_t room_on_uid; /* while it waits: the node on which instances of lower priority end for it; 0: none */
   uint64_t preempted_for_uid; /* while it ends: the instance that it makes room for; 0: none */
+  uint64_t seen_era; /* era since whose beginning, a recovery, it was seen running where it is */
+  uint32_t data_known; /* its agent has looked whether it has a disk on its node; before that it is taken to have one */
 };
 
 /* Vm: a VM: what is wanted, and how far it is. */
@@ -526,6 +529,9 @@ struct blx_node_info {
   uint32_t has_load_memory_mib;
   struct blx_data_item **stored; /* data that it has, filled in when read; at most 256 of them */
   size_t n_stored;
+  uint64_t clear_era; /* era since whose beginning, a recovery, it is known what runs there; 0: there was none */
+  uint32_t unclear; /* after a recovery it is not known yet what runs there, filled in when read */
+  uint32_t tells_disks; /* its agent looks whether an instance has a disk there, and says so */
 };
 
 /* Quota: what a tenant may have; what is absent has no limit. */

@@ -79,7 +79,7 @@ static void prepare_done(void *user, const blx_error *err) {
     machine_step(i);
     return;
   }
-  if (!err && !lease_permits(i))
+  if (!err && (!lease_permits(i) || instance_held(i)))
     machine_step(i);
   else if (!err)
     machine_move(i, STARTING, BLX_REASON_CODE_BOOTING, "its monitor is being started", "");
@@ -242,6 +242,14 @@ static bool may_run(const struct instance *i) {
   return i->state == STARTING || i->state == WAIT_READY || i->state == READY || i->state == STOPPING;
 }
 
+/* That there is none matters of one that may start elsewhere only: it costs a report. */
+void instance_note_data(struct instance *i, const struct blx__vm_status *status) {
+  bool news = (status->local_data && !i->local_data) || (status->data_known && !i->data_known && instance_ha(i));
+  i->local_data = i->local_data || status->local_data;
+  i->data_known = i->data_known || status->data_known;
+  if (news) i->data_told = false;
+}
+
 void instance_note_exit(struct instance *i, const struct blx__vm_status *status) {
   i->exited = true;
   i->exit_signal = status->signal;
@@ -255,7 +263,7 @@ void blx__agent_event(struct blx__agent *agent, const struct blx__vm_key *key, e
                       const struct blx__vm_status *status) {
   struct instance *i = blx__map_get_u64(&agent->instances, key->uid);
   if (!i || agent->closing || i->epoch != key->epoch || !may_run(i)) return;
-  i->local_data = i->local_data || status->local_data;
+  instance_note_data(i, status);
   switch (event) {
   case BLX__VM_EVENT_DATA: break;
   case BLX__VM_EVENT_READY: i->ready = true; break;

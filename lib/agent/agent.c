@@ -85,7 +85,8 @@ blx__rc blx__agent_open(const struct blx__agent_options *options, struct blx__ag
 
 static bool same_want(const struct blx_assignment *have, const struct blx_assignment *now) {
   return have && have->epoch == now->epoch && have->desired == now->desired && have->remove == now->remove &&
-         have->dead == now->dead && have->ending == now->ending && have->paused == now->paused;
+         have->dead == now->dead && have->ending == now->ending && have->paused == now->paused &&
+         have->held == now->held;
 }
 
 /* The instance of an assignment, new if there is something to do. NULL without an error: nothing to do. */
@@ -154,6 +155,51 @@ blx__rc blx__agent_share(struct blx__agent *agent, const struct blx_assignment *
   agent->shared = true;
   agent_step_all(agent);
   return BLX__OK;
+}
+
+void blx__agent_era(struct blx__agent *agent, uint64_t era, bool unclear) {
+  BLX__ASSERT(!agent->closing);
+  agent->era = era;
+  if (!unclear || agent->told_era == era) return;
+  agent->told_era = era;
+  blx__log(agent->log, BLX_LOG_WARNING, "agent",
+           "the cluster was recovered, and a part of its log may be lost: it is told what runs here");
+  blx__agent_lease_end(agent);
+  BLX__MAP_FOREACH(pos, &agent->instances) {
+    struct instance *i = blx__map_value(pos);
+    if (i->state == NEW || i->adopting) continue; /* what is found is told anyhow */
+    i->asked = true;
+    report_due(i, false);
+  }
+}
+
+static bool is_clear(const struct instance *i) {
+  bool over = i->state == DEAD || i->state == DESTROYING || i->state == GONE;
+  if (i->state == NEW || i->state == STARTING || i->adopting) return false;
+  return over || (i->want && !i->want->dead && !i->behind);
+}
+
+bool blx__agent_is_clear(const struct blx__agent *agent) {
+  if (!agent->shared) return false;
+  BLX__MAP_FOREACH(pos, &agent->instances) {
+    if (!is_clear(blx__map_value(pos))) return false;
+  }
+  return true;
+}
+
+bool blx__agent_is_empty(const struct blx__agent *agent) {
+  BLX__MAP_FOREACH(pos, &agent->instances) {
+    if (((const struct instance *)blx__map_value(pos))->state != GONE) return false;
+  }
+  return true;
+}
+
+bool blx__agent_has_disk(const struct blx__agent *agent) {
+  BLX__MAP_FOREACH(pos, &agent->instances) {
+    const struct instance *i = blx__map_value(pos);
+    if (i->local_data && i->state != GONE) return true;
+  }
+  return false;
 }
 
 void blx__agent_instance_stale(struct blx__agent *agent, uint64_t instance_uid, uint64_t epoch) {

@@ -92,6 +92,20 @@ blx__rc blx__agent_open(const struct blx__agent_options *options, struct blx__ag
 blx__rc blx__agent_share(struct blx__agent *agent, const struct blx_assignment *const *assignments, size_t count,
                          blx_error *err) BLX__MUST;
 
+/* The share that follows is of that era: one begins with each recovery of the cluster, and a part of its log may be
+ * lost then. Reports say which they go by. @unclear: the cluster does not know what runs here, so that it is told of
+ * all instances anew, and what runs under a lease is ended, for that was given by who is gone. Call it before the
+ * share. */
+void blx__agent_era(struct blx__agent *agent, uint64_t era, bool unclear);
+
+/* Nothing runs here, and nothing will, but what the last share says, under the epoch that it says, and nothing is about
+ * to begin by an earlier one. */
+bool blx__agent_is_clear(const struct blx__agent *agent);
+
+/* Nothing is left here of any instance; and whether one that is has a disk here. */
+bool blx__agent_is_empty(const struct blx__agent *agent);
+bool blx__agent_has_disk(const struct blx__agent *agent);
+
 /* The cluster said that @epoch of this instance is over: kill it if it still runs under that epoch or a lower one. */
 void blx__agent_instance_stale(struct blx__agent *agent, uint64_t instance_uid, uint64_t epoch);
 

@@ -66,7 +66,8 @@ struct instance {
   bool lease_paused;  /* it stands still for want of a lease */
   bool lease_lost;    /* it was to be dead in this epoch, for want of a lease */
   bool local_data;    /* it has a disk on this node; */
-  bool data_told;     /* its last report, or the next, says so */
+  bool data_known;    /* or it was looked for one in vain; */
+  bool data_told;     /* its last report, or the next, says all of that */
   int32_t exit_signal;
   bool reset;          /* status 0, but no power-off */
   bool witnessed;      /* it ended while we looked: nothing restarted but, perhaps, its shim */
@@ -137,7 +138,9 @@ struct blx__agent {
   char *dir, *node_name;
   struct blx__map instances; /* uid -> struct instance */
   uint64_t turns;
-  bool shared; /* the first share came */
+  bool shared;       /* the first share came */
+  uint64_t era;      /* of the share; */
+  uint64_t told_era; /* for that one, all was told anew */
   bool closing;
   struct blx__list calls; /* struct call; at most two per instance */
   struct blx__list dirty, to_journal;
@@ -164,11 +167,14 @@ int instance_code(const struct instance *i);
 enum intent instance_intent(const struct instance *i);
 /* It shall end in this epoch without being asked. */
 bool instance_hurried(const struct instance *i);
+/* It may run elsewhere: it is not to be begun here. */
+bool instance_held(const struct instance *i);
 /* True while the driver's or the journal's answer is awaited. */
 bool instance_busy(const struct instance *i);
 /* Let machine_timer try again after a while; each time a longer one. */
 void instance_wait(struct instance *i);
 void instance_note_exit(struct instance *i, const struct blx__vm_status *status);
+void instance_note_data(struct instance *i, const struct blx__vm_status *status);
 
 /* machine.c */
 /* Look at what is wanted and what is, and take the next step if none is under way. May free @i. */

@@ -11,6 +11,7 @@ struct instance *instance_new(struct blx__agent *agent, const char *name, uint64
   i->uid = uid;
   i->epoch = epoch;
   i->state = NEW;
+  i->data_told = true;
   i->turn = ++agent->turns;
   /* The clock, not 1: were its journal lost, the reports of a life before it would hide those of this one. */
   i->seq = blx__loop_wall_ms(agent->loop);
@@ -85,6 +86,10 @@ enum intent instance_intent(const struct instance *i) {
 bool instance_hurried(const struct instance *i) {
   enum intent intent = instance_intent(i);
   return lease_ended(i) || intent == KILL || intent == NEXT || (intent == STOP && i->want->ending == BLX_ENDING_KILL);
+}
+
+bool instance_held(const struct instance *i) {
+  return i->want && i->want->held && i->want->epoch == i->epoch && !i->behind;
 }
 
 bool instance_busy(const struct instance *i) {

@@ -25,7 +25,7 @@ void machine_move(struct instance *i, enum state to, int code, const char *text,
   i->calls = 0;
   i->tries = 0;
   i->waiting = i->killing = i->adopting = i->damaged = false;
-  i->data_told = i->local_data;
+  i->data_told = true;
   i->seq++;
   blx__timer_stop(i->timer);
   instance_set_reason(i, code, text, unblock);
@@ -33,6 +33,7 @@ void machine_move(struct instance *i, enum state to, int code, const char *text,
   journal_write(i);
 }
 
+static const char held[] = "the cluster was recovered, and does not know yet whether it runs on another node";
 static const char not_there[] = "it was not running any more when its node came back";
 
 /* To @to for the reason it already has. */
@@ -114,7 +115,7 @@ static void begin_epoch(struct instance *i) {
   i->has_exit_status = 0;
   i->exit_status = i->exit_signal = 0;
   i->ready = i->exited = i->broken = i->stale = i->reset = i->witnessed = i->paused = false;
-  i->lease_lost = i->lease_paused = i->local_data = false;
+  i->lease_lost = i->lease_paused = i->local_data = i->data_known = false;
   if (i->want->desired == BLX_DESIRED_STOPPED) {
     leave(i, DEAD, STOP);
     return;
@@ -135,7 +136,9 @@ static void step_new(struct instance *i) {
 }
 
 static void start(struct instance *i) {
-  if (lease_permits(i))
+  if (instance_held(i))
+    machine_move(i, STOPPING, BLX_REASON_CODE_RECOVERED, held, "");
+  else if (lease_permits(i))
     act_start(i);
   else
     machine_lost_lease(i); /* the driver may know of it already: it is killed to be sure */
@@ -165,7 +168,7 @@ static void step_running(struct instance *i, enum intent intent) {
     act_pause(i, pause);
   else if (i->state == READY && i->lease_paused && lease_held(i->agent))
     machine_paused(i); /* it stays so, on request */
-  else if (i->state != STARTING && i->local_data && !i->data_told)
+  else if (i->state != STARTING && !i->data_told)
     move_on(i, i->state);
 }
 
@@ -191,6 +194,11 @@ static void step_dead(struct instance *i, enum intent intent) {
 
 static void step_preparing(struct instance *i) {
   bool waits = instance_code(i) == BLX_REASON_CODE_LEASE_LOST;
+  if (instance_held(i)) {
+    /* It may have been started and ended here under this epoch already, and run elsewhere under a later one. */
+    machine_move(i, DEAD, BLX_REASON_CODE_RECOVERED, held, "each node says what runs there, or is fenced");
+    return;
+  }
   if (lease_permits(i) && waits)
     machine_move(i, PREPARING, BLX_REASON_CODE_BUILDING, "its runner is being built", "");
   else if (lease_permits(i))
@@ -335,7 +343,7 @@ void machine_found(struct instance *i, const struct blx__vm_status *status) {
   bool ours = status->epoch == i->epoch && status->epoch != 0;
   i->adopting = false;
   i->tries = 0;
-  i->local_data = i->local_data || status->local_data;
+  instance_note_data(i, status);
   if (status->state == BLX__VM_EXITED && ours) instance_note_exit(i, status);
   if (i->state == NEW) {
     found_new(i, status, runs, ours);

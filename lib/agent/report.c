@@ -47,6 +47,8 @@ static bool batch_add(struct batch *batch, struct instance *i) {
   report.gone = i->state == GONE;
   report.paused = i->state == READY && i->paused;
   report.local_data = i->local_data;
+  report.era = i->agent->era;
+  report.data_known = i->data_known || i->local_data;
   report.has_exit_status = i->has_exit_status;
   report.exit_status = i->exit_status;
   void *copy = NULL;

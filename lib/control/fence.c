@@ -49,7 +49,8 @@ static blx__rc begin(struct fencing *f, const struct blx_node_info *n, uint64_t 
   return blx__control_propose(f->out, f->arena, &op, err);
 }
 
-static blx__rc done(struct fencing *f, const struct blx_node_info *n, const char *proof, blx_error *err) {
+/* @whole: the machine is off. The end of a lease proves nothing of what has none. */
+static blx__rc done(struct fencing *f, const struct blx_node_info *n, const char *proof, bool whole, blx_error *err) {
   struct blx_op_fence_done o = BLX_OP_FENCE_DONE_INIT;
   struct blx_op op = BLX_OP_INIT;
   if (!room(f)) return BLX__OK;
@@ -57,6 +58,7 @@ static blx__rc done(struct fencing *f, const struct blx_node_info *n, const char
   o.node_uid = n->uid;
   o.incarnation = n->fence_incarnation;
   o.proof = proof;
+  o.whole = whole && blx__state_is_unclear(f->st, n->uid);
   op.fence_done = &o;
   f->proposed++;
   return blx__control_propose(f->out, f->arena, &op, err);
@@ -90,7 +92,7 @@ static blx__rc look_at_fenced(struct fencing *f, const struct blx_node_info *n, 
   char proof[512];
   if (s->powered_off) {
     quote(s->powered_off, proof, sizeof proof);
-    return done(f, n, proof, err);
+    return done(f, n, proof, true, err);
   }
   if (!blx__state_time_proves(f->st, n->uid)) {
     look_soon(f, 0);
@@ -104,7 +106,7 @@ static blx__rc look_at_fenced(struct fencing *f, const struct blx_node_info *n, 
   }
   (void)blx__str_format(proof, sizeof proof, "lease: not answered for %llu s, T_safe is %llu s",
                         (ull)(s->unanswered_ms / 1000), (ull)((safe_ms + 999) / 1000));
-  return done(f, n, proof, err);
+  return done(f, n, proof, false, err);
 }
 
 blx__rc blx__control_fence(const struct blx__state *st, blx__control_soft_fn soft, void *user, uint64_t now_ms,

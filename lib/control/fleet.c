@@ -17,6 +17,10 @@ blx__rc blx__control_fleet_build(const struct blx__state *st, blx__control_soft_
     soft(user, n->uid, &s);
     view->usable = s.status == BLX_NODE_STATUS_READY;
     view->why_not = view->usable ? NULL : "has not been heard from";
+    if (blx__state_is_unclear(st, n->uid)) {
+      view->usable = false;
+      view->why_not = "has not said since the recovery what runs there";
+    }
     out->unknown[out->n] = s.status == BLX_NODE_STATUS_UNKNOWN;
     out->any_unknown = out->any_unknown || out->unknown[out->n];
     out->n++;

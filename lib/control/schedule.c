@@ -83,6 +83,17 @@ static blx__rc propose_wait(struct pass *p, const struct blx_instance *i, const 
   return propose_explain(p, i, &reason, err);
 }
 
+/* Who is waited for changes with each node, and is not said here, but by `node list`. */
+static blx__rc propose_held(struct pass *p, const struct blx_instance *i, blx_error *err) {
+  struct blx_reason reason = BLX_REASON_INIT;
+  reason.code = BLX_REASON_CODE_RECOVERED;
+  reason.text =
+      "a part of the log was lost in a recovery: by that it may run on a node that has not said what runs there";
+  reason.unblock =
+      "start each node's daemon; one whose machine is off: `blixard node fence NODE --proved 'HOW YOU KNOW'`";
+  return propose_explain(p, i, &reason, err);
+}
+
 /* ---- what was found impossible */
 
 static bool same_need(const struct blx__placement_need *a, const struct blx__placement_need *b) {
@@ -176,6 +187,7 @@ static blx__rc place_free(struct pass *p, const struct blx_instance *i, const st
   blx_error unsupported = {0};
   if (blx__placement_strategy_check(request.strategy, &unsupported).code != 0)
     return propose_no_room(p, i, unsupported.message, err);
+  if (blx__state_is_held(p->st, i)) return propose_held(p, i, err);
   const struct blx_vm *awaited = blx__state_awaits(p->st, vm);
   if (awaited) return propose_wait(p, i, awaited, err);
   const struct shape *impossible = barred ? NULL : known_impossible(p, &request.need);

@@ -16,6 +16,16 @@ static void word_status(const struct blx__node *n, const struct blx_node_info *v
   uint64_t suspect_ms = blx__state_settings(n->state)->lease->suspect_ms;
   uint64_t wall = blx__loop_wall_ms(n->loop), silent_ms = suspect_ms;
   if (wall > view->status_since_ms) silent_ms += wall - view->status_since_ms;
+  if (view->unclear && view->status != BLX_NODE_STATUS_FENCING) {
+    (void)blx__str_copy(
+        text, STATUS_TEXT_BYTES,
+        "since the recovery it has not said what runs there: nothing is placed there, and what the lost "
+        "part of the log may have put there starts nowhere else");
+    (void)blx__str_format(unblock, STATUS_TEXT_BYTES,
+                          "start its daemon; if its machine is off: `blixard node fence %s --proved 'HOW YOU KNOW'`",
+                          view->name);
+    return;
+  }
   if (blx__ha_word_status(n, view, text, unblock, STATUS_TEXT_BYTES)) return;
   if (!n->lead.leading) {
     (void)blx__str_copy(text, STATUS_TEXT_BYTES,
@@ -53,7 +63,9 @@ static blx__rc add_soft(struct blx__call *call, struct blx_node_info *view, blx_
   word_status(n, view, text, unblock);
   if (reason) {
     *reason = (struct blx_reason)BLX_REASON_INIT;
-    reason->code = view->status == BLX_NODE_STATUS_SUSPECT ? BLX_REASON_CODE_NODE_SILENT : BLX_REASON_CODE_NONE;
+    reason->code = view->unclear                             ? BLX_REASON_CODE_RECOVERED
+                   : view->status == BLX_NODE_STATUS_SUSPECT ? BLX_REASON_CODE_NODE_SILENT
+                                                             : BLX_REASON_CODE_NONE;
     reason->text = blx__arena_strdup(&call->arena, text);
     reason->unblock = blx__arena_strdup(&call->arena, unblock);
     view->reason = reason;

@@ -203,6 +203,14 @@ void blx__handle_report(struct blx__call *call) {
     return;
   }
   blx__lead_seen(n, req->node_uid, req->incarnation, req->wall_ms);
+  if (req->clear_era != 0) {
+    struct blx_op_node_clear clear = {.struct_size = sizeof clear, .node_uid = req->node_uid};
+    clear.incarnation = req->incarnation;
+    clear.era = req->clear_era;
+    struct blx_op op = {.struct_size = sizeof op, .node_clear = &clear};
+    blx__call_propose(call, &op, NULL, propose_reports);
+    return;
+  }
   propose_reports(call, NULL);
 }
 

@@ -140,7 +140,8 @@ void blx__lead_grant(struct blx__node *n, const struct blx_lease_ask *ask, struc
     out->answer = BLX_LEASE_ANSWER_FENCED;
   else if (!node || node->incarnation != ask->incarnation)
     out->answer = BLX_LEASE_ANSWER_UNKNOWN;
-  else if (node->fence != BLX_FENCE_NONE || !n->lead.leading || !s)
+  else if (node->fence != BLX_FENCE_NONE || !n->lead.leading || !s || blx__state_is_unclear(n->state, node->uid) ||
+           blx__member_recovering(n))
     out->answer = BLX_LEASE_ANSWER_LATER; /* what is not noted is not given */
   else
     out->answer = BLX_LEASE_ANSWER_GRANTED;
@@ -457,6 +458,7 @@ const char *blx__lead_fence_failure(const struct blx__node *n, uint64_t uid) {
 static void run(void *arg) {
   struct blx__node *n = arg;
   if (!n->lead.leading || !n->lead.dirty || n->lead.outstanding > 0 || n->closing) return;
+  if (blx__member_recovering(n)) return; /* the next apply kicks again */
   if (!n->lead.due) n->lead.due = blx__timer_new(n->loop, due_fn, n);
   if (!n->lead.due) return; /* no memory now: the next apply kicks again */
   look_up(n);

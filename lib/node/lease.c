@@ -70,6 +70,20 @@ static void fenced(struct blx__node *n) {
     blx__member_announce(n);
 }
 
+/* It was registered, and the cluster does not know it any more: that was in the part of a log that a recovery lost. It
+ * is the same one still, and what it runs goes on. */
+static void unknown(struct blx__node *n) {
+  if (!n->registered) return; /* it is on its way */
+  blx__log(&n->log, BLX_LOG_WARNING, "node", "the cluster does not know this start of %s any more: it registers anew",
+           n->self->name);
+  n->registered = false;
+  n->share_revision = 0;
+  if (n->worker)
+    blx__worker_begin_anew(n);
+  else
+    blx__member_announce(n);
+}
+
 static void take(struct blx__node *n, const struct blx_lease_ask *ask, const struct blx_lease_grant *grant) {
   if (n->closing || n->fatal_code != 0 || !n->agent || ask->incarnation != n->self->incarnation) return;
   switch (grant ? grant->answer : BLX_LEASE_ANSWER_LATER) {
@@ -81,6 +95,7 @@ static void take(struct blx__node *n, const struct blx_lease_ask *ask, const str
     (void)blx__agent_lease_granted(n->agent, ask->seq, grant->lease_ms, grant->settings);
     return;
   case BLX_LEASE_ANSWER_FENCED: fenced(n); return;
+  case BLX_LEASE_ANSWER_UNKNOWN: unknown(n); return;
   default: return; /* asked again */
   }
 }

@@ -90,17 +90,21 @@ static void check_registered(struct blx__node *n) {
 /* Nothing is started before the cluster knows this incarnation: until then the share may be older than the boot. */
 static void check_share(struct blx__node *n) {
   uint64_t revision = blx__state_share_revision(n->state, n->uid);
-  if (!n->registered || revision == n->share_revision) return;
+  if (!n->registered || revision == n->share_revision || blx__member_recovering(n)) return;
+  uint64_t era = blx__state_era(n->state);
+  bool unclear = blx__state_is_unclear(n->state, n->uid);
   struct blx__arena arena = {.limit_bytes = 256u << 20};
   struct blx_assignment **share = NULL;
   size_t count = 0;
   blx_error err;
   blx__rc rc = blx__state_share(n->state, n->uid, &arena, &share, &count, &err);
   if (rc.code == 0) {
+    blx__agent_era(n->agent, era, unclear);
     rc = blx__agent_share(n->agent, (const struct blx_assignment *const *)share, count, &err);
   }
   if (rc.code == 0) {
     n->share_revision = revision;
+    blx__member_era(n, era, unclear);
   } else {
     blx__log(&n->log, BLX_LOG_ERROR, "node", "this node's share could not be taken over: %s", err.message);
   }
@@ -195,12 +199,17 @@ static void on_refused(void *user, uint64_t by_uid, const char *why) {
   if (n->consensus && !n->closing) blx__consensus_poison(n->consensus, BLX_E_CORRUPT, why);
 }
 
-/* So that every later member knows it too, whichever of them leads. */
+bool blx__member_recovering(const struct blx__node *n) {
+  return n->consensus && blx__consensus_gone_below(n->consensus) > blx__state_gone_below(n->state);
+}
+
+/* So that every later member knows it too, whichever of them leads. It is the first operation after the recovery: until
+ * it is applied no other is proposed, no share told and no lease given. */
 static void note_recovery(struct blx__node *n) {
+  if (!blx__member_recovering(n)) return;
   uint64_t below = blx__consensus_gone_below(n->consensus);
-  if (below == 0 || blx__state_gone_below(n->state) >= below) return;
-  struct blx_op_recover recover = {.struct_size = sizeof recover, .survivor_uid = n->uid, .below = below};
-  struct blx_op op = {.struct_size = sizeof op, .recover = &recover, .principal = "recover"};
+  struct blx_op_regroup regroup = {.struct_size = sizeof regroup, .survivor_uid = n->uid, .below = below};
+  struct blx_op op = {.struct_size = sizeof op, .regroup = &regroup, .principal = "recover", .source = "recovery"};
   blx_error err;
   if (blx__node_propose(n, &op, NULL, NULL, &err).code != 0)
     blx__log(&n->log, BLX_LOG_WARNING, "node", "the recovery is not noted in the state yet: %s", err.message);
@@ -330,6 +339,9 @@ static blx__rc parse_id(const char *hex, uint8_t id[BLX__CONSENSUS_CLUSTER_ID_BY
 }
 
 static void announce_fn(void *arg) {
+  struct blx__node *n = arg;
+  if (n->role == BLX__ROLE_LEADER && !n->closing) note_recovery(n);
+  blx__member_say_clear(n);
   blx__lead_tick(arg);
   blx__forward_look(arg);
   blx__servers_tick(arg);
@@ -466,6 +478,29 @@ void blx__member_announce(struct blx__node *n) {
   if (blx__node_submit(n, BLX__RPC_REPORT, &req, announced, n, &err).code != 0) return;
   n->announcing = true;
   n->self_changed = false;
+}
+
+/* ---- after a recovery: what runs here is told */
+
+static void said_clear(void *user, const blx_error *err, struct blx__slice answer) {
+  (void)answer;
+  struct blx__node *n = user;
+  n->saying_clear = false;
+  if (err) blx__log(&n->log, BLX_LOG_DEBUG, "node", "the leader has not taken over what runs here: %s", err->message);
+}
+
+void blx__member_era(struct blx__node *n, uint64_t era, bool unclear) {
+  n->unclear_era = unclear ? era : 0;
+  blx__member_say_clear(n);
+}
+
+void blx__member_say_clear(struct blx__node *n) {
+  if (n->unclear_era == 0 || !n->registered || n->saying_clear || n->closing || n->fatal_code != 0) return;
+  if (!blx__agent_is_clear(n->agent)) return;
+  struct blx_report_request req = {.struct_size = sizeof req, .node_uid = n->uid, .clear_era = n->unclear_era};
+  req.incarnation = n->self->incarnation;
+  blx_error err;
+  n->saying_clear = blx__node_submit(n, BLX__RPC_REPORT, &req, said_clear, n, &err).code == 0;
 }
 
 /* ---- the agent's reports: one batch at a time */

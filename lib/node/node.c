@@ -304,6 +304,7 @@ static blx__rc open_microvm(struct blx__node *n, blx_error *err) {
 
 static blx__rc open_driver(struct blx__node *n, blx_error *err) {
   BLX__ASSERT(n->uid != 0 && !n->driver);
+  n->self->tells_disks = !n->own_driver && !n->simulate_vms; /* the only one that makes some, and looks */
   if (n->own_driver) return n->own_driver(n->own_driver_user, n->loop, on_vm_event, n, &n->driver, err);
   return n->simulate_vms ? open_simulated(n, err) : open_microvm(n, err);
 }

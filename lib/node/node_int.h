@@ -63,6 +63,7 @@ struct blx__lead_median {
 /* servers.c: the group as this leader changes it. */
 struct blx__servers {
   bool busy;                 /* a change is under way */
+  uint64_t evacuated;        /* a node whose instances end first; 0: none */
   uint64_t leaving;          /* a node that is taken out of the cluster; 0: none */
   struct blx__call *removal; /* the call that waits for it, or NULL */
   uint64_t removal_ms;       /* loop time at which that came */
@@ -149,6 +150,8 @@ struct blx__node {
   struct blx__servers servers;
   struct blx__renew renew;
   bool registered;         /* the cluster knows this incarnation */
+  uint64_t unclear_era;    /* in this era it waits for word that nothing runs here but the share; 0: it does not */
+  bool saying_clear;       /* that is on its way */
   bool self_changed;       /* and not what it says of itself now */
   bool announcing;         /* a registration is on its way */
   bool asking_place;       /* a member was asked to take this node into the group */
@@ -275,6 +278,10 @@ blx__rc blx__worker_start(struct blx__node *n, blx_error *err) BLX__MUST; /* nee
 void blx__worker_announce(struct blx__node *n);
 /* Where the server is that is asked at present. */
 const char *blx__worker_server(const struct blx__node *n);
+/* A server tells this worker its share. */
+bool blx__worker_is_told(const struct blx__node *n);
+/* It takes no share any more, ends what runs here and removes it. */
+blx__rc blx__worker_let_go(struct blx__node *n, blx_error *err) BLX__MUST;
 /* The server at @address did not answer: another one is asked from now on. */
 void blx__worker_avoid(struct blx__node *n, const char *address);
 /* A question was answered by the leader; or was not, for @err. */
@@ -292,6 +299,12 @@ void blx__worker_free(struct blx__worker *w); /* NULL allowed */
 void blx__member_init(struct blx__node *n);
 blx__rc blx__node_start(struct blx__node *n, blx_error *err) BLX__MUST; /* as what n->identity says */
 void blx__member_announce(struct blx__node *n);
+/* This server was recovered, and its state does not know it yet: nothing is begun by what that says. */
+bool blx__member_recovering(const struct blx__node *n);
+/* The agent has the share of that era; @unclear: the cluster waits for word that nothing else runs here. */
+void blx__member_era(struct blx__node *n, uint64_t era, bool unclear);
+/* Say so, as soon as it is true. */
+void blx__member_say_clear(struct blx__node *n);
 /* Make a new cluster of this node. @cluster_name NULL or "": blixard. */
 blx__rc blx__member_found(struct blx__node *n, const char *cluster_name, blx_error *err) BLX__MUST;
 /* The agent's sink: see agent/agent.h. */
@@ -419,6 +432,7 @@ void blx__handle_node_fence(struct blx__call *call);
 void blx__handle_node_fence_command(struct blx__call *call);
 void blx__handle_cluster_transfer(struct blx__call *call);
 void blx__handle_cluster_leave(struct blx__call *call);
+void blx__leave_look(struct blx__node *n); /* a worker that leaves alone: is it done? */
 void blx__handle_node_remove(struct blx__call *call);
 void blx__handle_settings_get(struct blx__call *call);
 void blx__handle_settings_set(struct blx__call *call);

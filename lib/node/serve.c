@@ -230,6 +230,8 @@ static void name_source(const struct blx__node *n, struct blx_op *op) {
 blx__rc blx__node_propose(struct blx__node *n, const struct blx_op *given, blx__consensus_cb cb, void *user,
                           blx_error *err) {
   struct blx_op draft = *given, *op = &draft;
+  if (blx__member_recovering(n) && !op->regroup)
+    return blx__fail(err, BLX_E_NO_LEADER, n->self->name, "the cluster is being recovered: try again");
   name_source(n, op);
   struct blx__buf bytes = scratch_take(n, BLX__CONSENSUS_OP_MAX);
   if (!cb) {

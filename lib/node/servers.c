@@ -6,7 +6,10 @@
 
 typedef unsigned long long ull;
 
-enum { REMOVAL_MAX_MS = 25000 }; /* a call waits so long for a node to be out of the group */
+enum {
+  REMOVAL_MAX_MS = 25000, /* a call waits so long for a node to be out of the group */
+  EVACUATE_MAX = 32,      /* instances told to end at one look */
+};
 
 _Static_assert((int)BLX__CONTROL_SERVERS_MAX >= (int)BLX__CONSENSUS_MEMBERS_MAX, "each member must fit");
 
@@ -94,7 +97,7 @@ static void carry_out(struct blx__node *n, struct blx__control_server_change c) 
 static void removal_end(struct blx__node *n, int code, const char *text) {
   struct blx__call *call = n->servers.removal;
   n->servers.removal = NULL;
-  n->servers.leaving = 0;
+  n->servers.leaving = n->servers.evacuated = 0;
   if (call) blx__call_failf(call, code, "%s", text);
 }
 
@@ -130,9 +133,48 @@ static void removal_step(struct blx__node *n) {
   }
 }
 
+/* What lives on a node that leaves by force is told to end, to start elsewhere: the node is cordoned. What ends
+ * already, is deleted or was stopped goes by itself. */
+static void end_instances(struct blx__node *n, uint64_t uid) {
+  const struct blx_instance *i = blx__state_instance_on_node_after(n->state, uid, 0);
+  for (unsigned told = 0; i && told < EVACUATE_MAX; i = blx__state_instance_on_node_after(n->state, uid, i->uid)) {
+    const struct blx_vm *vm = blx__state_vm(n->state, i->vm_uid);
+    if (i->dead || i->ending != BLX_ENDING_NONE || vm->deleting || vm->desired != BLX_DESIRED_RUNNING) continue;
+    struct blx_op_vm_restart o = {.struct_size = sizeof o, .name = i->name, .ending = BLX_ENDING_SHUT_DOWN};
+    struct blx_op op = {.struct_size = sizeof op, .vm_restart = &o, .tenant = vm->tenant};
+    op.principal = n->servers.removal->principal;
+    op.reason = "its node leaves the cluster";
+    blx_error err;
+    told++;
+    if (blx__node_propose(n, &op, NULL, NULL, &err).code != 0) return; /* with the next look */
+  }
+}
+
+static void evacuate(struct blx__node *n) {
+  uint64_t uid = n->servers.evacuated;
+  char text[sizeof((blx_error *)0)->message + 128];
+  blx_error err;
+  if (blx__state_may_remove(n->state, uid, &err).code == 0) {
+    n->servers.evacuated = 0;
+    n->servers.leaving = uid;
+    removal_step(n);
+  } else if (blx__loop_now_ms(n->loop) - n->servers.removal_ms > REMOVAL_MAX_MS) {
+    (void)blx__str_format(text, sizeof text,
+                          "it is cordoned, and what runs there ends, but not yet all: %s; the same "
+                          "command goes on where this one stopped",
+                          err.message);
+    removal_end(n, BLX_E_TIMEOUT, text);
+  } else {
+    end_instances(n, uid);
+  }
+}
+
 void blx__servers_tick(struct blx__node *n) {
   if (!n->lead.leading || n->closing || n->fatal_code != 0) return;
-  if (n->servers.removal) removal_step(n);
+  if (n->servers.evacuated != 0)
+    evacuate(n);
+  else if (n->servers.removal)
+    removal_step(n);
   if (n->servers.busy || note_votes(n) || !*blx__state_cluster_id(n->state)) return;
   struct blx__control_server all[BLX__CONTROL_SERVERS_MAX];
   size_t count = view(n, all);
@@ -149,16 +191,35 @@ void blx__servers_end(struct blx__node *n) {
 
 static void cordoned(struct blx__call *call, const struct blx_op_result *result) {
   struct blx__node *n = call->node;
-  if (n->servers.leaving != 0 && n->servers.leaving != result->uid) {
-    blx__call_failf(call, BLX_E_BUSY, "node %s is being removed: one after the other", name_of(n, n->servers.leaving));
+  const struct blx_node_remove_request *req = call->request;
+  uint64_t other = n->servers.leaving + n->servers.evacuated; /* one of them is 0 */
+  if (other != 0 && other != result->uid) {
+    blx__call_failf(call, BLX_E_BUSY, "node %s is being removed: one after the other", name_of(n, other));
     return;
   }
   /* The same node, asked for again: the newer call waits. */
   removal_end(n, BLX_E_TIMEOUT, "another call waits for this node's removal now");
-  n->servers.leaving = result->uid;
+  if (req->force)
+    n->servers.evacuated = result->uid;
+  else
+    n->servers.leaving = result->uid;
   n->servers.removal = call;
   n->servers.removal_ms = blx__loop_now_ms(n->loop);
   blx__servers_tick(n);
+}
+
+/* Nothing is given up for it: a disk stays a reason to stay, and nothing ends before it is known that there is none. */
+static blx__rc may_evacuate(const struct blx__node *n, const struct blx_node_info *node, blx_error *err) {
+  const struct blx_instance *i = blx__state_instance_on_node_after(n->state, node->uid, 0);
+  if (node->fence != BLX_FENCE_NONE || blx__state_is_unclear(n->state, node->uid))
+    return blx__state_may_remove(n->state, node->uid, err);
+  for (; i; i = blx__state_instance_on_node_after(n->state, node->uid, i->uid)) {
+    if (!i->local_data || blx__state_vm(n->state, i->vm_uid)->deleting) continue;
+    return blx__fail(err, BLX_E_CONFLICT, "node",
+                     "%s: the disk is on %s, and would be lost: `blixard vm delete %s` gives it up, nothing was ended",
+                     i->name, node->name, i->vm);
+  }
+  return BLX__OK;
 }
 
 /* May it go, and is it as dead, or as willing, as is said? */
@@ -181,6 +242,7 @@ static blx__rc check_removal(const struct blx__node *n, const struct blx_node_in
   if (!req->leaves && heard == BLX_NODE_STATUS_READY)
     return blx__fail(err, BLX_E_CONFLICT, "node", "%s is heard from: let it leave, by `blixard cluster leave` there",
                      node->name);
+  if (req->leaves && req->force) return may_evacuate(n, node, err);
   return blx__state_may_remove(n->state, node->uid, err);
 }
 
@@ -229,17 +291,66 @@ void blx__node_removed(struct blx__node *n, const char *why) {
   blx__node_fatal(n, err.code, err.message);
 }
 
-static void left(void *user, const blx_error *err, struct blx__slice answer) {
-  struct blx__call *call = user;
+static void has_left(struct blx__call *call, const char *how) {
   struct blx__node *n = call->node;
-  (void)answer;
-  if (err) {
-    blx__call_fail(call, err);
-    return;
-  }
   struct blx_cluster_status none = {.struct_size = sizeof none, .answered_by = n->self->name};
   blx__call_answer(call, &none);
-  if (!n->closing) blx__node_removed(n, "this node has left its cluster");
+  if (!n->closing) blx__node_removed(n, how);
+}
+
+/* A worker that no server answers. To the cluster, if there still is one, it is silent, and all is on it that was: it
+ * starts nowhere else before somebody proves it ended, as it is from here on. A server has a part in every election
+ * that is to come: it does not go unheard. */
+static void leave_alone(struct blx__call *call, const char *why) {
+  struct blx__node *n = call->node;
+  blx_error err;
+  if (!n->worker)
+    blx__call_failf(call, BLX_E_CONFLICT,
+                    "%s is a server and cannot leave unheard, for without it the others may never elect a leader (%s): "
+                    "bring them back, or let one server go on alone by `blixardd recover`",
+                    n->self->name, why);
+  else if (n->servers.removal)
+    blx__call_failf(call, BLX_E_BUSY, "%s leaves its cluster already: wait for that", n->self->name);
+  else if (blx__agent_has_disk(n->agent))
+    blx__call_failf(call, BLX_E_CONFLICT,
+                    "an instance has its disk on %s, which would be lost: nothing was ended; if that may be, stop the "
+                    "daemon, end its guests and empty its data directory",
+                    n->self->name);
+  else if (blx__worker_let_go(n, &err).code != 0)
+    blx__call_fail(call, &err);
+  else {
+    n->servers.removal = call;
+    n->servers.removal_ms = blx__loop_now_ms(n->loop);
+    blx__leave_look(n);
+  }
+}
+
+void blx__leave_look(struct blx__node *n) {
+  struct blx__call *call = n->servers.removal;
+  if (!call || n->closing || n->fatal_code != 0) return;
+  if (blx__agent_is_empty(n->agent)) {
+    n->servers.removal = NULL;
+    has_left(call, "this worker has left its cluster, which could not be told");
+  } else if (blx__loop_now_ms(n->loop) - n->servers.removal_ms > REMOVAL_MAX_MS) {
+    removal_end(n, BLX_E_TIMEOUT,
+                "not all that ran here has ended and is removed yet, and nothing new begins: the same command goes on "
+                "where this one stopped");
+  }
+}
+
+static void left(void *user, const blx_error *err, struct blx__slice answer) {
+  struct blx__call *call = user;
+  const struct blx_cluster_leave_request *req = call->request;
+  struct blx__node *n = call->node;
+  bool alone = n->worker ? !blx__worker_is_told(n) : n->consensus && blx__consensus_leader(n->consensus) == 0;
+  bool unheard = err && (err->code == BLX_E_NO_LEADER || err->code == BLX_E_UNAVAILABLE || err->code == BLX_E_TIMEOUT);
+  (void)answer;
+  if (unheard && alone && req->force && !n->closing)
+    leave_alone(call, err->message);
+  else if (err)
+    blx__call_fail(call, err);
+  else
+    has_left(call, "this node has left its cluster");
 }
 
 void blx__handle_cluster_leave(struct blx__call *call) {
@@ -247,7 +358,12 @@ void blx__handle_cluster_leave(struct blx__call *call) {
   const struct blx_cluster_leave_request *req = call->request;
   struct blx_node_remove_request remove = {.struct_size = sizeof remove, .name = n->self->name, .leaves = 1};
   remove.request_id = req->request_id;
+  remove.force = req->force;
   blx_error err;
+  if (req->force && n->worker && !blx__worker_is_told(n)) {
+    leave_alone(call, "no server answers");
+    return;
+  }
   if (blx__node_submit(n, BLX__RPC_NODE_REMOVE, &remove, left, call, &err).code != 0) blx__call_fail(call, &err);
 }
 

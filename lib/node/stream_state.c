@@ -197,8 +197,9 @@ struct share {
   struct blx__node *node;
   struct blx__rpc_call *rpc;
   uint64_t uid, incarnation;
-  uint64_t has_index;                        /* what the worker came with: it is told nothing older */
+  uint64_t has_index, has_era;               /* what the worker came with: it is told nothing older */
   bool begun;                                /* the worker was told that it is known, and what follows is its share */
+  uint64_t era;                              /* of what it is told since */
   bool whole;                                /* the next part is the first of a whole one */
   bool greeted;                              /* it was told something */
   bool full;                                 /* it takes no more for now */
@@ -217,7 +218,7 @@ struct round {
 
 static struct told tell(const struct blx__state *st, const struct blx_assignment *a) {
   uint32_t what = (uint32_t)a->desired | (uint32_t)a->ending << 8 | (a->remove ? 1u << 16 : 0) |
-                  (a->dead ? 1u << 17 : 0) | (a->paused ? 1u << 18 : 0);
+                  (a->dead ? 1u << 17 : 0) | (a->paused ? 1u << 18 : 0) | (a->held ? 1u << 19 : 0);
   const struct blx_instance *i = a->tell ? blx__state_instance(st, a->instance_uid) : NULL;
   return (struct told){.uid = a->instance_uid, .epoch = a->epoch, .asked = i ? i->revision : 0, .what = what};
 }
@@ -328,6 +329,8 @@ static void send_round(struct share *s) {
   for (bool more = true; more && !s->full;) {
     struct round before = r;
     struct blx_share_part part = {.index = blx__state_index(s->node->state), .whole = s->whole, .known = 1};
+    part.era = blx__state_era(s->node->state);
+    part.unclear = blx__state_is_unclear(s->node->state, s->uid);
     part.assignments = assignments;
     part.left = left;
     round_fill(s, &r, &part);
@@ -363,18 +366,25 @@ static void resume(struct share *s) {
 static bool share_begin(struct share *s) {
   const struct blx__node *n = s->node;
   const struct blx_node_info *node = blx__state_node(n->state, s->uid);
-  bool known = node && node->incarnation == s->incarnation && blx__state_index(n->state) >= s->has_index;
+  /* An index of another era is one of another log. What was said in that is void, and nothing is told of an older. */
+  uint64_t era = blx__state_era(n->state);
+  if (era > s->has_era) s->has_index = 0;
+  bool known = node && node->incarnation == s->incarnation && blx__state_index(n->state) >= s->has_index &&
+               era >= s->has_era && !blx__member_recovering(n);
   if (known && !s->begun) {
     s->begun = true;
+    s->era = era;
     s->whole = s->has_index == 0 || blx__state_share_index(n->state, s->uid) > s->has_index;
     s->greeted = false;
     s->other = 0;
     if (!s->whole) resume(s);
   }
-  if (s->begun && !known) {
+  if (s->begun && (!known || s->era != era)) {
     blx_error err;
-    (void)blx__fail(&err, BLX_E_CONFLICT, n->self->name, "this worker was started anew since");
+    (void)blx__fail(&err, BLX_E_CONFLICT, n->self->name,
+                    known ? "the cluster was recovered since" : "this worker was started anew since");
     blx__rpc_call_finish(s->rpc, &err);
+    return false;
   }
   return known;
 }
@@ -474,6 +484,7 @@ void blx__handle_share(struct blx__call *call) {
   s->uid = req->node_uid;
   s->incarnation = req->incarnation;
   s->has_index = req->index;
+  s->has_era = req->era;
   if (!share_put(n, s)) {
     free(s);
     blx__call_failf(call, BLX_E_BUSY, "%d workers ask for their share here: try another server", BLX__STATE_NODES_MAX);

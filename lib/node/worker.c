@@ -16,6 +16,7 @@ struct blx__worker {
   struct blx__map share; /* instance uid -> struct blx_assignment, owned: what the server said so far */
   uint64_t index;        /* at which that is the whole share; 0: it is not */
   uint64_t newest;       /* the highest at which it ever was: one that is older is not acted on */
+  uint64_t era;          /* of both: a recovery begins another one, whose log may have lost what this one had */
   struct blx__rpc_pending *stream;
   struct blx__timer *retry;
   size_t at;            /* the server that is asked: of identity->peers */
@@ -29,6 +30,7 @@ struct blx__worker {
   uint64_t announce_ms; /* of the last registration */
   unsigned unheard;     /* questions in a row that came to no leader */
   uint64_t leader;      /* as the server knows it */
+  bool gone;            /* it leaves its cluster alone: nobody is asked any more */
 };
 
 static void drop_share(struct blx__worker *w) {
@@ -143,6 +145,16 @@ static blx__rc take_part(struct blx__node *n, const struct blx_share_part *part,
   if (!part->known) w->replaces = part->incarnation;
   /* Asked for as a whole, by a worker that has lost its own, a server that is behind would tell of instances that have
    * gone elsewhere since. */
+  if (part->known && part->era < w->era)
+    return blx__fail(err, BLX_E_STALE, "node",
+                     "the server at %s has not heard of the last recovery of its cluster: nothing it says counts",
+                     blx__worker_server(n));
+  if (part->known && part->era > w->era) {
+    if (!part->whole) return blx__fail(err, BLX_E_INVALID, "node", "a share of a new era does not begin whole");
+    drop_share(w);
+    w->era = part->era;
+    w->newest = 0;
+  }
   if (part->known && part->index < w->newest)
     return blx__fail(err, BLX_E_STALE, "node",
                      "the server at %s is behind: its share is of index %llu, this one's %llu", blx__worker_server(n),
@@ -152,7 +164,9 @@ static blx__rc take_part(struct blx__node *n, const struct blx_share_part *part,
     check_registered(n);
     if (!part->more) {
       w->index = w->newest = part->index;
+      blx__agent_era(n->agent, part->era, part->unclear);
       BLX__TRY(give_agent(n, err));
+      blx__member_era(n, part->era, part->unclear);
     }
   }
   if (new_leader) blx__lease_ask_now(n);
@@ -166,7 +180,7 @@ static blx__rc take_part(struct blx__node *n, const struct blx_share_part *part,
 static bool on_message(void *user, struct blx__slice message) {
   struct blx__node *n = user;
   struct blx__worker *w = n->worker;
-  if (n->closing) return true;
+  if (n->closing || w->gone) return true;
   struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
   void *part = NULL;
   blx_error err;
@@ -211,6 +225,7 @@ static blx__rc open_stream(struct blx__node *n, blx_error *err) {
   if (!conn) return (blx__rc){err->code};
   struct blx_share_request req = {.struct_size = sizeof req, .node_uid = n->uid, .index = w->index};
   req.incarnation = n->self->incarnation;
+  req.era = w->era;
   struct blx__buf body;
   blx__buf_init(&body, 1024);
   blx__rc rc = blx__msg_encode(blx__desc_share_request(), &req, &body, err);
@@ -223,7 +238,7 @@ static blx__rc open_stream(struct blx__node *n, blx_error *err) {
 static void retry_fn(void *arg) {
   struct blx__node *n = arg;
   struct blx__worker *w = n->worker;
-  if (n->closing || n->fatal_code != 0 || w->stream) return;
+  if (n->closing || n->fatal_code != 0 || w->stream || w->gone) return;
   blx_error err;
   w->heard = false;
   w->since_ms = blx__loop_now_ms(n->loop);
@@ -295,8 +310,26 @@ void blx__worker_announce(struct blx__node *n) {
   w->announce_ms = now;
 }
 
+bool blx__worker_is_told(const struct blx__node *n) {
+  return n->worker->stream && n->worker->heard;
+}
+
+blx__rc blx__worker_let_go(struct blx__node *n, blx_error *err) {
+  struct blx__worker *w = n->worker;
+  w->gone = true;
+  n->registered = false;
+  if (w->stream) blx__rpc_cancel(w->stream);
+  drop_share(w);
+  return give_agent(n, err);
+}
+
 static void announce_fn(void *arg) {
+  if (((struct blx__node *)arg)->worker->gone) {
+    blx__leave_look(arg);
+    return;
+  }
   blx__worker_announce(arg);
+  blx__member_say_clear(arg);
 }
 
 /* ---- what it says of itself */

@@ -37,6 +37,8 @@ struct blx_op_node_taint;
 struct blx_op_quota_set;
 struct blx_preempt_victim;
 struct blx_op_preempt;
+struct blx_op_regroup;
+struct blx_op_node_clear;
 struct blx_op;
 struct blx_op_result;
 struct blx_config;
@@ -187,6 +189,8 @@ struct blx_instance_report {
   uint32_t has_exit_status;
   uint32_t paused; /* its virtual CPUs stand still */
   uint32_t local_data; /* it has a disk on this node */
+  uint64_t era; /* era of the share that its agent went by; 0: there was no recovery */
+  uint32_t data_known; /* local_data is what was found in this epoch, and not only what is known so far */
 };
 
 /* OpReport: what a node's agent saw; idempotent by (instance, epoch, seq). */
@@ -260,6 +264,7 @@ struct blx_op_fence_done {
   uint64_t node_uid; /* node */
   uint64_t incarnation; /* as in op_fence_begin */
   const char *proof; /* the proof; at most 512 bytes */
+  uint32_t whole; /* it holds for all that may run there, known or not: the machine is off */
 };
 
 /* OpNodeReturn: a fenced node is there again, in a new incarnation, and runs nothing under epochs that are over. */
@@ -351,6 +356,23 @@ struct blx_op_preempt {
   size_t n_victims;
 };
 
+/* OpRegroup: as op_recover, and a part of the log may be lost: a new era begins, above all that it can have given. */
+struct blx_op_regroup {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t survivor_uid; /* the server that goes on */
+  uint64_t below; /* servers with lower uids are gone, but for it; so are those that the lost part let join */
+};
+
+/* OpNodeClear: after a recovery: nothing runs on a node but what the present share of it says. */
+struct blx_op_node_clear {
+  size_t struct_size;
+  const void *unknown;
+  uint64_t node_uid; /* node */
+  uint64_t incarnation; /* of its agent that says so */
+  uint64_t era; /* of that share */
+};
+
 /* Op: one operation of the log: exactly one of the fields from 10 on is set. */
 struct blx_op {
   size_t struct_size;
@@ -386,6 +408,8 @@ struct blx_op {
   struct blx_op_node_fence_command *node_fence_command;
   struct blx_op_node_remove *node_remove;
   struct blx_op_recover *recover;
+  struct blx_op_regroup *regroup;
+  struct blx_op_node_clear *node_clear;
   struct blx_op_vm_scale *vm_scale;
   struct blx_op_node_taint *node_taint;
   struct blx_op_quota_set *quota_set;
@@ -445,6 +469,9 @@ struct blx_recover_mark {
   uint64_t survivor_uid; /* it */
   uint64_t below; /* servers with lower uids are gone, but for it */
   uint64_t index; /* index at which this was noted */
+  uint64_t era; /* since then, and the lowest epoch that is given; 0: of before there were eras */
+  uint64_t uids_from; /* instances with lower uids may run unknown to the cluster */
+  uint64_t nodes_from; /* on nodes with lower uids */
 };
 
 /* SnapshotRecord: one record of a snapshot. */
@@ -481,6 +508,7 @@ struct blx_assignment {
   /* with config: flake of nixpkgs that it is built with; empty: the daemon's own; at most 512 bytes */
   const char *nixpkgs_ref;
   const char *microvm_ref; /* with config: flake of microvm.nix, likewise; at most 512 bytes */
+  uint32_t held; /* it may run elsewhere, unknown to the cluster: what runs goes on, but do not start it */
 };
 
 /* JournalEntry: what an agent remembers of one instance across its own restarts. */
@@ -544,6 +572,7 @@ struct blx_report_request {
   struct blx_node_info *registration; /* at the start of an agent: what the node is now */
   uint64_t wall_ms; /* what the clock on its wall says, ms since 1970; 0: it does not say */
   uint64_t replaces; /* with a registration: as in op_node_register */
+  uint64_t clear_era; /* unless 0: as in op_node_clear */
 };
 
 /* LeaseAsk: a node asks for its lease again, and says that it lives. */
@@ -624,6 +653,7 @@ struct blx_share_request {
   uint64_t node_uid; /* the worker */
   uint64_t incarnation; /* of its agent */
   uint64_t index; /* index of the share that it has; 0: none */
+  uint64_t era; /* of that index; of another era than the server's it counts as none */
 };
 
 /* SharePart: what is new in a worker's share, or a part of that. */
@@ -643,6 +673,8 @@ struct blx_share_part {
   size_t n_servers;
   uint64_t leader; /* uid of the leader as this server knows it; 0: none */
   uint64_t incarnation; /* unless known: the one that the cluster knows of this node; 0: none */
+  uint64_t era; /* that begins with each recovery, of the index; 0: there was none */
+  uint32_t unclear; /* say when nothing runs on this node but what its share says */
 };
 
 /* Standing: how far a data directory came into its cluster. */
@@ -725,6 +757,8 @@ struct blx_audit_part {
 #define BLX_OP_QUOTA_SET_INIT BLX_INIT_(struct blx_op_quota_set)
 #define BLX_PREEMPT_VICTIM_INIT BLX_INIT_(struct blx_preempt_victim)
 #define BLX_OP_PREEMPT_INIT BLX_INIT_(struct blx_op_preempt)
+#define BLX_OP_REGROUP_INIT BLX_INIT_(struct blx_op_regroup)
+#define BLX_OP_NODE_CLEAR_INIT BLX_INIT_(struct blx_op_node_clear)
 #define BLX_OP_INIT BLX_INIT_(struct blx_op)
 #define BLX_OP_RESULT_INIT BLX_INIT_(struct blx_op_result)
 #define BLX_CONFIG_INIT BLX_INIT_(struct blx_config)

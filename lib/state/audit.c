@@ -19,81 +19,143 @@ static const char *node_name(const struct blx__state *st, uint64_t uid) {
   return node ? node->name : "";
 }
 
-static struct named of_vm(const char *verb, const char *name) {
-  return (struct named){.verb = verb, .kind = "vm", .name = name};
-}
+/* ---- what each is about */
 
-static struct named of_node(const char *verb, const char *name) {
-  return (struct named){.verb = verb, .kind = "node", .name = name};
-}
-
-static struct named name_assign(const struct blx__state *st, const struct blx_op_assign *a) {
-  const struct blx_instance *i = blx__state_instance(st, a->instance_uid);
-  uint64_t epoch = a->expected_epoch + 1;
-  struct named n = {.verb = "instance.assign", .kind = "instance", .name = i ? i->name : ""};
-  (void)blx__str_format(n.detail, sizeof n.detail, "to %s, epoch %llu", node_name(st, a->node_uid),
-                        (unsigned long long)epoch);
-  return n;
-}
-
-static struct named of_cluster(const struct blx__state *st, const char *verb) {
-  return (struct named){.verb = verb, .kind = "cluster", .name = st->data.cluster_name};
-}
-
-static struct named name_disarm(const struct blx__state *st, const struct blx_op_ha_disarm *d) {
-  struct named n = of_cluster(st, d->for_ms ? "ha.disarm" : "ha.arm");
-  if (d->for_ms) (void)blx__str_format(n.detail, sizeof n.detail, "for %llu s", (unsigned long long)(d->for_ms / 1000));
-  return n;
-}
-
-static struct named name_fence(const struct blx__state *st, const struct blx_op *op) {
-  if (op->fence_begin) {
-    struct named n = of_node("node.fence", node_name(st, op->fence_begin->node_uid));
-    (void)blx__str_copy(n.detail, sizeof n.detail, op->fence_begin->reason ? op->fence_begin->reason : "");
-    return n;
+#define ABOUT(field, expression)                                                           \
+  static const char *about_##field(const struct blx__state *st, const struct blx_op *op) { \
+    (void)st;                                                                              \
+    (void)op;                                                                              \
+    return expression;                                                                     \
   }
-  struct named n = of_node("node.fenced", node_name(st, op->fence_done->node_uid));
-  (void)blx__str_copy(n.detail, sizeof n.detail, op->fence_done->proof ? op->fence_done->proof : "");
-  return n;
+ABOUT(cluster_init, op->cluster_init->name)
+ABOUT(node_join, op->node_join->node ? op->node_join->node->name : "")
+ABOUT(node_register, op->node_register->node ? node_name(st, op->node_register->node->uid) : "")
+ABOUT(node_voter, node_name(st, op->node_voter->uid))
+ABOUT(config_put, op->config_put->sha256)
+ABOUT(vm_create, op->vm_create->spec ? op->vm_create->spec->name : "")
+ABOUT(vm_desire, op->vm_desire->name)
+ABOUT(vm_delete, op->vm_delete->name)
+ABOUT(explain, "")
+ABOUT(report, node_name(st, op->report->node_uid))
+ABOUT(node_cordon, op->node_cordon->name)
+ABOUT(vm_restart, op->vm_restart->name)
+ABOUT(vm_pause, op->vm_pause->name)
+ABOUT(vm_delete_force, op->vm_delete_force->name)
+ABOUT(node_label, op->node_label->name)
+ABOUT(vm_kill, op->vm_kill->name)
+ABOUT(settings_set, st->data.cluster_name)
+ABOUT(fence_begin, node_name(st, op->fence_begin->node_uid))
+ABOUT(fence_done, node_name(st, op->fence_done->node_uid))
+ABOUT(node_return, op->node_return->node ? node_name(st, op->node_return->node->uid) : "")
+ABOUT(ha_disarm, st->data.cluster_name)
+ABOUT(node_fence_command, op->node_fence_command->name)
+ABOUT(node_remove, op->node_remove->name)
+ABOUT(recover, node_name(st, op->recover->survivor_uid))
+ABOUT(regroup, node_name(st, op->regroup->survivor_uid))
+ABOUT(node_clear, node_name(st, op->node_clear->node_uid))
+
+static const char *about_assign(const struct blx__state *st, const struct blx_op *op) {
+  const struct blx_instance *i = blx__state_instance(st, op->assign->instance_uid);
+  return i ? i->name : "";
 }
 
-static struct named name_of_node_op(const struct blx__state *st, const struct blx_op *op) {
-  if (op->node_join) return of_node("node.join", op->node_join->node ? op->node_join->node->name : "");
-  if (op->node_register)
-    return of_node("node.register", op->node_register->node ? node_name(st, op->node_register->node->uid) : "");
-  if (op->node_voter)
-    return of_node(op->node_voter->voter ? "node.vote" : "node.unvote", node_name(st, op->node_voter->uid));
-  if (op->node_cordon)
-    return of_node(op->node_cordon->cordoned ? "node.cordon" : "node.uncordon", op->node_cordon->name);
-  if (op->node_label) return of_node("node.label", op->node_label->name);
-  if (op->fence_begin || op->fence_done) return name_fence(st, op);
-  if (op->node_return)
-    return of_node("node.return", op->node_return->node ? node_name(st, op->node_return->node->uid) : "");
-  if (op->node_fence_command) return of_node("node.fence_command", op->node_fence_command->name);
-  if (op->node_remove) return of_node("node.remove", op->node_remove->name);
-  return of_node("node.other", "");
+/* ---- another verb by what is asked for, and what else there is to say */
+
+static void more_voter(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)st;
+  if (!op->node_voter->voter) n->verb = "node.unvote";
 }
+
+static void more_cordon(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)st;
+  if (!op->node_cordon->cordoned) n->verb = "node.uncordon";
+}
+
+static void more_desire(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)st;
+  if (op->vm_desire->desired == BLX_DESIRED_STOPPED) n->verb = "vm.stop";
+}
+
+static void more_pause(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)st;
+  if (!op->vm_pause->paused) n->verb = "vm.resume";
+}
+
+static void more_assign(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+  const struct blx_op_assign *a = op->assign;
+  const struct blx_instance *i = blx__state_instance(st, a->instance_uid);
+  uint64_t epoch = i && i->epoch == a->expected_epoch ? blx__state_next_epoch(st, i) : a->expected_epoch + 1;
+  (void)blx__str_format(n->detail, sizeof n->detail, "to %s, epoch %llu", node_name(st, a->node_uid),
+                        (unsigned long long)epoch);
+}
+
+static void more_fence(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)st;
+  const char *said = op->fence_begin ? op->fence_begin->reason : op->fence_done->proof;
+  (void)blx__str_copy(n->detail, sizeof n->detail, said ? said : "");
+}
+
+static void more_disarm(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)st;
+  uint64_t for_ms = op->ha_disarm->for_ms;
+  if (for_ms == 0)
+    n->verb = "ha.arm";
+  else
+    (void)blx__str_format(n->detail, sizeof n->detail, "for %llu s", (unsigned long long)(for_ms / 1000));
+}
+
+/* ---- all of them; a test looks for each field of the schema's `op` */
+
+struct row {
+  size_t offset; /* of the pointer in struct blx_op */
+  const char *verb, *kind;
+  const char *(*about)(const struct blx__state *st, const struct blx_op *op);
+  void (*more)(const struct blx__state *st, const struct blx_op *op, struct named *n); /* NULL: nothing */
+};
+
+#define ROW(field, verb, kind, more) \
+  { offsetof(struct blx_op, field), verb, kind, about_##field, more }
+static const struct row rows[] = {
+    ROW(cluster_init, "cluster.init", "cluster", NULL),
+    ROW(node_join, "node.join", "node", NULL),
+    ROW(node_register, "node.register", "node", NULL),
+    ROW(node_voter, "node.vote", "node", more_voter),
+    ROW(config_put, "config.put", "config", NULL),
+    ROW(vm_create, "vm.create", "vm", NULL),
+    ROW(vm_desire, "vm.start", "vm", more_desire),
+    ROW(vm_delete, "vm.delete", "vm", NULL),
+    ROW(assign, "instance.assign", "instance", more_assign),
+    ROW(explain, "instance.explain", "instance", NULL),
+    ROW(report, "node.report", "node", NULL),
+    ROW(node_cordon, "node.cordon", "node", more_cordon),
+    ROW(vm_restart, "vm.restart", "vm", NULL),
+    ROW(vm_pause, "vm.pause", "vm", more_pause),
+    ROW(vm_delete_force, "vm.delete_force", "vm", NULL),
+    ROW(node_label, "node.label", "node", NULL),
+    ROW(vm_kill, "vm.kill", "vm", NULL),
+    ROW(settings_set, "settings.set", "cluster", NULL),
+    ROW(fence_begin, "node.fence", "node", more_fence),
+    ROW(fence_done, "node.fenced", "node", more_fence),
+    ROW(node_return, "node.return", "node", NULL),
+    ROW(ha_disarm, "ha.disarm", "cluster", more_disarm),
+    ROW(node_fence_command, "node.fence_command", "node", NULL),
+    ROW(node_remove, "node.remove", "node", NULL),
+    ROW(recover, "cluster.recover", "node", NULL),
+    ROW(regroup, "cluster.recover", "node", NULL),
+    ROW(node_clear, "node.clear", "node", NULL),
+};
 
 /* Before it is applied: what it deletes still has its name. */
 static struct named name_of(const struct blx__state *st, const struct blx_op *op) {
-  if (op->vm_create) return of_vm("vm.create", op->vm_create->spec ? op->vm_create->spec->name : "");
-  if (op->vm_desire)
-    return of_vm(op->vm_desire->desired == BLX_DESIRED_STOPPED ? "vm.stop" : "vm.start", op->vm_desire->name);
-  if (op->vm_delete) return of_vm("vm.delete", op->vm_delete->name);
-  if (op->vm_delete_force) return of_vm("vm.delete_force", op->vm_delete_force->name);
-  if (op->vm_restart) return of_vm("vm.restart", op->vm_restart->name);
-  if (op->vm_pause) return of_vm(op->vm_pause->paused ? "vm.pause" : "vm.resume", op->vm_pause->name);
-  if (op->vm_kill) return of_vm("vm.kill", op->vm_kill->name);
-  if (op->assign) return name_assign(st, op->assign);
-  if (op->config_put) return (struct named){.verb = "config.put", .kind = "config", .name = op->config_put->sha256};
-  if (op->cluster_init)
-    return (struct named){.verb = "cluster.init", .kind = "cluster", .name = op->cluster_init->name};
-  if (op->settings_set) return of_cluster(st, "settings.set");
-  if (op->ha_disarm) return name_disarm(st, op->ha_disarm);
-  if (op->recover) return of_node("cluster.recover", node_name(st, op->recover->survivor_uid));
-  if (op->report) return of_node("node.report", node_name(st, op->report->node_uid));
-  if (op->explain) return (struct named){.verb = "instance.explain", .kind = "instance"};
-  return name_of_node_op(st, op);
+  for (size_t i = 0; i < BLX__COUNT(rows); i++) {
+    void *body;
+    memcpy(&body, (const char *)op + rows[i].offset, sizeof body);
+    if (!body) continue;
+    struct named n = {.verb = rows[i].verb, .kind = rows[i].kind, .name = rows[i].about(st, op)};
+    if (rows[i].more) rows[i].more(st, op, &n);
+    return n;
+  }
+  return (struct named){.verb = "other", .kind = "op"};
 }
 
 static void append(struct blx__state *st, const struct blx_audit_record *record) {

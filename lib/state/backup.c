@@ -1,6 +1,8 @@
 /* A state made into that of a new cluster. What comes out is a snapshot, made once and the same on every later member.
- * An instance keeps its uid and its epoch, so that whatever is left of it on some old host is older than what starts
- * now; it has no node, and is dead there. One that had ended, and that its restart policy leaves, stays as it was. */
+ * An instance keeps its uid, and its epoch goes on in an era of its own, so that whatever is left of it on some old
+ * host is older than what starts now, although it was assigned there after the backup was made; new objects have uids
+ * above all that were given since. It has no node, and is dead there. One that had ended, and that its restart policy
+ * leaves, stays as it was. */
 #include "state/state_int.h"
 
 #include "schema/validate.h"
@@ -46,7 +48,8 @@ static blx__rc take_head(struct blx__state_reseed *r, const struct blx_snapshot_
   struct blx_snapshot_head head = *from;
   struct blx_snapshot_record record = BLX_SNAPSHOT_RECORD_INIT;
   if (r->index != 0) return damaged(err, "it has two heads");
-  if (head.index == 0 || head.index > UINT64_MAX / 2 || head.next_node_uid == 0 || head.next_node_uid > UINT64_MAX / 2)
+  if (head.index == 0 || head.index > UINT64_MAX / 2 || head.next_uid > UINT64_MAX / 2 || head.next_node_uid == 0 ||
+      head.next_node_uid > UINT64_MAX / 2)
     return damaged(err, "a counter is zero or too large");
   if (!blx__str_copy(r->old_cluster_id, sizeof r->old_cluster_id, head.cluster_id ? head.cluster_id : "") ||
       !blx__str_copy(r->name, sizeof r->name, head.cluster_name ? head.cluster_name : ""))
@@ -58,6 +61,7 @@ static blx__rc take_head(struct blx__state_reseed *r, const struct blx_snapshot_
   r->index = ++head.index;
   r->time_ms = head.time_ms;
   r->node_uid = head.next_node_uid++;
+  head.next_uid = blx__state_uids_after(head.next_uid);
   record.head = &head;
   BLX__TRY(blx__state_add_record(out, &record, err));
   return add_node(r, out, err);
@@ -85,6 +89,7 @@ static blx__rc take_instance(struct blx__state_reseed *r, const struct blx_insta
                              blx_error *err) {
   struct blx_snapshot_record record = BLX_SNAPSHOT_RECORD_INIT;
   void *vm = blx__map_get_u64(&r->vms, i->vm_uid);
+  if (i->epoch > UINT64_MAX / 2) return damaged(err, "a counter is zero or too large");
   if (!vm) return damaged(err, "the VM of an instance is missing");
   if (vm == comes_back_as(GONE)) return BLX__OK;
   bool run = vm == comes_back_as(TO_RUN);
@@ -97,8 +102,10 @@ static blx__rc take_instance(struct blx__state_reseed *r, const struct blx_insta
     draft.phase_since_ms = r->time_ms;
   }
   draft.node_uid = 0;
+  draft.epoch = blx__state_era_after(i->epoch > r->era ? i->epoch : r->era);
+  draft.seen_era = 0;
   draft.fenced = 0;
-  draft.local_data = 0;
+  if (i->local_data) draft.local_data = draft.data_known = 0;
   draft.node = NULL;
   draft.dead = 1;
   draft.ending = BLX_ENDING_NONE;
@@ -125,6 +132,8 @@ blx__rc blx__state_reseed_take(struct blx__state_reseed *r, struct blx__slice re
   const struct blx_snapshot_record *rec = msg;
   if (rec->head) return take_head(r, rec->head, out, err);
   if (r->index == 0) return damaged(err, "it does not begin with a head");
+  if (rec->recover_mark) r->era = rec->recover_mark->era;
+  if (r->era > UINT64_MAX / 2) return damaged(err, "a counter is zero or too large");
   if (rec->vm) return take_vm(r, rec->vm, out, err);
   if (rec->instance) return take_instance(r, rec->instance, out, err);
   if (rec->node || rec->tombstone || rec->idempotency || rec->recover_mark) return BLX__OK;

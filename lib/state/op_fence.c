@@ -8,11 +8,17 @@ enum { TEXT_BYTES = 256, UNBLOCK_BYTES = 256 };
 
 /* ---- begin */
 
+/* Whether it has a disk there, or may have: an agent that looks for disks has not said yet. */
+static bool has_disk(const struct blx__state *st, const struct state_instance *e) {
+  const struct blx_node_info *n = blx__state_node(st, e->rec->node_uid);
+  return e->rec->local_data || (n && n->tells_disks && !e->rec->data_known);
+}
+
 /* Whether an instance's epoch rises. A disk keeps it on its node, whatever its policy; and a VM that was deleted waits
  * for the node or for --force. */
-static bool moves(const struct state_instance *e, bool by_operator) {
+static bool moves(const struct blx__state *st, const struct state_instance *e, bool by_operator) {
   const struct blx_vm *vm = e->vm->rec;
-  if (e->rec->dead || e->rec->fenced || e->rec->local_data || vm->deleting) return false;
+  if (e->rec->dead || e->rec->fenced || has_disk(st, e) || vm->deleting) return false;
   return vm->spec->ha == BLX_HA_POLICY_AUTO || (vm->spec->ha == BLX_HA_POLICY_MANUAL && by_operator);
 }
 
@@ -21,7 +27,7 @@ static void cut(struct blx__state *st, const struct state_instance *e, const cha
   struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_NODE_FENCING, text, NULL);
   struct blx_instance i = *e->rec;
   blx__str_format(text, sizeof text, "%s is being fenced: starts elsewhere when it is proved not to run there", node);
-  i.epoch++;
+  i.epoch = blx__state_next_epoch(st, &i);
   i.fenced = 1;
   i.report_seq = 0;
   i.paused = 0;
@@ -30,17 +36,18 @@ static void cut(struct blx__state *st, const struct state_instance *e, const cha
   blx__state_put_instance(st, &i);
 }
 
-static void stays(const struct state_instance *e, const char *node, struct blx_reason *reason, char text[TEXT_BYTES],
-                  char unblock[UNBLOCK_BYTES]) {
+static void stays(const struct blx__state *st, const struct state_instance *e, const char *node,
+                  struct blx_reason *reason, char text[TEXT_BYTES], char unblock[UNBLOCK_BYTES]) {
   const char *vm = e->vm->rec->spec->name;
   *reason = blx__state_reason(BLX_REASON_CODE_HA_OFF, text, unblock);
   blx__str_format(unblock, UNBLOCK_BYTES, "it goes on when %s comes back; `blixard vm delete %s --force` gives it up",
                   node, vm);
   if (!blx__state_is_ha(e->vm->rec)) {
     blx__str_format(text, TEXT_BYTES, "%s is gone, and with ha=off it starts nowhere else", node);
-  } else if (e->rec->local_data) {
+  } else if (has_disk(st, e)) {
     reason->code = BLX_REASON_CODE_LOCAL_DISK;
-    blx__str_format(text, TEXT_BYTES, "%s is gone, and its disk is there", node);
+    blx__str_format(text, TEXT_BYTES, "%s is gone, %s", node,
+                    e->rec->local_data ? "and its disk is there" : "before it was known whether a disk of it is there");
   } else {
     reason->code = BLX_REASON_CODE_HA_MANUAL;
     blx__str_format(text, TEXT_BYTES, "%s is gone, and with ha=manual it starts elsewhere only when told", node);
@@ -57,7 +64,7 @@ static void strand(struct blx__state *st, const struct state_instance *e, const 
   char text[TEXT_BYTES], unblock[UNBLOCK_BYTES];
   struct blx_reason reason;
   if (e->rec->dead || e->rec->fenced || leaves(e)) return;
-  stays(e, node, &reason, text, unblock);
+  stays(st, e, node, &reason, text, unblock);
   if (e->rec->phase == BLX_PHASE_UNREACHABLE && blx__state_reason_eq(e->rec->reason, &reason)) return;
   struct blx_instance i = *e->rec;
   i.phase = BLX_PHASE_UNREACHABLE;
@@ -86,9 +93,9 @@ static struct state_instance *next_on(const struct blx__state *st, uint64_t node
 }
 
 /* How many instances a fence that goes on would take along. */
-static size_t joins(const struct state_node *e, bool by_operator) {
+static size_t joins(const struct blx__state *st, const struct state_node *e, bool by_operator) {
   size_t n = 0;
-  BLX__MAP_FOREACH(pos, &e->instances) n += moves(blx__map_value(pos), by_operator);
+  BLX__MAP_FOREACH(pos, &e->instances) n += moves(st, blx__map_value(pos), by_operator);
   return n;
 }
 
@@ -111,7 +118,9 @@ blx__rc blx__state_op_fence_begin(struct blx__state *st, const struct blx_op *op
   BLX__TRY(may_begin(st, e->rec, o, err));
   bool by_operator = o->by_operator != 0;
   out->uid = o->node_uid;
-  if (e->rec->fence != BLX_FENCE_NONE && joins(e, by_operator) == 0) return BLX__OK;
+  /* After a recovery an operator's word is for more than is known here: it is asked for, whatever else was proved. */
+  bool doubt = by_operator && blx__state_unclear_rec(st, e->rec);
+  if (e->rec->fence != BLX_FENCE_NONE && joins(st, e, by_operator) == 0 && !doubt) return BLX__OK;
   struct blx_node_info draft = *e->rec;
   /* One that came back and fell silent again is cut off as what it is now: neither life of it got a lease since. */
   draft.fence = BLX_FENCE_BEGUN;
@@ -122,7 +131,7 @@ blx__rc blx__state_op_fence_begin(struct blx__state *st, const struct blx_op *op
   note_what_it_had(st, &draft, e->rec->fence != BLX_FENCE_NONE);
   blx__state_put_node(st, &draft);
   for (struct state_instance *i = NULL; (i = next_on(st, o->node_uid, i));) {
-    if (moves(i, by_operator))
+    if (moves(st, i, by_operator))
       cut(st, i, e->rec->name);
     else
       strand(st, i, e->rec->name);
@@ -170,7 +179,10 @@ blx__rc blx__state_op_fence_done(struct blx__state *st, const struct blx_op *op,
   struct blx_node_info draft = *e->rec;
   draft.fence = BLX_FENCE_DONE;
   draft.fence_proof = o->proof;
+  bool clears = o->whole && blx__state_unclear_rec(st, e->rec);
+  if (clears) draft.clear_era = st->data.era;
   blx__state_put_node(st, &draft);
+  if (clears) blx__state_cleared(st, o->node_uid);
   for (struct state_instance *i = NULL; (i = next_on(st, o->node_uid, i));)
     if (i->rec->fenced && !i->rec->dead) blx__state_confirm_dead(st, i);
   blx__state_fence_lift(st, o->node_uid);

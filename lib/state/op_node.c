@@ -42,6 +42,7 @@ void blx__state_take_description(struct blx_node_info *to, const struct blx_node
   to->simulated = from->simulated;
   to->ha_ready = from->ha_ready;
   to->watchdog = from->watchdog;
+  to->tells_disks = from->tells_disks;
   to->no_watchdog = from->no_watchdog;
   to->virtualized = from->virtualized;
   to->daemon_labels = from->labels;
@@ -148,25 +149,34 @@ static void set_voter(struct blx__state *st, const struct blx_node_info *n, bool
   blx__state_put_node(st, &draft);
 }
 
-blx__rc blx__state_op_recover(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
-                              blx_error *err) {
-  const struct blx_op_recover *o = op->recover;
+blx__rc blx__state_may_recover(const struct blx__state *st, uint64_t survivor_uid, uint64_t below, blx_error *err) {
   struct state_node *e = NULL;
-  BLX__TRY(blx__state_node_known(st, o->survivor_uid, &e, err));
-  if (o->below <= o->survivor_uid || o->below > st->data.next_node_uid)
-    return blx__fail(err, BLX_E_INVALID, "state", "below: %llu is not above %llu and at most %llu",
-                     (unsigned long long)o->below, (unsigned long long)o->survivor_uid,
-                     (unsigned long long)st->data.next_node_uid);
-  out->uid = o->survivor_uid;
-  if (o->below <= st->data.gone_below && o->survivor_uid == st->data.survivor_uid) return BLX__OK;
-  st->data.survivor_uid = o->survivor_uid;
-  st->data.gone_below = o->below;
+  BLX__TRY(blx__state_node_known(st, survivor_uid, &e, err));
+  if (below > survivor_uid && below <= st->data.next_node_uid) return BLX__OK;
+  return blx__fail(err, BLX_E_INVALID, "state", "below: %llu is not above %llu and at most %llu",
+                   (unsigned long long)below, (unsigned long long)survivor_uid,
+                   (unsigned long long)st->data.next_node_uid);
+}
+
+void blx__state_go_on_with(struct blx__state *st, uint64_t survivor_uid, uint64_t gone_below) {
+  st->data.survivor_uid = survivor_uid;
+  st->data.gone_below = gone_below;
   st->data.gone_index = st->data.index;
   const struct blx_node_info *n = NULL;
   for (uint64_t after = 0; (n = blx__state_node_after_uid(st, after)) != NULL;) {
     after = n->uid; /* the record is replaced */
-    set_voter(st, n, n->uid == o->survivor_uid || (n->voter && !blx__state_is_gone(st, n->uid)));
+    set_voter(st, n, n->uid == survivor_uid || (n->voter && !blx__state_is_gone(st, n->uid)));
   }
+}
+
+/* Of logs from before there were eras; op_regroup came in its place. */
+blx__rc blx__state_op_recover(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                              blx_error *err) {
+  const struct blx_op_recover *o = op->recover;
+  BLX__TRY(blx__state_may_recover(st, o->survivor_uid, o->below, err));
+  out->uid = o->survivor_uid;
+  if (o->below <= st->data.gone_below && o->survivor_uid == st->data.survivor_uid) return BLX__OK;
+  blx__state_go_on_with(st, o->survivor_uid, o->below);
   return BLX__OK;
 }
 
@@ -303,6 +313,11 @@ blx__rc blx__state_may_remove(const struct blx__state *st, uint64_t uid, blx_err
   const struct blx_node_info *n = e->rec;
   bool gone = n->fence == BLX_FENCE_DONE;
   char which[128];
+  if (blx__state_unclear_rec(st, n))
+    return blx__fail(err, BLX_E_CONFLICT, "state",
+                     "since the recovery %s has not said what runs there: start it, or if its machine is off, "
+                     "`blixard node fence %s --proved 'HOW YOU KNOW'`",
+                     n->name, n->name);
   if (n->fence == BLX_FENCE_BEGUN)
     return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s is being fenced: remove it when it is Fenced", n->name);
   if (tied(e, LIVES, which, sizeof which) > 0)

@@ -92,13 +92,16 @@ static void stay(struct blx__state *st, struct blx_instance *i, const struct blx
 }
 
 /* Its node was, and not its guest: no failure, and no restart policy has a say. */
-static void cut_off(struct blx__state *st, const struct state_instance *e, struct blx_instance *i) {
+static void cut_off(struct blx__state *st, const struct state_instance *e, struct blx_instance *i, bool recovered) {
   const struct blx_node_info *n = blx__state_node(st, i->node_uid);
   const char *node = n ? n->name : "its node";
   char text[192];
   struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_NODE_FENCED, text, NULL);
   if (e->rec->fenced) {
     blx__str_format(text, sizeof text, "%s was fenced: starts elsewhere", node);
+  } else if (recovered) {
+    blx__str_format(text, sizeof text, "did not run on %s when the cluster was recovered: starts again", node);
+    reason.code = BLX_REASON_CODE_RECOVERED;
   } else {
     reason.code = BLX_REASON_CODE_LEASE_LOST;
     blx__str_format(text, sizeof text, "was ended by %s, which was cut off from the cluster: starts again", node);
@@ -126,8 +129,10 @@ static void ended_while_wanted(struct blx__state *st, const struct state_instanc
     blx__state_put_instance(st, i);
     return;
   }
-  if (e->rec->fenced || blx__state_reason_code(r->reason) == BLX_REASON_CODE_LEASE_LOST) {
-    cut_off(st, e, i);
+  int32_t code = blx__state_reason_code(r->reason);
+  bool recovered = code == BLX_REASON_CODE_RECOVERED;
+  if (e->rec->fenced || recovered || code == BLX_REASON_CODE_LEASE_LOST) {
+    cut_off(st, e, i, recovered);
     return;
   }
   bool steady =
@@ -198,24 +203,46 @@ static void report_alive(struct blx__state *st, struct state_instance *e, struct
   }
   bool same = i->phase == e->rec->phase && blx__state_reason_eq(i->reason, e->rec->reason) &&
               i->exit_status == e->rec->exit_status && !i->paused == !e->rec->paused &&
-              !i->local_data == !e->rec->local_data && i->has_exit_status == e->rec->has_exit_status;
+              !i->local_data == !e->rec->local_data && i->has_exit_status == e->rec->has_exit_status &&
+              i->seen_era == e->rec->seen_era && !i->data_known == !e->rec->data_known;
   if (same)
     blx__state_put_instance_seq(st, e, r->seq);
   else
     blx__state_put_instance(st, i);
 }
 
+/* After a recovery: its node has it under a later epoch, which the lost part of the log gave it there. It was the
+ * instance's only one then, and goes on. */
+static void learn_epoch(struct blx__state *st, uint64_t node_uid, const struct blx_instance_report *r) {
+  struct state_instance *e = blx__state_instance_get(st, r->instance_uid);
+  bool told = e && r->era != 0 && r->era == st->data.era && e->rec->node_uid == node_uid;
+  if (!told || r->epoch <= e->rec->epoch || r->epoch >= st->data.era || !blx__state_is_held(st, e->rec)) return;
+  struct blx_instance i = *e->rec;
+  i.epoch = r->epoch;
+  i.dead = i.fenced = 0;
+  i.report_seq = 0;
+  i.ending = BLX_ENDING_NONE;
+  i.not_before_ms = 0;
+  bool stops = e->vm->rec->deleting || e->vm->rec->desired == BLX_DESIRED_STOPPED;
+  i.phase = stops ? BLX_PHASE_STOPPING : BLX_PHASE_CREATING; /* what the report says comes next */
+  blx__state_put_instance(st, &i);
+}
+
 static void report_one(struct blx__state *st, struct state_instance *e, const struct blx_instance_report *r) {
   /* What cannot be undone counts whenever it comes: an agent that lost its journal, and whose clock was set back,
    * begins with lower numbers, and a name would never be free again. */
   bool final = (r->dead && !e->rec->dead) || r->gone;
-  if (r->seq <= e->rec->report_seq && !final) return;
+  bool seen = r->era != 0 && r->era == st->data.era && r->phase == BLX_PHASE_RUNNING && !r->dead && !r->gone &&
+              !e->rec->dead && blx__state_is_held(st, e->rec);
+  if (r->seq <= e->rec->report_seq && !final && !seen) return;
   struct blx_instance i = *e->rec;
   if (r->seq > i.report_seq) i.report_seq = r->seq;
   if (r->has_exit_status) {
     i.has_exit_status = 1;
     i.exit_status = r->exit_status;
   }
+  if (seen) i.seen_era = r->era; /* so it runs nowhere else, whatever is lost */
+  if (r->data_known) i.data_known = 1;
   if (r->local_data) i.local_data = 1; /* and stays, as the disk does, until it goes to another node */
   if (r->dead || r->gone)
     report_dead(st, e, &i, r);
@@ -239,6 +266,7 @@ blx__rc blx__state_op_report(struct blx__state *st, const struct blx_op *op, str
   for (size_t n = 0; n < o->n_reports; n++) {
     struct state_instance *e = NULL;
     if (blx__state_tombstone_report(st, o->node_uid, o->reports[n])) continue;
+    learn_epoch(st, o->node_uid, o->reports[n]);
     if (is_stale(st, o->node_uid, o->reports[n], &e))
       out->stale[out->n_stale++] = o->reports[n]->instance_uid;
     else

@@ -26,6 +26,11 @@ static blx__rc may_start(const struct blx__state *st, const struct state_instanc
                      "%s is not confirmed dead on %s in epoch %llu: an instance never runs twice", i->name,
                      n ? n->name : "its node", (ull)i->epoch);
   }
+  if (blx__state_is_held(st, i))
+    return blx__fail(
+        err, BLX_E_CONFLICT, "state",
+        "%s may run where a part of the log that is lost had put it: %u nodes have not said what runs there", i->name,
+        blx__state_unclear(st));
   if (!blx__state_wants_node(i, vm))
     return blx__fail(err, BLX_E_CONFLICT, "state", "%s does not wait for a node: its restart policy leaves it",
                      i->name);
@@ -49,6 +54,10 @@ static blx__rc has_room(const struct blx__state *st, const struct state_instance
                      "%s cannot go to %s: an earlier instance of that name was deleted by force, and %s has not "
                      "confirmed that it is gone",
                      e->rec->name, node.name, node.name);
+  if (blx__state_is_unclear(st, node_uid))
+    return blx__fail(err, BLX_E_CONFLICT, "state",
+                     "%s cannot go to %s, which has not said since the recovery what runs there", e->rec->name,
+                     node.name);
   struct blx__placement_need need = blx__state_need(e->vm->rec);
   struct blx__placement_verdict v;
   if (blx__placement_feasible(&node, &need, &v)) return BLX__OK;
@@ -68,9 +77,10 @@ blx__rc blx__state_op_assign(struct blx__state *st, const struct blx_op *op, str
   blx__str_format(text, sizeof text, "%s builds its runner", blx__state_node(st, o->node_uid)->name);
   struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_BUILDING, text, NULL);
   struct blx_instance i = *e->rec;
-  if (i.epoch > 0) i.restarts++;
-  i.epoch++;
-  if (i.node_uid != o->node_uid) i.local_data = 0;
+  if (i.spec_revision > 0) i.restarts++; /* it was assigned before */
+  i.epoch = blx__state_next_epoch(st, e->rec);
+  /* What made no disk once makes none elsewhere: its spec is the same. */
+  if (i.node_uid != o->node_uid && i.local_data) i.local_data = i.data_known = 0;
   i.node_uid = o->node_uid;
   i.dead = 0;
   i.fenced = 0;

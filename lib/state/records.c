@@ -150,7 +150,8 @@ void blx__state_touch_share(struct blx__state *st, uint64_t node_uid) {
 }
 
 static bool same_assignment(const struct blx_instance *a, const struct blx_instance *b) {
-  return a->node_uid == b->node_uid && a->epoch == b->epoch && !a->dead == !b->dead && a->ending == b->ending;
+  return a->node_uid == b->node_uid && a->epoch == b->epoch && !a->dead == !b->dead && a->ending == b->ending &&
+         a->seen_era == b->seen_era;
 }
 
 /* ---- put */
@@ -169,10 +170,12 @@ void blx__state_put_node(struct blx__state *st, const struct blx_node_info *draf
   } else {
     BLX__ASSERT(blx__str_eq(e->rec->name, rec->name));
     st->data.fencing -= e->rec->fence == BLX_FENCE_BEGUN;
+    st->data.unclear -= blx__state_unclear_rec(st, e->rec);
     blx__state_release(st, e->rec);
   }
   e->rec = rec;
   st->data.fencing += rec->fence == BLX_FENCE_BEGUN;
+  st->data.unclear += blx__state_unclear_rec(st, rec);
   blx__state_event_node(st, fresh ? BLX_EVENT_TYPE_CREATED : BLX_EVENT_TYPE_CHANGED, rec);
 }
 
@@ -379,6 +382,7 @@ void blx__state_drop_vm(struct blx__state *st, struct state_vm *e) {
 
 void blx__state_drop_node(struct blx__state *st, struct state_node *e) {
   BLX__ASSERT(e->instances.count == 0 && e->tombstones.count == 0 && e->live == 0);
+  BLX__ASSERT(!blx__state_unclear_rec(st, e->rec));
   blx__state_touch_share(st, e->rec->uid);
   blx__state_event_node(st, BLX_EVENT_TYPE_DELETED, e->rec);
   st->data.fencing -= e->rec->fence == BLX_FENCE_BEGUN;

@@ -106,6 +106,9 @@ struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *er
   z->mark.survivor_uid = d->survivor_uid;
   z->mark.below = d->gone_below;
   z->mark.index = d->gone_index;
+  z->mark.era = d->era;
+  z->mark.uids_from = d->uids_from;
+  z->mark.nodes_from = d->nodes_from;
   z->head.audit_seq = d->audit_seq;
   memcpy(z->audit_head, d->audit_head, sizeof z->audit_head);
   if (d->audit_seq > 0) z->head.audit_head = (struct blx_bytes){z->audit_head, sizeof z->audit_head};
@@ -149,20 +152,20 @@ static blx__rc write_one(enum kind kind, void *rec, struct blx__buf *out, blx_er
   return blx__state_add_record(out, &r, err);
 }
 
-static blx__rc write_first(const struct blx__state_frozen *z, bool mark, struct blx__buf *out, blx_error *err) {
+static blx__rc write_first(const struct blx__state_frozen *z, struct blx__buf *out, blx_error *err) {
   struct blx_snapshot_head head = z->head;
   struct blx_recover_mark gone = z->mark;
   struct blx_snapshot_record first = BLX_SNAPSHOT_RECORD_INIT, second = BLX_SNAPSHOT_RECORD_INIT;
   first.head = &head;
   second.recover_mark = &gone;
   BLX__TRY(blx__state_add_record(out, &first, err));
-  return mark && gone.below > 0 ? blx__state_add_record(out, &second, err) : BLX__OK;
+  return gone.below > 0 ? blx__state_add_record(out, &second, err) : BLX__OK;
 }
 
 /* @partly: as a backup, else as a snapshot. */
 static blx__rc write_records(const struct blx__state_frozen *z, struct blx__state_cursor *c, size_t limit, bool partly,
                              struct blx__buf *out, blx_error *err) {
-  if (!c->begun) BLX__TRY(write_first(z, !partly, out, err));
+  if (!c->begun) BLX__TRY(write_first(z, out, err));
   c->begun = true;
   for (; c->kind < KINDS; c->kind++, c->done = 0) {
     bool left_out = partly && c->kind == KEYS;
@@ -330,6 +333,12 @@ static blx__rc read_mark(struct blx__state *st, const struct blx_recover_mark *m
   d->survivor_uid = m->survivor_uid;
   d->gone_below = m->below;
   d->gone_index = m->index;
+  bool of_era = m->era != 0 && m->uids_from <= d->next_uid && m->nodes_from <= d->next_node_uid;
+  if (d->nodes.count > 0 || (!of_era && (m->era | m->uids_from | m->nodes_from) != 0))
+    return damaged(err, "its note of a recovery is not one");
+  d->era = m->era;
+  d->uids_from = m->uids_from;
+  d->nodes_from = m->nodes_from;
   return BLX__OK;
 }
 

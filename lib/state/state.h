@@ -110,8 +110,9 @@ blx__rc blx__state_snapshot(struct blx__state *st, struct blx__buf *out, blx_err
 blx__rc blx__state_restore(struct blx__state *st, struct blx__slice snapshot, blx_error *err) BLX__MUST;
 
 /* ---- backup.c: the state of a cluster made into that of a new one, record by record. VMs, configs and instances stay,
- * with their uids; instances wait for a node, their epochs as they were. Nodes, answers kept for repeated requests, VMs
- * that were being deleted, and what was buried with a node are left out. @node is the only node, a server that votes.
+ * with their uids; instances wait for a node, their epochs above all that the old cluster may have given since. Nodes,
+ * answers kept for repeated requests, VMs that were being deleted, and what was buried with a node are left out. @node
+ * is the only node, a server that votes.
  */
 struct blx__state_reseed {
   const char *cluster_id, *cluster_name; /* of the new one; name NULL: the old one's */
@@ -122,6 +123,7 @@ struct blx__state_reseed {
   /* Inside: */
   struct blx__arena arena;
   struct blx__map vms; /* uid -> how its instances come back */
+  uint64_t era;        /* of the old cluster */
 };
 void blx__state_reseed_free(struct blx__state_reseed *r);
 /* Take the next record, without its length, and append what becomes of it to @out: with lengths, and nothing where it
@@ -162,6 +164,14 @@ struct blx__state_counts blx__state_counts(const struct blx__state *st);
 bool blx__state_is_gone(const struct blx__state *st, uint64_t uid);
 uint64_t blx__state_gone_below(const struct blx__state *st); /* 0: there was none */
 uint64_t blx__state_next_node_uid(const struct blx__state *st);
+
+/* The era that the last recovery began (op_regroup); 0: there was none. */
+uint64_t blx__state_era(const struct blx__state *st);
+/* It is not known since what runs on that node: nothing is placed there, and it is given no lease. */
+bool blx__state_is_unclear(const struct blx__state *st, uint64_t uid);
+uint32_t blx__state_unclear(const struct blx__state *st); /* how many nodes are */
+/* While there are any: it may run unknown to the state, and is started nowhere. */
+bool blx__state_is_held(const struct blx__state *st, const struct blx_instance *i);
 
 /* One record, or NULL. @tenant NULL or "": default. */
 const struct blx_node_info *blx__state_node(const struct blx__state *st, uint64_t uid);

@@ -63,6 +63,8 @@ struct state_data {
   struct blx_settings *settings;                        /* NULL: never changed */
   uint32_t running;
   uint64_t survivor_uid, gone_below, gone_index; /* of the last recovery; 0: there was none */
+  uint64_t era, uids_from, nodes_from;           /* as in recover_mark */
+  uint32_t unclear;                              /* nodes of which it is not known since what runs there */
   uint32_t ha;                                   /* instances that are highly available and not dead */
   uint32_t fencing;                              /* nodes whose fence is begun */
 };
@@ -162,6 +164,19 @@ void blx__state_take_description(struct blx_node_info *to, const struct blx_node
 /* ---- op_fence.c */
 /* The node's fence is lifted if it came back as a new incarnation and none of its fenced instances may run any more. */
 void blx__state_fence_lift(struct blx__state *st, uint64_t node_uid);
+/* ---- op_regroup.c */
+bool blx__state_unclear_rec(const struct blx__state *st, const struct blx_node_info *n);
+/* A node was: what was held goes on. */
+void blx__state_cleared(struct blx__state *st, uint64_t node_uid);
+/* What an assignment raises the instance's epoch to. */
+uint64_t blx__state_next_epoch(const struct blx__state *st, const struct blx_instance *i);
+/* The first epoch of an era above @epoch, and uids above all that may have been given after @uid. */
+uint64_t blx__state_era_after(uint64_t epoch);
+uint64_t blx__state_uids_after(uint64_t uid);
+/* ---- op_node.c: recoveries */
+blx__rc blx__state_may_recover(const struct blx__state *st, uint64_t survivor_uid, uint64_t below,
+                               blx_error *err) BLX__MUST;
+void blx__state_go_on_with(struct blx__state *st, uint64_t survivor_uid, uint64_t gone_below);
 /* ---- op_report.c */
 /* It is proved that a fenced instance does not run: as if its agent had reported it dead. */
 void blx__state_confirm_dead(struct blx__state *st, struct state_instance *e);
@@ -226,6 +241,6 @@ state_op_fn blx__state_op_cluster_init, blx__state_op_node_join, blx__state_op_n
     blx__state_op_assign, blx__state_op_explain, blx__state_op_report, blx__state_op_vm_delete_force,
     blx__state_op_node_label, blx__state_op_settings_set, blx__state_op_fence_begin, blx__state_op_fence_done,
     blx__state_op_node_return, blx__state_op_ha_disarm, blx__state_op_node_fence_command, blx__state_op_node_remove,
-    blx__state_op_recover;
+    blx__state_op_recover, blx__state_op_regroup, blx__state_op_node_clear;
 
 #endif

@@ -24,6 +24,7 @@ static const char *const unblock_of[] = {
     [BLX_REASON_CODE_NODE_FENCING] = "its node's status says what is waited for: `blixard node describe`",
     [BLX_REASON_CODE_NODE_FENCED] = "it is placed as soon as the leader has looked at it",
     [BLX_REASON_CODE_LEASE_LOST] = "it is placed as soon as the leader has looked at it",
+    [BLX_REASON_CODE_RECOVERED] = "it goes on when no node is unclear any more: `blixard node list` shows them",
     [BLX_REASON_CODE_WAITS_FOR_STOP] = "it goes on when that VM has stopped; a kill does not wait for it",
 };
 
@@ -92,6 +93,7 @@ blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct b
   draft.allocated = &allocated;
   draft.instances = n->live;
   draft.tombstones = (uint32_t)n->tombstones.count;
+  draft.unclear = blx__state_unclear_rec(st, n->rec);
   void *copy = NULL;
   BLX__TRY(blx__msg_copy(blx__desc_node_info(), arena, &draft, &copy, err));
   *out = copy;
@@ -122,6 +124,7 @@ static void assignment(const struct blx__state *st, const struct state_instance 
   /* Nothing may run in the epoch that fencing gave it, whatever is still on its way to be killed. */
   out->dead = i->rec->dead || i->rec->fenced;
   out->tell = !i->rec->dead && i->rec->report_seq == 0;
+  out->held = !out->dead && blx__state_is_held(st, i->rec);
 }
 
 /* It is killed whatever it was: its VM is gone. */

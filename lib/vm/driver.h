@@ -68,6 +68,7 @@ struct blx__vm_status {
   bool paused;         /* its virtual CPUs stand still */
   bool local_data;     /* it has a disk on this node, in its working directory: a regular file of 1 MiB or
                           more, or one named as an image (.img, .raw, .qcow2) */
+  bool data_known;     /* it ran for long enough to have one, and was looked at since */
   bool reset;          /* exit_status is 0, but the guest rebooted or panicked: it did not power off */
   char text[BLX__VM_TEXT_MAX + 1];
 };
@@ -76,7 +77,7 @@ enum blx__vm_event {
   BLX__VM_EVENT_READY,
   BLX__VM_EVENT_EXITED,   /* always, also when it was asked for: it comes before that call's done */
   BLX__VM_EVENT_PROTOCOL, /* its monitor answered garbage; it still runs: kill it */
-  BLX__VM_EVENT_DATA,     /* it was found to have a disk on this node: status->local_data */
+  BLX__VM_EVENT_DATA,     /* local_data or data_known of the status is true now */
 };
 
 typedef void blx__vm_event_fn(void *user, const struct blx__vm_key *key, enum blx__vm_event event,

@@ -397,7 +397,8 @@ void vm_remove(struct vm_instance *in, void (*done)(struct vm_instance *in, cons
 
 enum { DATA_SIZE_MIN = 1 << 20, DATA_DEPTH_MAX = 4, DATA_ENTRIES_MAX = 4096 };
 
-static const uint32_t looks_ms[] = {0, 2000, 10000, 60000}; /* after it runs */
+static const uint32_t looks_ms[] = {0, 500, 2000, 10000, 60000}; /* after it runs */
+enum { LOOKS_KNOWN = 2 }; /* after so many it is known: a runner makes its images before it begins the monitor */
 
 struct look {
   struct vm_instance *in;
@@ -453,13 +454,13 @@ static void look_done(void *arg) {
   struct vm_instance *in = l->in;
   struct microvm *m = in->m;
   bool found = l->found && vm_runs(in) && !in->status.local_data;
+  bool known = vm_runs(in) && !in->status.data_known && (l->found || in->looks >= LOOKS_KNOWN);
   free(l);
   in->holds--;
   m->jobs--;
-  if (found) {
-    in->status.local_data = true;
-    vm_emit(in, BLX__VM_EVENT_DATA);
-  }
+  in->status.local_data = in->status.local_data || found;
+  in->status.data_known = in->status.data_known || known;
+  if (found || known) vm_emit(in, BLX__VM_EVENT_DATA);
   if (m->closing)
     vm_close_check(m);
   else

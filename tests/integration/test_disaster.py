@@ -156,6 +156,90 @@ def test_the_last_server_goes_on_with_all_that_was_acknowledged_and_old_ones_sta
     assert made | {"after", "wide"} <= cluster.names(node=fresh[0])
 
 
+def unclear(cluster):
+    return {n["name"] for n in cluster.json("node", "list")["nodes"] if n.get("unclear")}
+
+
+def instance(cluster, name):
+    return instances(cluster.json("vm", "get", name))[f"{name}-1"]
+
+
+def test_nothing_runs_twice_although_what_the_lost_servers_had_acknowledged_is_lost(new_cluster):
+    cluster = new_cluster(more=FAST, log_level="info").form()
+    survivor = cluster.nodes[0]
+    workers = [Node(cluster, name) for name in ("w1", "w2")]
+    for worker in workers:
+        worker.start()
+        worker.cli("cluster", "join", "--worker", "--address", f"unix:{cluster.nodes[1].socket}")
+        cluster.nodes.append(worker)
+    cluster.wait_ready()
+    for name in ("n1", "n2", "n3", "w2"):
+        cluster.cli("node", "cordon", name)
+    cluster.create("moved")
+    cluster.create("again")
+    cluster.create("steady")
+    cluster.create("idle", "--stopped", wait=False)
+    assert {instance(cluster, name)["node"] for name in ("moved", "again", "steady")} == {"w1"}
+    survivor.terminate()
+    # A start of a worker that the survivor does not know of.
+    workers[1].terminate()
+    workers[1].start()
+
+    # What the survivor never hears of: one goes to the other worker, one is started again where it was, one for the
+    # first time, and one is new.
+    other = cluster.nodes[1]
+    until(lambda: cluster.cli("--timeout", "2s", "vm", "list", node=other, check=False).returncode == 0, 20, "a leader")
+    cluster.cli("vm", "restart", "again", "--wait", node=other)
+    cluster.wait("again", "phase=Running", node=other)
+    cluster.cli("vm", "stop", "moved", "--wait", node=other)
+    cluster.cli("node", "cordon", "w1", node=other)
+    cluster.cli("node", "uncordon", "w2", node=other)
+    for name in ("moved", "idle"):
+        cluster.cli("vm", "start", name, "--wait", node=other)
+    cluster.create("unheard", node=other)
+    was = {vm["spec"]["name"]: instances(vm)[vm["spec"]["name"] + "-1"]
+           for vm in cluster.json("vm", "list", node=other)["vms"]}
+    assert was["moved"]["node"] == "w2" and was["moved"]["epoch"] == 2 and was["again"]["epoch"] == 2
+    for node in cluster.nodes[1:3]:
+        node.kill()
+        shutil.rmtree(node.dir)
+    cluster.nodes = [survivor, *workers]
+
+    done = recover(survivor, "--yes-cluster-id", cluster.id)
+    assert done.returncode == 0 and "--proved 'HOW YOU KNOW'" in done.stdout, done
+    survivor.start()
+    until(lambda: cluster.cli("--timeout", "2s", "vm", "list", check=False).returncode == 0, 20, "it serves alone")
+    until(lambda: unclear(cluster) == {"n2", "n3"}, 30, "who lives has said what runs there")
+    # What runs where it was known to be ran on all the time, whatever its epoch is.
+    for name in ("steady", "again"):
+        now = instance(cluster, name)
+        assert (now["node"], now["epoch"], now["phase"]) == ("w1", was[name]["epoch"], "Running"), now
+    # What ran elsewhere does not any more, and starts nowhere; but what is new does.
+    log = workers[1].log.read_text()
+    assert "moved-1, epoch 2: stopping -> dead" in log and "idle-1, epoch 1: stopping -> dead" in log
+    cluster.cli("vm", "start", "idle")
+    cluster.cli("node", "uncordon", "n1")
+    cluster.create("after")
+    for name in ("moved", "idle"):
+        cluster.wait(name, "phase=Pending")
+        until(lambda: instance(cluster, name)["reason"]["code"] == "Recovered", 10, "it says why it waits")
+    assert "unheard" not in cluster.names() and cluster.json("vm", "get", "after")["uid"] > 1 << 20
+    node = cluster.json("node", "describe", "n2")["node"]
+    assert node["unclear"] and "node fence n2 --proved" in node["reason"]["unblock"], node
+    until(lambda: "has not said what runs there" in
+          cluster.cli("node", "remove", "n2", "--yes-name", "n2", check=False).stderr, 30, "it is not removed")
+
+    for name in ("n2", "n3"):
+        until(lambda: cluster.cli("node", "fence", name, "--yes-name", name, "--proved", "unplugged", check=False)
+              .returncode == 0, 30, f"{name} is silent, and proved off")
+    for name in ("moved", "idle"):
+        cluster.wait(name, "phase=Running")
+        assert instance(cluster, name)["epoch"] == 1 << 32
+    assert not unclear(cluster)
+    assert instance(cluster, "steady")["epoch"] == was["steady"]["epoch"]
+    cluster.cli("node", "remove", "n2", "--yes-name", "n2")
+
+
 def test_a_recovery_is_refused_where_it_would_lose_or_is_not_needed(new_cluster):
     cluster = new_cluster(capacity=ROOMY, more=FAST, log_level="info").form()
     leader = cluster.leader()
@@ -321,7 +405,7 @@ def test_restored_instances_wait_and_say_why(new_cluster, tmp_path):
 
     until(says, 20, "it serves")
     i = seen[0]
-    assert i.get("phase", "Pending") == "Pending" and not i.get("node") and i["epoch"] == 1, i
+    assert i.get("phase", "Pending") == "Pending" and not i.get("node") and i["epoch"] == 1 << 32, i
     assert i["reason"]["code"] in ("Unplaced", "NoRoom"), i
 
 

@@ -111,6 +111,8 @@ def make(cluster, path, name, ha):
     (flake / "microvm-run").write_text(WITNESS % runs.path)
     cluster.cli("vm", "create", name, "--flake", f"path:{flake}#vm", "--memory", 64, "--ready-none", "--ha", ha,
                 "--stop-timeout", "1s", "--wait", "--timeout", "120s")
+    if ha != "off":  # cut off before, it would stay for the disk that it might have
+        until(lambda: only(cluster, name).get("data_known"), 20, "it is known to have no disk")
     return runs
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster import EXIT_CONFLICT, EXIT_CORRUPT, EXIT_NOT_FOUND, EXIT_USAGE, Node, until
+from cluster import EXIT_CONFLICT, EXIT_CORRUPT, EXIT_NOT_FOUND, EXIT_RETRY, EXIT_USAGE, Node, until
 
 
 def votes(one, **more):
@@ -172,6 +172,58 @@ def test_a_removed_server_that_comes_back_is_refused(new_cluster):
     assert "is no member of the cluster" in gone.log_end() and "empty its data directory" in gone.log_end()
     assert "is no member of the cluster" in refused_start(gone)
     assert len(one.json("node", "list")["nodes"]) == 3 and len(votes(one)) == 3
+
+
+def test_a_server_that_is_forced_to_leave_ends_what_runs_there_which_starts_elsewhere(new_cluster):
+    one = new_cluster(names=("n1", "n2", "n3")).form()
+    one.cli("node", "label", "n3", "at=n3")
+    one.create("web", "--node-selector", "at=n3")
+    one.cli("node", "label", "n1", "at=n3")
+    n3 = one.node("n3")
+    assert "What ran there has ended" in n3.cli("cluster", "leave", "--force").stdout
+    assert ended(n3) != 0
+    one.nodes.remove(n3)
+    one.wait("web", "phase=Running")
+    now = one.json("vm", "get", "web")["instances"][0]
+    assert (now["node"], now["epoch"]) == ("n1", 2), now
+    log = n3.log.read_text()
+    assert log.index("web-1, epoch 1: stopping -> dead") < log.index("has left its cluster")
+    until(lambda: votes(one) == {"n1", "n2"}, 20, "two vote")
+
+
+def test_who_hears_of_no_leader_leaves_by_force_if_it_is_a_worker(new_cluster):
+    one = new_cluster(names=("n1", "n2", "n3")).form()
+    worker = Node(one, "w1")
+    worker.start()
+    worker.cli("cluster", "join", "--address", f"unix:{one.nodes[0].socket}", "--worker")
+    servers = list(one.nodes)
+    one.nodes.append(worker)
+    one.wait_ready()
+    one.cli("node", "label", "w1", "at=w1")
+    one.create("web", "--node-selector", "at=w1")
+    for node in servers[1:]:
+        node.kill()
+    n1 = servers[0]
+    until(lambda: not one.json("cluster", "status", "--stale", node=n1).get("leader"), 20, "nobody leads")
+    done = n1.cli("--timeout", "90s", "cluster", "leave", "--force", check=False)
+    assert done.returncode == EXIT_CONFLICT and "n1 is a server and cannot leave unheard" in done.stderr, done
+    n1.kill()
+    until(lambda: "no server has told this worker" in
+          worker.cli("cluster", "status", "--stale", "-o", "json").stdout, 20, "it hears of no server")
+    done = worker.cli("cluster", "leave", check=False)
+    assert done.returncode == EXIT_RETRY, done
+    assert "node/w1 has left its cluster" in worker.cli("cluster", "leave", "--force").stdout
+    assert ended(worker) != 0
+    log = worker.log.read_text()
+    assert log.index("web-1, epoch 1: stopping -> dead") < log.index("which could not be told")
+    assert "is no member of the cluster" in refused_start(worker)
+    one.nodes.remove(worker)
+    for node in servers:
+        node.start()
+    until(lambda: one.cli("--timeout", "2s", "vm", "list", check=False).returncode == 0, 20, "the cluster is back")
+    assert one.json("vm", "get", "web")["instances"][0]["node"] == "w1"
+    until(lambda: one.cli("node", "fence", "w1", "--yes-name", "w1", "--proved", "it left", check=False)
+          .returncode == 0, 30, "it is fenced")
 
 
 def test_a_worker_leaves_and_a_removed_one_is_refused(new_cluster):

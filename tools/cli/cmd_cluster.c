@@ -123,6 +123,7 @@ int cmd_cluster_leave(struct cli_args *args) {
   blx_client *client = NULL;
   blx_error err = {0};
   request.request_id = cli_request_id(args);
+  request.force = args->force;
   if (request.request_id == NULL) return CLI_EXIT_INTERNAL;
   int status = cli_connect(args, &client);
   if (status != 0) return status;
@@ -132,6 +133,9 @@ int cmd_cluster_leave(struct cli_args *args) {
     printf("node/%s has left its cluster and stops now. To use it again empty its data directory, start its daemon,\n"
            "then `blixard cluster join` or `blixard cluster init`.\n",
            result->answered_by != NULL ? result->answered_by : "");
+  if (status == 0 && args->force)
+    puts("What ran there has ended. If its cluster was not there to be told: `blixard node fence` with --proved, then\n"
+         "`blixard node remove`, once it is.");
   blx_cluster_status_free(result);
   blx_client_close(client);
   return status;

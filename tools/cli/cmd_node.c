@@ -8,7 +8,7 @@
 
 static const struct cli_column node_fields[] = {
     {"Name:", "{node.name}"},
-    {"Status:", "{node.status}{node.cordoned?, cordoned}"},
+    {"Status:", "{node.status}{node.cordoned?, cordoned}{node.unclear?, unclear}"},
     {"Since:", "{node.status_since_ms:time}"},
     {"Means:", "{node.reason.text:text}"},
     {"Unblock:", "{node.reason.unblock}"},
@@ -60,7 +60,7 @@ static const struct cli_view describe_view = {"node", NULL, "node.name", describ
 
 static const struct cli_column changed_columns[] = {
     {"NAME", "{name}"},
-    {"STATUS", "{status}{cordoned?, cordoned}"},
+    {"STATUS", "{status}{cordoned?, cordoned}{unclear?, unclear}"},
     {"LABELS", "{labels:labels}"},
 };
 static const struct cli_block changed_blocks[] = {{CLI_TABLE, NULL, changed_columns, COUNT(changed_columns)}};

@@ -105,7 +105,9 @@ static const struct cli_flag join_flags[] = {
     BOOL("worker", 0, worker, "it becomes a worker: runs instances, keeps no state and does not vote"), REASON};
 static const struct cli_flag status_flags[] = {BOOL("verbose", 'v', verbose, "with the nodes"), STALE};
 static const struct cli_flag backup_flags[] = {BOOL("force", 0, force, "save: replace the file if there is one")};
-static const struct cli_flag leave_flags[] = {REQUEST_ID, REASON};
+static const struct cli_flag leave_flags[] = {
+    BOOL("force", 0, force, "end what runs there first; a worker leaves although no server answers"), REQUEST_ID,
+    REASON};
 static const struct cli_flag remove_flags[] = {
     TEXT("yes-name", yes_name, "NAME", "the node's name again, where nobody can be asked for it"), IF_REVISION,
     REQUEST_ID, REASON};

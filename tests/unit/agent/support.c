@@ -234,6 +234,8 @@ static void apply(struct world *w, struct record *r, const struct blx_instance_r
                             report->reason && report->reason->text ? report->reason->text : ""));
   r->paused = report->paused != 0;
   r->local_data = report->local_data != 0;
+  r->era = report->era;
+  r->data_known = report->data_known != 0;
   r->has_exit = report->has_exit_status != 0;
   r->exit_status = report->exit_status;
   if (report->dead && runs(guest_of(&w->host, r->uid))) w->cluster.violations++;
@@ -275,7 +277,7 @@ static void send_batch(void *user, const struct blx_instance_report *const *repo
       if (c->records[n].uid == report->instance_uid) r = &c->records[n];
     if (!r || !r->assigned || report->epoch < r->epoch)
       stale[stales++] = report->instance_uid;
-    else if (report->seq > r->seq)
+    else if (report->seq > r->seq || report->era > r->era)
       apply(w, r, report);
   }
   done(arg, NULL, stale, stales);
@@ -306,6 +308,7 @@ void share(struct world *w) {
     all[n].dead = r->dead || r->fenced;
     all[n].ending = r->ending;
     all[n].paused = r->pause;
+    all[n].held = r->held;
     all[n].tell = r->tell || (r->fenced && !r->dead);
     all[n].config = (struct blx_bytes){(const uint8_t *)"{ }", 3};
     list[count++] = &all[n];

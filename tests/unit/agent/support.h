@@ -41,7 +41,9 @@ struct record {
   uint64_t uid, epoch, seq;
   int desired, ending, ha;
   bool fenced; /* in its epoch nothing is to be started */
-  bool local_data;
+  bool held;   /* it is not to be begun */
+  uint64_t era;
+  bool local_data, data_known;
   bool assigned, dead, gone, remove, tell, pause, paused; /* wanted, and reported */
   int phase, code;
   bool has_exit;

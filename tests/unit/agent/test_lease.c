@@ -347,6 +347,26 @@ START_TEST(a_disk_of_its_own__is_told) {
 }
 END_TEST
 
+static bool knows_disk(struct world *x) {
+  return x->cluster.records[0].data_known && blx__agent_unreported(x->agent) == 0;
+}
+
+START_TEST(that_it_has_no_disk__is_told_of_what_may_start_elsewhere_and_once) {
+  start_first();
+  ck_assert(!R->data_known);
+  w.host.guests[0].status.data_known = true;
+  struct blx__vm_key key = {w.host.guests[0].name, R->uid, R->epoch};
+  blx__agent_event(w.agent, &key, BLX__VM_EVENT_DATA, &w.host.guests[0].status);
+  run_until(&w, knows_disk);
+  ck_assert(!R->local_data);
+  unsigned reports = R->reports;
+  blx__agent_event(w.agent, &key, BLX__VM_EVENT_DATA, &w.host.guests[0].status);
+  idle(300);
+  ck_assert_uint_eq(R->reports, reports);
+  world_close(&w);
+}
+END_TEST
+
 START_TEST(a_watchdog_process_that_does_not_start__leaves_it_waiting_and_keeps_nothing_open) {
   static const char *const programs[] = {"/bin/false", "/nowhere/blixard-watchdog"};
   for (size_t i = 0; i < BLX__COUNT(programs); i++) {
@@ -386,4 +406,5 @@ BLX_TEST_MAIN("agent lease", without_a_lease__it_waits_with_the_reason_and_start
               an_agent_that_comes_back_after_the_end__finds_it_dead_for_want_of_a_lease,
               one_that_was_fenced__is_killed_and_told_dead_under_the_epoch_of_the_fence,
               one_that_was_fenced__is_looked_for_by_an_agent_that_lost_its_journal, a_disk_of_its_own__is_told,
+              that_it_has_no_disk__is_told_of_what_may_start_elsewhere_and_once,
               a_watchdog_process_that_does_not_start__leaves_it_waiting_and_keeps_nothing_open)

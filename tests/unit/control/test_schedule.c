@@ -12,12 +12,15 @@ struct leader {
   enum blx_node_status status[NODES_MAX]; /* by uid */
   struct blx__arena arena;
   struct blx__control_out out;
+  bool heard_all;                    /* nodes with higher uids too */
   size_t assigns, explains, refused; /* of the last turn */
 };
 
 static void soft_of(void *user, uint64_t uid, struct blx__control_soft *out) {
   const struct leader *l = user;
-  *out = (struct blx__control_soft){.status = uid < NODES_MAX ? l->status[uid] : BLX_NODE_STATUS_UNKNOWN};
+  *out = (struct blx__control_soft){.status = uid < NODES_MAX ? l->status[uid]
+                                              : l->heard_all  ? BLX_NODE_STATUS_READY
+                                                              : BLX_NODE_STATUS_UNKNOWN};
 }
 
 static void open_leader(struct leader *l, unsigned nodes) {
@@ -433,7 +436,34 @@ START_TEST(one_with_ha_that_failed_so_often_in_a_row__tries_another_node_first) 
 }
 END_TEST
 
-BLX_TEST_MAIN("control/schedule", three_replicas__go_to_three_nodes, a_fourth_replica__joins_where_the_fewest_are,
+START_TEST(after_a_recovery__what_may_run_unknown_is_explained_and_what_is_new_avoids_nodes_that_are_unclear) {
+  struct leader l;
+  open_leader(&l, 2);
+  ck_assert_int_eq(t_create_named(&l.t, "old", 1), 0);
+  struct blx_op_regroup o = BLX_OP_REGROUP_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  o.survivor_uid = 1;
+  o.below = 3;
+  op.regroup = &o;
+  ck_assert_int_eq(t_apply(&l.t, &op), 0);
+  ck_assert_int_eq(t_create_named(&l.t, "fresh", 1), 0);
+  turn(&l);
+  ck_assert(l.assigns == 0 && l.refused == 0);
+  ck_assert_int_eq(t_instance(&l.t, "old-1")->reason->code, BLX_REASON_CODE_RECOVERED);
+  ck_assert_ptr_nonnull(strstr(t_instance(&l.t, "fresh-1")->reason->text, "has not said since the recovery"));
+  ck_assert_uint_eq(turn(&l), 0); /* said once */
+  ck_assert_int_eq(t_join(&l.t, "node3", 8, 1024), 0);
+  l.heard_all = true;
+  turn(&l);
+  ck_assert(l.assigns == 1 && l.refused == 0);
+  ck_assert_str_eq(node_of(&l, "fresh-1"), "node3");
+  close_leader(&l);
+}
+END_TEST
+
+BLX_TEST_MAIN("control/schedule",
+              after_a_recovery__what_may_run_unknown_is_explained_and_what_is_new_avoids_nodes_that_are_unclear,
+              three_replicas__go_to_three_nodes, a_fourth_replica__joins_where_the_fewest_are,
               one_step__does_not_give_the_same_room_twice, an_explanation__is_proposed_again_only_when_it_differs,
               a_suspect_node__gets_nothing_and_is_named,
               a_node_that_must_still_remove_an_instance__takes_no_other_of_that_name,

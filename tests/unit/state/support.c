@@ -227,6 +227,8 @@ int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t 
   r.paused = seen.paused;
   r.gone = seen.gone;
   r.local_data = seen.local_data;
+  r.era = seen.era;
+  r.data_known = seen.data_known;
   r.has_exit_status = seen.has_exit;
   r.exit_status = seen.exit_status;
   struct blx_instance_report *list[] = {&r};
@@ -289,7 +291,7 @@ int t_create_ha(struct t *t, const char *name, int32_t ha) {
   return t_create(t, &spec, BLX_DESIRED_RUNNING);
 }
 
-static int describe(struct t *t, uint64_t uid, uint64_t incarnation, bool returns) {
+static int describe(struct t *t, uint64_t uid, uint64_t incarnation, bool returns, bool disks) {
   int32_t qemu[] = {BLX_HYPERVISOR_QEMU};
   const struct blx_node_info *known = blx__state_node(t->st, uid);
   struct blx_resources capacity = BLX_RESOURCES_INIT;
@@ -303,6 +305,7 @@ static int describe(struct t *t, uint64_t uid, uint64_t incarnation, bool return
   n.n_hypervisors = 1;
   n.ha_ready = 1;
   n.no_watchdog = 1;
+  n.tells_disks = disks;
   struct blx_op_node_register reg = BLX_OP_NODE_REGISTER_INIT;
   struct blx_op_node_return ret = BLX_OP_NODE_RETURN_INIT;
   struct blx_op op = BLX_OP_INIT;
@@ -315,11 +318,15 @@ static int describe(struct t *t, uint64_t uid, uint64_t incarnation, bool return
 }
 
 int t_register_ha(struct t *t, uint64_t uid, uint64_t incarnation) {
-  return describe(t, uid, incarnation, false);
+  return describe(t, uid, incarnation, false, false);
+}
+
+int t_register_disks(struct t *t, uint64_t uid, uint64_t incarnation) {
+  return describe(t, uid, incarnation, false, true);
 }
 
 int t_return(struct t *t, uint64_t uid, uint64_t incarnation) {
-  return describe(t, uid, incarnation, true);
+  return describe(t, uid, incarnation, true, false);
 }
 
 int t_fence_begin(struct t *t, uint64_t uid, uint64_t incarnation, bool by_operator) {

@@ -44,6 +44,8 @@ struct t_seen {
   const char *text;
   bool dead, gone, has_exit, paused, local_data;
   int32_t exit_status;
+  uint64_t era;
+  bool data_known;
 };
 int t_report(struct t *t, const char *instance, struct t_seen seen);
 int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t epoch, uint64_t seq,
@@ -58,6 +60,8 @@ int t_label(struct t *t, const char *node, const char *changes);
 int t_create_ha(struct t *t, const char *name, int32_t ha);
 /* The node says of itself in @incarnation that it can have highly available instances, those with auto too. */
 int t_register_ha(struct t *t, uint64_t uid, uint64_t incarnation);
+/* And that its agent looks for disks. */
+int t_register_disks(struct t *t, uint64_t uid, uint64_t incarnation);
 int t_return(struct t *t, uint64_t uid, uint64_t incarnation);
 int t_fence_begin(struct t *t, uint64_t uid, uint64_t incarnation, bool by_operator);
 int t_fence_done(struct t *t, uint64_t uid, uint64_t incarnation);

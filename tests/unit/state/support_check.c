@@ -63,6 +63,7 @@ void t_check_rebuilt(const struct t *t) {
   ck_assert_uint_eq(a->running, b->running);
   ck_assert_uint_eq(a->ha, b->ha);
   ck_assert_uint_eq(a->fencing, b->fencing);
+  ck_assert_uint_eq(a->unclear, b->unclear);
   same_nodes(t->st, fresh);
   same_vms(t->st, fresh);
   BLX__MAP_FOREACH(pos, &a->configs) {

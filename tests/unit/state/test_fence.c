@@ -122,6 +122,38 @@ START_TEST(one_with_a_disk_on_the_node__stays_whatever_its_policy) {
 }
 END_TEST
 
+START_TEST(one_whose_disk_is_not_known_yet__stays_until_its_agent_has_looked) {
+  struct t t;
+  t_open_cluster(&t, 2);
+  ck_assert_int_eq(t_register_disks(&t, 1, OLD), 0);
+  ck_assert_int_eq(t_register_disks(&t, 2, 21), 0);
+  for (int i = 0; i < 3; i++) {
+    static const char *const names[] = {"untold", "early", "looked"};
+    T_SHALL(0, t_create_ha(&t, names[i], BLX_HA_POLICY_AUTO));
+  }
+  for (int i = 0; i < 3; i++) {
+    static const char *const names[] = {"untold-1", "early-1", "looked-1"};
+    T_SHALL(0, t_assign(&t, names[i], 1));
+  }
+  T_SHALL(0, t_report(&t, "early-1", running));
+  struct t_seen known = running;
+  known.data_known = true;
+  T_SHALL(0, t_report(&t, "looked-1", known));
+  T_SHALL(0, t_fence_begin(&t, 1, OLD, true));
+  check_unreachable(&t, "untold-1", BLX_REASON_CODE_LOCAL_DISK, 1, false);
+  check_unreachable(&t, "early-1", BLX_REASON_CODE_LOCAL_DISK, 1, false);
+  check_unreachable(&t, "looked-1", BLX_REASON_CODE_NODE_FENCING, 2, true);
+  ck_assert_str_eq(t_instance(&t, "untold-1")->reason->text,
+                   "node1 is gone, before it was known whether a disk of it is there");
+  T_SHALL(0, t_fence_done(&t, 1, OLD));
+  /* Its spec makes no disk, there or elsewhere: it goes on although nothing was said yet of the new node's. */
+  T_SHALL(0, t_assign(&t, "looked-1", 2));
+  T_SHALL(0, t_fence_begin(&t, 2, 21, false));
+  check_unreachable(&t, "looked-1", BLX_REASON_CODE_NODE_FENCING, 4, true);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(a_proof__lets_what_was_fenced_start_elsewhere_at_once_without_a_failure) {
   struct t t;
   open_three(&t);
@@ -484,7 +516,8 @@ START_TEST(a_fence_command__is_kept_and_taken_away_and_survives_a_registration) 
 }
 END_TEST
 
-BLX_TEST_MAIN("state/fence", an_automatic_fence__raises_the_epochs_of_auto_alone_and_says_what_becomes_of_the_others,
+BLX_TEST_MAIN("state/fence", one_whose_disk_is_not_known_yet__stays_until_its_agent_has_looked,
+              an_automatic_fence__raises_the_epochs_of_auto_alone_and_says_what_becomes_of_the_others,
               another_incarnation__is_not_fenced_for_the_silence_of_the_one_before,
               an_operators_fence__takes_the_manual_ones_and_may_follow_an_automatic_one,
               an_operators_fence_after_the_proof__is_begun_again_for_the_manual_ones,
