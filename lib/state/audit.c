@@ -1,7 +1,8 @@
 /* The audit log as the state makes it: a record for each operation that carries where it came from (op.source), chained
- * by SHA-256 over the hash before and the record's bytes. Only the head and the count stay here; the records go to the
- * embedder, who keeps them. Operations of logs from before there was an audit log carry no source, and leave no record:
- * the chain begins at the same operation on every member, whenever each was upgraded. */
+ * by SHA-256 over the hash before and the record's bytes, which hold the code of a refusal and not its words. Only the
+ * head and the count stay here; the records go to the embedder, who keeps them. Operations of logs from before there
+ * was an audit log carry no source, and leave no record: the chain begins at the same operation on every member,
+ * whenever each was upgraded. */
 #include "state/state_int.h"
 
 #include <string.h>
@@ -96,7 +97,7 @@ static struct named name_of(const struct blx__state *st, const struct blx_op *op
   return name_of_node_op(st, op);
 }
 
-static void append(struct blx__state *st, const struct blx_audit_record *record) {
+static void append(struct blx__state *st, const struct blx_audit_record *record, const char *message) {
   struct state_audit *a = &st->audit;
   struct state_data *d = &st->data;
   blx__buf_clear(&a->bytes);
@@ -109,6 +110,7 @@ static void append(struct blx__state *st, const struct blx_audit_record *record)
     out.prev = d->audit_head;
     out.hash = hash;
     out.record = parts[1];
+    out.message = message;
     st->options.on_audit(st->options.user, &out);
   }
   d->audit_seq = record->seq;
@@ -144,9 +146,8 @@ void blx__state_audit_end(struct blx__state *st, const struct blx_op *op, const 
   record.detail = a->detail;
   record.reason = op->reason;
   record.code = r->code;
-  record.message = r->message;
   record.request_id = op->request_id;
-  append(st, &record);
+  append(st, &record, r->message);
 }
 
 void blx__state_audit_init(struct blx__state *st) {
