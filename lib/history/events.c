@@ -260,7 +260,8 @@ static blx__rc read_rows(struct reading *r, uint64_t id, blx_error *err) {
   size_t at = 0;
   int n = 0;
   while (rc.code == 0 && !e->more && (n = store_step(h, s, &why)) == 1) {
-    bool full = r->bytes >= BLX__HISTORY_EVENTS_PAGE_BYTES || r->looked >= BLX__HISTORY_SCAN_MAX;
+    bool full = e->count == BLX__HISTORY_EVENTS_PAGE || r->bytes >= BLX__HISTORY_EVENTS_PAGE_BYTES ||
+                r->looked >= BLX__HISTORY_SCAN_MAX;
     bool shaped = row_of(s, &row);
     if (full) {
       e->more = true;

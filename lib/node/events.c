@@ -109,14 +109,16 @@ static bool send_event(struct watch *w, const struct blx_event *event) {
 static void step(void *user, const struct blx_event *e) {
   struct watch *w = user;
   if (w->full) return;
-  if (e->index > w->index) {
-    w->index = e->index;
-    w->done_at_index = w->seen_at_index = 0;
-  }
-  if (w->seen_at_index++ < w->done_at_index) return;
+  bool next = e->index > w->index;
+  if (!next && w->seen_at_index++ < w->done_at_index) return;
   if (wanted(w, e) && !send_event(w, e)) {
-    w->full = true;
+    w->full = true; /* this one is not done */
     return;
+  }
+  if (next) {
+    w->index = e->index;
+    w->done_at_index = 0;
+    w->seen_at_index = 1;
   }
   w->done_at_index++;
 }

@@ -35,8 +35,8 @@ enum {
 
 struct blx__state;
 
-/* A record of the audit log: an encoded audit_record without message, prev and hash. All borrowed. The message is beside
- * it and not hashed: a later version may say the same in other words, and its members have the same chain. */
+/* A record of the audit log: an encoded audit_record without message, prev and hash. All borrowed. The message is
+ * beside it and not hashed: a later version may say the same in other words, and its members have the same chain. */
 struct blx__state_audit {
   uint64_t seq, index, time_ms;
   const uint8_t *prev, *hash; /* BLX__SHA256_BYTES; hash: SHA-256 of prev and record */

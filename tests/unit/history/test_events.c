@@ -162,6 +162,18 @@ START_TEST(a_place_within_an_entry__is_gone_on_from) {
 }
 END_TEST
 
+START_TEST(parts_that_end_between_entries__lose_none) {
+  begin();
+  entries(1, 700);
+  entry(701, 1);
+  entries(702, 1100);
+  ck_assert_uint_eq(after(0, 0), 2199);
+  ck_assert_uint_eq(after(9, 0), 2181);
+  ck_assert_uint_eq(after(9, 1), 2182);
+  end();
+}
+END_TEST
+
 START_TEST(the_place_after_the_last__is_one_from_which_state_goes_on) {
   begin();
   entry(9, 2);
@@ -328,7 +340,8 @@ START_TEST(bytes_that_are_no_events__are_refused_with_their_index) {
 END_TEST
 
 BLX_TEST_MAIN("history/events", events__survive_and_those_that_the_log_gives_again_are_there_once,
-              a_place_within_an_entry__is_gone_on_from, the_place_after_the_last__is_one_from_which_state_goes_on,
+              a_place_within_an_entry__is_gone_on_from, parts_that_end_between_entries__lose_none,
+              the_place_after_the_last__is_one_from_which_state_goes_on,
               a_time__is_found_and_what_is_before_it_is_not_told, what_is_not_wanted__is_left_out_and_gone_past,
               a_member_that_a_snapshot_brings_in__begins_there_and_says_so,
               a_start_from_an_own_snapshot__loses_nothing_and_one_of_another_member_ends_what_was,
