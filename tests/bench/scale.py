@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """`make bench-workers`: what idle workers cost three real servers. The workers are one process with a connection each,
-follow their share and have their leases renewed as a worker's daemon does. Prints what the leader uses, and how much of it is allowed."""
+follow their share and have their leases renewed as a worker's daemon does. Prints what the leader uses, and how much of
+it is allowed."""
 
 import json
 import os
