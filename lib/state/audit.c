@@ -9,10 +9,9 @@
 
 enum { RECORD_BYTES_MAX = 4096 };
 
-/* What an operation is called, and what it is about. */
+/* What an operation is called, and what it is about; what else there is to say goes to st->audit.detail. */
 struct named {
   const char *verb, *kind, *name;
-  char detail[129];
 };
 
 static const char *node_name(const struct blx__state *st, uint64_t uid) {
@@ -28,11 +27,11 @@ static struct named of_node(const char *verb, const char *name) {
   return (struct named){.verb = verb, .kind = "node", .name = name};
 }
 
-static struct named name_assign(const struct blx__state *st, const struct blx_op_assign *a) {
+static struct named name_assign(struct blx__state *st, const struct blx_op_assign *a) {
   const struct blx_instance *i = blx__state_instance(st, a->instance_uid);
   uint64_t epoch = a->expected_epoch + 1;
   struct named n = {.verb = "instance.assign", .kind = "instance", .name = i ? i->name : ""};
-  (void)blx__str_format(n.detail, sizeof n.detail, "to %s, epoch %llu", node_name(st, a->node_uid),
+  (void)blx__str_format(st->audit.detail, sizeof st->audit.detail, "to %s, epoch %llu", node_name(st, a->node_uid),
                         (unsigned long long)epoch);
   return n;
 }
@@ -41,24 +40,28 @@ static struct named of_cluster(const struct blx__state *st, const char *verb) {
   return (struct named){.verb = verb, .kind = "cluster", .name = st->data.cluster_name};
 }
 
-static struct named name_disarm(const struct blx__state *st, const struct blx_op_ha_disarm *d) {
+static struct named name_disarm(struct blx__state *st, const struct blx_op_ha_disarm *d) {
   struct named n = of_cluster(st, d->for_ms ? "ha.disarm" : "ha.arm");
-  if (d->for_ms) (void)blx__str_format(n.detail, sizeof n.detail, "for %llu s", (unsigned long long)(d->for_ms / 1000));
+  if (d->for_ms)
+    (void)blx__str_format(st->audit.detail, sizeof st->audit.detail, "for %llu s",
+                          (unsigned long long)(d->for_ms / 1000));
   return n;
 }
 
-static struct named name_fence(const struct blx__state *st, const struct blx_op *op) {
+static void set_detail(struct blx__state *st, const char *text) {
+  (void)blx__str_copy(st->audit.detail, sizeof st->audit.detail, text ? text : "");
+}
+
+static struct named name_fence(struct blx__state *st, const struct blx_op *op) {
   if (op->fence_begin) {
-    struct named n = of_node("node.fence", node_name(st, op->fence_begin->node_uid));
-    (void)blx__str_copy(n.detail, sizeof n.detail, op->fence_begin->reason ? op->fence_begin->reason : "");
-    return n;
+    set_detail(st, op->fence_begin->reason);
+    return of_node("node.fence", node_name(st, op->fence_begin->node_uid));
   }
-  struct named n = of_node("node.fenced", node_name(st, op->fence_done->node_uid));
-  (void)blx__str_copy(n.detail, sizeof n.detail, op->fence_done->proof ? op->fence_done->proof : "");
-  return n;
+  set_detail(st, op->fence_done->proof);
+  return of_node("node.fenced", node_name(st, op->fence_done->node_uid));
 }
 
-static struct named name_of_node_op(const struct blx__state *st, const struct blx_op *op) {
+static struct named name_of_node_op(struct blx__state *st, const struct blx_op *op) {
   if (op->node_join) return of_node("node.join", op->node_join->node ? op->node_join->node->name : "");
   if (op->node_register)
     return of_node("node.register", op->node_register->node ? node_name(st, op->node_register->node->uid) : "");
@@ -76,7 +79,7 @@ static struct named name_of_node_op(const struct blx__state *st, const struct bl
 }
 
 /* Before it is applied: what it deletes still has its name. */
-static struct named name_of(const struct blx__state *st, const struct blx_op *op) {
+static struct named name_of(struct blx__state *st, const struct blx_op *op) {
   if (op->vm_create) return of_vm("vm.create", op->vm_create->spec ? op->vm_create->spec->name : "");
   if (op->vm_desire)
     return of_vm(op->vm_desire->desired == BLX_DESIRED_STOPPED ? "vm.stop" : "vm.start", op->vm_desire->name);
@@ -104,7 +107,7 @@ static void append(struct blx__state *st, const struct blx_audit_record *record,
   STATE_MUST(blx__msg_encode(blx__desc_audit_record(), record, &a->bytes, NULL).code == 0);
   const struct blx__slice parts[] = {{d->audit_head, sizeof d->audit_head}, {a->bytes.data, a->bytes.len}};
   uint8_t hash[BLX__SHA256_BYTES];
-  blx__sha256(parts, BLX__COUNT(parts), hash);
+  blx__sha256_with(st->audit.digest, parts, BLX__COUNT(parts), hash);
   if (st->options.on_audit) {
     struct blx__state_audit out = {.seq = record->seq, .index = record->index, .time_ms = record->time_ms};
     out.prev = d->audit_head;
@@ -121,10 +124,14 @@ void blx__state_audit_begin(struct blx__state *st, const struct blx_op *op) {
   struct state_audit *a = &st->audit;
   a->wanted = op->source && op->source[0];
   if (!a->wanted) return;
+  a->detail[0] = '\0';
   struct named n = name_of(st, op);
   a->verb = n.verb;
-  (void)blx__str_format(a->object, sizeof a->object, "%s/%s", n.kind, n.name ? n.name : "");
-  (void)blx__str_copy(a->detail, sizeof a->detail, n.detail);
+  size_t kind = strlen(n.kind);
+  BLX__ASSERT(kind + 2 < sizeof a->object);
+  memcpy(a->object, n.kind, kind);
+  a->object[kind] = '/';
+  (void)blx__str_copy(a->object + kind + 1, sizeof a->object - kind - 1, n.name ? n.name : "");
 }
 
 void blx__state_audit_end(struct blx__state *st, const struct blx_op *op, const struct blx_op_result *r) {
@@ -150,11 +157,14 @@ void blx__state_audit_end(struct blx__state *st, const struct blx_op *op, const 
   append(st, &record, r->message);
 }
 
-void blx__state_audit_init(struct blx__state *st) {
+bool blx__state_audit_init(struct blx__state *st) {
   blx__buf_init(&st->audit.bytes, RECORD_BYTES_MAX);
+  st->audit.digest = blx__sha256_new();
+  return st->audit.digest != NULL;
 }
 
 void blx__state_audit_free(struct blx__state *st) {
+  blx__sha256_free(st->audit.digest);
   blx__buf_free(&st->audit.bytes);
 }
 
