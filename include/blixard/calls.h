@@ -247,6 +247,11 @@ struct blx_watch_request {
   uint32_t has_kind;
   uint32_t kept; /* begin with the oldest event that is kept, whatever since_index says */
   uint32_t once; /* end after what there is, instead of going on with what comes */
+  /* begin with the oldest event of this cluster time or later that is kept, whatever since_index says; 0: not by time */
+  uint64_t since_ms;
+  const char *node; /* only this node and the instances that are assigned to it; at most 63 bytes */
+  /* with kept or since_ms: where older events were there once or elsewhere, begin with one of type cut that says where this member's begin */
+  uint32_t tell_cut;
 };
 
 /* NodeNameRequest: an operation on one node. */

@@ -17,7 +17,7 @@
  *  - Nothing grows: a client has at most BLX_CLIENT_CALLS_MAX calls whose completion has not begun, one more is
  *    BLX_E_BUSY. What is queued was allocated when it was submitted. A watch or log reader that is told its messages
  * has at most 1024 of them undelivered, a session in a guest 64; the server then waits, and a watch that is too slow
- * for the server's memory ends with BLX_E_STALE.
+ * for what the server keeps of the past ends with BLX_E_STALE.
  *  - The close of a client completes everything before it returns: what was done with its result, the rest with
  *    BLX_E_CANCELLED. With DISPATCH it runs these completions itself, on the thread that closes: nobody needs to
  *    dispatch any more, and nobody is called after it. A dispatch that is under way on another thread is waited for.

@@ -62,6 +62,9 @@ struct blx_node_options {
   const char *watchdog_device; /* resets the machine when that process hangs: "/dev/watchdog"; NULL: none */
   uint32_t no_watchdog;        /* 1: instances with ha=auto run here without that device and without a fence command */
   uint32_t reserved_3;         /* 0: older programs have padding here */
+  uint32_t events_max_age_days; /* events so much older than the newest go; 0: 30; at most 36500 */
+  uint32_t events_max_size_mib; /* of events with what their database needs beside them; the oldest go; 0: 128; at most
+                                   65536 */
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)

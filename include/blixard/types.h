@@ -187,8 +187,8 @@ enum blx_obstacle_code {
 /* NodeStatus: what the leader knows of a node; soft, never replicated. */
 enum blx_node_status {
   BLX_NODE_STATUS_UNKNOWN = 0, /* Unknown: the leader is new and has not heard from it yet */
-  BLX_NODE_STATUS_READY = 1, /* Ready: heard from within the last nine seconds */
-  BLX_NODE_STATUS_SUSPECT = 2, /* Suspect: not heard from for nine seconds or more: nothing is placed there */
+  BLX_NODE_STATUS_READY = 1, /* Ready: heard from within the settings' lease.suspect_ms */
+  BLX_NODE_STATUS_SUSPECT = 2, /* Suspect: not heard from for the settings' lease.suspect_ms or longer: nothing is placed there */
   BLX_NODE_STATUS_FENCING = 3, /* Fencing: cut off: its leases have ended or end, and nothing of it starts elsewhere before that is proved */
   BLX_NODE_STATUS_FENCED = 4, /* Fenced: proved to run no highly available instance; they start elsewhere */
   BLX_NODE_STATUS_CLEAN = 5, /* Clean: fenced, and no instance is its any more: it may come back or be removed */
@@ -645,6 +645,7 @@ enum blx_event_type {
   BLX_EVENT_TYPE_CREATED = 0, /* created: it is new */
   BLX_EVENT_TYPE_CHANGED = 1, /* changed: a field changed */
   BLX_EVENT_TYPE_DELETED = 2, /* deleted: it is gone */
+  BLX_EVENT_TYPE_CUT = 3, /* cut: the member of this name has no events up to this index, of this time; only for who asked with tell_cut */
   BLX_EVENT_TYPE_WIDTH_ = 0x7fffffff /* values of later versions fit */
 };
 
@@ -779,10 +780,11 @@ struct blx_audit_record {
   const char *detail; /* what else tells it from others of its verb; at most 128 bytes */
   const char *reason; /* why, in the words of who asked; at most 256 bytes */
   int32_t code; /* 0: done; else why it was refused, BLX_E_* */
-  const char *message; /* the same in a sentence; at most 511 bytes */
+  /* the same in a sentence, as this member's version says it; kept beside the record and not hashed, so that members of two versions have one chain; at most 511 bytes */
+  const char *message;
   const char *request_id; /* idempotency key; at most 64 bytes */
   const char *prev; /* in answers: hash of the record before, hexadecimal; at most 64 bytes */
-  /* in answers: SHA-256 of the hash before and of the fields 1 to 15 as bytes, hexadecimal; at most 64 bytes */
+  /* in answers: SHA-256 of the hash before and of the fields 1 to 13 and 15 as bytes, hexadecimal; of a denied record of all 15; at most 64 bytes */
   const char *hash;
 };
 

@@ -10,13 +10,17 @@ extern "C" {
 
 typedef struct blx_watch blx_watch;
 
-/* Watch events after request->since_index; with request->kept all that the member still has. It goes on with what
- * comes, or with request->once ends by itself after what there is. With since_index 0 and without kept it begins with
- * one `created` event for each object as it is, all with the index at which this was true. To resume after a break,
- * pass the index of the last event whose successor had a higher index.
+/* Watch events after request->since_index; with request->since_ms those of that cluster time and later, with
+ * request->kept all that the member still has: in memory, and in its data directory within its limits of age and size
+ * (blx_node_options.events_max_age_days, events_max_size_mib). With tell_cut the last two begin with an event of type
+ * cut where older ones than the member has were asked for. It goes on with what comes, or with request->once ends by
+ * itself after what there is. With since_index 0 and without kept it begins with one `created` event for each object as
+ * it is, all with the index at which this was true. To resume after a break, pass the index of the last event whose
+ * successor had a higher index.
  * @request  borrowed for the call
  * @out      close with blx_watch_close(); untouched on error.
- * Errors: BLX_E_STALE (index too old; the message names the oldest kept: list again, then watch), BLX_E_INVALID,
+ * Errors: BLX_E_STALE (index too old; the message names the oldest kept: list again, then watch), BLX_E_CORRUPT (what
+ * is kept of that index cannot be read: begin after it, or ask another member), BLX_E_INVALID,
  * BLX_E_UNAVAILABLE, BLX_E_BUSY (65536 handles), BLX_E_NOMEM, BLX_E_MISUSE. STALE and UNAVAILABLE are told by
  * blx_watch_next(). Thread: any but where the client's completions run. Since 0.1. */
 BLX_API int blx_watch_open(blx_client *client, const struct blx_watch_request *request, blx_watch **out,

@@ -17,15 +17,19 @@ static const EVP_MD *sha256(void) {
   return sha256_found;
 }
 
-void blx__sha256(const struct blx__slice *parts, size_t n, uint8_t out[BLX__SHA256_BYTES]) {
-  EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+static void digest(EVP_MD_CTX *ctx, const struct blx__slice *parts, size_t n, uint8_t out[BLX__SHA256_BYTES]) {
   BLX__ASSERT(ctx != NULL);
   int ok = EVP_DigestInit_ex(ctx, sha256(), NULL);
   for (size_t i = 0; i < n; i++) ok = ok && EVP_DigestUpdate(ctx, parts[i].data, parts[i].len);
   unsigned len = 0;
   ok = ok && EVP_DigestFinal_ex(ctx, out, &len);
-  EVP_MD_CTX_free(ctx);
   BLX__ASSERT(ok && len == BLX__SHA256_BYTES);
+}
+
+void blx__sha256(const struct blx__slice *parts, size_t n, uint8_t out[BLX__SHA256_BYTES]) {
+  EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+  digest(ctx, parts, n, out);
+  EVP_MD_CTX_free(ctx);
 }
 
 /* The handle is libcrypto's own. */
@@ -52,6 +56,10 @@ void blx__sha256_end(struct blx__sha256 *d, uint8_t out[BLX__SHA256_BYTES]) {
   int ok = EVP_DigestFinal_ex(ctx_of(d), out, &len);
   BLX__ASSERT(ok && len == BLX__SHA256_BYTES);
   blx__sha256_free(d);
+}
+
+void blx__sha256_with(struct blx__sha256 *d, const struct blx__slice *parts, size_t n, uint8_t out[BLX__SHA256_BYTES]) {
+  digest(ctx_of(d), parts, n, out);
 }
 
 void blx__sha256_free(struct blx__sha256 *d) {

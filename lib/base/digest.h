@@ -16,6 +16,10 @@ void blx__sha256_add(struct blx__sha256 *d, struct blx__slice part);
 void blx__sha256_end(struct blx__sha256 *d, uint8_t out[BLX__SHA256_BYTES]);
 void blx__sha256_free(struct blx__sha256 *d);
 
+/* As blx__sha256, with a handle that nothing was added to, and that can be used again and again: to make one takes as
+ * long as to digest a short text. */
+void blx__sha256_with(struct blx__sha256 *d, const struct blx__slice *parts, size_t n, uint8_t out[BLX__SHA256_BYTES]);
+
 /* Lower-case hexadecimal, terminated. */
 void blx__sha256_hex(const uint8_t digest[BLX__SHA256_BYTES], char out[BLX__SHA256_HEX]);
 

@@ -22,7 +22,8 @@ static bool add_link(struct blx__arena *arena, const struct row *row, struct blx
   link->prev = bytes_copy(arena, row->prev, BLX__SHA256_BYTES);
   link->record = bytes_copy(arena, row->record.data, row->record.len);
   out->links[out->n_links++] = link;
-  return link->prev.len > 0 && link->record.len > 0;
+  if (row->message.len > 0) link->message = blx__arena_strdup(arena, (const char *)row->message.data);
+  return link->prev.len > 0 && link->record.len > 0 && (row->message.len == 0 || link->message);
 }
 
 blx__rc blx__history_part(struct blx__history *h, const struct blx_audit_fetch_request *request,
@@ -43,7 +44,7 @@ blx__rc blx__history_part(struct blx__history *h, const struct blx_audit_fetch_r
   while (room && bytes < BLX__HISTORY_PAGE_BYTES_MAX && (n = store_step(h, s, &why)) == 1) {
     if (!store_row(s, &row) || row.seq != wanted) break;
     room = add_link(arena, &row, out);
-    bytes += row.record.len + BLX__SHA256_BYTES;
+    bytes += row.record.len + row.message.len + BLX__SHA256_BYTES;
     wanted--;
   }
   (void)sqlite3_reset(s);
@@ -91,8 +92,9 @@ static blx__rc take_link(struct blx__history *h, struct missing *m, const struct
   struct blx__arena arena = {.limit_bytes = 16 << 10};
   void *msg = NULL;
   blx__rc rc = blx__msg_decode(blx__desc_audit_record(), &arena, record, &msg, err);
-  struct row row = {m->last, rc.code == 0 ? ((struct blx_audit_record *)msg)->time_ms : 0, link->prev.data, m->hash,
-                    record};
+  struct row row = {m->last,         rc.code == 0 ? ((struct blx_audit_record *)msg)->time_ms : 0,
+                    link->prev.data, m->hash,
+                    record,          {(const uint8_t *)link->message, link->message ? strlen(link->message) : 0}};
   if (rc.code == 0) rc = store_add(h, SQL_ADD, &row, err);
   blx__arena_free(&arena);
   if (rc.code != 0) return rc;

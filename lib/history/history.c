@@ -49,17 +49,20 @@ static void fail(struct blx__history *h, const blx_error *err) {
 
 static blx__rc write_batch(struct blx__history *h, blx_error *err) {
   const struct tip tip = h->tip, denied = h->denied;
+  const struct events_kept kept = h->kept;
   uint64_t bytes = h->record_bytes;
   blx__rc rc = store_run(h, SQL_BEGIN, 0, 0, err);
   if (rc.code != 0) return rc;
   for (struct blx__list *at = h->writing.next; at != &h->writing && rc.code == 0; at = at->next)
     rc = write_item(h, BLX__CONTAINER(at, struct item, link), err);
   if (rc.code == 0) rc = write_trim(h, err);
+  if (rc.code == 0) rc = events_written(h, &kept, err);
   if (rc.code == 0) rc = store_run(h, SQL_COMMIT, 0, 0, err);
   if (rc.code == 0) return rc;
   store_rollback(h);
   h->tip = tip;
   h->denied = denied;
+  h->kept = kept;
   h->record_bytes = bytes;
   blx__rc gap = store_gap(h, NULL);
   return gap.code != 0 && rc.code == 0 ? gap : rc;
@@ -104,8 +107,10 @@ static void write_until_done(struct blx__history *h) {
     pthread_mutex_unlock(&h->lock);
     pthread_mutex_lock(&h->db_lock);
     blx__rc rc = write_batch(h, &err);
+    uint64_t upto = h->kept.upto;
     pthread_mutex_unlock(&h->db_lock);
     pthread_mutex_lock(&h->lock);
+    h->synced_upto = upto;
     if (rc.code == 0 && h->full) blx__log(h->o.log, BLX_LOG_INFO, component, "%s is written again", h->path);
     if (rc.code == 0) break;
     err.code = rc.code;
@@ -153,9 +158,11 @@ static struct block *block_for(struct blx__history *h, size_t size) {
 }
 
 /* It is nobody's until it is put; its room is lost if it is not. */
-static struct item *item_new(struct blx__history *h, enum item_kind kind, struct blx__slice bytes) {
-  BLX__ASSERT(bytes.len <= BLX__HISTORY_RECORD_MAX);
-  size_t size = (sizeof(struct item) + bytes.len + 15) & ~(size_t)15;
+static struct item *item_new(struct blx__history *h, enum item_kind kind, struct blx__slice bytes,
+                             struct blx__slice message) {
+  size_t len = bytes.len + message.len;
+  BLX__ASSERT(len <= (kind == ITEM_EVENTS ? BLX__HISTORY_EVENTS_MAX : BLX__HISTORY_RECORD_MAX + 1024));
+  size_t size = (sizeof(struct item) + len + 15) & ~(size_t)15;
   struct block *block = block_for(h, size);
   if (!block) return NULL;
   struct item *item = (struct item *)(void *)(block->bytes + block->used);
@@ -164,8 +171,10 @@ static struct item *item_new(struct blx__history *h, enum item_kind kind, struct
   blx__list_init(&item->link);
   item->block = block;
   item->kind = kind;
-  item->len = bytes.len;
+  item->len = len;
+  item->message_len = message.len;
   if (bytes.len > 0) memcpy(item->bytes, bytes.data, bytes.len);
+  if (message.len > 0) memcpy(item->bytes + bytes.len, message.data, message.len);
   return item;
 }
 
@@ -209,14 +218,15 @@ static void put(struct blx__history *h, struct item *item) {
 
 static void no_memory(struct blx__history *h) {
   blx_error err;
-  (void)blx__fail(&err, BLX_E_NOMEM, component, "no memory for a record of the audit log");
+  (void)blx__fail(&err, BLX_E_NOMEM, component, "no memory for what is to be kept of the past");
   pthread_mutex_lock(&h->lock);
   fail(h, &err);
   pthread_mutex_unlock(&h->lock);
 }
 
 void blx__history_add(struct blx__history *h, const struct blx__history_record *r) {
-  struct item *item = item_new(h, ITEM_RECORD, r->record);
+  const struct blx__slice message = {(const uint8_t *)r->message, r->message ? strlen(r->message) : 0};
+  struct item *item = item_new(h, ITEM_RECORD, r->record, message);
   if (!item) {
     no_memory(h);
     return;
@@ -230,7 +240,7 @@ void blx__history_add(struct blx__history *h, const struct blx__history_record *
 }
 
 void blx__history_head(struct blx__history *h, uint64_t seq, const uint8_t hash[BLX__SHA256_BYTES]) {
-  struct item *item = item_new(h, ITEM_HEAD, (struct blx__slice){0});
+  struct item *item = item_new(h, ITEM_HEAD, (struct blx__slice){0}, (struct blx__slice){0});
   if (!item) {
     no_memory(h);
     return;
@@ -244,18 +254,57 @@ void blx__history_deny(struct blx__history *h, uint64_t time_ms, struct blx__sli
   pthread_mutex_lock(&h->lock);
   bool room = !h->failed && has_room(h);
   pthread_mutex_unlock(&h->lock);
-  struct item *item = room ? item_new(h, ITEM_DENIED, record) : NULL;
+  struct item *item = room ? item_new(h, ITEM_DENIED, record, (struct blx__slice){0}) : NULL;
   if (!item) return;
   item->time_ms = time_ms;
   put(h, item);
 }
 
+void blx__history_add_events(struct blx__history *h, uint64_t index, uint32_t part, uint64_t time_ms,
+                             struct blx__slice events) {
+  BLX__ASSERT(index > 0 && index <= BLX__HISTORY_INDEX_MAX && part <= EVENT_PARTS_MASK && events.len > 0);
+  struct item *item = item_new(h, ITEM_EVENTS, events, (struct blx__slice){0});
+  if (!item) {
+    no_memory(h);
+    return;
+  }
+  item->seq = event_id(index, part);
+  item->index = index;
+  item->time_ms = time_ms;
+  put(h, item);
+}
+
+void blx__history_begin_events(struct blx__history *h, uint64_t index, uint64_t time_ms) {
+  struct item *item = item_new(h, ITEM_EVENTS_BEGIN, (struct blx__slice){0}, (struct blx__slice){0});
+  if (!item) {
+    no_memory(h);
+    return;
+  }
+  item->index = index;
+  item->time_ms = time_ms;
+  put(h, item);
+}
+
+/* That all events of entries up to @index were given is written behind them: after a start a snapshot's index alone
+ * does not say whether entries were applied here or came with another's snapshot. */
+static void mark_upto(struct blx__history *h, uint64_t index) {
+  pthread_mutex_lock(&h->lock);
+  bool wanted = !h->failed && has_room(h) && h->synced_upto < index;
+  pthread_mutex_unlock(&h->lock);
+  if (!wanted || h->marked_upto >= index) return;
+  struct item *item = item_new(h, ITEM_EVENTS_UPTO, (struct blx__slice){0}, (struct blx__slice){0});
+  if (!item) return; /* it is asked again */
+  item->index = h->marked_upto = index;
+  put(h, item);
+}
+
 bool blx__history_may_truncate(struct blx__history *h, uint64_t index) {
+  mark_upto(h, index);
   pthread_mutex_lock(&h->lock);
   struct blx__list *at = blx__list_first(&h->writing);
   if (!at) at = blx__list_first(&h->queue);
   /* Heads and refused requests have no index: they hold nothing up, and what comes behind them is looked at next. */
-  bool may = !h->failed && (!at || BLX__CONTAINER(at, struct item, link)->index > index);
+  bool may = !h->failed && h->synced_upto >= index && (!at || BLX__CONTAINER(at, struct item, link)->index > index);
   if (!may) {
     h->urgent = true;
     (void)pthread_cond_signal(&h->wake);
@@ -337,6 +386,7 @@ blx__rc blx__history_open(const struct blx__history_options *options, struct blx
     rc = blx__fail(err, BLX_E_INVALID, component, "the path of the audit log is too long");
   h->o.path = h->path;
   if (rc.code == 0) rc = store_open(h, err);
+  h->synced_upto = h->kept.upto;
   if (rc.code == 0) rc = start(h, err);
   if (rc.code != 0) {
     free_it(h);

@@ -76,10 +76,12 @@ static blx__rc decode(struct blx__history *h, const struct row *row, struct blx_
   struct blx_audit_record *a = msg;
   a->seq = row->seq;
   a->time_ms = row->time_ms;
+  if (row->message.len > 0) a->message = blx__arena_strdup(arena, (const char *)row->message.data);
   a->prev = hex_of(arena, row->prev);
   a->hash = hex_of(arena, row->hash);
   *out = a;
-  return a->prev && a->hash ? BLX__OK : blx__fail(err, BLX_E_NOMEM, component, "no memory for a record");
+  bool whole = a->prev && a->hash && (row->message.len == 0 || a->message);
+  return whole ? BLX__OK : blx__fail(err, BLX_E_NOMEM, component, "no memory for a record");
 }
 
 /* Cluster time only rises with seq: what is before @since_ms is jumped over. */
@@ -127,7 +129,7 @@ static blx__rc scan_row(struct blx__history *h, struct scan *scan, const struct 
   void *copy = NULL;
   BLX__TRY(blx__msg_copy(blx__desc_audit_record(), scan->arena, a, &copy, err));
   scan->out->records[scan->out->n_records++] = copy;
-  scan->bytes += row->record.len + 256;
+  scan->bytes += row->record.len + row->message.len + 256;
   return BLX__OK;
 }
 

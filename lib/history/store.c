@@ -7,17 +7,20 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FORMAT = 1, BUSY_MS = 5000, ROW_BESIDE_BYTES = 96 };
+enum { FORMAT = 2, BUSY_MS = 5000, ROW_BESIDE_BYTES = 96 };
 
 static const char component[] = "history";
 
 static const char tables[] =
     "CREATE TABLE IF NOT EXISTS audit (seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, prev BLOB NOT NULL,"
-    " hash BLOB NOT NULL, record BLOB NOT NULL);"
+    " hash BLOB NOT NULL, record BLOB NOT NULL, message TEXT NOT NULL);"
     "CREATE TABLE IF NOT EXISTS denied (seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, prev BLOB NOT NULL,"
-    " hash BLOB NOT NULL, record BLOB NOT NULL);"
+    " hash BLOB NOT NULL, record BLOB NOT NULL, message TEXT NOT NULL);"
     "CREATE TABLE IF NOT EXISTS missing (first INTEGER NOT NULL, last INTEGER PRIMARY KEY, hash BLOB NOT NULL,"
     " why TEXT NOT NULL, fetching INTEGER NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, events BLOB NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS events_kept (one INTEGER PRIMARY KEY, upto INTEGER NOT NULL, begins INTEGER NOT NULL,"
+    " begins_ms INTEGER NOT NULL, bytes INTEGER NOT NULL);"
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;";
 
 /* What SQLite says now, as ours: NOSPACE and BUSY may go away; CORRUPT says the way back. */
@@ -89,6 +92,8 @@ bool store_row(sqlite3_stmt *s, struct row *out) {
   out->time_ms = (uint64_t)sqlite3_column_int64(s, 1);
   out->prev = ok ? prev.data : NULL;
   out->hash = ok ? hash.data : NULL;
+  out->message.data = sqlite3_column_text(s, 5);
+  out->message.len = out->message.data ? (size_t)sqlite3_column_bytes(s, 5) : 0;
   return ok;
 }
 
@@ -113,14 +118,20 @@ blx__rc store_missing_put(struct blx__history *h, const struct missing *m, blx_e
   return store_step(h, s, &why) == 0 ? BLX__OK : blx__fail_as(err, &why);
 }
 
+uint64_t row_bytes(const struct row *r) {
+  return r->record.len + r->message.len + ROW_BESIDE_BYTES;
+}
+
 blx__rc store_add(struct blx__history *h, enum history_sql into, const struct row *r, blx_error *err) {
   sqlite3_stmt *s = store_sql(h, into, r->seq, r->time_ms);
   blx_error why = {.code = BLX_E_INTERNAL};
   (void)sqlite3_bind_blob(s, 3, r->prev, BLX__SHA256_BYTES, SQLITE_STATIC);
   (void)sqlite3_bind_blob(s, 4, r->hash, BLX__SHA256_BYTES, SQLITE_STATIC);
   (void)sqlite3_bind_blob(s, 5, r->record.data, (int)r->record.len, SQLITE_STATIC);
+  const char *message = r->message.len > 0 ? (const char *)r->message.data : "";
+  (void)sqlite3_bind_text(s, 6, message, (int)r->message.len, SQLITE_STATIC);
   if (store_step(h, s, &why) != 0) return blx__fail_as(err, &why);
-  if (into == SQL_ADD) h->record_bytes += r->record.len + ROW_BESIDE_BYTES;
+  if (into == SQL_ADD) h->record_bytes += row_bytes(r);
   return BLX__OK;
 }
 
@@ -199,6 +210,11 @@ static blx__rc check_format(struct blx__history *h, blx_error *err) {
   if (format > FORMAT)
     return blx__fail(err, BLX_E_UNSUPPORTED, component, "%s has format %d, this version reads %d: upgrade this node",
                      h->path, format, FORMAT);
+  if (format > 0 && format < FORMAT)
+    return blx__fail(err, BLX_E_UNSUPPORTED, component,
+                     "%s has format %d, from before the first release: move it away with its -wal and -shm and start "
+                     "again",
+                     h->path, format);
   return BLX__OK;
 }
 
@@ -221,14 +237,15 @@ blx__rc store_open(struct blx__history *h, blx_error *err) {
   (void)sqlite3_busy_timeout(h->db, BUSY_MS);
   BLX__TRY(check_format(h, err));
   static const char setup[] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-512;"
-                              "PRAGMA user_version=1;";
+                              "PRAGMA user_version=2;";
   if (sqlite3_exec(h->db, setup, NULL, NULL, NULL) != SQLITE_OK ||
       sqlite3_exec(h->db, tables, NULL, NULL, NULL) != SQLITE_OK)
     return store_fail(h, err, "opened");
   for (int i = 0; i < SQL_COUNT; i++)
     if (sqlite3_prepare_v3(h->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &h->sql[i], NULL) != SQLITE_OK)
       return store_fail(h, err, "read");
-  return read_ends(h, err);
+  BLX__TRY(read_ends(h, err));
+  return events_open(h, err);
 }
 
 void store_close(struct blx__history *h) {

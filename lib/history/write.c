@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { TRIM_ROWS = 1000, ROW_BESIDE_BYTES = 96 };
+enum { TRIM_ROWS = 1000 };
 
 static const char component[] = "history";
 static const char way_back[] = "move it away with its -wal and -shm and start again; the records come from the log and "
@@ -44,7 +44,9 @@ static blx__rc write_record(struct blx__history *h, const struct item *item, blx
                      "record %llu of the audit log in %s is not the one that comes before the next in this member's "
                      "log: %s",
                      (unsigned long long)h->tip.seq, h->path, way_back);
-  struct row row = {item->seq, item->time_ms, item->prev, item->hash, {item->bytes, item->len}};
+  size_t len = item->len - item->message_len;
+  struct row row = {item->seq,  item->time_ms,      item->prev,
+                    item->hash, {item->bytes, len}, {item->bytes + len, item->message_len}};
   BLX__TRY(store_add(h, SQL_ADD, &row, err));
   h->tip.seq = item->seq;
   h->tip.time_ms = item->time_ms;
@@ -58,7 +60,7 @@ static blx__rc write_head(struct blx__history *h, const struct item *item, blx_e
 }
 
 static blx__rc write_denied(struct blx__history *h, const struct item *item, blx_error *err) {
-  struct row row = {h->denied.seq + 1, item->time_ms, h->denied.hash, NULL, {item->bytes, item->len}};
+  struct row row = {h->denied.seq + 1, item->time_ms, h->denied.hash, NULL, {item->bytes, item->len}, {NULL, 0}};
   const struct blx__slice parts[] = {{h->denied.hash, sizeof h->denied.hash}, row.record};
   uint8_t hash[BLX__SHA256_BYTES];
   blx__sha256(parts, BLX__COUNT(parts), hash);
@@ -71,10 +73,14 @@ static blx__rc write_denied(struct blx__history *h, const struct item *item, blx
 }
 
 blx__rc write_item(struct blx__history *h, const struct item *item, blx_error *err) {
+  BLX__TRY(events_item(h, item, err));
   switch (item->kind) {
   case ITEM_RECORD: return write_record(h, item, err);
   case ITEM_HEAD: return write_head(h, item, err);
   case ITEM_DENIED: return write_denied(h, item, err);
+  case ITEM_EVENTS:
+  case ITEM_EVENTS_BEGIN:
+  case ITEM_EVENTS_UPTO: break;
   }
   return BLX__OK;
 }
@@ -94,7 +100,7 @@ static blx__rc find_oldest(struct blx__history *h, struct missing *cut, uint64_t
   while ((n = store_step(h, s, &why)) == 1 && store_row(s, &row) && row.seq < h->tip.seq) {
     bool much = h->o.max_bytes > 0 && h->record_bytes - *bytes > h->o.max_bytes;
     if (!much && !too_old(h, row.time_ms)) break;
-    *bytes += row.record.len + ROW_BESIDE_BYTES;
+    *bytes += row_bytes(&row);
     cut->last = row.seq;
     memcpy(cut->hash, row.hash, sizeof cut->hash);
   }

@@ -7,7 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { JOBS_MAX = 16, JOB_ARENA = 16 << 20, DENIED_BURST = 100, DENIED_EACH_S = 10, FETCH_RECORDS = 1000 };
+enum {
+  JOBS_MAX = BLX__AUDIT_JOBS_MAX,
+  JOB_ARENA = 16 << 20,
+  DENIED_BURST = 100,
+  DENIED_EACH_S = 10,
+  FETCH_RECORDS = 1000
+};
 
 /* ---- from state, and to consensus */
 
@@ -15,12 +21,15 @@ void blx__audit_record(struct blx__node *n, const struct blx__state_audit *a) {
   struct blx__history_record r = {.seq = a->seq, .index = a->index, .time_ms = a->time_ms, .record = a->record};
   r.prev = a->prev;
   r.hash = a->hash;
+  r.message = a->message;
   if (n->audit.history) blx__history_add(n->audit.history, &r);
 }
 
 void blx__audit_restored(struct blx__node *n) {
   uint64_t seq = blx__state_audit_seq(n->state);
-  if (n->audit.history && seq > 0) blx__history_head(n->audit.history, seq, blx__state_audit_head(n->state));
+  if (!n->audit.history) return;
+  if (seq > 0) blx__history_head(n->audit.history, seq, blx__state_audit_head(n->state));
+  blx__history_begin_events(n->audit.history, blx__state_index(n->state), blx__state_time_ms(n->state));
 }
 
 bool blx__audit_may_truncate(void *user, uint64_t index) {
@@ -42,6 +51,8 @@ blx__rc blx__audit_open(struct blx__node *n, blx_error *err) {
   struct blx__history_options options = {.path = path, .log = &n->log, .user = n, .on_fatal = on_fatal};
   options.max_age_ms = n->audit.max_age_ms;
   options.max_bytes = n->audit.max_bytes;
+  options.events_max_age_ms = n->audit.events_max_age_ms;
+  options.events_max_bytes = n->audit.events_max_bytes;
   n->audit.denied_left = DENIED_BURST;
   return blx__history_open(&options, &n->audit.history, err);
 }

@@ -128,6 +128,7 @@ static void follow_state(struct blx__node *n) {
 static void fsm_end(void *user) {
   struct blx__node *n = user;
   blx__state_end(n->state);
+  blx__events_noted(n);
   blx__lead_clock_seen(&n->lead.clock, n->lead.leading, blx__state_time_ms(n->state), blx__loop_now_ms(n->loop),
                        n->lead.wall);
   const char *why = blx__state_fatal(n->state);
@@ -346,6 +347,7 @@ static void announce_fn(void *arg) {
   blx__forward_look(arg);
   blx__servers_tick(arg);
   blx__audit_tick(arg);
+  blx__watches_tick(arg);
   blx__member_announce(arg);
 }
 

@@ -108,11 +108,20 @@ static blx__rc copy_driver_options(struct blx__node *n, const struct blx_node_op
 }
 
 static blx__rc take_audit_limits(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
-  enum { DAYS = 365, DAYS_MAX = 36500, MIB = 256, MIB_MAX = 65536 };
+  enum { DAYS = 365, DAYS_MAX = 36500, MIB = 256, MIB_MAX = 65536, EVENTS_DAYS = 30, EVENTS_MIB = 128 };
   if (o->audit_max_age_days > DAYS_MAX)
     return blx__fail(err, BLX_E_INVALID, "node", "audit_max_age_days: %u is above %d", o->audit_max_age_days, DAYS_MAX);
   if (o->audit_max_size_mib > MIB_MAX)
     return blx__fail(err, BLX_E_INVALID, "node", "audit_max_size_mib: %u is above %d", o->audit_max_size_mib, MIB_MAX);
+  if (o->events_max_age_days > DAYS_MAX)
+    return blx__fail(err, BLX_E_INVALID, "node", "events_max_age_days: %u is above %d", o->events_max_age_days,
+                     DAYS_MAX);
+  if (o->events_max_size_mib > MIB_MAX)
+    return blx__fail(err, BLX_E_INVALID, "node", "events_max_size_mib: %u is above %d", o->events_max_size_mib,
+                     MIB_MAX);
+  const uint64_t day_ms = 24 * 3600 * 1000;
+  n->audit.events_max_age_ms = (o->events_max_age_days ? o->events_max_age_days : EVENTS_DAYS) * day_ms;
+  n->audit.events_max_bytes = (uint64_t)(o->events_max_size_mib ? o->events_max_size_mib : EVENTS_MIB) << 20;
   n->audit.max_age_ms = (uint64_t)(o->audit_max_age_days ? o->audit_max_age_days : DAYS) * 24 * 3600 * 1000;
   n->audit.max_bytes = (uint64_t)(o->audit_max_size_mib ? o->audit_max_size_mib : MIB) << 20;
   return BLX__OK;
@@ -200,6 +209,7 @@ static void node_free(struct blx__node *n) {
   blx__worker_free(n->worker);
   blx__loop_free(n->loop);
   blx__history_close(n->audit.history);
+  blx__events_free(n);
   blx__state_free(n->state);
   blx__msg_free_owned(n->identity);
   if (n->lock_fd >= 0) close(n->lock_fd);
@@ -360,6 +370,7 @@ blx__rc blx__node_open_agent(struct blx__node *n, blx_error *err) {
 
 static void on_event(void *user, const struct blx_event *event) {
   struct blx__node *n = user;
+  blx__events_note(n, event);
   if (event->kind != BLX_EVENT_KIND_NODE) return;
   const struct blx_node_info *node = blx__state_node(n->state, event->uid);
   if (node && node->role == BLX_NODE_ROLE_WORKER)
@@ -426,6 +437,7 @@ blx__rc blx__node_open_with(const struct blx_node_options *options, blx__node_dr
   blx__list_init(&n->watches);
   blx__list_init(&n->shares_due);
   blx__list_init(&n->backups);
+  blx__events_init(n);
   blx__lead_init(n);
   blx__lease_init(n);
   blx__member_init(n);

@@ -86,12 +86,17 @@ struct blx__lead {
   struct blx__lead_median wall;
 };
 
-/* audit.c */
+/* audit.c, events.c */
+enum { BLX__AUDIT_JOBS_MAX = 16 };
 struct node_audit {
   struct blx__history *history; /* NULL: a worker, or in no cluster */
-  uint64_t max_age_ms, max_bytes;
-  unsigned jobs; /* questions to it that are on a worker */
-  bool fetching; /* what lacks is being asked for, or written */
+  uint64_t max_age_ms, max_bytes, events_max_age_ms, events_max_bytes;
+  struct blx__buf events; /* of the entry that is applied, which go to history together */
+  uint64_t events_index, events_ms;
+  uint32_t events_part;
+  bool events_wait; /* a watch could not read them: it is tried again */
+  unsigned jobs;    /* questions to it that are on a worker */
+  bool fetching;    /* what lacks is being asked for, or written */
   struct blx__history_gap asked;
   uint64_t ask_uid;     /* server that was asked last */
   size_t refused;       /* servers in a row that do not have it */
@@ -388,9 +393,16 @@ void blx__handle_audit_list(struct blx__call *call);
 void blx__handle_audit_verify(struct blx__call *call);
 void blx__handle_audit_fetch(struct blx__call *call);
 
-/* ---- stream_state.c: streams that follow the state */
+/* ---- events.c */
+void blx__events_init(struct blx__node *n);
+void blx__events_free(struct blx__node *n);
+void blx__events_note(struct blx__node *n, const struct blx_event *event); /* from inside blx__state_end */
+void blx__events_noted(struct blx__node *n);                               /* that was all of the entry */
 /* Push what is new into every watch. */
 void blx__watches_pump(struct blx__node *n);
+void blx__watches_tick(struct blx__node *n); /* each second */
+
+/* ---- stream_state.c: the shares of workers */
 /* Look at the stream of that worker after this apply; at all of them. */
 void blx__share_due(struct blx__node *n, uint64_t uid);
 void blx__shares_due(struct blx__node *n);

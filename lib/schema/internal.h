@@ -713,7 +713,8 @@ struct blx_audit_link {
   size_t struct_size;
   const void *unknown;
   struct blx_bytes prev; /* hash of the record before; at most 32 bytes */
-  struct blx_bytes record; /* an audit_record; at most 4096 bytes */
+  struct blx_bytes record; /* an audit_record without its message; at most 4096 bytes */
+  const char *message; /* its message, which is not hashed; at most 511 bytes */
 };
 
 /* AuditPart: records of the audit log, each the one before the last. */

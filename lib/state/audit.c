@@ -1,17 +1,17 @@
 /* The audit log as the state makes it: a record for each operation that carries where it came from (op.source), chained
- * by SHA-256 over the hash before and the record's bytes. Only the head and the count stay here; the records go to the
- * embedder, who keeps them. Operations of logs from before there was an audit log carry no source, and leave no record:
- * the chain begins at the same operation on every member, whenever each was upgraded. */
+ * by SHA-256 over the hash before and the record's bytes, which hold the code of a refusal and not its words. Only the
+ * head and the count stay here; the records go to the embedder, who keeps them. Operations of logs from before there
+ * was an audit log carry no source, and leave no record: the chain begins at the same operation on every member,
+ * whenever each was upgraded. */
 #include "state/state_int.h"
 
 #include <string.h>
 
 enum { RECORD_BYTES_MAX = 4096 };
 
-/* What an operation is called, and what it is about. */
+/* What an operation is called, and what it is about; what else there is to say goes to st->audit.detail. */
 struct named {
   const char *verb, *kind, *name;
-  char detail[129];
 };
 
 static const char *node_name(const struct blx__state *st, uint64_t uid) {
@@ -61,47 +61,47 @@ static const char *about_assign(const struct blx__state *st, const struct blx_op
 
 /* ---- another verb by what is asked for, and what else there is to say */
 
-static void more_voter(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+static void more_voter(struct blx__state *st, const struct blx_op *op, struct named *n) {
   (void)st;
   if (!op->node_voter->voter) n->verb = "node.unvote";
 }
 
-static void more_cordon(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+static void more_cordon(struct blx__state *st, const struct blx_op *op, struct named *n) {
   (void)st;
   if (!op->node_cordon->cordoned) n->verb = "node.uncordon";
 }
 
-static void more_desire(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+static void more_desire(struct blx__state *st, const struct blx_op *op, struct named *n) {
   (void)st;
   if (op->vm_desire->desired == BLX_DESIRED_STOPPED) n->verb = "vm.stop";
 }
 
-static void more_pause(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+static void more_pause(struct blx__state *st, const struct blx_op *op, struct named *n) {
   (void)st;
   if (!op->vm_pause->paused) n->verb = "vm.resume";
 }
 
-static void more_assign(const struct blx__state *st, const struct blx_op *op, struct named *n) {
+static void more_assign(struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)n;
   const struct blx_op_assign *a = op->assign;
   const struct blx_instance *i = blx__state_instance(st, a->instance_uid);
   uint64_t epoch = i && i->epoch == a->expected_epoch ? blx__state_next_epoch(st, i) : a->expected_epoch + 1;
-  (void)blx__str_format(n->detail, sizeof n->detail, "to %s, epoch %llu", node_name(st, a->node_uid),
+  (void)blx__str_format(st->audit.detail, sizeof st->audit.detail, "to %s, epoch %llu", node_name(st, a->node_uid),
                         (unsigned long long)epoch);
 }
 
-static void more_fence(const struct blx__state *st, const struct blx_op *op, struct named *n) {
-  (void)st;
+static void more_fence(struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)n;
   const char *said = op->fence_begin ? op->fence_begin->reason : op->fence_done->proof;
-  (void)blx__str_copy(n->detail, sizeof n->detail, said ? said : "");
+  (void)blx__str_copy(st->audit.detail, sizeof st->audit.detail, said ? said : "");
 }
 
-static void more_disarm(const struct blx__state *st, const struct blx_op *op, struct named *n) {
-  (void)st;
+static void more_disarm(struct blx__state *st, const struct blx_op *op, struct named *n) {
   uint64_t for_ms = op->ha_disarm->for_ms;
   if (for_ms == 0)
     n->verb = "ha.arm";
   else
-    (void)blx__str_format(n->detail, sizeof n->detail, "for %llu s", (unsigned long long)(for_ms / 1000));
+    (void)blx__str_format(st->audit.detail, sizeof st->audit.detail, "for %llu s", (unsigned long long)(for_ms / 1000));
 }
 
 /* ---- all of them; a test looks for each field of the schema's `op` */
@@ -110,7 +110,7 @@ struct row {
   size_t offset; /* of the pointer in struct blx_op */
   const char *verb, *kind;
   const char *(*about)(const struct blx__state *st, const struct blx_op *op);
-  void (*more)(const struct blx__state *st, const struct blx_op *op, struct named *n); /* NULL: nothing */
+  void (*more)(struct blx__state *st, const struct blx_op *op, struct named *n); /* NULL: nothing */
 };
 
 #define ROW(field, verb, kind, more) \
@@ -146,7 +146,7 @@ static const struct row rows[] = {
 };
 
 /* Before it is applied: what it deletes still has its name. */
-static struct named name_of(const struct blx__state *st, const struct blx_op *op) {
+static struct named name_of(struct blx__state *st, const struct blx_op *op) {
   for (size_t i = 0; i < BLX__COUNT(rows); i++) {
     void *body;
     memcpy(&body, (const char *)op + rows[i].offset, sizeof body);
@@ -158,19 +158,20 @@ static struct named name_of(const struct blx__state *st, const struct blx_op *op
   return (struct named){.verb = "other", .kind = "op"};
 }
 
-static void append(struct blx__state *st, const struct blx_audit_record *record) {
+static void append(struct blx__state *st, const struct blx_audit_record *record, const char *message) {
   struct state_audit *a = &st->audit;
   struct state_data *d = &st->data;
   blx__buf_clear(&a->bytes);
   STATE_MUST(blx__msg_encode(blx__desc_audit_record(), record, &a->bytes, NULL).code == 0);
   const struct blx__slice parts[] = {{d->audit_head, sizeof d->audit_head}, {a->bytes.data, a->bytes.len}};
   uint8_t hash[BLX__SHA256_BYTES];
-  blx__sha256(parts, BLX__COUNT(parts), hash);
+  blx__sha256_with(st->audit.digest, parts, BLX__COUNT(parts), hash);
   if (st->options.on_audit) {
     struct blx__state_audit out = {.seq = record->seq, .index = record->index, .time_ms = record->time_ms};
     out.prev = d->audit_head;
     out.hash = hash;
     out.record = parts[1];
+    out.message = message;
     st->options.on_audit(st->options.user, &out);
   }
   d->audit_seq = record->seq;
@@ -181,10 +182,14 @@ void blx__state_audit_begin(struct blx__state *st, const struct blx_op *op) {
   struct state_audit *a = &st->audit;
   a->wanted = op->source && op->source[0];
   if (!a->wanted) return;
+  a->detail[0] = '\0';
   struct named n = name_of(st, op);
   a->verb = n.verb;
-  (void)blx__str_format(a->object, sizeof a->object, "%s/%s", n.kind, n.name ? n.name : "");
-  (void)blx__str_copy(a->detail, sizeof a->detail, n.detail);
+  size_t kind = strlen(n.kind);
+  BLX__ASSERT(kind + 2 < sizeof a->object);
+  memcpy(a->object, n.kind, kind);
+  a->object[kind] = '/';
+  (void)blx__str_copy(a->object + kind + 1, sizeof a->object - kind - 1, n.name ? n.name : "");
 }
 
 void blx__state_audit_end(struct blx__state *st, const struct blx_op *op, const struct blx_op_result *r) {
@@ -206,16 +211,18 @@ void blx__state_audit_end(struct blx__state *st, const struct blx_op *op, const 
   record.detail = a->detail;
   record.reason = op->reason;
   record.code = r->code;
-  record.message = r->message;
   record.request_id = op->request_id;
-  append(st, &record);
+  append(st, &record, r->message);
 }
 
-void blx__state_audit_init(struct blx__state *st) {
+bool blx__state_audit_init(struct blx__state *st) {
   blx__buf_init(&st->audit.bytes, RECORD_BYTES_MAX);
+  st->audit.digest = blx__sha256_new();
+  return st->audit.digest != NULL;
 }
 
 void blx__state_audit_free(struct blx__state *st) {
+  blx__sha256_free(st->audit.digest);
   blx__buf_free(&st->audit.bytes);
 }
 

@@ -459,10 +459,10 @@ blx__rc blx__state_op_vm_delete_force(struct blx__state *st, const struct blx_op
     if (n == 0)
       return blx__fail(err, BLX_E_CONFLICT, "state", "no node holds an instance of %s: delete it without --force",
                        o->name);
-    return blx__fail(
-        err, BLX_E_CONFLICT, "state",
-        "%s %s heard from and can remove %s: delete it without --force; a node is Suspect after 9 s of silence", nodes,
-        n == 1 ? "is" : "are", o->name);
+    return blx__fail(err, BLX_E_CONFLICT, "state",
+                     "%s %s heard from and can remove %s: delete it without --force; a node is Suspect after %u ms of "
+                     "silence (lease.suspect_ms)",
+                     nodes, n == 1 ? "is" : "are", o->name, blx__state_settings(st)->lease->suspect_ms);
   }
   if (st->data.tombstones.count + silent > BLX__STATE_TOMBSTONES_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state",

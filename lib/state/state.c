@@ -15,8 +15,8 @@ struct blx__state *blx__state_new(const struct blx__state_options *options) {
   st->defaults.lease = &st->default_lease;
   st->data.next_uid = st->data.next_node_uid = 1;
   st->scratch.limit_bytes = STATE_SCRATCH_BYTES;
-  blx__state_audit_init(st);
-  if (blx__state_events_init(&st->events)) return st;
+  if (blx__state_audit_init(st) && blx__state_events_init(&st->events)) return st;
+  blx__state_audit_free(st);
   free(st);
   return NULL;
 }

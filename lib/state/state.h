@@ -35,11 +35,13 @@ enum {
 
 struct blx__state;
 
-/* A record of the audit log: an encoded audit_record without prev and hash. All borrowed. */
+/* A record of the audit log: an encoded audit_record without message, prev and hash. All borrowed. The message is
+ * beside it and not hashed: a later version may say the same in other words, and its members have the same chain. */
 struct blx__state_audit {
   uint64_t seq, index, time_ms;
   const uint8_t *prev, *hash; /* BLX__SHA256_BYTES; hash: SHA-256 of prev and record */
   struct blx__slice record;
+  const char *message; /* why it was refused; NULL or empty: it was not */
 };
 
 struct blx__state_options {

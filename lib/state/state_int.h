@@ -84,6 +84,7 @@ struct state_audit {
   const char *verb;
   char object[97], detail[129];
   struct blx__buf bytes;
+  struct blx__sha256 *digest; /* used for each record */
 };
 
 struct blx__state {
@@ -223,7 +224,7 @@ blx__rc blx__state_key_find(struct blx__state *st, const struct state_request *r
 void blx__state_key_put(struct blx__state *st, const struct blx_idempotency *draft);
 
 /* ---- audit.c: around an operation that changes something or is refused; not around the answer to a repeated one */
-void blx__state_audit_init(struct blx__state *st);
+bool blx__state_audit_init(struct blx__state *st); /* false: no memory */
 void blx__state_audit_free(struct blx__state *st);
 void blx__state_audit_begin(struct blx__state *st, const struct blx_op *op);
 void blx__state_audit_end(struct blx__state *st, const struct blx_op *op, const struct blx_op_result *r);

@@ -1,12 +1,15 @@
 #!/usr/bin/python3
 """From the kill -9 of a leader to the next write that is answered: Blixard's creates and etcd's puts, three members
 each, by the same stock gRPC client, which asks the two survivors in turn and gives each a tenth of a second. With each
-one's own timings, and with fast ones. Needs Debian's etcd-server."""
+one's own timings, and with fast ones. Needs Debian's etcd-server. Then, where there are root, Nix and QEMU: from the
+loss of a node, all that runs on it at once, to the next guest of its highly available VM that is ready, beside what
+that is made of: T_safe, after which the node is proved dead, and a start of the same VM. BLX_ROUNDS=0: that alone."""
 
 import itertools
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -16,10 +19,11 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 
 import grpc  # noqa: E402
-from cluster import BIN, Cluster  # noqa: E402
+from cluster import BIN, Cluster, end_guests, only, processes_of, until  # noqa: E402
 from stock import compile_proto  # noqa: E402
 
 ROUNDS = int(os.environ.get("BLX_ROUNDS", "30"))
+NODE_ROUNDS = int(os.environ.get("BLX_NODE_ROUNDS", "1"))
 ATTEMPT_S = 0.1
 PATIENCE_S = 60
 
@@ -175,6 +179,9 @@ def lose_a_leader(system):
 def main():
     if not (BIN / "blixardd").exists():
         sys.exit(f"bench: {BIN} holds no blixardd: run 'make all' or set BLX_BUILD")
+    if ROUNDS == 0:
+        node_rows()
+        return
     base = os.environ.get("BLX_BENCH_DIR", "/var/tmp")
     print(f"from the kill -9 of a leader to the next answered write, {ROUNDS} times, s")
     print(f"{'system':<8} {'heartbeat, election ms':<24} {'p50':>6} {'p99':>6} {'shortest':>9}")
@@ -192,6 +199,77 @@ def main():
                 system.close()
         p99 = took[min(len(took) - 1, int(len(took) * 0.99))]
         print(f"{kind.__name__:<8} {told:<24} {statistics.median(took):>6.2f} {p99:>6.2f} {took[0]:>9.2f}", flush=True)
+    node_rows()
+
+
+def boot_s(cluster):
+    """From a create's answer until its guest is ready, the runner built; without high availability."""
+    cluster.create("boot", wait=False)
+    began = time.monotonic()
+    cluster.wait("boot", "phase=Running", timeout="120s")
+    took = time.monotonic() - began
+    cluster.cli("vm", "kill", "boot", "--wait")
+    cluster.cli("vm", "delete", "boot", "--wait")
+    return took
+
+
+def lose_a_node(cluster):
+    """Every process of a follower that runs the VM ends at once. Seconds until it is assigned to another node, and
+    until its guest there is ready."""
+    leader = cluster.leader()
+    away = next(n for n in cluster.nodes if n is not leader)
+    others = [n for n in cluster.nodes if n is not away]
+    for node in others:
+        cluster.cli("node", "cordon", node.name)
+    cluster.create("ha", "--ha", "auto")
+    for node in others:
+        cluster.cli("node", "uncordon", node.name)
+    assert only(cluster, "ha")["node"] == away.name
+    time.sleep(8)  # its lease was renewed more than once
+    for pid in processes_of(away.dir):
+        os.kill(pid, signal.SIGKILL)
+    began, assigned = time.monotonic(), None
+    away.process.wait()
+    while True:
+        now = only(cluster, "ha", node=leader)
+        if not assigned and now["node"] != away.name:
+            assigned = time.monotonic() - began
+        if assigned and now["phase"] == "Running":
+            break
+        if time.monotonic() > began + 3 * PATIENCE_S:
+            sys.exit("bench: it does not run elsewhere")
+        time.sleep(0.05)
+    ready = time.monotonic() - began
+    away.start()
+    cluster.wait_ready()
+    cluster.cli("vm", "kill", "ha", "--wait")
+    cluster.cli("vm", "delete", "ha", "--wait", "--timeout", "60s")
+    return assigned, ready
+
+
+def node_rows():
+    if os.geteuid() != 0 or not (BIN / "blixard-shim").exists() or not shutil.which("nix"):
+        print("loss of a node: skipped, real VMs need root, Nix and blixard-shim")
+        return
+    more = ["--watchdog", str(BIN / "blixard-watchdog"), "--no-watchdog"]
+    cluster = Cluster(simulate=False, capacity="vcpus=16,memory_mib=4096", log_level="warning", more=more)
+    try:
+        cluster.form()
+        until(lambda: all(n.get("ha_ready") for n in cluster.json("node", "list")["nodes"]), 20, "nodes are ready")
+        cluster.create("warm", "--replicas", 3)  # each node has the runner
+        cluster.cli("vm", "kill", "warm", "--wait")
+        cluster.cli("vm", "delete", "warm", "--wait")
+        safe = cluster.json("ha", "status")["t_safe_ms"] / 1000
+        print(f"from the loss of a node to its HA VM's guest ready elsewhere, {NODE_ROUNDS} times, s; load "
+              + ", ".join(f"{value:.1f}" for value in os.getloadavg()))
+        print(f"{'T_safe':>7} {'boot':>6} {'their sum':>10} {'assigned':>9} {'ready':>7}")
+        for _ in range(NODE_ROUNDS):
+            boot = boot_s(cluster)
+            assigned, ready = lose_a_node(cluster)
+            print(f"{safe:>7.2f} {boot:>6.2f} {safe + boot:>10.2f} {assigned:>9.2f} {ready:>7.2f}", flush=True)
+    finally:
+        end_guests(cluster)
+        cluster.close()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """`make bench-workers`: what idle workers cost three real servers. The workers are one process with a connection each,
-and say that they live as a worker's daemon does. Prints what the leader uses, and how much of it is allowed."""
+follow their share and have their leases renewed as a worker's daemon does. Prints what the leader uses, and how much of
+it is allowed."""
 
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
@@ -31,14 +33,29 @@ def index(cluster):
     return int(cluster.json("cluster", "status")["index"])
 
 
-def measure(cluster):
+class Renewals:
+    """How many the workers say were granted, and how many were not."""
+
+    def __init__(self, lines):
+        self.last = {"renewed": 0, "not_renewed": 0}
+        threading.Thread(target=self.read, args=(lines,), daemon=True).start()
+
+    def read(self, lines):
+        for line in lines:
+            self.last = json.loads(line)
+
+
+def measure(cluster, renewals):
     leader = cluster.leader()
     pids = [n.pid for n in cluster.nodes]
+    asked = renewals.last
     before, cpu, began = index(cluster), {pid: cpu_s(pid) for pid in pids}, time.monotonic()
     time.sleep(MEASURE_S)
     took = time.monotonic() - began
     used = {pid: 100 * (cpu_s(pid) - cpu[pid]) / took for pid in pids}
     entries = (index(cluster) - before) * 60 / took
+    renewed = (renewals.last["renewed"] - asked["renewed"]) / took
+    lost = renewals.last["not_renewed"] - asked["not_renewed"]
     assert cluster.leader() is leader, "the leader changed meanwhile: measure again"
     ready = sum(n["status"] == "Ready" for n in cluster.json("node", "list")["nodes"])
     assert ready == WORKERS + len(cluster.nodes), f"{ready} nodes are Ready"
@@ -46,6 +63,7 @@ def measure(cluster):
     rows = [
         ("leader's processor, of one core", used[leader.pid], CPU_PERCENT_MAX, "%", f"the others {others}"),
         ("leader's memory", memory_mib(leader.pid), MEMORY_MIB_MAX, "MiB", "resident"),
+        ("leases that were not renewed", lost, 0, "", f"{renewed:.0f} a second were"),
         ("log entries a minute", entries, ENTRIES_A_MINUTE_MAX, "", f"in {took:.0f} s"),
     ]
     for what, value, most, unit, note in rows:
@@ -62,8 +80,9 @@ def main():
         workers = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         told = json.loads(workers.stdout.readline())
         print(f"{told['workers']:,} workers joined 3 servers in {told['joined_s']} s")
+        renewals = Renewals(workers.stdout)
         time.sleep(SETTLE_S)
-        measure(cluster)
+        measure(cluster, renewals)
     finally:
         if workers:
             workers.terminate()

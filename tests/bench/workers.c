@@ -1,8 +1,9 @@
-/* Many workers in one process: each joins, follows its share and sends heartbeats by the calls between members, over a
- * connection of its own, as a worker's daemon does. Then VMs are created, and the clock runs until every assignment has
- * come to its worker. Prints one line of JSON. usage: workers WORKERS VMS REPLICAS report|silent|idle SOCKET...   With
- * `report` each worker tells after 100 ms that what it was given runs; with `idle` no VM is created: once all are there
- * that is said, and they live on until the process is ended. */
+/* Many workers in one process: each joins, follows its share and has its lease renewed by the calls between members,
+ * over a connection of its own, as a worker's daemon does. Then VMs are created, and the clock runs until every
+ * assignment has come to its worker. Prints one line of JSON. usage: workers WORKERS VMS REPLICAS report|silent|idle
+ * SOCKET...   With `report` each worker tells after 100 ms that what it was given runs; with `idle` no VM is created:
+ * once all are there that is said, and they live on until the process is ended, with a line each second of how many
+ * leases were renewed so far and how many were not. */
 #include "io/loop.h"
 #include "io/timer.h"
 #include "rpc/conn.h"
@@ -23,7 +24,8 @@ enum {
   SOCKETS_MAX = 7,
   JOINS_AT_ONCE = 32,
   TICK_MS = 30,
-  TICKS = 100, /* to one heartbeat of each worker: 3 s */
+  TICKS = 100,   /* to one renewal of each worker's lease: 3 s, lease.renew_ms */
+  A_SECOND = 33, /* ticks */
   REPORT_MS = 100,
   REPORTS_MAX = 64,
 };
@@ -37,7 +39,7 @@ struct worker {
   struct blx__timer *reporter;
   struct seen *untold; /* not reported yet */
   size_t untold_count, untold_room;
-  uint64_t uid;
+  uint64_t uid, asked;
   uint32_t number;
   bool known;
 };
@@ -51,6 +53,7 @@ static struct {
   bool report, idle;
   const char *const *sockets;
   size_t socket_count;
+  uint64_t granted, refused; /* renewals */
   uint64_t assigned, told, begun_ns, first_ns, last_ns, started_ns;
 } all;
 
@@ -205,10 +208,31 @@ static void on_share_end(void *user, const struct blx__rpc_result *result) {
   need(false, "a share ended", result->err);
 }
 
-static void lives(struct worker *w) {
-  struct blx_report_request request = {
-      .struct_size = sizeof request, .node_uid = w->uid, .incarnation = w->number + 1u};
-  ask(w->conn, BLX__RPC_REPORT, &request, created, NULL, NULL);
+static uint64_t wall_ms(void) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_REALTIME, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Of a lease that is not renewed a worker asks again with its next question. */
+static void renewed(void *user, const struct blx__rpc_result *result) {
+  struct worker *w = user;
+  struct blx__arena arena = {.limit_bytes = 64 << 10};
+  const struct blx_renew_reply *reply = result->err ? NULL : decode(BLX__RPC_RENEW, &arena, result->response);
+  bool granted = reply && reply->n_grants == 1 && reply->grants[0]->answer == BLX_LEASE_ANSWER_GRANTED;
+  need(!granted || reply->grants[0]->node_uid == w->uid, "another one's lease", NULL);
+  all.granted += granted;
+  all.refused += !granted;
+  blx__arena_free(&arena);
+}
+
+static void renew(struct worker *w) {
+  struct blx_lease_ask question = {.struct_size = sizeof question, .node_uid = w->uid, .seq = ++w->asked};
+  question.incarnation = w->number + 1u;
+  question.wall_ms = wall_ms();
+  struct blx_lease_ask *asks[] = {&question};
+  struct blx_renew_request request = {.struct_size = sizeof request, .asks = asks, .n_asks = 1};
+  ask(w->conn, BLX__RPC_RENEW, &request, renewed, NULL, w);
 }
 
 static void join_next(void);
@@ -224,7 +248,7 @@ static void on_joined(void *user, const struct blx__rpc_result *result) {
   blx__arena_free(&arena);
   struct blx_share_request request = {.struct_size = sizeof request, .node_uid = w->uid, .incarnation = w->number + 1u};
   ask(w->conn, BLX__RPC_SHARE, &request, NULL, &ops, w);
-  lives(w);
+  renew(w);
   join_next();
 }
 
@@ -258,8 +282,13 @@ static void join_next(void) {
 
 static void on_tick(void *arg) {
   (void)arg;
+  if (all.idle && all.known == all.count && all.ticked % A_SECOND == 0) {
+    printf("{\"renewed\": %llu, \"not_renewed\": %llu}\n", (unsigned long long)all.granted,
+           (unsigned long long)all.refused);
+    fflush(stdout);
+  }
   for (uint32_t i = all.ticked++ % TICKS; i < all.count; i += TICKS)
-    if (all.workers[i].uid != 0) lives(&all.workers[i]);
+    if (all.workers[i].uid != 0) renew(&all.workers[i]);
 }
 
 static unsigned long number(const char *text, uint64_t max) {

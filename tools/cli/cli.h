@@ -53,9 +53,9 @@ struct cli_args {
   const char *columns, *sort_by; /* of lists */
   struct cli_labels filters;     /* FIELD=VALUE; of FIELD!=VALUE the key ends with '!' */
   uint32_t watch, no_headers;
-  uint64_t since;
-  uint32_t has_since;
-  const char *since_time; /* of logs */
+  const char *since_time; /* of logs, audit and events */
+  const char *of_vm, *of_node;
+  int32_t event_kind; /* enum blx_event_kind and one; 0: not given */
   uint32_t timestamps;
   int32_t sort; /* of top: enum cli_sort */
   uint32_t once;

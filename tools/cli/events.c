@@ -1,16 +1,30 @@
 #include "events.h"
+#include "flags.h"
+#include "when.h"
 
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { POLL_MS = 250, PATIENCE_MS = 30000, OPEN_MS = 5000 };
+enum { HOUR_MS = 3600000, POLL_MS = 250, PATIENCE_MS = 30000, OPEN_MS = 5000 };
 
-int cli_events_wanted(const struct cli_args *args, struct cli_events_want *want) {
+/* A number is an index, anything else a time. */
+static int take_since(const struct cli_args *args, struct blx_watch_request *request) {
   char quoted[CLI_QUOTE_SIZE];
-  *want = (struct cli_events_want){.request = BLX_WATCH_REQUEST_INIT};
-  want->request.kept = args->has_since == 0;
-  want->request.since_index = args->since;
+  const char *text = args->since_time;
+  uint64_t now = cli_wall_ms();
+  if (text != NULL && cli_parse_number(text, 0, UINT64_MAX, &request->since_index)) return 0;
+  request->since_ms = now > HOUR_MS ? now - HOUR_MS : 1;
+  if (text != NULL && !cli_parse_when(text, now, &request->since_ms))
+    return cli_usage("--since: %s is no time ago (10m), date (2026-01-31T10:00:00Z) or index (1200)",
+                     cli_quote(quoted, sizeof quoted, text));
+  if (request->since_ms == 0) request->since_ms = 1; /* 0 is not by time */
+  request->tell_cut = 1;
+  return 0;
+}
+
+static int take_object(const struct cli_args *args, struct cli_events_want *want) {
+  char quoted[CLI_QUOTE_SIZE];
   const char *slash = args->until != NULL ? strchr(args->until, '/') : NULL;
   if (args->until == NULL) return 0;
   bool instance = strncmp(args->until, "instance/", 9) == 0;
@@ -27,8 +41,32 @@ int cli_events_wanted(const struct cli_args *args, struct cli_events_want *want)
   return 0;
 }
 
+int cli_events_wanted(const struct cli_args *args, struct cli_events_want *want) {
+  *want = (struct cli_events_want){.request = BLX_WATCH_REQUEST_INIT};
+  int status = take_since(args, &want->request);
+  if (status != 0) return status;
+  if (args->until != NULL && (args->of_vm != NULL || args->of_node != NULL || args->event_kind != 0))
+    return cli_usage("--for does not go with --vm, --node or --kind");
+  if (args->of_vm != NULL) want->request.vm = cli_vm_name(args->of_vm, 63);
+  if (args->of_vm != NULL && want->request.vm == NULL) return CLI_EXIT_USAGE;
+  want->request.node = args->of_node;
+  want->request.has_kind = args->event_kind != 0;
+  if (args->event_kind != 0) want->request.kind = args->event_kind - 1;
+  return take_object(args, want);
+}
+
 static bool is_wanted(const struct cli_events_want *want, const struct blx_event *event) {
   return want->node == NULL || (event->name != NULL && strcmp(event->name, want->node) == 0);
+}
+
+/* Not an event, but where events begin. */
+static bool is_cut(const struct blx_event *event) {
+  char time[CLI_TIME_SIZE];
+  if (event->type != BLX_EVENT_TYPE_CUT) return false;
+  (void)fprintf(stderr, "blixard: %s has events from index %llu on, after %s; older ones are not kept there\n",
+                event->name != NULL ? event->name : "", (unsigned long long)event->index + 1,
+                cli_time_text(event->time_ms, time));
+  return true;
 }
 
 json_t *cli_event_document(const struct blx_event *event, int *status) {
@@ -55,7 +93,7 @@ static int read_all(const struct cli_args *args, blx_watch *watch, const struct 
     int rc = blx_watch_next(watch, patience_ms, &event, &err);
     if (rc == 0) return 0;
     if (rc < 0) return cli_fail(&err);
-    if (is_wanted(want, event)) append(rows, event, &status);
+    if (!is_cut(event) && is_wanted(want, event)) append(rows, event, &status);
     blx_event_free(event);
     if (status != 0) return status;
   }
@@ -91,7 +129,8 @@ void cli_events_begin(struct cli_events *events, const struct cli_args *args, bl
 static int reopen(struct cli_events *events) {
   struct blx_watch_request request = events->want.request;
   if (events->index > 1) {
-    request.kept = 0;
+    request.since_ms = 0;
+    request.tell_cut = 0;
     request.since_index = events->index - 1;
     events->skip = events->seen_at_index;
   }
@@ -122,7 +161,7 @@ static int step(struct cli_events *events, uint32_t wait_ms, struct blx_event **
   int rc = events->watch == NULL ? reopen(events) : 0;
   if (rc == 0) rc = blx_watch_next(events->watch, wait_ms, &event, &events->err);
   if (rc == 1) {
-    if (take(events, event)) {
+    if (!is_cut(event) && take(events, event)) {
       *out = event;
       return 1;
     }

@@ -22,7 +22,8 @@ struct cli_events {
   blx_error err;
 };
 
-/* By --for and --since; all that is kept, without. 0, or the exit status after saying what is wrong. */
+/* By --since, --for, --vm, --node and --kind; of the last hour, without. 0, or the exit status after saying what is
+ * wrong. */
 int cli_events_wanted(const struct cli_args *args, struct cli_events_want *want);
 
 /* The events that there are, as {"events": [...]}, the caller's. NULL: @status is set, and it was said why. */

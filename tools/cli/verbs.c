@@ -121,16 +121,18 @@ static const struct cli_flag settings_flags[] = {
     REASON};
 static const struct cli_flag read_flags[] = {STALE};
 static const struct cli_flag list_flags[] = {SELECT_FLAGS, WATCH, STALE};
+static const struct cli_choice event_kinds[] = {{"vm", BLX_EVENT_KIND_VM + 1},
+                                                {"instance", BLX_EVENT_KIND_INSTANCE + 1},
+                                                {"node", BLX_EVENT_KIND_NODE + 1},
+                                                {"settings", BLX_EVENT_KIND_SETTINGS + 1}};
 static const struct cli_flag event_flags[] = {
-    {.name = "since",
-     .kind = CLI_U64,
-     .at = AT(since),
-     .has_at = AT(has_since),
-     .hi = UINT64_MAX,
-     .value = "INDEX",
-     .unit = "an index",
-     .doc = "only those after this index; 0: first one of each object as it is; else all that are kept"},
+    TEXT("since", since_time, "WHEN",
+         "of this time ago (10m, 2d), since a date, or after an index, 0: first one of each object as it is; 1h "
+         "without"),
     TEXT("for", until, "OBJECT", "only those of vm/NAME (and its instances), instance/NAME or node/NAME"),
+    TEXT("vm", of_vm, "NAME", "only those of this VM and its instances"),
+    TEXT("node", of_node, "NAME", "only those of this node and of instances that are assigned to it"),
+    CHOICE("kind", event_kind, "KIND", event_kinds, "only those of this kind: vm, instance, node or settings"),
     BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
     SELECT_FLAGS};
 static const struct cli_flag change_flags[] = {WAIT, IF_REVISION, REQUEST_ID, REASON};
@@ -300,8 +302,12 @@ static const char get_more[] = "  blixard get vm --filter phase=Running --sort-b
                                "  blixard get vm/web -o yaml\n"
                                "  blixard get instances --filter node=n1 --columns name,phase,reason.text\n";
 
-static const char events_more[] = "  blixard events --for vm/web -o json\n"
-                                  "  blixard events --since 1200 --follow\n";
+static const char events_more[] =
+    "  blixard events --for vm/web -o json\n"
+    "  blixard events --since 2h --node n1 --kind instance\n"
+    "  blixard events --since 1200 --follow\n\n"
+    "An event that the daemon has no more in memory comes from its history, which has a limit of age and size; where\n"
+    "that begins later than what was asked for, it is said on stderr. A number alone is an index.\n";
 
 static const char audit_more[] = "  blixard audit list --since 1h --verb vm --result refused\n"
                                  "  blixard audit list --object vm/web -o json\n";

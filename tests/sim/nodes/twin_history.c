@@ -171,6 +171,36 @@ void blx__history_deny(struct blx__history *h, uint64_t time_ms, struct blx__sli
   (void)record;
 }
 
+void blx__history_add_events(struct blx__history *h, uint64_t index, uint32_t part, uint64_t time_ms,
+                             struct blx__slice events) {
+  (void)h;
+  (void)index;
+  (void)part;
+  (void)time_ms;
+  (void)events;
+}
+
+void blx__history_begin_events(struct blx__history *h, uint64_t index, uint64_t time_ms) {
+  (void)h;
+  (void)index;
+  (void)time_ms;
+}
+
+blx__rc blx__history_events_put(struct blx__buf *out, const struct blx_event *event, blx_error *err) {
+  (void)out;
+  (void)event;
+  (void)err;
+  return BLX__OK;
+}
+
+blx__rc blx__history_read_events(struct blx__history *h, struct blx__history_events *e, struct blx__arena *arena,
+                                 blx_error *err) {
+  (void)h;
+  (void)e;
+  (void)arena;
+  return blx__fail(err, BLX_E_STALE, "sim", "no events are kept here");
+}
+
 bool blx__history_may_truncate(struct blx__history *h, uint64_t index) {
   settle(h, false);
   const struct blx__list *first = blx__list_first(&h->queue);

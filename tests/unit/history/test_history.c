@@ -24,7 +24,8 @@ static struct chain {
   uint64_t time_ms[CHAIN_MAX + 1];
 } chain;
 
-static unsigned given; /* how far state has come */
+static const char words[] = "it runs already"; /* of each fifth, which was refused */
+static unsigned given;                         /* how far state has come */
 static char dir[64], path[96];
 static struct blx__arena arena;
 static struct blx__history *h;
@@ -106,6 +107,7 @@ static void give(unsigned from, unsigned to) {
     r.prev = chain.hash[n - 1];
     r.hash = chain.hash[n];
     r.record = (struct blx__slice){chain.record[n].data, chain.record[n].len};
+    r.message = n % 5 == 0 ? words : NULL;
     blx__history_add(h, &r);
   }
 }
@@ -158,7 +160,10 @@ START_TEST(records__survive_and_come_again_without_harm) {
   check_good(200);
   struct blx_audit_list out = list((struct blx_audit_list_request){.limit = 1000});
   ck_assert_uint_eq(out.n_records, 200);
-  for (unsigned i = 0; i < 200; i++) ck_assert_uint_eq(out.records[i]->seq, i + 1);
+  for (unsigned i = 0; i < 200; i++) {
+    ck_assert_uint_eq(out.records[i]->seq, i + 1);
+    ck_assert(blx__str_eq(out.records[i]->message, (i + 1) % 5 == 0 ? words : NULL));
+  }
   ck_assert_int_eq(fatal_code, 0);
   end();
 }
@@ -168,11 +173,38 @@ START_TEST(a_snapshot__may_take_the_place_of_entries_whose_records_are_synced_on
   begin();
   must_open();
   chain_make(3);
+  ck_assert(!blx__history_may_truncate(h, 5)); /* that no event is missing up to there is to be written */
+  check_good(0);
   ck_assert(blx__history_may_truncate(h, 5));
   give(1, 3); /* of indexes 11 to 13 */
   ck_assert(!blx__history_may_truncate(h, 13));
   check_good(3); /* waits for the writer */
   ck_assert(blx__history_may_truncate(h, 13));
+  end();
+}
+END_TEST
+
+/* As members of two versions say it. */
+START_TEST(a_refusal_in_other_words__is_the_same_record) {
+  struct blx_audit_part part = BLX_AUDIT_PART_INIT;
+  begin();
+  must_open();
+  chain_make(10);
+  give(1, 10);
+  check_good(10);
+  sql("UPDATE audit SET message='in other words' WHERE seq=5");
+  check_good(10);
+  close_it();
+  must_open();
+  give(4, 10); /* the log gives them again */
+  check_good(10);
+  ck_assert_int_eq(fatal_code, 0);
+  struct blx_audit_list out = list((struct blx_audit_list_request){.from_seq = 5, .limit = 1});
+  ck_assert_str_eq(out.records[0]->message, "in other words");
+  blx_error err = {0};
+  ck_assert_int_eq(
+      blx__history_part(h, &(struct blx_audit_fetch_request){.upto_seq = 5, .limit = 2}, &arena, &part, &err).code, 0);
+  ck_assert_str_eq(part.links[0]->message, "in other words"); /* as a member gives it to another */
   end();
 }
 END_TEST
@@ -243,6 +275,7 @@ static void part_of(unsigned upto, unsigned n, struct blx_audit_part *out) {
     *link = (struct blx_audit_link)BLX_AUDIT_LINK_INIT;
     link->prev = (struct blx_bytes){chain.hash[upto - i - 1], BLX__SHA256_BYTES};
     link->record = (struct blx_bytes){chain.record[upto - i].data, chain.record[upto - i].len};
+    if ((upto - i) % 5 == 0) link->message = words;
     out->links[out->n_links++] = link;
   }
 }
@@ -286,6 +319,7 @@ START_TEST(what_a_snapshot_stood_for__is_a_gap_that_is_filled_from_above) {
   ck_assert(!blx__history_gap(h, &gap));
   give(36, 40);
   check_good(40);
+  ck_assert_str_eq(list((struct blx_audit_list_request){.from_seq = 25, .limit = 1}).records[0]->message, words);
   end();
 }
 END_TEST
@@ -450,6 +484,9 @@ START_TEST(a_file_that_is_no_database__is_refused_with_the_way_back) {
   close_it();
   sql("PRAGMA user_version=9");
   ck_assert_int_eq(open_it(&err), BLX_E_UNSUPPORTED);
+  sql("PRAGMA user_version=1"); /* of before the first release */
+  ck_assert_int_eq(open_it(&err), BLX_E_UNSUPPORTED);
+  ck_assert_ptr_nonnull(strstr(err.message, "move it away"));
   h = NULL;
   end();
 }
@@ -491,8 +528,8 @@ END_TEST
 
 BLX_TEST_MAIN("history/history", records__survive_and_come_again_without_harm,
               a_snapshot__may_take_the_place_of_entries_whose_records_are_synced_only,
-              a_record_that_is_not_the_logs__is_fatal, whatever_is_changed__the_first_bad_record_is_named,
-              a_chain_that_was_made_anew__leads_to_another_head,
+              a_refusal_in_other_words__is_the_same_record, a_record_that_is_not_the_logs__is_fatal,
+              whatever_is_changed__the_first_bad_record_is_named, a_chain_that_was_made_anew__leads_to_another_head,
               what_a_snapshot_stood_for__is_a_gap_that_is_filled_from_above,
               what_nobody_has__is_a_cut_and_the_chain_goes_on_over_it, a_gap_that_leads_to_another_chain__is_refused,
               the_oldest__go_by_size_and_leave_a_cut_from_which_the_rest_verifies, the_oldest__go_by_age,

@@ -29,6 +29,8 @@ static void on_audit(void *user, const struct blx__state_audit *a) {
   ck_assert_mem_eq(hash, a->hash, sizeof hash);
   memcpy(log->prev[log->count], a->prev, sizeof hash);
   memcpy(log->hash[log->count], a->hash, sizeof hash);
+  ck_assert(!r->message || !*r->message); /* it is not hashed */
+  r->message = a->message ? blx__arena_strdup(&log->arena, a->message) : "";
   log->records[log->count++] = r;
 }
 

@@ -96,8 +96,9 @@ START_TEST(force__is_refused_while_no_node_is_silent_and_for_what_is_not_there) 
   struct t t;
   open_web(&t);
   T_SHALL(BLX_E_CONFLICT, t_delete_force(&t, "web", 0));
-  T_SAYS("node1 and node2 are heard from and can remove web: delete it without --force; a node is Suspect after 9 s of "
-         "silence");
+  T_SAYS(
+      "node1 and node2 are heard from and can remove web: delete it without --force; a node is Suspect after 9000 ms "
+      "of silence (lease.suspect_ms)");
   T_SHALL(BLX_E_NOT_FOUND, t_delete_force(&t, "none", 2));
   T_SHALL(0, t_create_named(&t, "new", 1));
   T_SHALL(BLX_E_CONFLICT, t_delete_force(&t, "new", 2));
