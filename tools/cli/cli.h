@@ -5,6 +5,8 @@
 #ifndef BLX_CLI_H
 #define BLX_CLI_H
 
+#include "place.h"
+
 #include <blixard/blixard.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,7 +21,7 @@ enum cli_sort { CLI_SORT_CPU, CLI_SORT_MEMORY };
 /* Exit statuses that do not come from a blx_error. */
 enum { CLI_EXIT_OK = 0, CLI_EXIT_INTERNAL = 1, CLI_EXIT_USAGE = 2, CLI_EXIT_RETRY = 6 };
 
-enum { CLI_WORDS_MAX = 65, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33, CLI_NODE_NAME_MAX = 63 };
+enum { CLI_WORDS_MAX = 65, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 32, CLI_REQUEST_ID_SIZE = 33, CLI_NODE_NAME_MAX = 63 };
 
 /* Repeated KEY=VALUE flags, ready for a request. */
 struct cli_labels {
@@ -28,13 +30,13 @@ struct cli_labels {
   size_t count;
 };
 
-/* One command line, parsed. Strings are borrowed from argv. */
 /* Repeated NAME flags. */
 struct cli_names {
   const char *list[CLI_NAMES_MAX];
   size_t count;
 };
 
+/* One command line, parsed. Strings are borrowed from argv. */
 struct cli_args {
   const char *words[CLI_WORDS_MAX]; /* what is not a flag, after group and verb */
   unsigned n_words;
@@ -49,7 +51,9 @@ struct cli_args {
   uint64_t if_revision; /* 0: whatever it has */
   struct blx_vm_spec spec;
   struct cli_labels labels, selectors;
-  struct cli_names depends_on;
+  struct cli_names depends_on, cpu_features;
+  struct cli_place place;
+  uint32_t plan, all, pending;
   const char *columns, *sort_by; /* of lists */
   struct cli_labels filters;     /* FIELD=VALUE; of FIELD!=VALUE the key ends with '!' */
   uint32_t watch, no_headers;
@@ -78,6 +82,7 @@ enum cli_kind {
   CLI_CHOICE, /* int32_t, one of @choices */
   CLI_LABEL,  /* struct cli_labels, hi at most */
   CLI_NAME,   /* struct cli_names, hi at most */
+  CLI_OWN,    /* what its function reads */
   CLI_ABSENT, /* known, not supported: @doc says why */
 };
 
@@ -99,6 +104,7 @@ struct cli_flag {
   const struct cli_choice *choices;
   size_t n_choices;
   const char *doc;
+  int (*parse)(struct cli_args *args, const struct cli_flag *flag, char *value); /* of CLI_OWN */
 };
 
 /* A command. */

@@ -65,10 +65,7 @@ static int fill_spec(struct cli_args *args, struct config *config) {
   if (spec->name == NULL) return CLI_EXIT_USAGE;
   if ((args->microvm_config != NULL) == (spec->flake != NULL))
     return cli_usage("give either --microvm-config FILE.nix or --flake REF#NAME");
-  spec->labels = args->labels.list;
-  spec->n_labels = args->labels.count;
-  spec->node_selector = args->selectors.list;
-  spec->n_node_selector = args->selectors.count;
+  cli_place_fill(args);
   spec->depends_on = args->depends_on.list;
   spec->n_depends_on = args->depends_on.count;
   if (args->microvm_config == NULL) return 0;

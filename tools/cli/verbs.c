@@ -28,6 +28,8 @@
   }
 #define NAMES(flag_name, member, most, text) \
   { .name = (flag_name), .kind = CLI_NAME, .at = AT(member), .hi = (most), .value = "NAME", .doc = (text) }
+#define OWN(flag_name, function, value_name, text) \
+  { .name = (flag_name), .kind = CLI_OWN, .parse = (function), .value = (value_name), .doc = (text) }
 #define ABSENT(flag_name, why) \
   { .name = (flag_name), .kind = CLI_ABSENT, .doc = (why) }
 /* Of whatever prints a list. */
@@ -187,6 +189,32 @@ static const struct cli_choice sorts[] = {{"cpu", CLI_SORT_CPU}, {"memory", CLI_
 static const struct cli_flag top_flags[] = {
     CHOICE("sort-by", sort, "WHAT", sorts, "cpu (the default) or memory; what uses most comes first"),
     BOOL("once", 0, once, "print one table and end, as without a terminal")};
+/* What decides which nodes can take an instance: of a VM, and of a shape that is asked about. */
+#define DEMANDS                                                                                                        \
+  OWN("cpu", cli_parse_cpu, "CPUS",                                                                                    \
+      "processors that it reserves: 500m, 1.5 or 2; else one for each of its virtual CPUs"),                           \
+      OWN("resource", cli_parse_resource, "NAME=AMOUNT",                                                               \
+          "a named resource that it takes of its node: gpu=1, disk/ssd=20GiB; may be repeated"),                       \
+      OWN("constraint", cli_parse_constraint, "CONDITION",                                                             \
+          "what must hold for its nodes' labels: 'zone in a,b', 'zone not in c', disk=ssd, disk!=hdd, gpu, '!gpu', "   \
+          "'cores>16', 'cores<64'; the label node.name is the name; may be repeated"),                                 \
+      OWN("tolerate", cli_parse_toleration, "KEY[=VALUE]", "a taint that it may live with; *: any; may be repeated"),  \
+      OWN("together", cli_parse_together, "LABELS[@LEVEL][:WEIGHT]",                                                   \
+          "on one node, or in one LEVEL (rack, zone), with VMs of these labels: app=db@rack; with a weight, 1 to "     \
+          "100, "                                                                                                      \
+          "preferred, else it must be so; may be repeated"),                                                           \
+      OWN("apart", cli_parse_apart, "LABELS[@LEVEL][:WEIGHT]",                                                         \
+          "away from VMs of these labels: app=web@rack, app=web:30; self: its own replicas; may be repeated"),         \
+      OWN("spread", cli_parse_spread, "LEVEL[:max=N][:skew=N][:weight=N]",                                             \
+          "at most max replicas in one LEVEL; preferred: none has skew more than the emptiest; may be repeated"),      \
+      NAMES("cpu-feature", cpu_features, 32,                                                                           \
+            "a feature that its node's processors must have, as in /proc/cpuinfo: avx2; may be repeated"),             \
+      LABELS("node-selector", 0, selectors, 16, "a label its nodes must carry; may be repeated"),                      \
+      CHOICE("hypervisor", spec.hypervisor, "NAME", hypervisors,                                                       \
+             "qemu (the default), cloud-hypervisor, firecracker, crosvm, kvmtool or stratovirt"),                      \
+      CHOICE("ha", spec.ha, "POLICY", ha_policies,                                                                     \
+             "off (the default), manual or auto: whether it starts elsewhere when its node is gone, once an operator " \
+             "has that fenced, or by itself")
 static const struct cli_flag create_flags[] = {
     TEXT("microvm-config", microvm_config, "FILE",
          "a microvm.nix module of at most 48 KiB; this or --flake is required"),
@@ -194,19 +222,28 @@ static const struct cli_flag create_flags[] = {
     NUMBER("replicas", spec.replicas, AT(spec.has_replicas), 0, 1000, "N", "instances", "how many run; 1 without it"),
     NUMBER("memory", spec.memory_mib, 0, 32, 1048576, "MiB", "MiB", "memory; else the file's `mem`, else 128"),
     NUMBER("vcpus", spec.vcpus, 0, 1, 512, "N", "vCPUs", "virtual CPUs; else the file's `vcpu`, else 1"),
-    CHOICE("hypervisor", spec.hypervisor, "NAME", hypervisors,
-           "qemu (the default), cloud-hypervisor, firecracker, crosvm, kvmtool or stratovirt"),
     CHOICE("restart", spec.restart_policy, "POLICY", restarts,
            "always (the default), on-failure or never: when the guest ends by itself"),
-    CHOICE("ha", spec.ha, "POLICY", ha_policies,
-           "off (the default), manual or auto: whether it starts elsewhere when its node is gone, once an operator has "
-           "that fenced, or by itself"),
     NUMBER("ha-max-restart", spec.ha_max_restart, 0, 1, 100, "N", "failures",
            "with --ha: failures in a row before another node is tried; 3 without it"),
     LABELS("label", 'l', labels, 64, "a label; may be repeated"),
-    CHOICE("strategy", spec.strategy, "NAME", strategies,
-           "BestFit (the default) or LoadBalanced: how nodes are chosen"),
-    LABELS("node-selector", 0, selectors, 16, "a label its nodes must carry; may be repeated"),
+    DEMANDS,
+    OWN("prefer", cli_parse_preference, "CONDITION:WEIGHT",
+        "what should hold for its nodes' labels, and what that is worth, 1 to 100: disk=ssd:50; may be repeated"),
+    {.name = "strategy",
+     .kind = CLI_OWN,
+     .parse = cli_parse_strategy,
+     .value = "NAME",
+     .choices = strategies,
+     .n_choices = COUNT(strategies),
+     .doc = "BestFit (the default), LoadBalanced, DataLocality or NetworkProximity: how nodes are chosen; or several "
+            "with weights: BestFit=70,DataLocality=30"},
+    OWN("near", cli_parse_near, "vm/NAME, node/NAME or KEY=VALUE",
+        "for NetworkProximity: what it is to be close to; zone=b: those nodes; may be repeated"),
+    OWN("data", cli_parse_data, "KEY=SIZE", "for DataLocality: what it reads, volume/db=10GiB; may be repeated"),
+    NUMBER("priority", spec.priority, 0, 0, 1000, "N", "priority",
+           "who waits is placed in this order, the highest first; 0 without it"),
+    BOOL("no-preempt", 0, place.no_preempt, "it is never ended for one of higher priority"),
     NAMES("depends-on", depends_on, 16,
           "a VM that must run before this one starts, and stops after it; may be repeated"),
     TIME("stop-timeout", spec.stop_timeout_ms, 1000, 600000,
