@@ -67,7 +67,10 @@ struct cli_args {
   const char *yes_name; /* what a person would type to go on */
   const char *proved, *command;
   uint32_t unset;
-  uint32_t fast_leases, leases_of_ms;                   /* of settings */
+  uint32_t fast_leases, leases_of_ms; /* of settings */
+  struct cli_names overcommit, distances;
+  uint32_t survive_nodes, has_survive_nodes;
+  const char *survive_level;
   const char *principal, *audit_verb, *object, *result; /* of audit; its --until is in until */
   uint32_t denied, limit, has_limit;
   char request_id_made[CLI_REQUEST_ID_SIZE];
@@ -197,12 +200,20 @@ int cmd_node_describe(struct cli_args *args);
 int cmd_node_cordon(struct cli_args *args);
 int cmd_node_uncordon(struct cli_args *args);
 int cmd_node_label(struct cli_args *args);
+int cmd_node_taint(struct cli_args *args);
 int cmd_node_fence(struct cli_args *args);
 int cmd_node_fence_command(struct cli_args *args);
 int cmd_ha_status(struct cli_args *args);
 int cmd_ha_disarm(struct cli_args *args);
 int cmd_ha_arm(struct cli_args *args);
 int cmd_vm_create(struct cli_args *args);
+int cmd_vm_explain(struct cli_args *args);
+int cmd_vm_scale(struct cli_args *args);
+int cmd_cluster_capacity(struct cli_args *args);
+int cmd_quota_set(struct cli_args *args);
+int cmd_quota_get(struct cli_args *args);
+int cmd_quota_list(struct cli_args *args);
+int cmd_quota_delete(struct cli_args *args);
 int cmd_vm_list(struct cli_args *args);
 int cmd_events(struct cli_args *args);
 int cmd_get(struct cli_args *args);
