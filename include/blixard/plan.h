@@ -69,9 +69,9 @@ BLX_API int blx_node_taint_async(blx_client *client, const struct blx_node_taint
                                  blx_node_info_fn done, void *user, blx_error *reterr);
 
 /* Say what a tenant may have: all of it at once, what is absent has no limit. What it has beyond that already stays.
- * @request  quota; remove: instead, no limits any more for quota->tenant; if_revision
+ * @request  quota; remove: instead, no limits any more for quota->tenant, if it had any; if_revision
  * @out      the quota as it is then, or was; free with blx_quota_free(); untouched on error
- * Errors: BLX_E_NOT_FOUND (remove: it has none), BLX_E_INVALID, BLX_E_QUOTA (the cluster keeps as many as it can), and
+ * Errors: BLX_E_INVALID, BLX_E_QUOTA (the cluster keeps as many as it can), and
  * as blx_node_cordon(). Thread: any. Since 0.1. */
 BLX_API int blx_quota_set(blx_client *client, const struct blx_quota_set_request *request, struct blx_quota **out,
                           blx_error *reterr);
