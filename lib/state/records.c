@@ -105,6 +105,7 @@ static void link_instance(struct blx__state *st, struct state_instance *e) {
     struct state_node *n = blx__state_node_get(st, i->node_uid);
     BLX__ASSERT(n != NULL);
     set_uid(&n->instances, i->uid, e);
+    n->cpu_milli += i->dead ? 0 : blx__placement_cpu_milli(spec);
     n->vcpus += i->dead ? 0 : spec->vcpus;
     n->memory_mib += i->dead ? 0 : spec->memory_mib;
     n->live += i->dead ? 0 : 1;
@@ -127,6 +128,7 @@ static void unlink_instance(struct blx__state *st, struct state_instance *e) {
     struct state_node *n = blx__state_node_get(st, i->node_uid);
     BLX__ASSERT(n != NULL && (i->dead || (n->live > 0 && n->memory_mib >= spec->memory_mib)));
     blx__map_remove_u64(&n->instances, i->uid);
+    n->cpu_milli -= i->dead ? 0 : blx__placement_cpu_milli(spec);
     n->vcpus -= i->dead ? 0 : spec->vcpus;
     n->memory_mib -= i->dead ? 0 : spec->memory_mib;
     n->live -= i->dead ? 0 : 1;
@@ -321,6 +323,7 @@ static void count_tombstone(struct blx__state *st, struct blx_tombstone *t, bool
   size_t key_len = tombstone_key(key, t);
   BLX__ASSERT(n != NULL && (in || t->dead || n->memory_mib >= t->spec->memory_mib));
   uint64_t vcpus = t->dead ? 0 : t->spec->vcpus, memory_mib = t->dead ? 0 : t->spec->memory_mib;
+  uint64_t cpu_milli = t->dead ? 0 : blx__placement_cpu_milli(t->spec);
   if (in) {
     set_uid(&st->data.tombstones, t->instance_uid, t);
     set_uid(&n->tombstones, t->instance_uid, t);
@@ -330,6 +333,7 @@ static void count_tombstone(struct blx__state *st, struct blx_tombstone *t, bool
     blx__map_remove_u64(&n->tombstones, t->instance_uid);
     blx__map_remove(&st->data.tombstone_names, key, key_len);
   }
+  n->cpu_milli = in ? n->cpu_milli + cpu_milli : n->cpu_milli - cpu_milli;
   n->vcpus = in ? n->vcpus + vcpus : n->vcpus - vcpus;
   n->memory_mib = in ? n->memory_mib + memory_mib : n->memory_mib - memory_mib;
   blx__state_touch_share(st, t->node_uid);

@@ -18,11 +18,11 @@ struct state_vm;
 /* Entries are stable while their object lives; the record inside is replaced. */
 struct state_node {
   struct blx_node_info *rec;
-  struct blx__map instances;  /* uid -> state_instance, dead ones too */
-  struct blx__map tombstones; /* instance uid -> struct blx_tombstone */
-  uint64_t vcpus, memory_mib; /* of the instances not dead, and of tombstones whose instance may still run */
-  uint32_t live;              /* how many instances are not dead */
-  uint32_t ha;                /* and how many of them are highly available */
+  struct blx__map instances;             /* uid -> state_instance, dead ones too */
+  struct blx__map tombstones;            /* instance uid -> struct blx_tombstone */
+  uint64_t cpu_milli, vcpus, memory_mib; /* of the instances not dead, and of tombstones whose instance may still run */
+  uint32_t live;                         /* how many instances are not dead */
+  uint32_t ha;                           /* and how many of them are highly available */
   uint64_t share_revision;
   uint64_t share_index; /* of the entry, or the snapshot, that touched the share last */
 };
