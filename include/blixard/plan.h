@@ -19,8 +19,9 @@ typedef void (*blx_quota_list_fn)(void *user, const blx_error *err, struct blx_q
  * @request  name required; replicas 0..1000 (with has_replicas); if_revision
  * @out      the VM; free with blx_vm_free(); untouched on error
  * Errors: BLX_E_NOT_FOUND, BLX_E_QUOTA (the tenant may not have so many; with the numbers), BLX_E_STALE (if_revision),
- * BLX_E_CONFLICT (it is being deleted, or the request_id was used for another request), BLX_E_INVALID, BLX_E_NO_LEADER
- * (retry), BLX_E_TIMEOUT (outcome unknown: send the same request_id again). Thread: any. Since 0.1. */
+ * BLX_E_CONFLICT (it is being deleted, an instance that was scaled away is not gone yet, or the request_id was used for
+ * another request), BLX_E_INVALID, BLX_E_NO_LEADER (retry), BLX_E_TIMEOUT (outcome unknown: send the same request_id
+ * again). Thread: any. Since 0.1. */
 BLX_API int blx_vm_scale(blx_client *client, const struct blx_vm_scale_request *request, struct blx_vm **out,
                          blx_error *reterr);
 BLX_API int blx_vm_scale_async(blx_client *client, const struct blx_vm_scale_request *request, blx_vm_fn done,
