@@ -111,12 +111,7 @@ static void link_instance(struct blx__state *st, struct state_instance *e) {
     n->ha += counts_as_ha(e) ? 1 : 0;
     st->data.ha += counts_as_ha(e) ? 1 : 0;
   }
-  e->waiting = blx__state_wants_node(i, e->vm->rec);
-  if (e->waiting) {
-    uint8_t key[16];
-    e->due_ms = i->not_before_ms;
-    STATE_MUST(blx__map_set(&st->data.waiting, key, blx__state_pair_key(key, e->due_ms, i->uid), e, NULL));
-  }
+  if (blx__state_wants_node(i, e->vm->rec)) blx__state_waiting_put(st, e);
   st->data.running += i->phase == BLX_PHASE_RUNNING;
 }
 
@@ -133,11 +128,7 @@ static void unlink_instance(struct blx__state *st, struct state_instance *e) {
     n->ha -= counts_as_ha(e) ? 1 : 0;
     st->data.ha -= counts_as_ha(e) ? 1 : 0;
   }
-  if (e->waiting) {
-    uint8_t key[16];
-    blx__map_remove(&st->data.waiting, key, blx__state_pair_key(key, e->due_ms, i->uid));
-    e->waiting = false;
-  }
+  blx__state_waiting_drop(st, e);
   st->data.running -= i->phase == BLX_PHASE_RUNNING;
 }
 
@@ -430,8 +421,8 @@ void blx__state_data_free(struct state_data *d) {
   BLX__MAP_FOREACH(pos, &d->tombstones) blx__msg_free_owned(blx__map_value(pos));
   if (d->settings) blx__msg_free_owned(d->settings);
   d->settings = NULL;
-  struct blx__map *maps[] = {
-      &d->nodes,      &d->vms,         &d->instances, &d->node_names, &d->vm_names,       &d->configs,        &d->keys,
-      &d->tombstones, &d->keys_by_age, &d->waiting,   &d->unsettled,  &d->instance_names, &d->tombstone_names};
+  struct blx__map *maps[] = {&d->nodes,   &d->vms,       &d->instances,      &d->node_names,     &d->vm_names,
+                             &d->configs, &d->keys,      &d->tombstones,     &d->keys_by_age,    &d->waiting,
+                             &d->ready,   &d->unsettled, &d->instance_names, &d->tombstone_names};
   for (size_t m = 0; m < BLX__COUNT(maps); m++) blx__map_clear(maps[m]);
 }

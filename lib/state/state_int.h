@@ -30,8 +30,9 @@ struct state_node {
 struct state_instance {
   struct blx_instance *rec;
   struct state_vm *vm;
-  bool waiting; /* in data.waiting under due_ms */
+  bool waiting; /* in data.waiting under due_ms, and in data.ready under priority before it */
   uint64_t due_ms;
+  uint32_t priority;
 };
 
 struct state_vm {
@@ -59,6 +60,7 @@ struct state_data {
   struct blx__map tombstones;                           /* instance uid -> struct blx_tombstone */
   struct blx__map tombstone_names;                      /* name, node uid, instance uid -> the same */
   struct blx__map waiting;                              /* due, uid -> state_instance */
+  struct blx__map ready;                                /* highest priority, due, uid -> the same */
   struct blx__map unsettled;                            /* uid -> state_vm whose phase must be worked out again */
   struct blx_settings *settings;                        /* NULL: never changed */
   uint32_t running;
@@ -108,6 +110,9 @@ const char *blx__state_tenant(const char *tenant); /* "" and NULL: default */
 size_t blx__state_name_key(uint8_t key[STATE_NAME_KEY_MAX], const char *tenant, const char *name);
 size_t blx__state_pair_key(uint8_t key[16], uint64_t a, uint64_t b);
 
+/* The first value with a key above @key, or NULL. */
+void *blx__state_after(const struct blx__map *m, const uint8_t *key, size_t n);
+
 /* ---- entries */
 struct state_node *blx__state_node_get(const struct blx__state *st, uint64_t uid);
 struct state_vm *blx__state_vm_get(const struct blx__state *st, uint64_t uid);
@@ -143,8 +148,17 @@ blx__rc blx__state_add_record(struct blx__buf *out, const struct blx_snapshot_re
 /* An agent shall look at its share again. */
 void blx__state_touch_share(struct blx__state *st, uint64_t node_uid);
 
+/* How many replicas a spec asks for. */
+static inline uint32_t blx__state_replicas(const struct blx_vm_spec *spec) {
+  return spec->has_replicas ? spec->replicas : 1;
+}
+
 /* True if the scheduler shall find a node for it, now or when it is due. */
 bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm);
+
+/* ---- ready.c: into the indexes of those that wait, and out of them if it is there */
+void blx__state_waiting_put(struct blx__state *st, struct state_instance *e);
+void blx__state_waiting_drop(struct blx__state *st, struct state_instance *e);
 
 /* The dependent of @vm that is on its way out and has to be dead before @vm is stopped; NULL: none. */
 const struct blx_vm *blx__state_stops_first(const struct state_vm *vm);

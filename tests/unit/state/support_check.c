@@ -57,6 +57,7 @@ void t_check_rebuilt(const struct t *t) {
   same_keys(&a->keys, &b->keys, "request ids");
   same_keys(&a->keys_by_age, &b->keys_by_age, "request ids by age");
   same_keys(&a->waiting, &b->waiting, "waiting");
+  same_keys(&a->ready, &b->ready, "ready");
   same_keys(&a->tombstones, &b->tombstones, "tombstones");
   same_keys(&a->tombstone_names, &b->tombstone_names, "names of tombstones");
   ck_assert_uint_eq(a->unsettled.count, 0);
