@@ -23,19 +23,22 @@ static struct blx_reason *reason_with(struct blx__arena *arena, const struct blx
 /* A deleted VM waits for its nodes: whether the one that has not confirmed is silent, only the leader knows. */
 static blx__rc add_silence(struct blx__call *call, struct blx_vm *vm, blx_error *err) {
   const struct blx__node *n = call->node;
-  for (size_t i = 0; vm->deleting && n->lead.leading && i < vm->n_instances; i++) {
+  for (size_t i = 0; n->lead.leading && i < vm->n_instances; i++) {
     struct blx_instance *in = vm->instances[i];
-    if (in->node_uid == 0 || blx__lead_status(n, in->node_uid) != BLX_NODE_STATUS_SUSPECT) continue;
+    bool scaled_away = blx__state_scaled_away(vm, in);
+    if ((!vm->deleting && !scaled_away) || in->node_uid == 0 ||
+        blx__lead_status(n, in->node_uid) != BLX_NODE_STATUS_SUSPECT)
+      continue;
     char text[256];
     (void)blx__str_format(text, sizeof text,
                           "%s is not heard from: start its daemon, or `blixard vm delete %s --force`", in->node,
-                          vm->spec->name);
+                          vm->deleting ? vm->spec->name : in->name);
     struct blx_reason *why = in->reason ? reason_with(&call->arena, in->reason, text) : NULL;
-    struct blx_reason *whole = vm->reason ? reason_with(&call->arena, vm->reason, text) : NULL;
-    if ((in->reason && !why) || (vm->reason && !whole))
+    struct blx_reason *whole = vm->reason && vm->deleting ? reason_with(&call->arena, vm->reason, text) : NULL;
+    if ((in->reason && !why) || (vm->reason && vm->deleting && !whole))
       return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the reason of %s", in->name);
     in->reason = why;
-    vm->reason = whole;
+    if (whole) vm->reason = whole;
   }
   return BLX__OK;
 }
@@ -296,7 +299,7 @@ void blx__handle_vm_delete_force(struct blx__call *call) {
   struct blx_op op = {.struct_size = sizeof op, .vm_delete_force = &del};
   blx_error err;
   op.tenant = tenant_of(req->tenant);
-  if (find_silent(call, blx__state_vm_by_name(call->node->state, op.tenant, req->name), &del, &err).code != 0)
+  if (find_silent(call, blx__state_vm_lookup(call->node->state, op.tenant, req->name), &del, &err).code != 0)
     blx__call_fail(call, &err);
   else
     blx__call_propose(call, &op, req->request_id, after_named);

@@ -275,7 +275,7 @@ enum tie { LIVES, DISK, LEAVES, TIES };
 
 static enum tie tie_of(const struct state_instance *e) {
   if (!e->rec->dead) return LIVES;
-  if (e->vm->rec->deleting) return LEAVES;
+  if (blx__state_leaving(e)) return LEAVES;
   return e->rec->local_data ? DISK : TIES;
 }
 
@@ -326,8 +326,8 @@ blx__rc blx__state_may_remove(const struct blx__state *st, uint64_t uid, blx_err
 
 /* What was there and waits is as if it had never been anywhere, but for its epoch. */
 static void let_go(struct blx__state *st, struct state_instance *e) {
-  BLX__ASSERT(e->rec->dead && !(e->rec->local_data && !e->vm->rec->deleting));
-  if (e->vm->rec->deleting) {
+  BLX__ASSERT(e->rec->dead && !(e->rec->local_data && !blx__state_leaving(e)));
+  if (blx__state_leaving(e)) {
     blx__state_drop_instance(st, e);
     return;
   }
@@ -360,13 +360,20 @@ blx__rc blx__state_op_node_remove(struct blx__state *st, const struct blx_op *op
 void blx__state_bury(struct blx__state *st, struct state_instance *e, const char *principal) {
   const struct blx_instance *i = e->rec;
   const struct blx_vm *vm = e->vm->rec;
-  BLX__ASSERT(i->node_uid != 0 && i->epoch > 0 && vm->deleting);
+  BLX__ASSERT(i->node_uid != 0 && i->epoch > 0 && blx__state_leaving(e));
   /* What the agent needs to stop and remove it when it has lost its journal, and placement to keep its room. */
   struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
   spec.name = vm->spec->name;
   spec.hypervisor = vm->spec->hypervisor;
   spec.vcpus = vm->spec->vcpus;
   spec.memory_mib = vm->spec->memory_mib;
+  spec.cpu_milli = vm->spec->cpu_milli;
+  spec.resources = vm->spec->resources;
+  spec.n_resources = vm->spec->n_resources;
+  spec.labels = vm->spec->labels;
+  spec.n_labels = vm->spec->n_labels;
+  spec.affinity = vm->spec->affinity;
+  spec.n_affinity = vm->spec->n_affinity;
   spec.stop_timeout_ms = vm->spec->stop_timeout_ms;
   spec.ready_none = vm->spec->ready_none;
   struct blx_tombstone t = BLX_TOMBSTONE_INIT;

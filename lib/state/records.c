@@ -86,7 +86,7 @@ static void *owned(const struct blx__msg_desc *desc, const void *draft) {
 /* ---- indexes of instances */
 
 bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm) {
-  if (!i->dead || vm->desired != BLX_DESIRED_RUNNING || vm->deleting) return false;
+  if (!i->dead || vm->desired != BLX_DESIRED_RUNNING || vm->deleting || blx__state_scaled_away(vm, i)) return false;
   return i->phase == BLX_PHASE_PENDING || (i->phase == BLX_PHASE_FAILED && i->not_before_ms != 0);
 }
 
@@ -213,7 +213,9 @@ void blx__state_put_vm(struct blx__state *st, const struct blx_vm *draft) {
     return;
   }
   struct blx_vm *old = e->rec;
-  bool intent = old->desired != rec->desired || !old->deleting != !rec->deleting || !old->paused != !rec->paused;
+  uint32_t replicas = blx__state_replicas(rec->spec), before = blx__state_replicas(old->spec);
+  bool told = old->desired != rec->desired || !old->deleting != !rec->deleting || !old->paused != !rec->paused;
+  bool intent = told || replicas != before;
   /* Whether an instance waits depends on the VM: take them out under the old record, back in under the new one. */
   if (intent) {
     BLX__MAP_FOREACH(pos, &e->instances) unlink_instance(st, blx__map_value(pos));
@@ -223,7 +225,8 @@ void blx__state_put_vm(struct blx__state *st, const struct blx_vm *draft) {
     BLX__MAP_FOREACH(pos, &e->instances) {
       struct state_instance *i = blx__map_value(pos);
       link_instance(st, i);
-      blx__state_touch_share(st, i->rec->node_uid);
+      if (told || (i->rec->ordinal > replicas) != (i->rec->ordinal > before))
+        blx__state_touch_share(st, i->rec->node_uid);
     }
   }
   blx__state_release(st, old);

@@ -292,6 +292,8 @@ static blx__rc read_instance(struct blx__state *st, const struct blx_instance *i
   if (blx__state_instance_get(st, i->uid) || blx__state_instance_named(st, vm->rec->tenant, i->name) ||
       blx__map_get_u64(&vm->instances, i->ordinal))
     return damaged(err, "an instance comes twice");
+  if (!i->node_uid && blx__state_scaled_away(vm->rec, i))
+    return damaged(err, "an instance that its VM is not to have is on no node");
   blx__state_put_instance(st, i);
   return BLX__OK;
 }

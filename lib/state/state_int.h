@@ -10,6 +10,7 @@ enum {
   STATE_TENANT_MAX = 56,
   STATE_NAME_KEY_MAX = 2 * 128,  /* tenant, NUL, name */
   STATE_SCRATCH_BYTES = 4 << 20, /* one decoded operation; an encoded one has 64 KiB */
+  STATE_REPLICAS_MAX = 1000,     /* of one VM */
   STATE_EXPIRE_PER_OP = 64,      /* old keys dropped by one operation, so that none takes long */
 };
 
@@ -153,6 +154,11 @@ static inline uint32_t blx__state_replicas(const struct blx_vm_spec *spec) {
   return spec->has_replicas ? spec->replicas : 1;
 }
 
+/* It is to be removed: with its VM, or because that is to have fewer replicas. */
+static inline bool blx__state_leaving(const struct state_instance *e) {
+  return e->vm->rec->deleting || blx__state_scaled_away(e->vm->rec, e->rec);
+}
+
 /* True if the scheduler shall find a node for it, now or when it is due. */
 bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm);
 
@@ -186,11 +192,31 @@ void blx__state_bury(struct blx__state *st, struct state_instance *e, const char
  * these, and what is seen there runs without leave. */
 bool blx__state_tombstone_report(struct blx__state *st, uint64_t node_uid, const struct blx_instance_report *r);
 
-/* ---- op_vm.c */
+/* ---- op_vm.c: the VM that an operation names. Errors: NOT_FOUND, STALE. */
+blx__rc blx__state_vm_find(const struct blx__state *st, const struct blx_op *op, const char *name, uint64_t if_revision,
+                           struct state_vm **out, blx_error *err) BLX__MUST;
+/* It is not being deleted. Errors: CONFLICT. */
+blx__rc blx__state_vm_stays(const struct state_vm *e, blx_error *err) BLX__MUST;
+/* No VM has the name that a replica of a VM of that name would get. Errors: EXISTS. */
+blx__rc blx__state_replica_names_free(const struct blx__state *st, const char *tenant, const char *vm, uint32_t from,
+                                      uint32_t to, blx_error *err) BLX__MUST;
+/* Another one, in the phase and with the reason of @like: its VM's, or one worked out for it. */
+void blx__state_create_instance(struct blx__state *st, const struct blx_vm *like, uint32_t ordinal);
+/* Drop an instance that is nowhere; else have its node remove it. */
+void blx__state_want_removed(struct blx__state *st, struct state_instance *e);
+/* What a new instance, or VM, says of itself. */
+struct blx_reason blx__state_unplaced(void);
+struct blx_reason blx__state_not_started(void);
 /* "node2", "node1 and node2", ...: where instances of a VM still are. 0: nowhere. */
 enum { STATE_NODES_TEXT_BYTES = 160 };
 unsigned blx__state_unconfirmed_nodes(const struct blx__state *st, const struct state_vm *vm,
                                       char out[STATE_NODES_TEXT_BYTES]);
+
+/* ---- op_scale.c
+ * As a VM by force, but one instance that its VM is not to have any more, and whose node is silent. Errors: CONFLICT,
+ * QUOTA. */
+blx__rc blx__state_give_up(struct blx__state *st, const struct blx_op *op, struct state_instance *e, bool silent,
+                           blx_error *err) BLX__MUST;
 
 /* ---- phases and reasons */
 struct blx_reason blx__state_reason(int32_t code, const char *text, const char *unblock);
@@ -240,6 +266,6 @@ state_op_fn blx__state_op_cluster_init, blx__state_op_node_join, blx__state_op_n
     blx__state_op_assign, blx__state_op_explain, blx__state_op_report, blx__state_op_vm_delete_force,
     blx__state_op_node_label, blx__state_op_settings_set, blx__state_op_fence_begin, blx__state_op_fence_done,
     blx__state_op_node_return, blx__state_op_ha_disarm, blx__state_op_node_fence_command, blx__state_op_node_remove,
-    blx__state_op_recover;
+    blx__state_op_recover, blx__state_op_vm_scale;
 
 #endif

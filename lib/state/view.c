@@ -110,7 +110,7 @@ static void assignment(const struct blx__state *st, const struct state_instance 
   bool held = vm->desired == BLX_DESIRED_STOPPED && i->rec->ending == BLX_ENDING_NONE &&
               blx__state_reason_code(i->rec->reason) == BLX_REASON_CODE_WAITS_FOR_STOP;
   out->desired = held ? BLX_DESIRED_RUNNING : vm->desired;
-  out->remove = vm->deleting;
+  out->remove = blx__state_leaving(i);
   out->ending = i->rec->ending;
   out->paused = vm->paused;
   if (config) {

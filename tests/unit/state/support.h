@@ -35,6 +35,7 @@ int t_delete(struct t *t, const char *name);
 int t_restart(struct t *t, const char *name, int32_t ending);
 int t_pause(struct t *t, const char *name, bool paused);
 int t_kill(struct t *t, const char *name);
+int t_scale(struct t *t, const char *name, uint32_t replicas);
 int t_assign(struct t *t, const char *instance, uint64_t node_uid); /* with the epoch it has */
 int t_explain(struct t *t, const char *instance, int32_t code, const char *text);
 

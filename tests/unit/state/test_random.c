@@ -141,7 +141,7 @@ static void report_tombstone(struct world *w, struct t *t) {
 static void random_op(struct world *w, struct t *t) {
   char name[32];
   const struct blx_instance *i = t_instance(t, instance_name(w, name));
-  switch (i ? draw(w, 21) : draw(w, 4) ? 0 : draw(w, 4) ? 2 : 1) {
+  switch (i ? draw(w, 22) : draw(w, 4) ? 0 : draw(w, 4) ? 2 : 1) {
   case 0: {
     const char *on = vm_name(w);
     struct blx_vm_spec spec = t_spec(vm_name(w), draw(w, 8) ? 1 + (uint32_t)draw(w, REPLICAS) : 0);
@@ -180,9 +180,10 @@ static void random_op(struct world *w, struct t *t) {
   case 10: t_restart(t, draw(w, 2) ? vm_name(w) : i ? i->name : "none", (int32_t)draw(w, 3)); return;
   case 11: t_pause(t, vm_name(w), draw(w, 2)); return;
   case 12: t_kill(t, vm_name(w)); return;
-  case 13:
+  case 13: t_scale(t, vm_name(w), draw(w, 4) ? REPLICAS : (uint32_t)draw(w, REPLICAS)); return;
   case 14:
-  case 15: random_fence(w, t, i); return;
+  case 15:
+  case 16: random_fence(w, t, i); return;
   default: random_report(w, t, i); return;
   }
 }
