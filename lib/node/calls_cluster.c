@@ -49,6 +49,7 @@ static blx__rc add_soft(struct blx__call *call, struct blx_node_info *view, blx_
   view->status = (int32_t)blx__lead_status(n, view->uid);
   view->status_since_ms = blx__lead_status_since(n, view->uid);
   blx__ha_view(n, view);
+  blx__soft_view(n, view, false);
   view->leader = n->consensus && view->uid == blx__consensus_leader(n->consensus);
   word_status(n, view, text, unblock);
   if (reason) {
@@ -189,6 +190,7 @@ static bool list_tombstones(struct blx__call *call, const struct blx_node_info *
 
 blx__rc blx__call_view_node(struct blx__call *call, uint64_t uid, struct blx_node_info **out, blx_error *err) {
   BLX__TRY(blx__state_view_node(call->node->state, uid, &call->arena, out, err));
+  blx__soft_view(call->node, *out, true);
   return add_soft(call, *out, err);
 }
 

@@ -87,7 +87,7 @@ static void after_create(struct blx__call *call, const struct blx_op_result *res
 }
 
 /* What the caller left out is filled in and checked here, once; apply stores the result. */
-static blx__rc admit_spec(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) {
+blx__rc blx__call_admit_create(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) {
   if (!req->spec) return blx__fail(err, BLX_E_INVALID, "api", "spec: is required");
   bool has_config = req->config.len > 0, has_flake = req->spec->flake && *req->spec->flake;
   BLX__TRY(blx__msg_defaults(blx__desc_vm_create_request(), &call->arena, req, err));
@@ -143,7 +143,7 @@ static void create_with_config(struct blx__call *call) {
 void blx__handle_vm_create(struct blx__call *call) {
   struct blx_vm_create_request *req = (struct blx_vm_create_request *)(uintptr_t)call->request;
   blx_error err;
-  blx__rc rc = admit_spec(call, req, &err);
+  blx__rc rc = blx__call_admit_create(call, req, &err);
   if (rc.code == 0 && req->config.len > 0) rc = name_config(call, req, &err);
   /* One that the cluster holds may be gone, with the last VM that used it, when this is applied: it is put then. */
   call->stale = req->config.len > 0 ? create_with_config : NULL;

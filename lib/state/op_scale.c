@@ -44,8 +44,7 @@ static void shrink(struct blx__state *st, const struct state_vm *e, uint32_t fro
   }
 }
 
-blx__rc blx__state_op_vm_scale(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
-                               blx_error *err) {
+static blx__rc may_scale(const struct blx__state *st, const struct blx_op *op, struct state_vm **out, blx_error *err) {
   const struct blx_op_vm_scale *o = op->vm_scale;
   struct state_vm *e = NULL;
   BLX__TRY(blx__state_vm_find(st, op, o->name, o->if_revision, &e, err));
@@ -54,6 +53,27 @@ blx__rc blx__state_op_vm_scale(struct blx__state *st, const struct blx_op *op, s
   if (to > STATE_REPLICAS_MAX)
     return blx__fail(err, BLX_E_INVALID, "state", "replicas: %u is above %d", to, (int)STATE_REPLICAS_MAX);
   if (to > from) BLX__TRY(may_grow(st, op, e, from, to, err));
+  *out = e;
+  return BLX__OK;
+}
+
+blx__rc blx__state_may_scale(const struct blx__state *st, const struct blx_vm_scale_request *req, blx_error *err) {
+  struct blx_op_vm_scale scale = BLX_OP_VM_SCALE_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  struct state_vm *e = NULL;
+  scale.name = req->name;
+  scale.if_revision = req->if_revision;
+  scale.replicas = req->has_replicas ? req->replicas : 1;
+  op.tenant = req->tenant;
+  op.vm_scale = &scale;
+  return may_scale(st, &op, &e, err);
+}
+
+blx__rc blx__state_op_vm_scale(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                               blx_error *err) {
+  struct state_vm *e = NULL;
+  BLX__TRY(may_scale(st, op, &e, err));
+  uint32_t from = blx__state_replicas(e->rec->spec), to = op->vm_scale->replicas;
   out->uid = e->rec->uid;
   if (to == from) return BLX__OK;
   struct blx_vm_spec spec = *e->rec->spec;

@@ -146,6 +146,11 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
   return dependencies_exist(st, tenant, spec, err);
 }
 
+blx__rc blx__state_may_create(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
+                              blx_error *err) {
+  return admissible(st, tenant, spec, spec ? blx__state_replicas(spec) : 0, err);
+}
+
 struct blx_reason blx__state_unplaced(void) {
   return blx__state_reason(BLX_REASON_CODE_UNPLACED, "waits for the scheduler to choose a node", NULL);
 }

@@ -16,6 +16,8 @@
 #include "placement/feasible.h"
 #include "schema/internal.h"
 
+#include <blixard/calls.h>
+
 enum {
   BLX__STATE_NODES_MAX = 5000,
   BLX__STATE_VMS_MAX = 100000,
@@ -249,6 +251,12 @@ bool blx__state_scaled_away(const struct blx_vm *vm, const struct blx_instance *
 const struct blx_quota *blx__state_quota(const struct blx__state *st, const char *tenant);
 /* The same of the tenant after @tenant, by name; NULL or "": the first. NULL past the end. */
 const struct blx_quota *blx__state_quota_after(const struct blx__state *st, const char *tenant);
+
+/* Whether that operation would be accepted now. Errors: its own. */
+blx__rc blx__state_may_create(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
+                              blx_error *err) BLX__MUST;
+blx__rc blx__state_may_scale(const struct blx__state *st, const struct blx_vm_scale_request *req,
+                             blx_error *err) BLX__MUST;
 
 /* What kinds of instances there are: (cpu_milli, memory_mib) of all that are defined, with how many of each; the most
  * frequent first, then the larger memory, then the larger cpu_milli. Returns how many were written, at most @max. */

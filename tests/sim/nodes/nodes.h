@@ -123,6 +123,7 @@ struct cluster {
   bool calm;         /* the faults are over */
   bool failed;
   char why[WHY_SIZE];
+  uint64_t steps, loads; /* of control; that were measured */
   uint64_t reached;
 };
 extern struct cluster cluster;
