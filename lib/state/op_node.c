@@ -46,6 +46,8 @@ void blx__state_take_description(struct blx_node_info *to, const struct blx_node
   to->virtualized = from->virtualized;
   to->daemon_labels = from->labels;
   to->n_daemon_labels = from->n_labels;
+  to->cpu_features = from->cpu_features;
+  to->n_cpu_features = from->n_cpu_features;
   merge_labels(to, labels);
 }
 
@@ -172,8 +174,8 @@ blx__rc blx__state_op_recover(struct blx__state *st, const struct blx_op *op, st
 
 /* ---- what users say of a node */
 
-static blx__rc named(const struct blx__state *st, const char *name, uint64_t if_revision,
-                     const struct blx_node_info **out, blx_error *err) {
+blx__rc blx__state_node_find(const struct blx__state *st, const char *name, uint64_t if_revision,
+                             const struct blx_node_info **out, blx_error *err) {
   const struct blx_node_info *n = blx__state_node_by_name(st, name);
   if (!n)
     return blx__fail(err, BLX_E_NOT_FOUND, "state",
@@ -190,7 +192,7 @@ blx__rc blx__state_op_node_cordon(struct blx__state *st, const struct blx_op *op
                                   blx_error *err) {
   const struct blx_op_node_cordon *o = op->node_cordon;
   const struct blx_node_info *n = NULL;
-  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  BLX__TRY(blx__state_node_find(st, o->name, o->if_revision, &n, err));
   out->uid = n->uid;
   bool worded = o->cordoned && o->reason && o->reason[0] && !blx__str_eq(o->reason, n->cordon_reason);
   if (!n->cordoned == !o->cordoned && !worded) return BLX__OK;
@@ -226,7 +228,7 @@ blx__rc blx__state_op_node_label(struct blx__state *st, const struct blx_op *op,
                                  blx_error *err) {
   const struct blx_op_node_label *o = op->node_label;
   const struct blx_node_info *n = NULL;
-  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  BLX__TRY(blx__state_node_find(st, o->name, o->if_revision, &n, err));
   BLX__TRY(check_labels(n, o, err));
   struct blx_label *set[2 * STATE_LABELS_MAX], *labels[STATE_LABELS_MAX];
   size_t count = 0;
@@ -258,7 +260,7 @@ blx__rc blx__state_op_node_fence_command(struct blx__state *st, const struct blx
                                          blx_error *err) {
   const struct blx_op_node_fence_command *o = op->node_fence_command;
   const struct blx_node_info *n = NULL;
-  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  BLX__TRY(blx__state_node_find(st, o->name, o->if_revision, &n, err));
   out->uid = n->uid;
   if (blx__str_eq(o->command ? o->command : "", n->fence_command ? n->fence_command : "")) return BLX__OK;
   struct blx_node_info draft = *n;
@@ -341,7 +343,7 @@ blx__rc blx__state_op_node_remove(struct blx__state *st, const struct blx_op *op
                                   blx_error *err) {
   const struct blx_op_node_remove *o = op->node_remove;
   const struct blx_node_info *n = NULL;
-  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  BLX__TRY(blx__state_node_find(st, o->name, o->if_revision, &n, err));
   struct state_node *e = blx__state_node_get(st, n->uid);
   if (n->voter)
     return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s votes: it must stop voting before it is removed",
