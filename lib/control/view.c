@@ -2,6 +2,7 @@
  * revisions is not told again; whatever goes wrong, all of it is dropped and told anew with the next step. */
 #include "control/control_int.h"
 #include "base/digest.h"
+#include "schema/closure.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,26 @@ static struct view_vm *new_vm(struct blx__control *c, uint64_t uid, const char *
   return vm;
 }
 
+enum { DATA_MAX = 16, CLOSURE_BYTES = 1 << 30 /* whatever its real size: one is as good as another */ };
+
+/* With what its runner is made of among its data: a node that has built it need not again. */
+static blx__rc set_vm(struct blx__control *c, const struct blx_vm *as, const char *tenant,
+                      const struct blx_quota *quota, blx_error *err) {
+  struct blx_vm_spec spec = *as->spec;
+  struct blx_data_item *data[DATA_MAX + 1], closure = BLX_DATA_ITEM_INIT;
+  char key[BLX__CLOSURE_KEY_BYTES];
+  bool looks = spec.strategy == BLX_STRATEGY_DATA_LOCALITY || spec.strategy == BLX_STRATEGY_COMBINED;
+  if (looks && spec.n_data < DATA_MAX) {
+    for (size_t i = 0; i < spec.n_data; i++) data[i] = spec.data[i];
+    blx__closure_key(&spec, key);
+    closure.key = key;
+    closure.bytes = CLOSURE_BYTES;
+    data[spec.n_data++] = &closure;
+    spec.data = data;
+  }
+  return blx__fleet_set_vm(c->fleet, as->uid, tenant, &spec, quota, err);
+}
+
 /* Tell it, unless that is what was told. @spec_revision 0: never told again. */
 static struct view_vm *tell_vm(struct blx__control *c, const struct blx_vm *as, const struct blx_quota *quota,
                                blx_error *err) {
@@ -80,7 +101,7 @@ static struct view_vm *tell_vm(struct blx__control *c, const struct blx_vm *as, 
     (void)no_memory(err);
     return NULL;
   }
-  if (blx__fleet_set_vm(c->fleet, as->uid, vm->tenant->name, as->spec, quota, err).code != 0) {
+  if (set_vm(c, as, vm->tenant->name, quota, err).code != 0) {
     if (fresh) drop_vm(c, vm);
     return NULL;
   }
@@ -97,7 +118,11 @@ static struct view_vm *tell_vm(struct blx__control *c, const struct blx_vm *as, 
 struct view_vm *blx__view_vm(struct blx__control *c, const struct blx__state *st, const struct blx_vm *vm,
                              blx_error *err) {
   const struct blx_quota *quota = blx__state_quota(st, vm->tenant);
-  return tell_vm(c, vm, quota && quota->revision != 0 ? quota : NULL, err);
+  if (!quota || quota->revision == 0) return tell_vm(c, vm, NULL, err);
+  struct blx_quota limits = *quota;
+  limits.used_vms = limits.used_instances = 0; /* what it has is no part of what it may have */
+  limits.used = NULL;
+  return tell_vm(c, vm, &limits, err);
 }
 
 struct view_vm *blx__view_guest(struct blx__control *c, const struct blx__state *st, const char *tenant,

@@ -149,6 +149,7 @@ void __wrap_blx__state_end(struct blx__state *st) {
 
 blx__rc __wrap_blx__state_restore(struct blx__state *st, struct blx__slice snapshot, blx_error *err) {
   cluster_sometimes(SOME_SNAPSHOT);
+  storm_restored(st);
   return __real_blx__state_restore(st, snapshot, err);
 }
 
@@ -214,7 +215,10 @@ void __wrap_blx__state_apply(struct blx__state *st, struct blx__slice op, struct
     if (result) (void)blx__msg_encode(blx__desc_op_result(), &ok, result, NULL).code;
     return;
   }
+  struct storm_op storm;
+  storm_applying(st, op, &storm);
   __real_blx__state_apply(st, op, result);
+  storm_applied(st, &storm, result);
 }
 
 void __wrap_blx__state_key_put(struct blx__state *st, const struct blx_idempotency *draft) {
@@ -264,6 +268,7 @@ blx__rc __wrap_blx__control_step(struct blx__control *c, const struct blx__contr
   if (broken(BROKEN_CONTROL) && cluster.calm) return BLX__OK;
   blx__rc rc = __real_blx__control_step(c, in, arena, out, err);
   if (rc.code == 0) check_fresh(in, out);
+  if (rc.code == 0) storm_proposed(in->st, out);
   return rc;
 }
 
