@@ -126,7 +126,7 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
                      "spec.name: a VM's name has at most 56 bytes and must match " BLX__NAME_PATTERN);
   if (replicas > STATE_REPLICAS_MAX)
     return blx__fail(err, BLX_E_INVALID, "state", "spec.replicas: %u is above %d", replicas, (int)STATE_REPLICAS_MAX);
-  BLX__TRY(blx__placement_strategy_check(spec->strategy, err));
+  BLX__TRY(blx__placement_spec_check(spec, err));
   bool config = spec->config_sha256 && spec->config_sha256[0];
   if (config && !blx__state_config(st, spec->config_sha256) && st->data.configs.count >= BLX__STATE_CONFIGS_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state",

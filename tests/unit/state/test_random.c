@@ -171,7 +171,7 @@ static void random_op(struct world *w, struct t *t) {
     spec.cpu_milli = draw(w, 3) ? 0 : 500;
     spec.restart_policy = (int32_t)draw(w, 3);
     spec.ha = (int32_t)draw(w, 3);
-    spec.strategy = draw(w, 10) ? (int32_t)draw(w, 2) : BLX_STRATEGY_DATA_LOCALITY;
+    spec.strategy = draw(w, 10) ? (int32_t)draw(w, 2) : BLX_STRATEGY_COMBINED;
     spec.depends_on = &on;
     spec.n_depends_on = draw(w, 6) == 0;
     t_create(t, &spec, draw(w, 4) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED);
