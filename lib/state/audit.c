@@ -63,10 +63,17 @@ static struct named name_scale(const struct blx_op_vm_scale *s) {
   return n;
 }
 
+static struct named name_quota(const struct blx_op_quota_set *q) {
+  const char *tenant = blx__state_tenant(q->quota ? q->quota->tenant : NULL);
+  return (struct named){.verb = q->remove ? "quota.remove" : "quota.set", .kind = "quota", .name = tenant};
+}
+
 /* What placement goes by. */
 static struct named name_of_placement_op(const struct blx__state *st, const struct blx_op *op) {
   (void)st;
   if (op->vm_scale) return name_scale(op->vm_scale);
+  if (op->node_taint) return of_node("node.taint", op->node_taint->name);
+  if (op->quota_set) return name_quota(op->quota_set);
   return of_node("node.other", "");
 }
 

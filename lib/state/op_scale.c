@@ -23,6 +23,7 @@ static blx__rc may_grow(const struct blx__state *st, const struct blx_op *op, co
   if (st->data.instances.count + (to - from) > BLX__STATE_INSTANCES_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %zu of %d instances: %u more do not fit",
                      st->data.instances.count, (int)BLX__STATE_INSTANCES_MAX, to - from);
+  BLX__TRY(blx__state_quota_allows(st, op->tenant, e->rec->spec, 0, to - from, err));
   return blx__state_replica_names_free(st, op->tenant, name, from + 1, to, err);
 }
 

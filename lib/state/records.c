@@ -98,6 +98,29 @@ static bool counts_as_ha(const struct state_instance *e) {
   return !e->rec->dead && blx__state_is_ha(e->vm->rec);
 }
 
+/* What the capacity names, and how much of it is allocated. A resource that is not named there is not there. */
+static void offer(struct state_node *n) {
+  const struct blx_resources *has = n->rec->capacity;
+  n->n_offered = has ? has->n_named : 0;
+  if (n->n_offered == 0) return;
+  n->offered = reallocarray(n->offered, n->n_offered, sizeof *n->offered);
+  STATE_MUST(n->offered != NULL);
+  for (size_t i = 0; i < n->n_offered; i++) {
+    const struct blx_amount *a = has->named[i];
+    n->offered[i] = (struct blx__placement_amount){a->name, a->amount, blx__state_amount(&n->named, a->name)};
+  }
+}
+
+static void use_node(struct state_node *n, const struct blx_vm_spec *spec, bool in) {
+  uint64_t cpu_milli = blx__state_cpu_milli(spec);
+  n->vcpus = in ? n->vcpus + spec->vcpus : n->vcpus - spec->vcpus;
+  n->cpu_milli = in ? n->cpu_milli + cpu_milli : n->cpu_milli - cpu_milli;
+  n->memory_mib = in ? n->memory_mib + spec->memory_mib : n->memory_mib - spec->memory_mib;
+  if (spec->n_resources == 0) return;
+  blx__state_amounts_count(&n->named, spec->resources, spec->n_resources, in);
+  offer(n);
+}
+
 static void link_instance(struct blx__state *st, struct state_instance *e) {
   const struct blx_instance *i = e->rec;
   const struct blx_vm_spec *spec = e->vm->rec->spec;
@@ -105,8 +128,7 @@ static void link_instance(struct blx__state *st, struct state_instance *e) {
     struct state_node *n = blx__state_node_get(st, i->node_uid);
     BLX__ASSERT(n != NULL);
     set_uid(&n->instances, i->uid, e);
-    n->vcpus += i->dead ? 0 : spec->vcpus;
-    n->memory_mib += i->dead ? 0 : spec->memory_mib;
+    if (!i->dead) use_node(n, spec, true);
     n->live += i->dead ? 0 : 1;
     n->ha += counts_as_ha(e) ? 1 : 0;
     st->data.ha += counts_as_ha(e) ? 1 : 0;
@@ -122,8 +144,7 @@ static void unlink_instance(struct blx__state *st, struct state_instance *e) {
     struct state_node *n = blx__state_node_get(st, i->node_uid);
     BLX__ASSERT(n != NULL && (i->dead || (n->live > 0 && n->memory_mib >= spec->memory_mib)));
     blx__map_remove_u64(&n->instances, i->uid);
-    n->vcpus -= i->dead ? 0 : spec->vcpus;
-    n->memory_mib -= i->dead ? 0 : spec->memory_mib;
+    if (!i->dead) use_node(n, spec, false);
     n->live -= i->dead ? 0 : 1;
     n->ha -= counts_as_ha(e) ? 1 : 0;
     st->data.ha -= counts_as_ha(e) ? 1 : 0;
@@ -163,6 +184,7 @@ void blx__state_put_node(struct blx__state *st, const struct blx_node_info *draf
     blx__state_release(st, e->rec);
   }
   e->rec = rec;
+  offer(e);
   st->data.fencing += rec->fence == BLX_FENCE_BEGUN;
   blx__state_event_node(st, fresh ? BLX_EVENT_TYPE_CREATED : BLX_EVENT_TYPE_CHANGED, rec);
 }
@@ -200,6 +222,7 @@ static void put_new_vm(struct blx__state *st, struct blx_vm *rec) {
   set_named(&st->data.vm_names, rec->tenant, rec->spec->name, e);
   use_config(st, rec, true);
   link_dependencies(st, e, true);
+  blx__state_count_vm(st, rec, true);
   blx__state_event_vm(st, BLX_EVENT_TYPE_CREATED, rec);
 }
 
@@ -241,6 +264,7 @@ static struct state_instance *new_instance(struct blx__state *st, struct blx_ins
   set_uid(&st->data.instances, rec->uid, e);
   set_named(&st->data.instance_names, e->vm->rec->tenant, rec->name, e);
   set_uid(&e->vm->instances, rec->ordinal, e);
+  blx__state_count_instance(st, e->vm->rec, true);
   blx__state_touch_share(st, rec->node_uid);
   return e;
 }
@@ -314,7 +338,6 @@ static void count_tombstone(struct blx__state *st, struct blx_tombstone *t, bool
   uint8_t key[TOMBSTONE_KEY_MAX];
   size_t key_len = tombstone_key(key, t);
   BLX__ASSERT(n != NULL && (in || t->dead || n->memory_mib >= t->spec->memory_mib));
-  uint64_t vcpus = t->dead ? 0 : t->spec->vcpus, memory_mib = t->dead ? 0 : t->spec->memory_mib;
   if (in) {
     set_uid(&st->data.tombstones, t->instance_uid, t);
     set_uid(&n->tombstones, t->instance_uid, t);
@@ -324,8 +347,7 @@ static void count_tombstone(struct blx__state *st, struct blx_tombstone *t, bool
     blx__map_remove_u64(&n->tombstones, t->instance_uid);
     blx__map_remove(&st->data.tombstone_names, key, key_len);
   }
-  n->vcpus = in ? n->vcpus + vcpus : n->vcpus - vcpus;
-  n->memory_mib = in ? n->memory_mib + memory_mib : n->memory_mib - memory_mib;
+  if (!t->dead) use_node(n, t->spec, in);
   blx__state_touch_share(st, t->node_uid);
 }
 
@@ -353,6 +375,7 @@ void blx__state_drop_instance(struct blx__state *st, struct state_instance *e) {
   blx__map_remove_u64(&st->data.instances, e->rec->uid);
   remove_named(&st->data.instance_names, vm->rec->tenant, e->rec->name, e);
   blx__map_remove_u64(&vm->instances, e->rec->ordinal);
+  blx__state_count_instance(st, vm->rec, false);
   set_uid(&st->data.unsettled, vm->rec->uid, vm);
   blx__state_release(st, e->rec);
   free(e);
@@ -367,6 +390,7 @@ void blx__state_drop_vm(struct blx__state *st, struct state_vm *e) {
   use_config(st, e->rec, false);
   BLX__ASSERT(e->dependents.count == 0);
   link_dependencies(st, e, false);
+  blx__state_count_vm(st, e->rec, false);
   blx__state_release(st, e->rec);
   free(e);
 }
@@ -378,6 +402,8 @@ void blx__state_drop_node(struct blx__state *st, struct state_node *e) {
   st->data.fencing -= e->rec->fence == BLX_FENCE_BEGUN;
   blx__map_remove_u64(&st->data.nodes, e->rec->uid);
   remove_named(&st->data.node_names, NULL, e->rec->name, e);
+  blx__state_amounts_free(&e->named);
+  free(e->offered);
   blx__state_release(st, e->rec);
   free(e);
 }
@@ -400,6 +426,8 @@ void blx__state_data_free(struct state_data *d) {
     struct state_node *n = blx__map_value(pos);
     blx__map_clear(&n->instances);
     blx__map_clear(&n->tombstones);
+    blx__state_amounts_free(&n->named);
+    free(n->offered);
     blx__msg_free_owned(n->rec);
     free(n);
   }
@@ -420,12 +448,15 @@ void blx__state_data_free(struct state_data *d) {
     blx__msg_free_owned(c->rec);
     free(c);
   }
+  BLX__MAP_FOREACH(pos, &d->tenants) blx__state_tenant_free(blx__map_value(pos));
+  blx__state_shapes_free(d);
   BLX__MAP_FOREACH(pos, &d->keys) blx__msg_free_owned(blx__map_value(pos));
   BLX__MAP_FOREACH(pos, &d->tombstones) blx__msg_free_owned(blx__map_value(pos));
   if (d->settings) blx__msg_free_owned(d->settings);
   d->settings = NULL;
-  struct blx__map *maps[] = {&d->nodes,   &d->vms,       &d->instances,      &d->node_names,     &d->vm_names,
-                             &d->configs, &d->keys,      &d->tombstones,     &d->keys_by_age,    &d->waiting,
-                             &d->ready,   &d->unsettled, &d->instance_names, &d->tombstone_names};
+  struct blx__map *maps[] = {&d->nodes,       &d->vms,       &d->instances,      &d->node_names,
+                             &d->vm_names,    &d->configs,   &d->keys,           &d->tombstones,
+                             &d->keys_by_age, &d->waiting,   &d->ready,          &d->tenants,
+                             &d->quotas,      &d->unsettled, &d->instance_names, &d->tombstone_names};
   for (size_t m = 0; m < BLX__COUNT(maps); m++) blx__map_clear(maps[m]);
 }

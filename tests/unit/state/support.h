@@ -55,6 +55,11 @@ int t_delete_force(struct t *t, const char *name, uint64_t silent_uid);
 /* "zone=b disk-": sets and takes away, at most 8 of each. */
 int t_label(struct t *t, const char *node, const char *changes);
 
+int t_taint(struct t *t, const char *node, const char *key, const char *value, int32_t effect);
+int t_untaint(struct t *t, const char *node, const char *key);
+int t_quota(struct t *t, const struct blx_quota *quota);
+int t_quota_remove(struct t *t, const char *tenant);
+
 /* A VM with that policy, wanted running, of one replica. */
 int t_create_ha(struct t *t, const char *name, int32_t ha);
 /* The node says of itself in @incarnation that it can have highly available instances, those with auto too. */
