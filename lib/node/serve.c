@@ -65,6 +65,10 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_AUDIT_FETCH] = {blx__handle_audit_fetch, SERVERS},
     [BLX__RPC_SHARE] = {blx__handle_share, MEMBERS},
     [BLX__RPC_CLUSTER_BACKUP] = {blx__handle_cluster_backup, SERVERS},
+    [BLX__RPC_VM_SCALE] = {blx__handle_vm_scale, SERVERS},
+    [BLX__RPC_NODE_TAINT] = {blx__handle_node_taint, SERVERS},
+    [BLX__RPC_QUOTA_SET] = {blx__handle_quota_set, SERVERS},
+    [BLX__RPC_QUOTA_GET] = {blx__handle_quota_get, SERVERS},
 };
 
 /* ---- the life of a call */
