@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "io/file.h"
 #include "node/identity.h"
+#include "schema/validate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -257,6 +258,21 @@ void blx__handle_node_label(struct blx__call *call) {
   label.n_unset = req->n_unset;
   struct blx_op op = {.struct_size = sizeof op, .node_label = &label};
   blx__call_propose(call, &op, req->request_id, blx__call_answer_node);
+}
+
+void blx__handle_node_taint(struct blx__call *call) {
+  const struct blx_node_taint_request *req = call->request;
+  struct blx_op_node_taint taint = {.struct_size = sizeof taint, .name = req->name, .if_revision = req->if_revision};
+  blx_error err;
+  taint.set = req->set;
+  taint.n_set = req->n_set;
+  taint.unset = req->unset;
+  taint.n_unset = req->n_unset;
+  struct blx_op op = {.struct_size = sizeof op, .node_taint = &taint};
+  if (blx__msg_validate(blx__desc_node_taint_request(), req, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_propose(call, &op, req->request_id, blx__call_answer_node);
 }
 
 /* ---- init */

@@ -248,6 +248,24 @@ void blx__handle_vm_kill(struct blx__call *call) {
   blx__call_propose(call, &op, req->request_id, after_named);
 }
 
+static void after_scale(struct blx__call *call, const struct blx_op_result *result) {
+  const struct blx_vm_scale_request *req = call->request;
+  answer_result(call, result, req->tenant, req->name);
+}
+
+void blx__handle_vm_scale(struct blx__call *call) {
+  const struct blx_vm_scale_request *req = call->request;
+  struct blx_op_vm_scale scale = {.struct_size = sizeof scale, .name = req->name, .if_revision = req->if_revision};
+  struct blx_op op = {.struct_size = sizeof op, .vm_scale = &scale};
+  blx_error err;
+  scale.replicas = req->has_replicas ? req->replicas : 1;
+  op.tenant = tenant_of(req->tenant);
+  if (blx__msg_validate(blx__desc_vm_scale_request(), req, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_propose(call, &op, req->request_id, after_scale);
+}
+
 static void pause_or_resume(struct blx__call *call, bool paused) {
   const struct blx_vm_name_request *req = call->request;
   struct blx_op_vm_pause pause = {.struct_size = sizeof pause, .name = req->name, .if_revision = req->if_revision};

@@ -68,6 +68,10 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_VM_EXPLAIN] = {blx__handle_vm_explain, SERVERS},
     [BLX__RPC_VM_PLAN] = {blx__handle_vm_plan, SERVERS},
     [BLX__RPC_CAPACITY] = {blx__handle_capacity, SERVERS},
+    [BLX__RPC_VM_SCALE] = {blx__handle_vm_scale, SERVERS},
+    [BLX__RPC_NODE_TAINT] = {blx__handle_node_taint, SERVERS},
+    [BLX__RPC_QUOTA_SET] = {blx__handle_quota_set, SERVERS},
+    [BLX__RPC_QUOTA_GET] = {blx__handle_quota_get, SERVERS},
 };
 
 /* ---- the life of a call */

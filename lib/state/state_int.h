@@ -97,7 +97,7 @@ struct state_data {
   struct blx__map unsettled;                            /* uid -> state_vm whose phase must be worked out again */
   struct blx__map tenants;                              /* name -> state_tenant */
   struct blx__map quotas;                               /* the same, of those that have one */
-  struct blx__map shapes, frequent;                     /* shapes.c */
+  struct blx__map shapes, frequent;                     /* counts.c: (cpu_milli, memory_mib), and by count */
   struct blx_settings *settings;                        /* NULL: never changed */
   uint32_t running;
   uint64_t survivor_uid, gone_below, gone_index; /* of the last recovery; 0: there was none */
@@ -198,14 +198,14 @@ static inline uint64_t blx__state_cpu_milli(const struct blx_vm_spec *spec) {
   return spec->cpu_milli ? spec->cpu_milli : (uint64_t)spec->vcpus * 1000;
 }
 
-/* ---- amounts.c: each of a list of named resources, added or taken away */
+/* ---- counts.c: each of a list of named resources, added or taken away */
 void blx__state_amounts_count(struct state_amounts *a, struct blx_amount *const *list, size_t n, bool in);
 uint64_t blx__state_amount(const struct state_amounts *a, const char *name);
 void blx__state_amounts_free(struct state_amounts *a);
 /* Each has a name, and once. @what: the field. Errors: INVALID. */
 blx__rc blx__state_amounts_check(struct blx_amount *const *list, size_t n, const char *what, blx_error *err) BLX__MUST;
 
-/* ---- tenant.c, shapes.c: a VM, or an instance of one, is there or not any more */
+/* A VM, or an instance of one, is there or not any more */
 struct state_tenant *blx__state_tenant_get(const struct blx__state *st, const char *tenant);
 void blx__state_tenant_free(struct state_tenant *e);
 void blx__state_count_vm(struct blx__state *st, const struct blx_vm *vm, bool in);
@@ -221,7 +221,7 @@ blx__rc blx__state_quota_allows(const struct blx__state *st, const char *tenant,
 /* True if the scheduler shall find a node for it, now or when it is due. */
 bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm);
 
-/* ---- ready.c: into the indexes of those that wait, and out of them if it is there */
+/* ---- query.c: into the indexes of those that wait, and out of them if it is there */
 void blx__state_waiting_put(struct blx__state *st, struct state_instance *e);
 void blx__state_waiting_drop(struct blx__state *st, struct state_instance *e);
 

@@ -1,10 +1,146 @@
-/* Tenants: what each has, counted as it comes and goes, and what it may have. A tenant is known while it has either. */
+/* What is counted as it comes and goes: named resources; what each tenant has, beside what it may have; and how many
+ * instances of which shape are defined. A tenant is known while it has a VM or a quota. */
 #include "state/state_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 typedef unsigned long long ull;
+
+/* ---- sums of named resources: few names each, kept by name and without zeros, so that equal sums look alike */
+
+/* Where @name is, or would be. */
+static size_t place_of(const struct state_amounts *a, const char *name, bool *found) {
+  size_t at = 0;
+  while (at < a->n && strcmp(a->list[at].name, name) < 0) at++;
+  *found = at < a->n && strcmp(a->list[at].name, name) == 0;
+  return at;
+}
+
+uint64_t blx__state_amount(const struct state_amounts *a, const char *name) {
+  bool found;
+  size_t at = place_of(a, name ? name : "", &found);
+  return found ? a->list[at].amount : 0;
+}
+
+static void add(struct state_amounts *a, const char *name, uint64_t amount) {
+  bool found;
+  size_t at = place_of(a, name, &found);
+  if (found) {
+    a->list[at].amount += amount;
+    return;
+  }
+  if (a->n == a->room) {
+    a->room = a->room ? 2 * a->room : 4;
+    a->list = reallocarray(a->list, a->room, sizeof *a->list);
+    STATE_MUST(a->list != NULL);
+  }
+  memmove(&a->list[at + 1], &a->list[at], (a->n - at) * sizeof *a->list);
+  a->n++;
+  a->list[at] = (struct state_amount){strdup(name), amount};
+  STATE_MUST(a->list[at].name != NULL);
+}
+
+static void take(struct state_amounts *a, const char *name, uint64_t amount) {
+  bool found;
+  size_t at = place_of(a, name, &found);
+  BLX__ASSERT(found);
+  a->list[at].amount -= amount;
+  if (a->list[at].amount != 0) return;
+  free(a->list[at].name);
+  a->n--;
+  memmove(&a->list[at], &a->list[at + 1], (a->n - at) * sizeof *a->list);
+}
+
+void blx__state_amounts_count(struct state_amounts *a, struct blx_amount *const *list, size_t n, bool in) {
+  for (size_t i = 0; i < n; i++) {
+    const char *name = list[i]->name ? list[i]->name : "";
+    if (list[i]->amount == 0) continue;
+    if (in)
+      add(a, name, list[i]->amount);
+    else
+      take(a, name, list[i]->amount);
+  }
+}
+
+void blx__state_amounts_free(struct state_amounts *a) {
+  for (size_t i = 0; i < a->n; i++) free(a->list[i].name);
+  free(a->list);
+  *a = (struct state_amounts){0};
+}
+
+blx__rc blx__state_amounts_check(struct blx_amount *const *list, size_t n, const char *what, blx_error *err) {
+  for (size_t i = 0; i < n; i++) {
+    const char *name = list[i]->name;
+    if (!name || !name[0]) return blx__fail(err, BLX_E_INVALID, "state", "%s: a resource has no name", what);
+    for (size_t k = 0; k < i; k++)
+      if (blx__str_eq(list[k]->name, name))
+        return blx__fail(err, BLX_E_INVALID, "state", "%s: %.64s is named twice", what, name);
+  }
+  return BLX__OK;
+}
+
+/* ---- shapes, and the same by how frequent they are */
+
+enum { FREQUENT_KEY_BYTES = 3 * 8 };
+
+struct shape {
+  uint64_t cpu_milli, memory_mib, count;
+};
+
+static void put_u64(uint8_t *key, uint64_t v) {
+  for (unsigned i = 0; i < 8; i++) key[i] = (uint8_t)(v >> (56 - 8 * i));
+}
+
+/* The most frequent has the lowest key; then the largest. */
+static void frequent_key(uint8_t key[FREQUENT_KEY_BYTES], const struct shape *s) {
+  put_u64(key, ~s->count);
+  put_u64(key + 8, ~s->memory_mib);
+  put_u64(key + 16, ~s->cpu_milli);
+}
+
+void blx__state_count_shape(struct blx__state *st, uint64_t cpu_milli, uint64_t memory_mib, bool in) {
+  uint8_t pair[16], key[FREQUENT_KEY_BYTES];
+  size_t n = blx__state_pair_key(pair, cpu_milli, memory_mib);
+  struct shape *s = blx__map_get(&st->data.shapes, pair, n);
+  if (!s) {
+    BLX__ASSERT(in);
+    s = calloc(1, sizeof *s);
+    STATE_MUST(s != NULL && blx__map_set(&st->data.shapes, pair, n, s, NULL));
+    s->cpu_milli = cpu_milli;
+    s->memory_mib = memory_mib;
+  } else {
+    frequent_key(key, s);
+    const void *was = blx__map_remove(&st->data.frequent, key, sizeof key);
+    BLX__ASSERT(was == s);
+  }
+  s->count = in ? s->count + 1 : s->count - 1;
+  if (s->count == 0) {
+    blx__map_remove(&st->data.shapes, pair, n);
+    free(s);
+    return;
+  }
+  frequent_key(key, s);
+  STATE_MUST(blx__map_set(&st->data.frequent, key, sizeof key, s, NULL));
+}
+
+size_t blx__state_shapes(const struct blx__state *st, struct blx__state_shape *out, size_t max) {
+  size_t n = 0;
+  BLX__MAP_FOREACH(pos, &st->data.frequent) {
+    const struct shape *s = blx__map_value(pos);
+    if (n == max) break;
+    out[n++] = (struct blx__state_shape){s->cpu_milli, s->memory_mib, s->count};
+  }
+  return n;
+}
+
+void blx__state_shapes_free(struct state_data *d) {
+  BLX__MAP_FOREACH(pos, &d->shapes) free(blx__map_value(pos));
+  blx__map_clear(&d->shapes);
+  blx__map_clear(&d->frequent);
+}
+
+/* ---- tenants */
 
 struct state_tenant *blx__state_tenant_get(const struct blx__state *st, const char *tenant) {
   return blx__map_get_str(&st->data.tenants, blx__state_tenant(tenant));
