@@ -237,8 +237,8 @@ static blx__rc answer(struct count *k, blx_error *err) {
   size_t with = 0;
   while (with < n && k->spots[with].fits > 0) with++;
   (void)blx__str_format(text, sizeof text, "%s%u more fit%s, on %zu of %zu nodes%s%s", k->cut ? "at least " : "",
-                        out->fits, out->fits == 1 ? "s" : "", with, n, out->limit[0] ? "; what stops the next one: " : "",
-                        out->limit);
+                        out->fits, out->fits == 1 ? "s" : "", with, n,
+                        out->limit[0] ? "; what stops the next one: " : "", out->limit);
   out->text = blx__arena_strdup(k->arena, text);
   return out->text ? BLX__OK : no_memory(k, err);
 }

@@ -59,7 +59,7 @@ struct blx__control_out {
 /* The fleet as the placement engine was told it: brought up to date by each call below, node by node as their revisions
  * say. It may be of any state, older or newer, or freed at any time: then it is built anew. */
 struct blx__control;
-struct blx__control *blx__control_new(void); /* NULL: no memory */
+struct blx__control *blx__control_new(void);    /* NULL: no memory */
 void blx__control_free(struct blx__control *c); /* NULL allowed */
 /* The state became another one (a restore): everything is told anew. */
 void blx__control_forget(struct blx__control *c);

@@ -23,7 +23,7 @@ struct view_node {
 
 struct view_tenant {
   char name[57];
-  size_t vms; /* that were told */
+  size_t vms;                     /* that were told */
   uint64_t cpu_milli, memory_mib; /* of its instances that have a node, those given one on paper too */
 };
 
@@ -60,7 +60,8 @@ struct paper {
 /* ---- view.c */
 /* Bring the view up to date. Takes back what is on paper. */
 blx__rc blx__view_update(struct blx__control *c, const struct blx__control_input *in, blx_error *err) BLX__MUST;
-/* The VM is told, as it is now; one that is not there, with the uid CONTROL_UID, until it is dropped. NULL: an error. */
+/* The VM is told, as it is now; one that is not there, with the uid CONTROL_UID, until it is dropped. NULL: an error.
+ */
 enum { CONTROL_MOST_NODES = 20 /* in a report that is not to have all */ };
 #define CONTROL_UID (UINT64_MAX / 2)
 struct view_vm *blx__view_guest(struct blx__control *c, const struct blx__state *st, const char *tenant,

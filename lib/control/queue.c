@@ -1,6 +1,6 @@
-/* In which order the instances that wait have their turn: by priority; inside one priority first the one that has waited
- * for long and longest; then the tenant that has the smallest dominant share at that moment (Ghodsi et al., Dominant
- * Resource Fairness, 2011), and of a tenant the one that waits longest. */
+/* In which order the instances that wait have their turn: by priority; inside one priority first the one that has
+ * waited for long and longest; then the tenant that has the smallest dominant share at that moment (Ghodsi et al.,
+ * Dominant Resource Fairness, 2011), and of a tenant the one that waits longest. */
 #include "control/control_int.h"
 #include "base/digest.h"
 

@@ -1,5 +1,6 @@
-/* The scheduler: instances that wait and are due get a node, or room is made for them, or they are told what is missing.
- * Everything that is given in a step is given on paper first, so that the next instance of the step finds it taken. */
+/* The scheduler: instances that wait and are due get a node, or room is made for them, or they are told what is
+ * missing. Everything that is given in a step is given on paper first, so that the next instance of the step finds it
+ * taken. */
 #include "control/control_int.h"
 #include "base/digest.h"
 
@@ -214,7 +215,7 @@ static bool may_change_soon(const struct pass *p, const struct turn *t) {
   for (size_t n = 0; p->c->unknown > 0 && n < p->c->n_nodes; n++) {
     struct blx__fleet_verdict v;
     if (p->c->nodes[n].soft.status != BLX_NODE_STATUS_UNKNOWN) continue;
-    if (!blx__fleet_judge(p->c->fleet, &t->request, p->c->nodes[n].uid, &v) &&
+    if (blx__fleet_judge(p->c->fleet, &t->request, p->c->nodes[n].uid, &v) &&
         v.v.obstacles == UINT32_C(1) << BLX_OBSTACLE_CODE_SILENT)
       return true;
   }
@@ -253,8 +254,7 @@ static bool could_ever(const struct pass *p, const struct turn *t, uint64_t node
   for (size_t i = 0; i < node.n_named; i++)
     named[i] = (struct blx__placement_amount){.name = node.named[i].name, .capacity = node.named[i].capacity};
   node.named = named;
-  struct blx__placement_need need =
-      blx__placement_need_of(t->vm->spec, blx__state_quota(p->in->st, t->vm->tenant));
+  struct blx__placement_need need = blx__placement_need_of(t->vm->spec, blx__state_quota(p->in->st, t->vm->tenant));
   return blx__placement_feasible(&node, &need, NULL, NULL);
 }
 

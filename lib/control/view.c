@@ -412,8 +412,7 @@ static blx__rc tell_shapes(struct blx__control *c, const struct blx__state *st, 
   struct blx__state_shape is[CONTROL_SHAPES_MAX];
   struct blx__fleet_shape shapes[CONTROL_SHAPES_MAX];
   size_t n = blx__state_shapes(st, is, CONTROL_SHAPES_MAX);
-  for (size_t i = 0; i < n; i++)
-    shapes[i] = (struct blx__fleet_shape){is[i].cpu_milli, is[i].memory_mib, is[i].count};
+  for (size_t i = 0; i < n; i++) shapes[i] = (struct blx__fleet_shape){is[i].cpu_milli, is[i].memory_mib, is[i].count};
   if (c->shapes_told && c->n_shapes == n && (n == 0 || memcmp(c->shapes, shapes, n * sizeof *shapes) == 0))
     return BLX__OK;
   BLX__TRY(blx__fleet_shapes(c->fleet, shapes, n, err));

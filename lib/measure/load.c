@@ -47,8 +47,8 @@ static bool line(const char *text, const char *key, uint64_t *out) {
 
 void blx__load_take_meminfo(struct blx__load *load, const char *text) {
   uint64_t total_kib = 0, available_kib = 0;
-  load->has_memory = line(text, "MemTotal:", &total_kib) && line(text, "MemAvailable:", &available_kib) &&
-                     available_kib <= total_kib;
+  load->has_memory =
+      line(text, "MemTotal:", &total_kib) && line(text, "MemAvailable:", &available_kib) && available_kib <= total_kib;
   if (load->has_memory) load->memory_mib = (total_kib - available_kib) / KIB_PER_MIB;
 }
 

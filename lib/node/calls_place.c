@@ -1,4 +1,5 @@
-/* The calls that only look at placement: why an instance is where it is, what a creation would do, how many more fit. */
+/* The calls that only look at placement: why an instance is where it is, what a creation would do, how many more fit.
+ */
 #include "node/node_int.h"
 
 static const char *tenant_of(const char *tenant) {

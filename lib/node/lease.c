@@ -27,7 +27,7 @@ enum {
 /* Whoever waits for answers: a call, or this node's own agent. */
 struct asker {
   struct blx__list link;
-  struct blx__call *call;   /* NULL: our own */
+  struct blx__call *call;    /* NULL: our own */
   struct blx_lease_ask *own; /* without a call; owned */
 };
 

@@ -16,11 +16,6 @@ enum {
 
 struct state_vm;
 
-struct blx__placement_amount {
-  const char *name;
-  uint64_t capacity, allocated;
-};
-
 struct state_amount {
   char *name;
   uint64_t amount;

@@ -191,7 +191,7 @@ void storm_end(void);
 void storm_spec(struct blx_vm_spec *spec);
 void storm_labels(struct blx_node_options *o, unsigned number);
 uint32_t storm_memory_percent(void); /* of what nodes have is given out */
-bool storm_is_set(void); /* quota and settings are there */
+bool storm_is_set(void);             /* quota and settings are there */
 void storm_blow(void);
 bool storm_is_over(void);
 void storm_proposed(const struct blx__state *st, const struct blx__control_out *out);

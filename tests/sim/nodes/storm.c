@@ -86,7 +86,6 @@ void storm_spec(struct blx_vm_spec *spec) {
     parts.spread.level = levels[draw(2)];
     parts.spread.max_per_domain = 1 + (uint32_t)draw(2);
     parts.spread.max_skew = (uint32_t)draw(2);
-    parts.spread.has_weight = 1;
     parts.spread.weight = 50;
     parts.spreads[0] = &parts.spread;
     spec->spread = parts.spreads;
@@ -211,9 +210,7 @@ bool storm_is_set(void) {
   struct blx_quota quota = BLX_QUOTA_INIT;
   struct blx_op op = BLX_OP_INIT;
   over.cpu_percent = 200;
-  over.has_cpu_percent = 1;
   over.memory_percent = storm_memory_percent();
-  over.has_memory_percent = 1;
   settings.overcommit = list;
   settings.n_overcommit = 1;
   settings.survive_nodes = (uint32_t)(all.dice / 512 % 3 == 0);
@@ -351,10 +348,10 @@ void storm_applying(const struct blx__state *st, struct blx__slice op, struct st
 
 void storm_applied(const struct blx__state *st, struct storm_op *o, const struct blx__buf *result) {
   void *decoded = NULL;
-  bool known = o->op && result &&
-               blx__msg_decode(blx__desc_op_result(), &o->arena, (struct blx__slice){result->data, result->len},
-                               &decoded, NULL)
-                       .code == 0;
+  bool known =
+      o->op && result &&
+      blx__msg_decode(blx__desc_op_result(), &o->arena, (struct blx__slice){result->data, result->len}, &decoded, NULL)
+              .code == 0;
   const struct blx_op_result *r = decoded;
   if (known && o->expected && r->code != 0 && (o->op->assign || o->op->preempt))
     cluster_fail("I6 the engine and apply disagree: %s", r->message);
@@ -429,8 +426,7 @@ static void check_spread(const struct live *all_live, size_t n, const struct liv
       count += all_live[o].i->vm_uid == of->i->vm_uid &&
                blx__str_eq(mine, blx__placement_domain(&all_live[o].node, s->level));
     if (count > s->max_per_domain)
-      cluster_fail("I6 %u replicas of %s are in %s %s, %u may be", count, of->i->vm, s->level, mine,
-                   s->max_per_domain);
+      cluster_fail("I6 %u replicas of %s are in %s %s, %u may be", count, of->i->vm, s->level, mine, s->max_per_domain);
   }
 }
 

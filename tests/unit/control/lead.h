@@ -38,7 +38,7 @@ static inline void close_leader(struct leader *l) {
 }
 
 static inline blx__rc step_with(struct leader *l, blx__control_soft_fn soft, struct blx__arena *arena,
-                         struct blx__control_out *out, blx_error *err) {
+                                struct blx__control_out *out, blx_error *err) {
   const struct blx__control_input in = {l->t.st, soft, l, l->t.time_ms};
   if (!l->control) l->control = blx__control_new();
   ck_assert(l->control != NULL);
@@ -48,8 +48,7 @@ static inline blx__rc step_with(struct leader *l, blx__control_soft_fn soft, str
 static inline void step(struct leader *l) {
   blx__arena_reset(&l->arena);
   blx_error err = {0};
-  ck_assert_msg(step_with(l, soft_of, &l->arena, &l->out, &err).code == 0, "%s",
-                err.message);
+  ck_assert_msg(step_with(l, soft_of, &l->arena, &l->out, &err).code == 0, "%s", err.message);
   ck_assert_uint_le(l->out.op_count, BLX__CONTROL_OPS_MAX);
 }
 

@@ -39,8 +39,7 @@ static void step(struct leader *l) {
   blx_error err = {0};
   blx__arena_reset(&l->arena);
   l->asked = 0;
-  ck_assert_msg(step_with(l, soft_of, &l->arena, &l->out, &err).code == 0, "%s",
-                err.message);
+  ck_assert_msg(step_with(l, soft_of, &l->arena, &l->out, &err).code == 0, "%s", err.message);
   for (size_t i = 0; i < l->out.op_count; i++) {
     void *op = NULL;
     ck_assert_int_eq(blx__msg_decode_known(blx__desc_op(), &l->arena, l->out.ops[i], &op, &err).code, 0);

@@ -94,7 +94,8 @@ START_TEST(one_that_waits_for_a_minute__is_kept_a_node_for) {
   t_report(&l.t, "small-1", ended);
   turn(&l);
   ck_assert_uint_eq(l.assigns, 0);
-  ck_assert_str_eq(t_instance(&l.t, "next-1")->reason->text, "node1 has room that is kept for large-1, which waits longer");
+  ck_assert_str_eq(t_instance(&l.t, "next-1")->reason->text,
+                   "node1 has room that is kept for large-1, which waits longer");
   t_report(&l.t, "small-2", ended);
   turn(&l);
   ck_assert_uint_eq(placed(&l, "large", 1), 1);
@@ -130,7 +131,7 @@ START_TEST(a_higher_priority__ends_those_below_and_gets_their_room) {
   ck_assert_uint_eq(l.preempts, 1);
   ck_assert_uint_eq(l.refused, 0);
   const struct blx_instance *a = t_instance(&l.t, "low-1"), *b = t_instance(&l.t, "low-2");
-  ck_assert_uint_eq((a->ending != BLX_ENDING_NONE) + (b->ending != BLX_ENDING_NONE), 1);
+  ck_assert_int_eq((a->ending != BLX_ENDING_NONE) + (b->ending != BLX_ENDING_NONE), 1);
   const char *victim = a->ending != BLX_ENDING_NONE ? "low-1" : "low-2";
   ck_assert_int_eq(t_instance(&l.t, victim)->reason->code, BLX_REASON_CODE_PREEMPTED);
   ck_assert_int_eq(t_instance(&l.t, "high-1")->reason->code, BLX_REASON_CODE_WAITS_FOR_ROOM);
@@ -208,8 +209,9 @@ START_TEST(what_is_kept_between_steps__changes_nothing) {
     const struct blx_instance *i = blx__state_instance_by_name(l.t.st, NULL, name);
     bool gone = i && blx__state_scaled_away(blx__state_vm(l.t.st, i->vm_uid), i);
     if (i && !i->dead)
-      t_report(&l.t, name, gone || random / 262144 % 2 ? (struct t_seen){.phase = BLX_PHASE_FAILED, .dead = true,
-                                                                        .gone = gone} : running);
+      t_report(&l.t, name,
+               gone || random / 262144 % 2 ? (struct t_seen){.phase = BLX_PHASE_FAILED, .dead = true, .gone = gone}
+                                           : running);
     l.t.time_ms += random / 1048576 % 20000;
     turn(&l);
     ck_assert_uint_eq(l.refused, 0);

@@ -16,8 +16,8 @@ START_TEST(processors__are_busy_as_much_as_since_the_look_before) {
 END_TEST
 
 START_TEST(processors__that_tell_nothing_new_or_nothing_at_all__are_not_known) {
-  static const char *const texts[] = {"", "cpu ", "cpu  1 2 3", "cpux 1 2 3 4 5 6 7 8", "cpu  1 2 3 4 x 6 7 8",
-                                      "cpu  100 0 100 700 100 0 0 0"};
+  static const char *const texts[] = {
+      "", "cpu ", "cpu  1 2 3", "cpux 1 2 3 4 5 6 7 8", "cpu  1 2 3 4 x 6 7 8", "cpu  100 0 100 700 100 0 0 0"};
   for (unsigned i = 0; i < BLX__COUNT(texts); i++) {
     struct blx__load l = {0};
     blx__load_take_stat(&l, "cpu  100 0 100 700 100 0 0 0\n");
