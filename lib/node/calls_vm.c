@@ -23,19 +23,22 @@ static struct blx_reason *reason_with(struct blx__arena *arena, const struct blx
 /* A deleted VM waits for its nodes: whether the one that has not confirmed is silent, only the leader knows. */
 static blx__rc add_silence(struct blx__call *call, struct blx_vm *vm, blx_error *err) {
   const struct blx__node *n = call->node;
-  for (size_t i = 0; vm->deleting && n->lead.leading && i < vm->n_instances; i++) {
+  for (size_t i = 0; n->lead.leading && i < vm->n_instances; i++) {
     struct blx_instance *in = vm->instances[i];
-    if (in->node_uid == 0 || blx__lead_status(n, in->node_uid) != BLX_NODE_STATUS_SUSPECT) continue;
+    bool scaled_away = blx__state_scaled_away(vm, in);
+    if ((!vm->deleting && !scaled_away) || in->node_uid == 0 ||
+        blx__lead_status(n, in->node_uid) != BLX_NODE_STATUS_SUSPECT)
+      continue;
     char text[256];
     (void)blx__str_format(text, sizeof text,
                           "%s is not heard from: start its daemon, or `blixard vm delete %s --force`", in->node,
-                          vm->spec->name);
+                          vm->deleting ? vm->spec->name : in->name);
     struct blx_reason *why = in->reason ? reason_with(&call->arena, in->reason, text) : NULL;
-    struct blx_reason *whole = vm->reason ? reason_with(&call->arena, vm->reason, text) : NULL;
-    if ((in->reason && !why) || (vm->reason && !whole))
+    struct blx_reason *whole = vm->reason && vm->deleting ? reason_with(&call->arena, vm->reason, text) : NULL;
+    if ((in->reason && !why) || (vm->reason && vm->deleting && !whole))
       return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the reason of %s", in->name);
     in->reason = why;
-    vm->reason = whole;
+    if (whole) vm->reason = whole;
   }
   return BLX__OK;
 }
@@ -84,7 +87,7 @@ static void after_create(struct blx__call *call, const struct blx_op_result *res
 }
 
 /* What the caller left out is filled in and checked here, once; apply stores the result. */
-static blx__rc admit_spec(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) {
+blx__rc blx__call_admit_create(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) {
   if (!req->spec) return blx__fail(err, BLX_E_INVALID, "api", "spec: is required");
   bool has_config = req->config.len > 0, has_flake = req->spec->flake && *req->spec->flake;
   BLX__TRY(blx__msg_defaults(blx__desc_vm_create_request(), &call->arena, req, err));
@@ -140,7 +143,7 @@ static void create_with_config(struct blx__call *call) {
 void blx__handle_vm_create(struct blx__call *call) {
   struct blx_vm_create_request *req = (struct blx_vm_create_request *)(uintptr_t)call->request;
   blx_error err;
-  blx__rc rc = admit_spec(call, req, &err);
+  blx__rc rc = blx__call_admit_create(call, req, &err);
   if (rc.code == 0 && req->config.len > 0) rc = name_config(call, req, &err);
   /* One that the cluster holds may be gone, with the last VM that used it, when this is applied: it is put then. */
   call->stale = req->config.len > 0 ? create_with_config : NULL;
@@ -245,6 +248,24 @@ void blx__handle_vm_kill(struct blx__call *call) {
   blx__call_propose(call, &op, req->request_id, after_named);
 }
 
+static void after_scale(struct blx__call *call, const struct blx_op_result *result) {
+  const struct blx_vm_scale_request *req = call->request;
+  answer_result(call, result, req->tenant, req->name);
+}
+
+void blx__handle_vm_scale(struct blx__call *call) {
+  const struct blx_vm_scale_request *req = call->request;
+  struct blx_op_vm_scale scale = {.struct_size = sizeof scale, .name = req->name, .if_revision = req->if_revision};
+  struct blx_op op = {.struct_size = sizeof op, .vm_scale = &scale};
+  blx_error err;
+  scale.replicas = req->has_replicas ? req->replicas : 1;
+  op.tenant = tenant_of(req->tenant);
+  if (blx__msg_validate(blx__desc_vm_scale_request(), req, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_propose(call, &op, req->request_id, after_scale);
+}
+
 static void pause_or_resume(struct blx__call *call, bool paused) {
   const struct blx_vm_name_request *req = call->request;
   struct blx_op_vm_pause pause = {.struct_size = sizeof pause, .name = req->name, .if_revision = req->if_revision};
@@ -296,7 +317,7 @@ void blx__handle_vm_delete_force(struct blx__call *call) {
   struct blx_op op = {.struct_size = sizeof op, .vm_delete_force = &del};
   blx_error err;
   op.tenant = tenant_of(req->tenant);
-  if (find_silent(call, blx__state_vm_by_name(call->node->state, op.tenant, req->name), &del, &err).code != 0)
+  if (find_silent(call, blx__state_vm_lookup(call->node->state, op.tenant, req->name), &del, &err).code != 0)
     blx__call_fail(call, &err);
   else
     blx__call_propose(call, &op, req->request_id, after_named);

@@ -57,6 +57,26 @@ static struct named name_fence(const struct blx__state *st, const struct blx_op 
   return n;
 }
 
+static struct named name_scale(const struct blx_op_vm_scale *s) {
+  struct named n = of_vm("vm.scale", s->name);
+  (void)blx__str_format(n.detail, sizeof n.detail, "to %u replica%s", s->replicas, s->replicas == 1 ? "" : "s");
+  return n;
+}
+
+static struct named name_quota(const struct blx_op_quota_set *q) {
+  const char *tenant = blx__state_tenant(q->quota ? q->quota->tenant : NULL);
+  return (struct named){.verb = q->remove ? "quota.remove" : "quota.set", .kind = "quota", .name = tenant};
+}
+
+/* What placement goes by. */
+static struct named name_of_placement_op(const struct blx__state *st, const struct blx_op *op) {
+  (void)st;
+  if (op->vm_scale) return name_scale(op->vm_scale);
+  if (op->node_taint) return of_node("node.taint", op->node_taint->name);
+  if (op->quota_set) return name_quota(op->quota_set);
+  return of_node("node.other", "");
+}
+
 static struct named name_of_node_op(const struct blx__state *st, const struct blx_op *op) {
   if (op->node_join) return of_node("node.join", op->node_join->node ? op->node_join->node->name : "");
   if (op->node_register)
@@ -71,7 +91,7 @@ static struct named name_of_node_op(const struct blx__state *st, const struct bl
     return of_node("node.return", op->node_return->node ? node_name(st, op->node_return->node->uid) : "");
   if (op->node_fence_command) return of_node("node.fence_command", op->node_fence_command->name);
   if (op->node_remove) return of_node("node.remove", op->node_remove->name);
-  return of_node("node.other", "");
+  return name_of_placement_op(st, op);
 }
 
 /* Before it is applied: what it deletes still has its name. */

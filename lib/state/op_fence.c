@@ -12,7 +12,7 @@ enum { TEXT_BYTES = 256, UNBLOCK_BYTES = 256 };
  * for the node or for --force. */
 static bool moves(const struct state_instance *e, bool by_operator) {
   const struct blx_vm *vm = e->vm->rec;
-  if (e->rec->dead || e->rec->fenced || e->rec->local_data || vm->deleting) return false;
+  if (e->rec->dead || e->rec->fenced || e->rec->local_data || blx__state_leaving(e)) return false;
   return vm->spec->ha == BLX_HA_POLICY_AUTO || (vm->spec->ha == BLX_HA_POLICY_MANUAL && by_operator);
 }
 
@@ -50,7 +50,7 @@ static void stays(const struct state_instance *e, const char *node, struct blx_r
 
 /* What is on its way out keeps the words for that: its agent is told by them what was asked. */
 static bool leaves(const struct state_instance *e) {
-  return e->vm->rec->deleting || e->vm->rec->desired != BLX_DESIRED_RUNNING || e->rec->ending != BLX_ENDING_NONE;
+  return blx__state_leaving(e) || e->vm->rec->desired != BLX_DESIRED_RUNNING || e->rec->ending != BLX_ENDING_NONE;
 }
 
 static void strand(struct blx__state *st, const struct state_instance *e, const char *node) {

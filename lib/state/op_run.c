@@ -18,6 +18,9 @@ static blx__rc may_start(const struct blx__state *st, const struct state_instanc
   const struct blx_instance *i = e->rec;
   const struct blx_vm *vm = e->vm->rec;
   if (vm->deleting) return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is being deleted", vm->spec->name);
+  if (blx__state_scaled_away(vm, i))
+    return blx__fail(err, BLX_E_CONFLICT, "state", "%s is being deleted: the VM %s has fewer replicas now", i->name,
+                     vm->spec->name);
   if (vm->desired != BLX_DESIRED_RUNNING)
     return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s shall be stopped", vm->spec->name);
   if (!i->dead) {

@@ -57,7 +57,7 @@ static void check_load(const struct node *n, const struct blx__state *st) {
     const struct blx_vm *vm = in ? blx__state_vm(st, in->vm_uid) : NULL;
     if (vm) memory_mib += vm->spec->memory_mib;
   }
-  if (memory_mib > n->capacity.memory_mib)
+  if (memory_mib > n->capacity.memory_mib * storm_memory_percent() / 100)
     cluster_fail("I6 the guests on %s have %llu MiB of its %llu", n->name, (ull)memory_mib,
                  (ull)n->capacity.memory_mib);
 }
@@ -143,6 +143,7 @@ void check_node(struct node *n) {
   check_epochs(n);
   check_capacity(n);
   check_load(n, n->n->state);
+  storm_check(n->n->state);
 }
 
 static void digest_of(const struct node *n, uint8_t out[BLX__SHA256_BYTES]) {

@@ -93,6 +93,7 @@ static void encode_create(struct request *r, const char *name) {
   (void)blx__str_format(on, sizeof on, "vm%u", (unsigned)cluster_rng(1, VMS));
   spec.depends_on = names;
   spec.n_depends_on = cluster_chance(12) && !blx__str_eq(on, name);
+  storm_spec(&spec);
   struct blx_vm_create_request req = {.struct_size = sizeof req, .spec = &spec, .request_id = r->key};
   req.stopped = cluster_chance(10);
   encode(r, &req);

@@ -165,6 +165,15 @@ int t_kill(struct t *t, const char *name) {
   return t_apply(t, &op);
 }
 
+int t_scale(struct t *t, const char *name, uint32_t replicas) {
+  struct blx_op_vm_scale o = BLX_OP_VM_SCALE_INIT;
+  o.name = name;
+  o.replicas = replicas;
+  struct blx_op op = BLX_OP_INIT;
+  op.vm_scale = &o;
+  return t_apply(t, &op);
+}
+
 const struct blx_assignment *t_told(struct t *t, const char *instance) {
   const struct blx_instance *i = t_instance(t, instance);
   struct blx_assignment **share = NULL;
