@@ -73,13 +73,9 @@ UNARY(blx_node_remove, BLX__RPC_NODE_REMOVE, blx_node_remove_request, blx_node_i
 UNARY(blx_audit_list_get, BLX__RPC_AUDIT_LIST, blx_audit_list_request, blx_audit_list, blx_audit_list_fn)
 UNARY(blx_audit_verify, BLX__RPC_AUDIT_VERIFY, blx_audit_verify_request, blx_audit_verdict, blx_audit_verdict_fn)
 
-UNARY(blx_vm_scale, BLX__RPC_VM_SCALE, blx_vm_scale_request, blx_vm, blx_vm_fn)
 UNARY(blx_vm_explain, BLX__RPC_VM_EXPLAIN, blx_vm_explain_request, blx_placement_report, blx_placement_report_fn)
 UNARY(blx_vm_plan, BLX__RPC_VM_PLAN, blx_vm_plan_request, blx_vm_plan, blx_vm_plan_fn)
 UNARY(blx_capacity_get, BLX__RPC_CAPACITY, blx_capacity_request, blx_capacity_report, blx_capacity_report_fn)
-UNARY(blx_node_taint, BLX__RPC_NODE_TAINT, blx_node_taint_request, blx_node_info, blx_node_info_fn)
-UNARY(blx_quota_set, BLX__RPC_QUOTA_SET, blx_quota_set_request, blx_quota, blx_quota_fn)
-UNARY(blx_quota_get, BLX__RPC_QUOTA_GET, blx_quota_get_request, blx_quota_list, blx_quota_list_fn)
 
 #define FREE(TYPE)                        \
   void TYPE##_free(struct TYPE *result) { \
@@ -105,5 +101,3 @@ FREE(blx_audit_verdict)
 FREE(blx_placement_report)
 FREE(blx_vm_plan)
 FREE(blx_capacity_report)
-FREE(blx_quota)
-FREE(blx_quota_list)
