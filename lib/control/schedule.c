@@ -86,8 +86,8 @@ static blx__rc propose_wait(struct pass *p, const struct blx_instance *i, const 
 /* ---- what was found impossible */
 
 static bool same_need(const struct blx__placement_need *a, const struct blx__placement_need *b) {
-  if (a->vcpus != b->vcpus || a->memory_mib != b->memory_mib || a->hypervisor != b->hypervisor || a->ha != b->ha ||
-      a->n_selector != b->n_selector)
+  if (a->cpu_milli != b->cpu_milli || a->memory_mib != b->memory_mib || a->hypervisor != b->hypervisor ||
+      a->ha != b->ha || a->n_selector != b->n_selector)
     return false;
   for (size_t i = 0; i < a->n_selector; i++) {
     if (!blx__str_eq(a->selector[i]->key, b->selector[i]->key) ||
@@ -111,7 +111,7 @@ static const struct shape *note_impossible(struct pass *p, const struct blx__pla
   s->need = request->need;
   s->may_change_soon = false;
   for (size_t i = 0; p->fleet.any_unknown && i < p->fleet.n; i++) {
-    if (p->fleet.unknown[i] && blx__placement_feasible(&p->fleet.nodes[i].node, &request->need, NULL))
+    if (p->fleet.unknown[i] && blx__placement_feasible(&p->fleet.nodes[i].node, &request->need, NULL, NULL))
       s->may_change_soon = true;
   }
   blx__place_explain(p->fleet.nodes, p->fleet.n, request, s->text, sizeof s->text);
@@ -123,7 +123,7 @@ static const struct shape *note_impossible(struct pass *p, const struct blx__pla
 /* Take the room on paper, so that the next instance of this step does not get it too. */
 static void give(struct blx__place_node *to, const struct blx__placement_need *need) {
   BLX__ASSERT(to->usable);
-  to->node.allocated_vcpus += need->vcpus;
+  to->node.allocated_cpu_milli += need->cpu_milli;
   to->node.allocated_memory_mib += need->memory_mib;
   to->same_vm_count++;
 }
@@ -173,9 +173,6 @@ static blx__rc place_free(struct pass *p, const struct blx_instance *i, const st
   /* What failed there so often may run elsewhere: its data are not on that node alone. */
   if (vm->spec->ha != BLX_HA_POLICY_OFF && i->failures > 0 && i->failures >= vm->spec->ha_max_restart)
     request.avoid_uid = i->node_uid;
-  blx_error unsupported = {0};
-  if (blx__placement_strategy_check(request.strategy, &unsupported).code != 0)
-    return propose_no_room(p, i, unsupported.message, err);
   const struct blx_vm *awaited = blx__state_awaits(p->st, vm);
   if (awaited) return propose_wait(p, i, awaited, err);
   const struct shape *impossible = barred ? NULL : known_impossible(p, &request.need);

@@ -97,7 +97,7 @@ static blx__rc admit_spec(struct blx__call *call, struct blx_vm_create_request *
                      has_config ? "a VM has either a flake or a config, not both: leave one out"
                                 : "a VM needs spec.flake (REF#NAME) or config (the text of a microvm.nix module)");
   if (has_flake) BLX__TRY(blx__vm_flake_check(req->spec->flake, err));
-  BLX__TRY(blx__placement_strategy_check(req->spec->strategy, err));
+  BLX__TRY(blx__placement_spec_check(req->spec, err));
   const char *hypervisor = blx__enum_label(blx__enum_hypervisor(), req->spec->hypervisor);
   return blx__vm_hypervisor_check(hypervisor, req->spec->vcpus, req->spec->memory_mib, err);
 }

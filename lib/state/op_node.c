@@ -430,8 +430,8 @@ void blx__state_bury(struct blx__state *st, struct state_instance *e, const char
   spec.name = vm->spec->name;
   spec.hypervisor = vm->spec->hypervisor;
   spec.vcpus = vm->spec->vcpus;
-  spec.memory_mib = vm->spec->memory_mib;
   spec.cpu_milli = vm->spec->cpu_milli;
+  spec.memory_mib = vm->spec->memory_mib;
   spec.resources = vm->spec->resources;
   spec.n_resources = vm->spec->n_resources;
   spec.labels = vm->spec->labels;

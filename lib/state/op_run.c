@@ -54,10 +54,11 @@ static blx__rc has_room(const struct blx__state *st, const struct state_instance
                      e->rec->name, node.name, node.name);
   struct blx__placement_need need = blx__state_need(e->vm->rec);
   struct blx__placement_verdict v;
-  if (blx__placement_feasible(&node, &need, &v)) return BLX__OK;
-  char text[400];
-  blx__placement_sentence(&node, &need, &v, text, sizeof text);
-  int code = v.obstacle == BLX__PLACEMENT_ROOM ? BLX_E_NO_CAPACITY : BLX_E_CONFLICT;
+  if (blx__placement_feasible(&node, &need, NULL, &v)) return BLX__OK;
+  char text[BLX__PLACEMENT_SENTENCE_BYTES];
+  struct blx__placement_case c = {.node = &node, .need = &need, .verdict = &v};
+  blx__placement_sentence(&c, blx__placement_worst(v.obstacles), text, sizeof text);
+  int code = v.obstacles == 1u << BLX_OBSTACLE_CODE_ROOM ? BLX_E_NO_CAPACITY : BLX_E_CONFLICT;
   return blx__fail(err, code, "state", "%s cannot go there: %s", e->rec->name, text);
 }
 

@@ -126,7 +126,7 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
                      "spec.name: a VM's name has at most 56 bytes and must match " BLX__NAME_PATTERN);
   if (replicas > STATE_REPLICAS_MAX)
     return blx__fail(err, BLX_E_INVALID, "state", "spec.replicas: %u is above %d", replicas, (int)STATE_REPLICAS_MAX);
-  BLX__TRY(blx__placement_strategy_check(spec->strategy, err));
+  BLX__TRY(blx__placement_spec_check(spec, err));
   bool config = spec->config_sha256 && spec->config_sha256[0];
   if (config && !blx__state_config(st, spec->config_sha256) && st->data.configs.count >= BLX__STATE_CONFIGS_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state",
@@ -142,7 +142,6 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
   if (st->data.instances.count + replicas > BLX__STATE_INSTANCES_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %zu of %d instances: %u more do not fit",
                      st->data.instances.count, (int)BLX__STATE_INSTANCES_MAX, replicas);
-  BLX__TRY(blx__state_amounts_check(spec->resources, spec->n_resources, "spec.resources", err));
   BLX__TRY(name_is_free(st, tenant, spec, replicas, err));
   BLX__TRY(blx__state_quota_allows(st, tenant, spec, 1, replicas, err));
   return dependencies_exist(st, tenant, spec, err);

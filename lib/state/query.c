@@ -261,8 +261,11 @@ bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct
   const struct state_node *e = blx__state_node_get(st, uid);
   if (!e) return false;
   *out = blx__placement_node_of(e->rec);
-  out->allocated_vcpus = e->vcpus;
+  blx__placement_overcommit(st->data.settings ? st->data.settings->placement : NULL, out);
+  out->allocated_cpu_milli = e->cpu_milli;
   out->allocated_memory_mib = e->memory_mib;
+  out->named = e->offered;
+  out->n_named = e->n_offered;
   return true;
 }
 
@@ -283,11 +286,5 @@ bool blx__state_time_proves(const struct blx__state *st, uint64_t node_uid) {
 }
 
 struct blx__placement_need blx__state_need(const struct blx_vm *vm) {
-  const struct blx_vm_spec *s = vm->spec;
-  return (struct blx__placement_need){.vcpus = s->vcpus,
-                                      .memory_mib = s->memory_mib,
-                                      .hypervisor = s->hypervisor,
-                                      .ha = s->ha,
-                                      .selector = s->node_selector,
-                                      .n_selector = s->n_node_selector};
+  return blx__placement_need_of(vm->spec, NULL);
 }

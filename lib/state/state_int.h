@@ -16,11 +16,6 @@ enum {
 
 struct state_vm;
 
-struct blx__placement_amount {
-  const char *name;
-  uint64_t capacity, allocated;
-};
-
 struct state_amount {
   char *name;
   uint64_t amount;
@@ -192,10 +187,6 @@ static inline uint32_t blx__state_replicas(const struct blx_vm_spec *spec) {
 /* It is to be removed: with its VM, or because that is to have fewer replicas. */
 static inline bool blx__state_leaving(const struct state_instance *e) {
   return e->vm->rec->deleting || blx__state_scaled_away(e->vm->rec, e->rec);
-}
-
-static inline uint64_t blx__state_cpu_milli(const struct blx_vm_spec *spec) {
-  return spec->cpu_milli ? spec->cpu_milli : (uint64_t)spec->vcpus * 1000;
 }
 
 /* ---- counts.c: each of a list of named resources, added or taken away */

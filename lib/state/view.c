@@ -95,8 +95,8 @@ blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct b
     named[allocated.n_named++] = &amounts[i];
   }
   allocated.named = named;
-  allocated.cpu_milli = n->cpu_milli > UINT32_MAX ? UINT32_MAX : (uint32_t)n->cpu_milli;
   allocated.vcpus = n->vcpus > UINT32_MAX ? UINT32_MAX : (uint32_t)n->vcpus;
+  allocated.cpu_milli = n->cpu_milli > UINT32_MAX ? UINT32_MAX : (uint32_t)n->cpu_milli;
   allocated.memory_mib = n->memory_mib;
   struct blx_node_info draft = *n->rec;
   draft.allocated = &allocated;

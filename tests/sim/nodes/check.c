@@ -103,9 +103,10 @@ static void check_capacity(const struct node *n) {
     struct blx__placement_node view;
     check_fence(node);
     if (!blx__state_placement_node(st, node->uid, &view)) continue;
-    if (view.allocated_vcpus > view.vcpus || view.allocated_memory_mib > view.memory_mib)
-      cluster_fail("I6 %s was given more than it has: %llu of %llu MiB, %llu of %llu vCPUs", node->name,
-                   (ull)view.allocated_memory_mib, (ull)view.memory_mib, (ull)view.allocated_vcpus, (ull)view.vcpus);
+    if (view.allocated_cpu_milli > view.cpu_milli || view.allocated_memory_mib > view.memory_mib)
+      cluster_fail("I6 %s was given more than it has: %llu of %llu MiB, %llu of %llu CPU thousandths", node->name,
+                   (ull)view.allocated_memory_mib, (ull)view.memory_mib, (ull)view.allocated_cpu_milli,
+                   (ull)view.cpu_milli);
   }
 }
 
@@ -201,7 +202,8 @@ static bool fits_somewhere(const struct blx__state *st, const struct blx_vm *vm)
   const struct blx_node_info *node = blx__state_node_after_uid(st, 0);
   for (; node; node = blx__state_node_after_uid(st, node->uid)) {
     struct blx__placement_node view;
-    if (blx__state_placement_node(st, node->uid, &view) && blx__placement_feasible(&view, &need, NULL)) return true;
+    if (blx__state_placement_node(st, node->uid, &view) && blx__placement_feasible(&view, &need, NULL, NULL))
+      return true;
   }
   return false;
 }

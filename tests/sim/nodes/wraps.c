@@ -26,7 +26,7 @@ REAL(blx__rc, blx__state_restore, struct blx__state *st, struct blx__slice snaps
 REAL(void, blx__state_apply, struct blx__state *st, struct blx__slice op, struct blx__buf *result);
 REAL(void, blx__state_key_put, struct blx__state *st, const struct blx_idempotency *draft);
 REAL(bool, blx__placement_feasible, const struct blx__placement_node *node, const struct blx__placement_need *need,
-     struct blx__placement_verdict *out);
+     const struct blx__placement_around *around, struct blx__placement_verdict *out);
 REAL(blx__rc, blx__consensus_propose, struct blx__consensus *c, struct blx__slice op, blx__consensus_cb cb, void *user,
      blx_error *err);
 REAL(void, blx__consensus_deliver, struct blx__consensus *c, uint64_t from_uid, struct blx__slice message);
@@ -221,8 +221,8 @@ void __wrap_blx__state_key_put(struct blx__state *st, const struct blx_idempoten
 }
 
 bool __wrap_blx__placement_feasible(const struct blx__placement_node *node, const struct blx__placement_need *need,
-                                    struct blx__placement_verdict *out) {
-  bool fits = __real_blx__placement_feasible(node, need, out);
+                                    const struct blx__placement_around *around, struct blx__placement_verdict *out) {
+  bool fits = __real_blx__placement_feasible(node, need, around, out);
   return fits || broken(BROKEN_ROOM);
 }
 

@@ -88,8 +88,8 @@ START_TEST(a_fourth_replica__joins_where_the_fewest_are) {
   struct blx__placement_node n;
   for (uint64_t uid = 1; uid <= 3; uid++) {
     ck_assert(blx__state_placement_node(l.t.st, uid, &n));
-    ck_assert_uint_ge(n.allocated_vcpus, 2);
-    ck_assert_uint_le(n.allocated_vcpus, 3);
+    ck_assert_uint_ge(n.allocated_cpu_milli, 2000);
+    ck_assert_uint_le(n.allocated_cpu_milli, 3000);
   }
   close_leader(&l);
 }

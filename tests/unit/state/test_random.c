@@ -164,14 +164,14 @@ static void random_op(struct world *w, struct t *t) {
     const char *on = vm_name(w);
     struct blx_vm_spec spec = t_spec(vm_name(w), draw(w, 8) ? 1 + (uint32_t)draw(w, REPLICAS) : 0);
     spec.memory_mib = 64 + 64 * (uint32_t)draw(w, 8);
-    struct blx_amount gpu = {.struct_size = sizeof gpu, .name = draw(w, 2) ? "gpu" : "fpga", .amount = draw(w, 3)};
+    struct blx_amount gpu = {.struct_size = sizeof gpu, .name = draw(w, 12) ? "gpu" : "fpga", .amount = draw(w, 3)};
     struct blx_amount *amounts = &gpu;
     spec.resources = &amounts;
     spec.n_resources = draw(w, 6) == 0;
     spec.cpu_milli = draw(w, 3) ? 0 : 500;
     spec.restart_policy = (int32_t)draw(w, 3);
     spec.ha = (int32_t)draw(w, 3);
-    spec.strategy = draw(w, 10) ? (int32_t)draw(w, 2) : BLX_STRATEGY_DATA_LOCALITY;
+    spec.strategy = draw(w, 10) ? (int32_t)draw(w, 2) : BLX_STRATEGY_COMBINED;
     spec.depends_on = &on;
     spec.n_depends_on = draw(w, 6) == 0;
     t_create(t, &spec, draw(w, 4) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED);
