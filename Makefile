@@ -335,6 +335,10 @@ $(B)/tests/bench/workers: $(B)/obj/tests/bench/workers.o $(LIB_OBJS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_all)
 
+$(B)/tests/bench/assign: $(B)/obj/tests/bench/assign.o $(call objs_with_deps,control)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(sort $^) $(LIBS_all)
+
 # Its floor speaks over the members' own sockets, which only the inside knows.
 $(B)/tests/bench/consensus: $(call prog_objs,tests/bench/consensus*.c) $(LIB_OBJS)
 	@mkdir -p $(@D)

@@ -17,6 +17,7 @@ struct spot {
   struct blx__placement_node node;
   uint64_t fits;
   uint32_t obstacles; /* of the next one */
+  bool filled;        /* by division: the node says it, and not the engine */
 };
 
 struct count {
@@ -91,6 +92,7 @@ static blx__rc divide(struct count *k, blx_error *err) {
     struct blx__placement_verdict next;
     (void)blx__placement_feasible(&s->node, &k->need, NULL, &next);
     s->obstacles = next.obstacles;
+    s->filled = true;
     k->fits += s->fits;
   }
   k->cut = k->fits > FITS_MAX;
@@ -145,8 +147,9 @@ static blx__rc say_limit(const struct count *k, const struct spot *s, struct blx
   int32_t code = blx__placement_worst(s->obstacles);
   out->limit = "";
   if (code < 0) return BLX__OK;
-  (void)blx__placement_feasible(&s->node, &k->need, NULL, &after);
-  if ((after.obstacles & s->obstacles) == 0) {
+  if (s->filled) {
+    (void)blx__placement_feasible(&s->node, &k->need, NULL, &after);
+  } else {
     if (!blx__fleet_judge(k->c->fleet, &k->request, s->uid, &v)) return BLX__OK;
     what.verdict = &v.v;
     what.around = &v.around;

@@ -154,16 +154,6 @@ static bool room_is_made(const struct blx__state *st, const struct blx_instance 
   return false;
 }
 
-/* What was promised in earlier steps. */
-static void find_holds(struct pass *p) {
-  const struct blx_instance *i;
-  for (size_t at = 0; (i = blx__queue_look(p->queue, at)) != NULL; at++) {
-    if (i->room_on_uid == 0 || !blx__view_node(p->c, i->room_on_uid)) continue;
-    const struct turn t = {.i = i, .vm = blx__state_vm(p->in->st, i->vm_uid)};
-    add_hold(p, &t, i->room_on_uid, false);
-  }
-}
-
 /* Those that are kept for others of its priority or a higher one. */
 static void keep_off(const struct pass *p, struct turn *t) {
   size_t n = 0;
@@ -201,6 +191,21 @@ struct blx__fleet_request blx__control_request(const struct blx__state *st, cons
   if (vm->spec->ha != BLX_HA_POLICY_OFF && i->failures > 0 && i->failures >= vm->spec->ha_max_restart)
     r.avoid_uid = i->node_uid;
   return r;
+}
+
+/* What was promised in earlier steps, unless somebody of higher priority has it now. */
+static blx__rc find_holds(struct pass *p, blx_error *err) {
+  const struct blx_instance *i;
+  for (size_t at = 0; (i = blx__queue_look(p->queue, at)) != NULL; at++) {
+    if (i->room_on_uid == 0 || !blx__view_node(p->c, i->room_on_uid)) continue;
+    struct turn t = {.i = i, .vm = blx__state_vm(p->in->st, i->vm_uid)};
+    struct blx__fleet_verdict v;
+    if (!blx__view_vm(p->c, p->in->st, t.vm, err)) return (blx__rc){BLX_E_NOMEM};
+    t.request = blx__control_request(p->in->st, i, t.vm, t.barred);
+    bool fits = blx__fleet_judge(p->c->fleet, &t.request, i->room_on_uid, &v) && v.v.obstacles == 0;
+    if (fits || room_is_made(p->in->st, i)) add_hold(p, &t, i->room_on_uid, false);
+  }
+  return BLX__OK;
 }
 
 static blx__rc give(struct pass *p, const struct turn *t, uint64_t node_uid, blx_error *err) {
@@ -360,8 +365,8 @@ blx__rc blx__control_schedule(struct blx__control *c, const struct blx__control_
   BLX__TRY(blx__view_update(c, in, err));
   blx__rc rc = blx__queue_new(c, in, arena, &p.queue, err);
   if (rc.code == 0) {
-    find_holds(&p);
-    rc = take_turns(&p, err);
+    rc = find_holds(&p, err);
+    if (rc.code == 0) rc = take_turns(&p, err);
     note_due(&p);
   }
   blx__map_clear(&p.hopeless);

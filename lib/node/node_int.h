@@ -80,7 +80,7 @@ struct blx__lead {
   unsigned fences_running;
   struct blx__control *control; /* while it leads; NULL: not made yet */
   unsigned outstanding;         /* operations of control that are not answered yet */
-  bool dirty;           /* something changed since control last ran */
+  bool dirty;                   /* something changed since control last ran */
   struct blx__defer kick;
   struct blx__timer *due;
   struct blx__lead_clock clock; /* kept by every member: the next leader goes on from it */

@@ -183,7 +183,7 @@ void blx__state_count_vm(struct blx__state *st, const struct blx_vm *vm, bool in
 void blx__state_count_instance(struct blx__state *st, const struct blx_vm *vm, bool in) {
   struct state_tenant *e = blx__state_tenant_get(st, vm->tenant);
   const struct blx_vm_spec *s = vm->spec;
-  uint64_t cpu_milli = blx__state_cpu_milli(s);
+  uint64_t cpu_milli = blx__placement_cpu_milli(s);
   BLX__ASSERT(e != NULL && e->vms > 0 && (in || e->instances > 0));
   e->instances = in ? e->instances + 1 : e->instances - 1;
   e->vcpus = in ? e->vcpus + s->vcpus : e->vcpus - s->vcpus;

@@ -432,7 +432,6 @@ void blx__state_bury(struct blx__state *st, struct state_instance *e, const char
   spec.vcpus = vm->spec->vcpus;
   spec.cpu_milli = vm->spec->cpu_milli;
   spec.memory_mib = vm->spec->memory_mib;
-  spec.cpu_milli = vm->spec->cpu_milli;
   spec.resources = vm->spec->resources;
   spec.n_resources = vm->spec->n_resources;
   spec.labels = vm->spec->labels;

@@ -142,7 +142,6 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
   if (st->data.instances.count + replicas > BLX__STATE_INSTANCES_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %zu of %d instances: %u more do not fit",
                      st->data.instances.count, (int)BLX__STATE_INSTANCES_MAX, replicas);
-  BLX__TRY(blx__state_amounts_check(spec->resources, spec->n_resources, "spec.resources", err));
   BLX__TRY(name_is_free(st, tenant, spec, replicas, err));
   BLX__TRY(blx__state_quota_allows(st, tenant, spec, 1, replicas, err));
   return dependencies_exist(st, tenant, spec, err);

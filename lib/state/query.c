@@ -264,6 +264,8 @@ bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct
   blx__placement_overcommit(st->data.settings ? st->data.settings->placement : NULL, out);
   out->allocated_cpu_milli = e->cpu_milli;
   out->allocated_memory_mib = e->memory_mib;
+  out->named = e->offered;
+  out->n_named = e->n_offered;
   return true;
 }
 

@@ -112,7 +112,7 @@ static void offer(struct state_node *n) {
 }
 
 static void use_node(struct state_node *n, const struct blx_vm_spec *spec, bool in) {
-  uint64_t cpu_milli = blx__state_cpu_milli(spec);
+  uint64_t cpu_milli = blx__placement_cpu_milli(spec);
   n->vcpus = in ? n->vcpus + spec->vcpus : n->vcpus - spec->vcpus;
   n->cpu_milli = in ? n->cpu_milli + cpu_milli : n->cpu_milli - cpu_milli;
   n->memory_mib = in ? n->memory_mib + spec->memory_mib : n->memory_mib - spec->memory_mib;

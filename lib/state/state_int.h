@@ -189,10 +189,6 @@ static inline bool blx__state_leaving(const struct state_instance *e) {
   return e->vm->rec->deleting || blx__state_scaled_away(e->vm->rec, e->rec);
 }
 
-static inline uint64_t blx__state_cpu_milli(const struct blx_vm_spec *spec) {
-  return spec->cpu_milli ? spec->cpu_milli : (uint64_t)spec->vcpus * 1000;
-}
-
 /* ---- counts.c: each of a list of named resources, added or taken away */
 void blx__state_amounts_count(struct state_amounts *a, struct blx_amount *const *list, size_t n, bool in);
 uint64_t blx__state_amount(const struct state_amounts *a, const char *name);

@@ -28,7 +28,9 @@ static uint64_t clock_ms(void) {
 
 static int usage(const char *program) {
   (void)fprintf(
-      stderr, "usage: %s [--seeds N] [--from K] [--verbose] [--no-workers] [--no-storm] [--broken PART] [--prove]\nparts:", program);
+      stderr,
+      "usage: %s [--seeds N] [--from K] [--verbose] [--no-workers] [--no-storm] [--broken PART] [--prove]\nparts:",
+      program);
   for (unsigned i = 0; i < BROKEN_COUNT; i++) (void)fprintf(stderr, " %s", parts[i].name);
   (void)fprintf(stderr, "\n");
   return 2;

@@ -189,6 +189,7 @@ struct storm_op {
 void storm_begin(void); /* of a run */
 void storm_end(void);
 void storm_spec(struct blx_vm_spec *spec);
+enum blx__rpc_id storm_look(void); /* BLX__RPC_COUNT: none */
 void storm_labels(struct blx_node_options *o, unsigned number);
 uint32_t storm_memory_percent(void); /* of what nodes have is given out */
 bool storm_is_set(void);             /* quota and settings are there */

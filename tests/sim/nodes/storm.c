@@ -117,6 +117,11 @@ void storm_spec(struct blx_vm_spec *spec) {
   }
 }
 
+enum blx__rpc_id storm_look(void) {
+  static const enum blx__rpc_id looks[] = {BLX__RPC_VM_EXPLAIN, BLX__RPC_VM_PLAN, BLX__RPC_CAPACITY};
+  return cluster.storm && draw(10) == 0 ? looks[draw(BLX__COUNT(looks))] : BLX__RPC_COUNT;
+}
+
 /* Racks of two, and one node that is in none. */
 void storm_labels(struct blx_node_options *o, unsigned number) {
   static const char *const racks[] = {"r1", "r2", "r3", "r4"};

@@ -70,6 +70,9 @@ int t_join(struct t *t, const char *name, uint32_t vcpus, uint64_t memory_mib) {
   struct blx_resources capacity = BLX_RESOURCES_INIT;
   capacity.vcpus = vcpus;
   capacity.memory_mib = memory_mib;
+  struct blx_amount gpu = {.struct_size = sizeof gpu, .name = "gpu", .amount = 4}, *named = &gpu;
+  capacity.named = &named;
+  capacity.n_named = 1;
   struct blx_node_info n = BLX_NODE_INFO_INIT;
   n.name = name;
   n.capacity = &capacity;

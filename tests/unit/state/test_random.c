@@ -164,7 +164,7 @@ static void random_op(struct world *w, struct t *t) {
     const char *on = vm_name(w);
     struct blx_vm_spec spec = t_spec(vm_name(w), draw(w, 8) ? 1 + (uint32_t)draw(w, REPLICAS) : 0);
     spec.memory_mib = 64 + 64 * (uint32_t)draw(w, 8);
-    struct blx_amount gpu = {.struct_size = sizeof gpu, .name = draw(w, 2) ? "gpu" : "fpga", .amount = draw(w, 3)};
+    struct blx_amount gpu = {.struct_size = sizeof gpu, .name = draw(w, 12) ? "gpu" : "fpga", .amount = draw(w, 3)};
     struct blx_amount *amounts = &gpu;
     spec.resources = &amounts;
     spec.n_resources = draw(w, 6) == 0;
