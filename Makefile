@@ -169,7 +169,7 @@ $(B)/tests/sim/sim: $(SIM_OBJS) $(foreach f,consensus $(DEPS_consensus) control 
 NODES_FOLDERS := $(filter-out io vm host history,$(call with_deps,node))
 NODES_WRAPS := open close flock fstatfs statvfs stat faccessat unlink unlinkat opendir readdir closedir pthread_create \
   pthread_join $(addprefix blx__,vm_sim_open vm_sim_set_kill_at vm_microvm_open consensus_open consensus_propose consensus_deliver \
-  state_end state_restore state_share state_share_index state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step)
+  state_end state_restore state_share state_share_index state_apply state_key_put placement_feasible rpc_call_reply rpc_call_send control_step load_read)
 NODES_LIB := $(foreach f,$(NODES_FOLDERS),$(call obj_of,$(f))) \
   $(patsubst %,$(B)/obj/lib/%.o,io/sim io/sim_disk vm/sim vm/sim_session vm/hypervisor vm/cgroup)
 $(B)/tests/sim/sim-nodes: $(call prog_objs,tests/sim/nodes/*.c) $(NODES_LIB)
@@ -334,6 +334,10 @@ $(B)/tests/bench/rpc: $(B)/obj/tests/bench/rpc.o $(LIB_OBJS)
 $(B)/tests/bench/workers: $(B)/obj/tests/bench/workers.o $(LIB_OBJS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_all)
+
+$(B)/tests/bench/assign: $(B)/obj/tests/bench/assign.o $(call objs_with_deps,control)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(sort $^) $(LIBS_all)
 
 # Its floor speaks over the members' own sockets, which only the inside knows.
 $(B)/tests/bench/consensus: $(call prog_objs,tests/bench/consensus*.c) $(LIB_OBJS)

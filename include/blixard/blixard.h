@@ -12,6 +12,7 @@
 #include <blixard/log.h>
 #include <blixard/node.h>
 #include <blixard/placement.h>
+#include <blixard/plan.h>
 #include <blixard/recover.h>
 #include <blixard/stats.h>
 #include <blixard/types.h>

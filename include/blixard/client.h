@@ -80,6 +80,8 @@ typedef void (*blx_node_list_fn)(void *user, const blx_error *err, struct blx_no
 typedef void (*blx_node_detail_fn)(void *user, const blx_error *err, struct blx_node_detail *result);
 typedef void (*blx_node_info_fn)(void *user, const blx_error *err, struct blx_node_info *result);
 typedef void (*blx_settings_detail_fn)(void *user, const blx_error *err, struct blx_settings_detail *result);
+typedef void (*blx_quota_fn)(void *user, const blx_error *err, struct blx_quota *result);
+typedef void (*blx_quota_list_fn)(void *user, const blx_error *err, struct blx_quota_list *result);
 
 /* Make a cluster of the daemon that is asked.
  * @request  name: for people, 0..56 characters
@@ -160,7 +162,39 @@ BLX_API int blx_node_label(blx_client *client, const struct blx_node_label_reque
                            blx_error *reterr);
 BLX_API int blx_node_label_async(blx_client *client, const struct blx_node_label_request *request,
                                  blx_node_info_fn done, void *user, blx_error *reterr);
+/* Set taints on a node, which keep away what does not tolerate them, and take such away. What runs there runs on.
+ * @request  name required; set: at most 16, each in place of the one with its key and effect; unset: keys, at most 16,
+ *           whatever their effect; a key that no taint has is no error
+ * @out      the node; free with blx_node_info_free(); untouched on error
+ * Errors: as blx_node_cordon(); BLX_E_QUOTA (it would have more than 16). Thread: any. Since 0.1. */
+BLX_API int blx_node_taint(blx_client *client, const struct blx_node_taint_request *request, struct blx_node_info **out,
+                           blx_error *reterr);
+BLX_API int blx_node_taint_async(blx_client *client, const struct blx_node_taint_request *request,
+                                 blx_node_info_fn done, void *user, blx_error *reterr);
 BLX_API void blx_node_info_free(struct blx_node_info *node);
+
+/* Say what a tenant may have, all of it: what is absent has no limit. A limit below what it has stops only what would
+ * be more. With remove: no limits any more for quota->tenant.
+ * @request  quota required; its used_* are of no meaning; if_revision: of the quota, which is the index of its last
+ * change
+ * @out      the quota with what the tenant has; free with blx_quota_free(); untouched on error
+ * Errors: as blx_node_cordon(), but for BLX_E_NOT_FOUND; BLX_E_QUOTA (the cluster has as many tenants as it can).
+ * Thread: any. Since 0.1. */
+BLX_API int blx_quota_set(blx_client *client, const struct blx_quota_set_request *request, struct blx_quota **out,
+                          blx_error *reterr);
+BLX_API int blx_quota_set_async(blx_client *client, const struct blx_quota_set_request *request, blx_quota_fn done,
+                                void *user, blx_error *reterr);
+BLX_API void blx_quota_free(struct blx_quota *quota);
+
+/* What tenants may have, and what they have: VMs and instances that are defined, running or not.
+ * @request  tenant: only this one's; empty: of all that have a quota or a VM; stale
+ * @out      by tenant, revision 0: it has no quota; free with blx_quota_list_free(); untouched on error
+ * Errors: BLX_E_NO_LEADER, BLX_E_UNAVAILABLE, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+BLX_API int blx_quota_get(blx_client *client, const struct blx_quota_get_request *request, struct blx_quota_list **out,
+                          blx_error *reterr);
+BLX_API int blx_quota_get_async(blx_client *client, const struct blx_quota_get_request *request, blx_quota_list_fn done,
+                                void *user, blx_error *reterr);
+BLX_API void blx_quota_list_free(struct blx_quota_list *list);
 
 /* What holds for the whole cluster: leases, the flakes that modules are built with.
  * @out  free with blx_settings_detail_free(); untouched on error
@@ -173,7 +207,8 @@ BLX_API int blx_settings_get_async(blx_client *client, const struct blx_settings
 /* Change them. Modules that are built from then on are built with the new flakes; what runs, or is being built, is not
  * touched.
  * @request  change: lease (what is 0 in it stays; NULL: all), nixpkgs_ref and microvm_ref (with has_...; pinned, or
- *           empty: what each daemon was started with); leases_of_ms (with has_...): 2000..400000, instead of a lease
+ *           empty: what each daemon was started with); leases_of_ms (with has_...): 2000..400000, instead of a lease;
+ *           placement: all of it (NULL: as it is)
  * @out      as they are now; free with blx_settings_detail_free(); untouched on error
  * Errors: BLX_E_INVALID (a number out of its range, lease settings that contradict each other, a reference that is not
  * pinned), BLX_E_STALE (if_revision), BLX_E_BUSY (leases were changed a moment ago: says when it can be done again),

@@ -68,6 +68,18 @@ BLX_API int blx_vm_kill(blx_client *client, const struct blx_vm_name_request *re
 BLX_API int blx_vm_kill_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done, void *user,
                               blx_error *reterr);
 
+/* Want another number of replicas. More: they wait for nodes. Fewer: those with the highest ordinals are removed as by
+ * blx_vm_delete(), and their names are free when their nodes confirmed; to scale up over such a name is refused until
+ * then. One whose node does not come back can be given up by blx_vm_delete_force() with the instance's name.
+ * @request  name required; replicas (with has_replicas): 0..1000, 1 when absent; if_revision
+ * @out      the VM; free with blx_vm_free(); untouched on error
+ * Errors: as blx_vm_stop(); BLX_E_CONFLICT (an instance of that name is being removed), BLX_E_EXISTS (a VM has the name
+ * that a replica would get), BLX_E_QUOTA (with what the tenant has and may have). Thread: any. Since 0.1. */
+BLX_API int blx_vm_scale(blx_client *client, const struct blx_vm_scale_request *request, struct blx_vm **out,
+                         blx_error *reterr);
+BLX_API int blx_vm_scale_async(blx_client *client, const struct blx_vm_scale_request *request, blx_vm_fn done,
+                               void *user, blx_error *reterr);
+
 /* Let the instances of a VM stand still in memory as soon as they run, or go on. Their phase stays Running;
  * instance->paused says when it is so. Start, stop and kill end it.
  * Errors: as blx_vm_stop(), and BLX_E_CONFLICT when the VM is stopped. Thread: any. Since 0.1. */
@@ -90,8 +102,9 @@ BLX_API int blx_vm_delete_async(blx_client *client, const struct blx_vm_name_req
 /* Delete a VM whose instances are on nodes that the leader does not hear from, without waiting for those: they are
  * forgotten at once, and each such node keeps a tombstone, by which it stops and removes its instance when it comes
  * back. Until then nothing of that instance's name starts there. Instances on other nodes are removed as by
- * blx_vm_delete(); when there are none, the VM is gone and its name free. What a silent node runs may run on until it
- * comes back. Works on a VM that is being deleted, too.
+ * blx_vm_delete(); when there are none, the VM is gone and its name free. With the name of an instance that leaves
+ * after blx_vm_scale(), that one alone is given up. What a silent node runs may run on until it comes back. Works on a
+ * VM that is being deleted, too.
  * @out  the VM as it was, deleting = 1
  * Errors: as blx_vm_delete(); BLX_E_CONFLICT (no node of it is silent: delete it without force), BLX_E_QUOTA (the
  * cluster keeps 4096 tombstones, the most it can: bring back a silent node). Thread: any. Since 0.1. */

@@ -1,4 +1,5 @@
 #include "agent/agent_int.h"
+#include "schema/closure.h"
 #include "io/file.h"
 #include "schema/codec.h"
 
@@ -225,6 +226,23 @@ blx__rc blx__agent_find(struct blx__agent *agent, const char *instance, struct b
 
 size_t blx__agent_instances(const struct blx__agent *agent) {
   return agent->instances.count;
+}
+
+size_t blx__agent_stored(const struct blx__agent *agent, struct blx__arena *arena, const char **out, size_t most) {
+  size_t n = 0;
+  BLX__MAP_FOREACH(pos, &agent->instances) {
+    const struct instance *i = blx__map_value(pos);
+    char key[BLX__CLOSURE_KEY_BYTES];
+    bool built = i->spec && i->state >= STARTING && i->state <= DEAD, known = false;
+    if (!built || n == most) continue;
+    blx__closure_key(i->spec, key);
+    for (size_t k = 0; k < n; k++) known = known || strcmp(out[k], key) == 0;
+    if (known) continue;
+    out[n] = blx__arena_strdup(arena, key);
+    if (!out[n]) return n;
+    n++;
+  }
+  return n;
 }
 
 size_t blx__agent_running(const struct blx__agent *agent) {

@@ -10,6 +10,7 @@
 #ifndef BLX__AGENT_AGENT_H
 #define BLX__AGENT_AGENT_H
 
+#include "base/arena.h"
 #include "base/log.h"
 #include "io/loop.h"
 #include "schema/internal.h"
@@ -137,6 +138,10 @@ uint64_t blx__agent_lease_left_ms(const struct blx__agent *agent);
 
 /* Whether this node could run such instances: somebody looks. */
 bool blx__agent_ha_ready(const struct blx__agent *agent);
+
+/* The keys of the runners that were built here and are kept (schema/closure.h), each once, at most @most of them, in
+ * @arena. Returns how many; fewer when that is full. */
+size_t blx__agent_stored(const struct blx__agent *agent, struct blx__arena *arena, const char **out, size_t most);
 
 /* How many instances it keeps, and how many reports are not acknowledged. */
 size_t blx__agent_instances(const struct blx__agent *agent);

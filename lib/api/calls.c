@@ -61,12 +61,21 @@ UNARY(blx_node_fence_command, BLX__RPC_NODE_FENCE_COMMAND, blx_node_fence_comman
 UNARY(blx_settings_get, BLX__RPC_SETTINGS_GET, blx_settings_request, blx_settings_detail, blx_settings_detail_fn)
 UNARY(blx_settings_set, BLX__RPC_SETTINGS_SET, blx_settings_set_request, blx_settings_detail, blx_settings_detail_fn)
 
+UNARY(blx_vm_scale, BLX__RPC_VM_SCALE, blx_vm_scale_request, blx_vm, blx_vm_fn)
+UNARY(blx_node_taint, BLX__RPC_NODE_TAINT, blx_node_taint_request, blx_node_info, blx_node_info_fn)
+UNARY(blx_quota_set, BLX__RPC_QUOTA_SET, blx_quota_set_request, blx_quota, blx_quota_fn)
+UNARY(blx_quota_get, BLX__RPC_QUOTA_GET, blx_quota_get_request, blx_quota_list, blx_quota_list_fn)
+
 UNARY(blx_cluster_transfer, BLX__RPC_CLUSTER_TRANSFER, blx_cluster_transfer_request, blx_cluster_status,
       blx_cluster_status_fn)
 UNARY(blx_cluster_leave, BLX__RPC_CLUSTER_LEAVE, blx_cluster_leave_request, blx_cluster_status, blx_cluster_status_fn)
 UNARY(blx_node_remove, BLX__RPC_NODE_REMOVE, blx_node_remove_request, blx_node_info, blx_node_info_fn)
 UNARY(blx_audit_list_get, BLX__RPC_AUDIT_LIST, blx_audit_list_request, blx_audit_list, blx_audit_list_fn)
 UNARY(blx_audit_verify, BLX__RPC_AUDIT_VERIFY, blx_audit_verify_request, blx_audit_verdict, blx_audit_verdict_fn)
+
+UNARY(blx_vm_explain, BLX__RPC_VM_EXPLAIN, blx_vm_explain_request, blx_placement_report, blx_placement_report_fn)
+UNARY(blx_vm_plan, BLX__RPC_VM_PLAN, blx_vm_plan_request, blx_vm_plan, blx_vm_plan_fn)
+UNARY(blx_capacity_get, BLX__RPC_CAPACITY, blx_capacity_request, blx_capacity_report, blx_capacity_report_fn)
 
 #define FREE(TYPE)                        \
   void TYPE##_free(struct TYPE *result) { \
@@ -85,5 +94,10 @@ FREE(blx_log_chunk)
 FREE(blx_vm_exec_output)
 FREE(blx_node_stats)
 FREE(blx_settings_detail)
+FREE(blx_quota)
+FREE(blx_quota_list)
 FREE(blx_audit_list)
 FREE(blx_audit_verdict)
+FREE(blx_placement_report)
+FREE(blx_vm_plan)
+FREE(blx_capacity_report)

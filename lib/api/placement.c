@@ -164,7 +164,7 @@ int blx_placement_set_allocated(blx_placement *placement, uint64_t uid, uint64_t
   size_t at = place_of(p, uid);
   int rc = is_at(p, at, uid) ? 0 : not_found(uid, reterr);
   if (rc == 0) {
-    p->nodes[at].node.allocated_vcpus = vcpus;
+    p->nodes[at].node.allocated_cpu_milli = vcpus * 1000;
     p->nodes[at].node.allocated_memory_mib = memory_mib;
   }
   leave(placement, p);
@@ -208,13 +208,8 @@ static blx__rc take_spec(const struct blx_vm_spec *given, struct blx__placement_
     if (spec.node_selector[i]->struct_size < sizeof(struct blx_label))
       return blx__fail(err, BLX_E_UNSUPPORTED, origin, "node_selector[%zu]: struct_size is not set", i);
   *strategy = spec.strategy;
-  *need = (struct blx__placement_need){.vcpus = spec.vcpus,
-                                       .memory_mib = spec.memory_mib,
-                                       .hypervisor = spec.hypervisor,
-                                       .ha = spec.ha,
-                                       .selector = spec.node_selector,
-                                       .n_selector = spec.n_node_selector};
-  return blx__placement_strategy_check(spec.strategy, err);
+  *need = blx__placement_need_of(&spec, NULL);
+  return blx__placement_spec_check(&spec, err);
 }
 
 static blx__rc take_request(const struct blx_placement_request *given, struct asked *out, blx_error *err) {
@@ -278,7 +273,7 @@ int blx_placement_choose(blx_placement *placement, const struct blx_placement_re
     struct blx__placement_node *node = &p->nodes[at].node;
     *out_uid = node->uid;
     if (asked.reserve) {
-      node->allocated_vcpus += asked.place.need.vcpus;
+      node->allocated_cpu_milli += asked.place.need.cpu_milli;
       node->allocated_memory_mib += asked.place.need.memory_mib;
     }
   }
@@ -300,33 +295,35 @@ int blx_placement_explain(blx_placement *placement, const struct blx_placement_r
   return 0;
 }
 
-static int32_t obstacle_of(enum blx__placement_obstacle obstacle, bool usable) {
+static int32_t obstacle_of(int32_t obstacle) {
   switch (obstacle) {
-  case BLX__PLACEMENT_HYPERVISOR: return BLX_PLACEMENT_HYPERVISOR;
-  case BLX__PLACEMENT_LABEL: return BLX_PLACEMENT_LABEL;
-  case BLX__PLACEMENT_HA: return BLX_PLACEMENT_HA;
-  case BLX__PLACEMENT_FENCED: return BLX_PLACEMENT_FENCED;
-  case BLX__PLACEMENT_CORDONED: return BLX_PLACEMENT_CORDONED;
-  case BLX__PLACEMENT_ROOM: return usable ? BLX_PLACEMENT_ROOM : BLX_PLACEMENT_SILENT;
-  case BLX__PLACEMENT_FITS: break;
+  case BLX_OBSTACLE_CODE_HYPERVISOR: return BLX_PLACEMENT_HYPERVISOR;
+  case BLX_OBSTACLE_CODE_LABEL: return BLX_PLACEMENT_LABEL;
+  case BLX_OBSTACLE_CODE_HA: return BLX_PLACEMENT_HA;
+  case BLX_OBSTACLE_CODE_FENCED: return BLX_PLACEMENT_FENCED;
+  case BLX_OBSTACLE_CODE_CORDONED: return BLX_PLACEMENT_CORDONED;
+  case BLX_OBSTACLE_CODE_SILENT: return BLX_PLACEMENT_SILENT;
+  case -1: return BLX_PLACEMENT_FITS;
   }
-  return usable ? BLX_PLACEMENT_FITS : BLX_PLACEMENT_SILENT;
+  return BLX_PLACEMENT_ROOM;
 }
 
 static struct blx_placement_reason reason_of(const struct blx__place_node *n, const struct blx__place_request *r) {
   struct blx_placement_reason out = {.struct_size = sizeof out, .uid = n->node.uid, .replicas = n->same_vm_count};
   struct blx__placement_verdict v;
-  (void)blx__placement_feasible(&n->node, &r->need, &v);
-  out.obstacle = obstacle_of(v.obstacle, n->usable);
+  (void)blx__placement_feasible(&n->node, &r->need, NULL, &v);
+  if (!n->usable) v.obstacles |= 1u << BLX_OBSTACLE_CODE_SILENT;
+  out.obstacle = obstacle_of(blx__placement_worst(v.obstacles));
   out.fullness = blx__place_fullness(&n->node, &r->need);
-  out.free_vcpus = v.free_vcpus;
+  out.free_vcpus = v.free_cpu_milli / 1000;
   out.free_memory_mib = v.free_memory_mib;
-  out.short_vcpus = v.short_vcpus;
+  out.short_vcpus = (v.short_cpu_milli + 999) / 1000;
   out.short_memory_mib = v.short_memory_mib;
   if (out.obstacle == BLX_PLACEMENT_SILENT)
     (void)blx__str_format(out.text, sizeof out.text, "%s %s", n->node.name, n->why_not);
   else
-    blx__placement_sentence(&n->node, &r->need, &v, out.text, sizeof out.text);
+    blx__placement_sentence(&(struct blx__placement_case){.node = &n->node, .need = &r->need, .verdict = &v},
+                            blx__placement_worst(v.obstacles), out.text, sizeof out.text);
   return out;
 }
 

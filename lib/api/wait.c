@@ -42,11 +42,20 @@ static bool instance_reached(const struct blx_instance *i, int phase) {
   return i->phase == phase;
 }
 
+/* It is being removed, for its VM is to have fewer replicas: nobody waits for it. */
+static bool scaled_away(const struct blx_vm *vm, const struct blx_instance *i) {
+  return !vm->deleting && vm->spec && vm->spec->has_replicas && i->ordinal > vm->spec->replicas;
+}
+
 static bool reached(const struct blx_vm *vm, int phase) {
   if (phase == BLX_VM_WAIT_GONE) return false;
-  for (size_t i = 0; i < vm->n_instances; i++)
+  size_t staying = 0;
+  for (size_t i = 0; i < vm->n_instances; i++) {
+    if (scaled_away(vm, vm->instances[i])) continue;
     if (!instance_reached(vm->instances[i], phase)) return false;
-  if (vm->n_instances > 0) return true;
+    staying++;
+  }
+  if (staying > 0) return true;
   return phase >= 0 ? vm->phase == phase : !vm->paused == (phase == BLX_VM_WAIT_RESUMED);
 }
 

@@ -109,17 +109,18 @@ static blx__rc look_at_fenced(struct fencing *f, const struct blx_node_info *n, 
   return done(f, n, proof, false, err);
 }
 
-blx__rc blx__control_fence(const struct blx__state *st, blx__control_soft_fn soft, void *user, uint64_t now_ms,
-                           struct blx__arena *arena, struct blx__control_out *out, blx_error *err) {
+blx__rc blx__control_fence(const struct blx__control_input *in, struct blx__arena *arena, struct blx__control_out *out,
+                           blx_error *err) {
+  const struct blx__state *st = in->st;
   struct blx__state_counts counts = blx__state_counts(st);
   if (counts.ha == 0 && counts.fencing == 0) return BLX__OK;
-  struct fencing f = {.st = st, .settings = blx__state_settings(st), .arena = arena, .out = out, .now_ms = now_ms};
+  struct fencing f = {.st = st, .settings = blx__state_settings(st), .arena = arena, .out = out, .now_ms = in->now_ms};
   const struct blx_node_info *n = blx__state_node_after_uid(st, 0);
   for (; n; n = blx__state_node_after_uid(st, n->uid)) {
     bool lives = n->fence == BLX_FENCE_NONE && blx__state_ha_on_node(st, n->uid) > 0;
     if (!lives && n->fence != BLX_FENCE_BEGUN) continue;
     struct blx__control_soft s = {0};
-    soft(user, n->uid, &s);
+    in->soft(in->user, n->uid, &s);
     BLX__TRY(lives ? look_at_living(&f, n, &s, err) : look_at_fenced(&f, n, &s, err));
   }
   return BLX__OK;

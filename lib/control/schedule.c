@@ -1,25 +1,38 @@
-/* The scheduler: instances that wait and are due get a node, or a sentence that says what is missing. */
+/* The scheduler: instances that wait and are due get a node, or room is made for them, or they are told what is
+ * missing. Everything that is given in a step is given on paper first, so that the next instance of the step finds it
+ * taken. */
 #include "control/control_int.h"
 #include "base/digest.h"
 
-enum { SHAPES_MAX = 32 };
+enum { TEXT_BYTES = BLX__FLEET_NEAREST_BYTES };
 
-/* What no node could take earlier in this step. A step only gives room away, so the answer stays. */
-struct shape {
-  struct blx__placement_need need;
-  char text[BLX__PLACEMENT_EXPLAIN_BYTES];
-  bool may_change_soon; /* a node not heard from yet could take it */
+/* A node that is kept: for one that instances end for there, or for one that has waited for long. */
+struct hold {
+  uint64_t node_uid, instance_uid;
+  uint32_t priority;
+  bool patient;
 };
 
 struct pass {
-  const struct blx__state *st;
+  struct blx__control *c;
+  const struct blx__control_input *in;
   struct blx__arena *arena;
   struct blx__control_out *out;
-  uint64_t now_ms;
-  struct control_fleet fleet;
-  struct shape *shapes; /* SHAPES_MAX, the oldest is overwritten; then one for an instance that nodes are barred for */
-  size_t shape_count, explained, searches;
+  struct queue *queue;
+  struct hold holds[BLX__CONTROL_HOLDS_MAX];
+  size_t n_holds, reserved;
+  struct blx__map hopeless; /* VM uid and whether survival counts -> the text; what no node could take in this step */
+  size_t explained, nearest, preempted;
   bool cut, look_again;
+};
+
+/* One instance that has its turn. */
+struct turn {
+  const struct blx_instance *i;
+  const struct blx_vm *vm;
+  struct view_vm *view;
+  struct blx__fleet_request request;
+  uint64_t barred[CONTROL_BARRED_MAX], reserved[BLX__CONTROL_HOLDS_MAX];
 };
 
 /* ---- operations */
@@ -36,6 +49,28 @@ static blx__rc propose_assign(struct pass *p, const struct blx_instance *i, uint
   o.expected_epoch = i->epoch;
   op.assign = &o;
   op.source = "scheduler"; /* it leaves a record in the audit log; an explanation decides nothing */
+  return propose(p, &op, err);
+}
+
+static blx__rc propose_preempt(struct pass *p, const struct blx_instance *i, const struct blx__fleet_preemption *how,
+                               blx_error *err) {
+  struct blx_preempt_victim victims[BLX__FLEET_VICTIMS_MAX], *list[BLX__FLEET_VICTIMS_MAX];
+  struct blx_op_preempt o = BLX_OP_PREEMPT_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  BLX__ASSERT(how->n > 0 && how->n <= BLX__COUNT(victims));
+  for (size_t v = 0; v < how->n; v++) {
+    victims[v] = (struct blx_preempt_victim)BLX_PREEMPT_VICTIM_INIT;
+    victims[v].uid = how->victims[v];
+    victims[v].epoch = how->epochs[v];
+    list[v] = &victims[v];
+  }
+  o.instance_uid = i->uid;
+  o.expected_epoch = i->epoch;
+  o.node_uid = how->node_uid;
+  o.victims = list;
+  o.n_victims = how->n;
+  op.preempt = &o;
+  op.source = "scheduler";
   return propose(p, &op, err);
 }
 
@@ -68,7 +103,7 @@ static blx__rc propose_no_room(struct pass *p, const struct blx_instance *i, con
   return propose_explain(p, i, &reason, err);
 }
 
-/* Nothing that changes often stands in the sentence: each change would be an operation. */
+/* Nothing that changes often stands in the sentences: each change would be an operation. */
 static blx__rc propose_wait(struct pass *p, const struct blx_instance *i, const struct blx_vm *on, blx_error *err) {
   struct blx_reason reason = BLX_REASON_INIT;
   char text[160], unblock[160];
@@ -83,6 +118,19 @@ static blx__rc propose_wait(struct pass *p, const struct blx_instance *i, const 
   return propose_explain(p, i, &reason, err);
 }
 
+static blx__rc propose_wait_for_ending(struct pass *p, const struct blx_instance *i, uint64_t node_uid,
+                                       blx_error *err) {
+  const struct blx_node_info *n = blx__state_node(p->in->st, node_uid);
+  struct blx_reason reason = BLX_REASON_INIT;
+  char text[160];
+  BLX__ASSERT(n != NULL);
+  (void)blx__str_format(text, sizeof text, "waits for the room of instances that end on %s", n->name);
+  reason.code = BLX_REASON_CODE_WAITS_FOR_ROOM;
+  reason.text = text;
+  reason.unblock = "it starts when they have ended";
+  return propose_explain(p, i, &reason, err);
+}
+
 /* Who is waited for changes with each node, and is not said here, but by `node list`. */
 static blx__rc propose_held(struct pass *p, const struct blx_instance *i, blx_error *err) {
   struct blx_reason reason = BLX_REASON_INIT;
@@ -94,189 +142,249 @@ static blx__rc propose_held(struct pass *p, const struct blx_instance *i, blx_er
   return propose_explain(p, i, &reason, err);
 }
 
-/* ---- what was found impossible */
+/* ---- nodes that are kept */
 
-static bool same_need(const struct blx__placement_need *a, const struct blx__placement_need *b) {
-  if (a->vcpus != b->vcpus || a->memory_mib != b->memory_mib || a->hypervisor != b->hypervisor || a->ha != b->ha ||
-      a->n_selector != b->n_selector)
-    return false;
-  for (size_t i = 0; i < a->n_selector; i++) {
-    if (!blx__str_eq(a->selector[i]->key, b->selector[i]->key) ||
-        !blx__str_eq(a->selector[i]->value, b->selector[i]->value))
-      return false;
-  }
-  return true;
+static const struct hold *hold_of(const struct pass *p, uint64_t instance_uid) {
+  for (size_t h = 0; h < p->n_holds; h++)
+    if (p->holds[h].instance_uid == instance_uid) return &p->holds[h];
+  return NULL;
 }
 
-static const struct shape *known_impossible(const struct pass *p, const struct blx__placement_need *need) {
-  size_t n = p->shape_count < SHAPES_MAX ? p->shape_count : SHAPES_MAX;
-  for (size_t i = 0; i < n; i++) {
-    if (same_need(&p->shapes[i].need, need)) return &p->shapes[i];
+static void add_hold(struct pass *p, const struct turn *t, uint64_t node_uid, bool patient) {
+  if (p->n_holds == BLX__CONTROL_HOLDS_MAX || hold_of(p, t->i->uid)) return;
+  p->holds[p->n_holds++] = (struct hold){node_uid, t->i->uid, t->vm->spec->priority, patient};
+  p->reserved += patient;
+}
+
+/* Something ends there to make room for it. */
+static bool room_is_made(const struct blx__state *st, const struct blx_instance *i) {
+  if (i->room_on_uid == 0) return false;
+  const struct blx_instance *v = blx__state_instance_on_node_after(st, i->room_on_uid, 0);
+  for (; v; v = blx__state_instance_on_node_after(st, i->room_on_uid, v->uid))
+    if (!v->dead && v->preempted_for_uid == i->uid) return true;
+  return false;
+}
+
+/* Those that are kept for others of its priority or a higher one. */
+static void keep_off(const struct pass *p, struct turn *t) {
+  size_t n = 0;
+  for (size_t h = 0; h < p->n_holds; h++) {
+    const struct hold *hold = &p->holds[h];
+    if (hold->instance_uid != t->i->uid && hold->priority >= t->vm->spec->priority) t->reserved[n++] = hold->node_uid;
+  }
+  t->request.reserved = t->reserved;
+  t->request.n_reserved = n;
+}
+
+static const struct hold *hold_on(const struct pass *p, const struct turn *t, uint64_t node_uid) {
+  for (size_t h = 0; h < p->n_holds; h++) {
+    const struct hold *hold = &p->holds[h];
+    if (hold->node_uid == node_uid && hold->instance_uid != t->i->uid && hold->priority >= t->vm->spec->priority)
+      return hold;
   }
   return NULL;
 }
 
-/* @barred: true of this instance only, so not kept for others of its shape. */
-static const struct shape *note_impossible(struct pass *p, const struct blx__place_request *request, bool barred) {
-  struct shape *s = barred ? &p->shapes[SHAPES_MAX] : &p->shapes[p->shape_count++ % SHAPES_MAX];
-  s->need = request->need;
-  s->may_change_soon = false;
-  for (size_t i = 0; p->fleet.any_unknown && i < p->fleet.n; i++) {
-    if (p->fleet.unknown[i] && blx__placement_feasible(&p->fleet.nodes[i].node, &request->need, NULL))
-      s->may_change_soon = true;
-  }
-  blx__place_explain(p->fleet.nodes, p->fleet.n, request, s->text, sizeof s->text);
-  return s;
-}
-
 /* ---- one instance */
 
-/* Take the room on paper, so that the next instance of this step does not get it too. */
-static void give(struct blx__place_node *to, const struct blx__placement_need *need) {
-  BLX__ASSERT(to->usable);
-  to->node.allocated_vcpus += need->vcpus;
-  to->node.allocated_memory_mib += need->memory_mib;
-  to->same_vm_count++;
-}
-
-/* @at: the chosen node, or NULL. False: this step has searched enough. */
-static bool search(struct pass *p, const struct blx_instance *i, const struct blx__place_request *request,
-                   struct blx__place_node **at) {
-  *at = NULL;
-  if (p->searches++ >= BLX__CONTROL_SEARCH_MAX) {
-    p->cut = true;
-    return false;
-  }
-  blx__control_fleet_count(&p->fleet, p->st, i->vm_uid);
-  struct blx__place_node *home = i->node_uid ? blx__control_fleet_find(&p->fleet, i->node_uid) : NULL;
-  BLX__ASSERT(!home || home->same_vm_count > 0);
-  if (home) home->same_vm_count--; /* itself */
-  int32_t chosen = blx__place_choose(p->fleet.nodes, p->fleet.n, request);
-  if (chosen != BLX__PLACEMENT_NONE)
-    *at = &p->fleet.nodes[chosen];
-  else if (home)
-    home->same_vm_count++;
-  return true;
-}
-
-/* A node that must still remove an earlier instance of this name is out for it. True: there is such a node. */
-static bool bar(struct pass *p, const struct blx_instance *i, bool on) {
-  static const char why[] = "has not confirmed that an earlier instance of that name is gone";
-  bool any = false;
-  uint64_t uid = blx__state_tombstone_node_after(p->st, i->name, 0);
-  for (; uid != 0; uid = blx__state_tombstone_node_after(p->st, i->name, uid)) {
-    struct blx__place_node *n = blx__control_fleet_find(&p->fleet, uid);
-    BLX__ASSERT(n != NULL);
-    any = true;
-    if (on ? !n->usable : n->why_not != why) continue;
-    n->usable = !on;
-    n->why_not = on ? why : NULL;
-  }
-  return any;
-}
-
-static blx__rc place_free(struct pass *p, const struct blx_instance *i, const struct blx_vm *vm, bool barred,
-                          blx_error *err) {
-  struct blx__place_request request = {.need = blx__state_need(vm),
-                                       .strategy = vm->spec->strategy,
-                                       .sticky_uid = i->node_uid,
-                                       .seed = blx__mix64(i->uid ^ blx__mix64(i->epoch))};
+struct blx__fleet_request blx__control_request(const struct blx__state *st, const struct blx_instance *i,
+                                               const struct blx_vm *vm, uint64_t barred[CONTROL_BARRED_MAX]) {
+  size_t n = 0;
+  uint64_t uid = blx__state_tombstone_node_after(st, i->name, 0);
+  for (; uid != 0 && n < CONTROL_BARRED_MAX; uid = blx__state_tombstone_node_after(st, i->name, uid)) barred[n++] = uid;
+  struct blx__fleet_request r = {.vm_uid = i->vm_uid,
+                                 .instance_uid = i->uid,
+                                 .sticky_uid = i->node_uid,
+                                 .barred = barred,
+                                 .n_barred = n,
+                                 .keep_survive = i->spec_revision == 0};
   /* What failed there so often may run elsewhere: its data are not on that node alone. */
   if (vm->spec->ha != BLX_HA_POLICY_OFF && i->failures > 0 && i->failures >= vm->spec->ha_max_restart)
-    request.avoid_uid = i->node_uid;
-  blx_error unsupported = {0};
-  if (blx__placement_strategy_check(request.strategy, &unsupported).code != 0)
-    return propose_no_room(p, i, unsupported.message, err);
-  if (blx__state_is_held(p->st, i)) return propose_held(p, i, err);
-  const struct blx_vm *awaited = blx__state_awaits(p->st, vm);
-  if (awaited) return propose_wait(p, i, awaited, err);
-  const struct shape *impossible = barred ? NULL : known_impossible(p, &request.need);
-  if (!impossible) {
-    struct blx__place_node *at = NULL;
-    if (!search(p, i, &request, &at)) return BLX__OK;
-    if (at) {
-      give(at, &request.need);
-      return propose_assign(p, i, at->node.uid, err);
-    }
-    impossible = note_impossible(p, &request, barred);
+    r.avoid_uid = i->node_uid;
+  return r;
+}
+
+/* What was promised in earlier steps, unless somebody of higher priority has it now. */
+static blx__rc find_holds(struct pass *p, blx_error *err) {
+  const struct blx_instance *i;
+  for (size_t at = 0; (i = blx__queue_look(p->queue, at)) != NULL; at++) {
+    if (i->room_on_uid == 0 || !blx__view_node(p->c, i->room_on_uid)) continue;
+    struct turn t = {.i = i, .vm = blx__state_vm(p->in->st, i->vm_uid)};
+    struct blx__fleet_verdict v;
+    if (!blx__view_vm(p->c, p->in->st, t.vm, err)) return (blx__rc){BLX_E_NOMEM};
+    t.request = blx__control_request(p->in->st, i, t.vm, t.barred);
+    bool fits = blx__fleet_judge(p->c->fleet, &t.request, i->room_on_uid, &v) && v.v.obstacles == 0;
+    if (fits || room_is_made(p->in->st, i)) add_hold(p, &t, i->room_on_uid, false);
   }
-  if (impossible->may_change_soon) {
+  return BLX__OK;
+}
+
+static blx__rc give(struct pass *p, const struct turn *t, uint64_t node_uid, blx_error *err) {
+  const struct blx__fleet_instance to = {t->i->uid, t->i->vm_uid, node_uid, t->i->epoch + 1, false};
+  BLX__TRY(blx__view_give(p->c, t->view, &to, err));
+  if (blx__queue_is_patient(p->queue)) blx__queue_content(p->queue);
+  return propose_assign(p, t->i, node_uid, err);
+}
+
+/* A node that has not been heard from by this leader yet could take it. */
+static bool may_change_soon(const struct pass *p, const struct turn *t) {
+  for (size_t n = 0; p->c->unknown > 0 && n < p->c->n_nodes; n++) {
+    struct blx__fleet_verdict v;
+    if (p->c->nodes[n].soft.status != BLX_NODE_STATUS_UNKNOWN) continue;
+    if (blx__fleet_judge(p->c->fleet, &t->request, p->c->nodes[n].uid, &v) &&
+        v.v.obstacles == UINT32_C(1) << BLX_OBSTACLE_CODE_SILENT)
+      return true;
+  }
+  return false;
+}
+
+/* Instances of lower priority end for it; true: that is on its way now. */
+static blx__rc make_room(struct pass *p, const struct turn *t, bool *made, blx_error *err) {
+  struct blx__fleet_preemption how;
+  *made = false;
+  if (t->vm->spec->priority == 0 || p->n_holds == BLX__CONTROL_HOLDS_MAX) return BLX__OK;
+  if (p->preempted == BLX__CONTROL_PREEMPT_MAX) {
+    p->cut = true;
+    return BLX__OK;
+  }
+  p->preempted++;
+  if (!blx__fleet_preempt(p->c->fleet, &t->request, &how)) return BLX__OK;
+  *made = true;
+  add_hold(p, t, how.node_uid, false);
+  if (how.n == 0) return propose_wait_for_ending(p, t->i, how.node_uid, err);
+  for (size_t v = 0; v < how.n; v++) {
+    const struct blx_instance *victim = blx__state_instance(p->in->st, how.victims[v]);
+    BLX__ASSERT(victim != NULL && victim->node_uid == how.node_uid);
+    BLX__TRY(blx__view_end(p->c, victim, err));
+  }
+  return propose_preempt(p, t->i, &how, err);
+}
+
+/* It would go there if the node were empty. */
+static bool could_ever(const struct pass *p, const struct turn *t, uint64_t node_uid) {
+  struct blx__placement_node node;
+  struct blx__placement_amount named[32];
+  if (!blx__state_placement_node(p->in->st, node_uid, &node)) return false;
+  node.allocated_cpu_milli = node.allocated_memory_mib = 0;
+  if (node.n_named > BLX__COUNT(named)) return false;
+  for (size_t i = 0; i < node.n_named; i++)
+    named[i] = (struct blx__placement_amount){.name = node.named[i].name, .capacity = node.named[i].capacity};
+  node.named = named;
+  struct blx__placement_need need = blx__placement_need_of(t->vm->spec, blx__state_quota(p->in->st, t->vm->tenant));
+  return blx__placement_feasible(&node, &need, NULL, NULL);
+}
+
+/* It has waited for long: the node that is nearest to having room for it is given to none that came later. */
+static void reserve(struct pass *p, const struct turn *t) {
+  if (p->reserved == BLX__CONTROL_RESERVED_MAX) return;
+  uint64_t node_uid = blx__fleet_nearest_node(p->c->fleet, &t->request);
+  if (node_uid == 0 || !could_ever(p, t, node_uid)) return;
+  add_hold(p, t, node_uid, true);
+  blx__queue_content(p->queue);
+}
+
+/* Why there is none; kept for its other replicas. NULL: not worked out in this step. */
+static const char *text_of(struct pass *p, struct turn *t, bool share) {
+  char text[TEXT_BYTES];
+  struct blx__fleet_choice choice;
+  uint64_t key = t->vm->uid * 2 + t->request.keep_survive;
+  const char *known = share ? blx__map_get_u64(&p->hopeless, key) : NULL;
+  if (known && known[0]) return known;
+  bool said = t->i->reason && t->i->reason->code == BLX_REASON_CODE_NO_ROOM;
+  size_t waiting = blx__state_counts(p->in->st).waiting;
+  /* Which ones are worked out again is drawn from the time, so that each has its turn. */
+  bool drawn = waiting <= BLX__CONTROL_NEAREST_MAX ||
+               blx__mix64(p->in->now_ms ^ blx__mix64(t->vm->uid)) % waiting < BLX__CONTROL_NEAREST_MAX;
+  if ((said && !drawn) || p->nearest == BLX__CONTROL_NEAREST_MAX || p->explained == BLX__CONTROL_EXPLAIN_MAX) {
+    p->cut = true;
+    return NULL;
+  }
+  p->nearest++;
+  size_t reserved = t->request.n_reserved;
+  t->request.n_reserved = 0;
+  const struct hold *kept = NULL;
+  if (reserved > 0 && blx__fleet_choose(p->c->fleet, &t->request, &choice)) kept = hold_on(p, t, choice.node_uid);
+  const struct blx_instance *other = kept ? blx__state_instance(p->in->st, kept->instance_uid) : NULL;
+  const struct blx_node_info *node = kept ? blx__state_node(p->in->st, kept->node_uid) : NULL;
+  if (other && node)
+    (void)blx__str_format(text, sizeof text, "%s has room that is kept for %s, which %s", node->name, other->name,
+                          kept->patient ? "waits longer" : "other instances end for there");
+  else
+    blx__fleet_nearest(p->c->fleet, &t->request, text, sizeof text);
+  t->request.n_reserved = reserved;
+  const char *copy = blx__arena_strdup(p->arena, text);
+  if (share && copy && !blx__map_set_u64(&p->hopeless, key, (void *)(uintptr_t)copy, NULL)) return copy;
+  return copy;
+}
+
+static blx__rc turn(struct pass *p, const struct blx_instance *i, blx_error *err) {
+  struct turn t = {.i = i, .vm = blx__state_vm(p->in->st, i->vm_uid)};
+  struct blx__fleet_choice choice;
+  bool made = false;
+  BLX__ASSERT(t.vm != NULL);
+  if (blx__state_is_held(p->in->st, i)) return propose_held(p, i, err);
+  const struct blx_vm *awaited = blx__state_awaits(p->in->st, t.vm);
+  if (awaited) return propose_wait(p, i, awaited, err);
+  t.view = blx__view_vm(p->c, p->in->st, t.vm, err);
+  if (!t.view) return (blx__rc){BLX_E_NOMEM};
+  t.request = blx__control_request(p->in->st, i, t.vm, t.barred);
+  keep_off(p, &t);
+  /* What holds for it alone says nothing about the others of its VM, nor they about it. */
+  bool share = t.request.n_barred == 0 && !hold_of(p, i->uid);
+  uint64_t key = t.vm->uid * 2 + t.request.keep_survive;
+  bool hopeless = share && blx__map_get_u64(&p->hopeless, key) != NULL;
+  if (!hopeless && blx__fleet_choose(p->c->fleet, &t.request, &choice)) return give(p, &t, choice.node_uid, err);
+  if (!hopeless && share && !blx__map_set_u64(&p->hopeless, key, (void *)(uintptr_t) "", NULL))
+    return blx__fail(err, BLX_E_NOMEM, "control", "no memory for a step");
+  if (may_change_soon(p, &t)) {
     /* A new leader knows nobody yet: it says nothing that the next second may prove wrong. */
     p->look_again = true;
     return BLX__OK;
   }
-  return propose_no_room(p, i, impossible->text, err);
-}
-
-static blx__rc place(struct pass *p, const struct blx_instance *i, const struct blx_vm *vm, blx_error *err) {
-  bool barred = bar(p, i, true);
-  blx__rc rc = place_free(p, i, vm, barred, err);
-  if (barred) (void)bar(p, i, false);
-  return rc;
+  if (room_is_made(p->in->st, i)) return BLX__OK;
+  BLX__TRY(make_room(p, &t, &made, err));
+  if (made) return BLX__OK;
+  if (blx__queue_is_patient(p->queue)) reserve(p, &t);
+  const char *text = text_of(p, &t, share);
+  return text ? propose_no_room(p, i, text, err) : BLX__OK;
 }
 
 /* ---- all of them */
 
-/* The highest uid, or nearly, among those that are due since ever; halving steps find it without a walk. */
-static uint64_t last_uid_due_at_once(const struct blx__state *st) {
-  uint64_t last = 0;
-  for (uint64_t step = UINT64_C(1) << 62; step > 0; step /= 2) {
-    const struct blx_instance *i = blx__state_waiting_after(st, 0, last + step);
-    if (i && i->not_before_ms == 0) last = i->uid;
-  }
-  return last;
-}
-
-/* Where the look begins. When more wait than one step looks at, it begins at a place drawn from the time, so that the
- * turn of each comes without anything being remembered. */
-static const struct blx_instance *first(const struct pass *p, const struct blx_instance *head) {
-  if (blx__state_counts(p->st).waiting <= BLX__CONTROL_LOOK_MAX) return head;
-  uint64_t draw = blx__mix64(p->now_ms);
-  const struct blx_instance *timed = blx__state_waiting_after(p->st, 0, UINT64_MAX), *drawn;
-  if ((draw & 1) != 0 && timed && timed->not_before_ms <= p->now_ms) {
-    uint64_t span_ms = p->now_ms - timed->not_before_ms + 1;
-    drawn = blx__state_waiting_after(p->st, timed->not_before_ms + (draw >> 1) % span_ms, 0);
-  } else {
-    drawn = blx__state_waiting_after(p->st, 0, (draw >> 1) % (last_uid_due_at_once(p->st) + 1));
-  }
-  return drawn ? drawn : head;
-}
-
-static blx__rc place_due(struct pass *p, blx_error *err) {
-  const struct blx_instance *head = blx__state_waiting_after(p->st, 0, 0);
-  const struct blx_instance *begin = first(p, head), *i = begin;
-  bool wrapped = begin == head;
-  for (size_t looked = 0;; looked++) {
-    if ((!i || i->not_before_ms > p->now_ms) && !wrapped) {
-      wrapped = true;
-      i = head;
-    }
-    if (!i || i->not_before_ms > p->now_ms || (looked > 0 && i == begin)) return BLX__OK;
-    if (looked == BLX__CONTROL_LOOK_MAX || p->out->op_count == BLX__CONTROL_OPS_MAX) {
+static blx__rc take_turns(struct pass *p, blx_error *err) {
+  const struct blx_instance *i;
+  while ((i = blx__queue_next(p->queue)) != NULL) {
+    if (p->out->op_count == BLX__CONTROL_OPS_MAX) {
       p->cut = true;
       return BLX__OK;
     }
-    BLX__TRY(place(p, i, blx__state_vm(p->st, i->vm_uid), err));
-    i = blx__state_waiting_after(p->st, i->not_before_ms, i->uid);
+    BLX__TRY(turn(p, i, err));
   }
-}
-
-/* The first that is not due yet: the key just after (now, any uid) finds it. */
-static void note_due(const struct pass *p) {
-  const struct blx_instance *i = blx__state_waiting_after(p->st, p->now_ms, UINT64_MAX);
-  if (i) blx__control_due(p->out, i->not_before_ms);
-  if (p->cut || p->look_again) blx__control_due(p->out, p->now_ms + BLX__CONTROL_LOOK_AGAIN_MS);
-}
-
-blx__rc blx__control_schedule(const struct blx__state *st, blx__control_soft_fn soft, void *user, uint64_t now_ms,
-                              struct blx__arena *arena, struct blx__control_out *out, blx_error *err) {
-  if (blx__state_counts(st).waiting == 0) return BLX__OK;
-  struct pass p = {.st = st, .arena = arena, .out = out, .now_ms = now_ms};
-  p.shapes = blx__arena_alloc(arena, (SHAPES_MAX + 1) * sizeof *p.shapes);
-  if (!p.shapes)
-    return blx__fail(err, BLX_E_NOMEM, "control", "a step does not fit into %zu bytes", arena->limit_bytes);
-  BLX__TRY(blx__control_fleet_build(st, soft, user, arena, &p.fleet, err));
-  BLX__TRY(place_due(&p, err));
-  note_due(&p);
+  p->cut = p->cut || blx__queue_cut(p->queue);
   return BLX__OK;
+}
+
+static void note_due(const struct pass *p) {
+  uint64_t due_ms = blx__state_next_due_ms(p->in->st, p->in->now_ms);
+  if (due_ms > 0) blx__control_due(p->out, due_ms);
+  if (p->cut || p->look_again) blx__control_due(p->out, p->in->now_ms + BLX__CONTROL_LOOK_AGAIN_MS);
+}
+
+blx__rc blx__control_schedule(struct blx__control *c, const struct blx__control_input *in, struct blx__arena *arena,
+                              struct blx__control_out *out, blx_error *err) {
+  if (blx__state_counts(in->st).waiting == 0) return BLX__OK;
+  struct pass p = {.c = c, .in = in, .arena = arena, .out = out};
+  BLX__TRY(blx__view_update(c, in, err));
+  blx__rc rc = blx__queue_new(c, in, arena, &p.queue, err);
+  if (rc.code == 0) {
+    rc = find_holds(&p, err);
+    if (rc.code == 0) rc = take_turns(&p, err);
+    note_due(&p);
+  }
+  blx__map_clear(&p.hopeless);
+  if (rc.code == 0)
+    blx__view_undo(c);
+  else
+    blx__control_forget(c);
+  return rc;
 }

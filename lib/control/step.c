@@ -1,7 +1,7 @@
 #include "control/control_int.h"
 #include "schema/codec.h"
 
-enum { OP_BYTES_MAX = 2048 };
+enum { OP_BYTES_MAX = 4096 };
 
 blx__rc blx__control_propose(struct blx__control_out *out, struct blx__arena *arena, const struct blx_op *op,
                              blx_error *err) {
@@ -26,9 +26,9 @@ void blx__control_due(struct blx__control_out *out, uint64_t at_ms) {
 }
 
 /* What a fence sets free is placed by the step after it is applied. */
-blx__rc blx__control_step(const struct blx__state *st, blx__control_soft_fn soft, void *user, uint64_t now_ms,
-                          struct blx__arena *arena, struct blx__control_out *out, blx_error *err) {
+blx__rc blx__control_step(struct blx__control *c, const struct blx__control_input *in, struct blx__arena *arena,
+                          struct blx__control_out *out, blx_error *err) {
   *out = (struct blx__control_out){0};
-  BLX__TRY(blx__control_fence(st, soft, user, now_ms, arena, out, err));
-  return blx__control_schedule(st, soft, user, now_ms, arena, out, err);
+  BLX__TRY(blx__control_fence(in, arena, out, err));
+  return blx__control_schedule(c, in, arena, out, err);
 }

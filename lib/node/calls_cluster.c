@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "io/file.h"
 #include "node/identity.h"
+#include "schema/validate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,7 @@ static blx__rc add_soft(struct blx__call *call, struct blx_node_info *view, blx_
   view->status = (int32_t)blx__lead_status(n, view->uid);
   view->status_since_ms = blx__lead_status_since(n, view->uid);
   blx__ha_view(n, view);
+  blx__soft_view(n, view, false);
   view->leader = n->consensus && view->uid == blx__consensus_leader(n->consensus);
   word_status(n, view, text, unblock);
   if (reason) {
@@ -201,6 +203,7 @@ static bool list_tombstones(struct blx__call *call, const struct blx_node_info *
 
 blx__rc blx__call_view_node(struct blx__call *call, uint64_t uid, struct blx_node_info **out, blx_error *err) {
   BLX__TRY(blx__state_view_node(call->node->state, uid, &call->arena, out, err));
+  blx__soft_view(call->node, *out, true);
   return add_soft(call, *out, err);
 }
 
@@ -267,6 +270,21 @@ void blx__handle_node_label(struct blx__call *call) {
   label.n_unset = req->n_unset;
   struct blx_op op = {.struct_size = sizeof op, .node_label = &label};
   blx__call_propose(call, &op, req->request_id, blx__call_answer_node);
+}
+
+void blx__handle_node_taint(struct blx__call *call) {
+  const struct blx_node_taint_request *req = call->request;
+  struct blx_op_node_taint taint = {.struct_size = sizeof taint, .name = req->name, .if_revision = req->if_revision};
+  blx_error err;
+  taint.set = req->set;
+  taint.n_set = req->n_set;
+  taint.unset = req->unset;
+  taint.n_unset = req->n_unset;
+  struct blx_op op = {.struct_size = sizeof op, .node_taint = &taint};
+  if (blx__msg_validate(blx__desc_node_taint_request(), req, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_propose(call, &op, req->request_id, blx__call_answer_node);
 }
 
 /* ---- init */

@@ -1,5 +1,5 @@
 /* The calls about fencing: how it is, disarm and arm it, cut a node off, say how one is powered off; and what a node's
- * view says of it. And about the cluster's settings, which are leases for the most part. */
+ * view says of it. And about the cluster's settings, which are leases for the most part, and tenants' quotas. */
 #include "node/node_int.h"
 
 #include "lease/lease.h"
@@ -294,6 +294,7 @@ static blx__rc admit(const struct blx__node *n, const struct blx_settings_set_re
     change.lease = lease;
   }
   whole.change = &change;
+  if (change.placement) BLX__TRY(blx__msg_defaults(blx__desc_placement_settings(), NULL, change.placement, err));
   BLX__TRY(blx__msg_validate(blx__desc_settings_set_request(), &whole, err));
   BLX__TRY(check_ref("nixpkgs_ref", change.nixpkgs_ref, err));
   BLX__TRY(check_ref("microvm_ref", change.microvm_ref, err));
@@ -301,9 +302,10 @@ static blx__rc admit(const struct blx__node *n, const struct blx_settings_set_re
     *lease = blx__lease_scaled(req->leases_of_ms);
     change.lease = lease;
   }
-  if (!change.lease && !change.has_nixpkgs_ref && !change.has_microvm_ref)
+  if (!change.lease && !change.placement && !change.has_nixpkgs_ref && !change.has_microvm_ref)
     return blx__fail(err, BLX_E_INVALID, "node", "change: nothing is to change");
   o->lease = change.lease;
+  o->placement = change.placement;
   o->set_nixpkgs = change.has_nixpkgs_ref;
   o->nixpkgs_ref = change.nixpkgs_ref;
   o->set_microvm = change.has_microvm_ref;
@@ -324,4 +326,82 @@ void blx__handle_settings_set(struct blx__call *call) {
   }
   struct blx_op op = {.struct_size = sizeof op, .settings_set = &set};
   blx__call_propose(call, &op, req->request_id, settings_changed);
+}
+
+/* ---- quotas */
+
+/* Of one that has neither a quota nor a VM: no limits, and nothing used. */
+static struct blx_quota quota_of(const struct blx__state *st, const char *tenant, struct blx_resources *nothing) {
+  const struct blx_quota *known = blx__state_quota(st, tenant);
+  struct blx_quota none = BLX_QUOTA_INIT;
+  if (known) return *known;
+  *nothing = (struct blx_resources)BLX_RESOURCES_INIT;
+  none.tenant = tenant && *tenant ? tenant : "default";
+  none.used = nothing;
+  return none;
+}
+
+static void quota_changed(struct blx__call *call, const struct blx_op_result *result) {
+  const struct blx_quota_set_request *req = call->request;
+  struct blx_resources nothing;
+  struct blx_quota q = quota_of(call->node->state, req->quota->tenant, &nothing);
+  (void)result;
+  blx__call_answer(call, &q);
+}
+
+static blx__rc admit_quota(struct blx_quota_set_request *req, blx_error *err) {
+  if (!req->quota) return blx__fail(err, BLX_E_INVALID, "node", "quota: is required");
+  BLX__TRY(blx__msg_defaults(blx__desc_quota_set_request(), NULL, req, err));
+  return blx__msg_validate(blx__desc_quota_set_request(), req, err);
+}
+
+void blx__handle_quota_set(struct blx__call *call) {
+  struct blx_quota_set_request *req = (struct blx_quota_set_request *)(uintptr_t)call->request;
+  struct blx_op_quota_set set = {.struct_size = sizeof set, .remove = req->remove, .if_revision = req->if_revision};
+  struct blx_op op = {.struct_size = sizeof op, .quota_set = &set};
+  blx_error err;
+  if (admit_quota(req, &err).code != 0) {
+    blx__call_fail(call, &err);
+    return;
+  }
+  set.quota = req->quota;
+  op.tenant = req->quota->tenant; /* whom it is about; who asked stands beside it */
+  blx__call_propose(call, &op, req->request_id, quota_changed);
+}
+
+static size_t count_tenants(const struct blx__state *st) {
+  size_t n = 0;
+  for (const struct blx_quota *q = blx__state_quota_after(st, NULL); q; q = blx__state_quota_after(st, q->tenant)) n++;
+  return n;
+}
+
+static blx__rc list_quotas(struct blx__call *call, struct blx_quota_list *out, blx_error *err) {
+  const struct blx__state *st = call->node->state;
+  size_t most = count_tenants(st);
+  out->quotas = blx__arena_alloc(&call->arena, (most + 1) * sizeof *out->quotas);
+  if (!out->quotas) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a list of %zu tenants", most);
+  const struct blx_quota *q = blx__state_quota_after(st, NULL);
+  for (; q; q = blx__state_quota_after(st, q->tenant)) {
+    BLX__ASSERT(out->n_quotas < most);
+    out->quotas[out->n_quotas++] = (struct blx_quota *)(uintptr_t)q;
+  }
+  return BLX__OK;
+}
+
+void blx__handle_quota_get(struct blx__call *call) {
+  const struct blx_quota_get_request *req = call->request;
+  struct blx_quota_list list = BLX_QUOTA_LIST_INIT;
+  struct blx_resources nothing;
+  struct blx_quota one, *only = &one;
+  blx_error err;
+  list.index = blx__state_index(call->node->state);
+  if (req->tenant && *req->tenant) {
+    one = quota_of(call->node->state, req->tenant, &nothing);
+    list.quotas = &only;
+    list.n_quotas = 1;
+  } else if (list_quotas(call, &list, &err).code != 0) {
+    blx__call_fail(call, &err);
+    return;
+  }
+  blx__call_answer(call, &list);
 }

@@ -23,19 +23,22 @@ static struct blx_reason *reason_with(struct blx__arena *arena, const struct blx
 /* A deleted VM waits for its nodes: whether the one that has not confirmed is silent, only the leader knows. */
 static blx__rc add_silence(struct blx__call *call, struct blx_vm *vm, blx_error *err) {
   const struct blx__node *n = call->node;
-  for (size_t i = 0; vm->deleting && n->lead.leading && i < vm->n_instances; i++) {
+  for (size_t i = 0; n->lead.leading && i < vm->n_instances; i++) {
     struct blx_instance *in = vm->instances[i];
-    if (in->node_uid == 0 || blx__lead_status(n, in->node_uid) != BLX_NODE_STATUS_SUSPECT) continue;
+    bool scaled_away = blx__state_scaled_away(vm, in);
+    if ((!vm->deleting && !scaled_away) || in->node_uid == 0 ||
+        blx__lead_status(n, in->node_uid) != BLX_NODE_STATUS_SUSPECT)
+      continue;
     char text[256];
     (void)blx__str_format(text, sizeof text,
                           "%s is not heard from: start its daemon, or `blixard vm delete %s --force`", in->node,
-                          vm->spec->name);
+                          vm->deleting ? vm->spec->name : in->name);
     struct blx_reason *why = in->reason ? reason_with(&call->arena, in->reason, text) : NULL;
-    struct blx_reason *whole = vm->reason ? reason_with(&call->arena, vm->reason, text) : NULL;
-    if ((in->reason && !why) || (vm->reason && !whole))
+    struct blx_reason *whole = vm->reason && vm->deleting ? reason_with(&call->arena, vm->reason, text) : NULL;
+    if ((in->reason && !why) || (vm->reason && vm->deleting && !whole))
       return blx__fail(err, BLX_E_NOMEM, "node", "no memory for the reason of %s", in->name);
     in->reason = why;
-    vm->reason = whole;
+    if (whole) vm->reason = whole;
   }
   return BLX__OK;
 }
@@ -84,7 +87,7 @@ static void after_create(struct blx__call *call, const struct blx_op_result *res
 }
 
 /* What the caller left out is filled in and checked here, once; apply stores the result. */
-static blx__rc admit_spec(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) {
+blx__rc blx__call_admit_create(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) {
   if (!req->spec) return blx__fail(err, BLX_E_INVALID, "api", "spec: is required");
   bool has_config = req->config.len > 0, has_flake = req->spec->flake && *req->spec->flake;
   BLX__TRY(blx__msg_defaults(blx__desc_vm_create_request(), &call->arena, req, err));
@@ -94,7 +97,7 @@ static blx__rc admit_spec(struct blx__call *call, struct blx_vm_create_request *
                      has_config ? "a VM has either a flake or a config, not both: leave one out"
                                 : "a VM needs spec.flake (REF#NAME) or config (the text of a microvm.nix module)");
   if (has_flake) BLX__TRY(blx__vm_flake_check(req->spec->flake, err));
-  BLX__TRY(blx__placement_strategy_check(req->spec->strategy, err));
+  BLX__TRY(blx__placement_spec_check(req->spec, err));
   const char *hypervisor = blx__enum_label(blx__enum_hypervisor(), req->spec->hypervisor);
   return blx__vm_hypervisor_check(hypervisor, req->spec->vcpus, req->spec->memory_mib, err);
 }
@@ -140,7 +143,7 @@ static void create_with_config(struct blx__call *call) {
 void blx__handle_vm_create(struct blx__call *call) {
   struct blx_vm_create_request *req = (struct blx_vm_create_request *)(uintptr_t)call->request;
   blx_error err;
-  blx__rc rc = admit_spec(call, req, &err);
+  blx__rc rc = blx__call_admit_create(call, req, &err);
   if (rc.code == 0 && req->config.len > 0) rc = name_config(call, req, &err);
   /* One that the cluster holds may be gone, with the last VM that used it, when this is applied: it is put then. */
   call->stale = req->config.len > 0 ? create_with_config : NULL;
@@ -245,6 +248,24 @@ void blx__handle_vm_kill(struct blx__call *call) {
   blx__call_propose(call, &op, req->request_id, after_named);
 }
 
+static void after_scale(struct blx__call *call, const struct blx_op_result *result) {
+  const struct blx_vm_scale_request *req = call->request;
+  answer_result(call, result, req->tenant, req->name);
+}
+
+void blx__handle_vm_scale(struct blx__call *call) {
+  const struct blx_vm_scale_request *req = call->request;
+  struct blx_op_vm_scale scale = {.struct_size = sizeof scale, .name = req->name, .if_revision = req->if_revision};
+  struct blx_op op = {.struct_size = sizeof op, .vm_scale = &scale};
+  blx_error err;
+  scale.replicas = req->has_replicas ? req->replicas : 1;
+  op.tenant = tenant_of(req->tenant);
+  if (blx__msg_validate(blx__desc_vm_scale_request(), req, &err).code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_propose(call, &op, req->request_id, after_scale);
+}
+
 static void pause_or_resume(struct blx__call *call, bool paused) {
   const struct blx_vm_name_request *req = call->request;
   struct blx_op_vm_pause pause = {.struct_size = sizeof pause, .name = req->name, .if_revision = req->if_revision};
@@ -296,8 +317,100 @@ void blx__handle_vm_delete_force(struct blx__call *call) {
   struct blx_op op = {.struct_size = sizeof op, .vm_delete_force = &del};
   blx_error err;
   op.tenant = tenant_of(req->tenant);
-  if (find_silent(call, blx__state_vm_by_name(call->node->state, op.tenant, req->name), &del, &err).code != 0)
+  if (find_silent(call, blx__state_vm_lookup(call->node->state, op.tenant, req->name), &del, &err).code != 0)
     blx__call_fail(call, &err);
   else
     blx__call_propose(call, &op, req->request_id, after_named);
+}
+
+/* ---- what would be: why an instance is where it is, what a creation would do, how many more fit */
+
+/* A member that does not lead hears nobody: by its state, all nodes are there. */
+static void all_ready(void *user, uint64_t uid, struct blx__control_soft *out) {
+  (void)user;
+  (void)uid;
+  *out = (struct blx__control_soft){.status = BLX_NODE_STATUS_READY};
+}
+
+struct look {
+  struct blx__control *control, *own;
+  struct blx__control_input in;
+};
+
+static blx__rc look_begin(struct blx__call *call, struct look *l, blx_error *err) {
+  struct blx__node *n = call->node;
+  *l = (struct look){.in = blx__lead_input(n)};
+  if (n->lead.leading && !n->lead.control) n->lead.control = blx__control_new();
+  if (!n->lead.leading) {
+    l->own = blx__control_new();
+    l->in.soft = all_ready;
+  }
+  l->control = n->lead.leading ? n->lead.control : l->own;
+  return l->control ? BLX__OK : blx__fail(err, BLX_E_NOMEM, "node", "no memory for a view of the fleet");
+}
+
+static void look_end(struct look *l) {
+  blx__control_free(l->own);
+}
+
+void blx__handle_vm_explain(struct blx__call *call) {
+  struct blx_placement_report report = BLX_PLACEMENT_REPORT_INIT;
+  struct look l;
+  blx_error err;
+  blx__rc rc = look_begin(call, &l, &err);
+  if (rc.code == 0) rc = blx__control_explain(l.control, &l.in, call->request, &call->arena, &report, &err);
+  if (rc.code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, &report);
+  look_end(&l);
+}
+
+/* Exactly one of the two, complete. */
+static blx__rc admit_plan(struct blx__call *call, struct blx_vm_plan_request *req, blx_error *err) {
+  if (!req->create == !req->scale)
+    return blx__fail(err, BLX_E_INVALID, "api", "a plan is either of a create or of a scale: leave one out");
+  if (req->create) return blx__call_admit_create(call, req->create, err);
+  BLX__TRY(blx__msg_validate(blx__desc_vm_plan_request(), req, err));
+  req->scale->tenant = tenant_of(req->scale->tenant);
+  return BLX__OK;
+}
+
+void blx__handle_vm_plan(struct blx__call *call) {
+  struct blx_vm_plan_request *req = (struct blx_vm_plan_request *)(uintptr_t)call->request;
+  struct blx_vm_plan plan = BLX_VM_PLAN_INIT;
+  struct look l = {0};
+  blx_error err;
+  blx__rc rc = admit_plan(call, req, &err);
+  if (rc.code == 0) rc = look_begin(call, &l, &err);
+  if (rc.code == 0) rc = blx__control_plan(l.control, &l.in, req, &call->arena, &plan, &err);
+  if (rc.code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, &plan);
+  look_end(&l);
+}
+
+/* A shape has no name and nothing to run. */
+static blx__rc admit_shape(struct blx__call *call, struct blx_capacity_request *req, blx_error *err) {
+  if (!req->spec) return blx__fail(err, BLX_E_INVALID, "api", "spec: is required: a shape, as 2 vCPUs with 4096 MiB");
+  if (!req->spec->name || !*req->spec->name) req->spec->name = "shape";
+  BLX__TRY(blx__msg_defaults(blx__desc_capacity_request(), &call->arena, req, err));
+  BLX__TRY(blx__msg_validate(blx__desc_capacity_request(), req, err));
+  return blx__placement_spec_check(req->spec, err);
+}
+
+void blx__handle_capacity(struct blx__call *call) {
+  struct blx_capacity_request *req = (struct blx_capacity_request *)(uintptr_t)call->request;
+  struct blx_capacity_report report = BLX_CAPACITY_REPORT_INIT;
+  struct look l = {0};
+  blx_error err;
+  blx__rc rc = admit_shape(call, req, &err);
+  if (rc.code == 0) rc = look_begin(call, &l, &err);
+  if (rc.code == 0) rc = blx__control_capacity(l.control, &l.in, req, &call->arena, &report, &err);
+  if (rc.code != 0)
+    blx__call_fail(call, &err);
+  else
+    blx__call_answer(call, &report);
+  look_end(&l);
 }

@@ -82,6 +82,7 @@ static bool wanted(const void *user, const struct blx_event *e) {
   if (e->kind == BLX_EVENT_KIND_NODE || e->kind == BLX_EVENT_KIND_SETTINGS) return w->vm[0] == '\0';
   if (!blx__str_eq(e->tenant ? e->tenant : "", w->tenant)) return false;
   if (w->vm[0] == '\0') return true;
+  if (e->kind == BLX_EVENT_KIND_QUOTA) return false;
   const char *of = e->kind == BLX_EVENT_KIND_INSTANCE ? e->vm : e->name;
   return blx__str_eq(of, w->vm) || blx__str_eq(e->name, w->vm);
 }

@@ -73,6 +73,9 @@ void blx__lead_end(struct blx__node *n) {
   n->lead.wall = (struct blx__lead_median){0};
   BLX__MAP_FOREACH(pos, &n->lead.seen) free(blx__map_value(pos));
   blx__map_clear(&n->lead.seen);
+  blx__soft_end(n);
+  blx__control_free(n->lead.control);
+  n->lead.control = NULL;
   if (n->lead.due) blx__timer_stop(n->lead.due);
 }
 
@@ -171,10 +174,15 @@ void blx__lead_soft(const struct blx__node *n, uint64_t uid, struct blx__control
   if (s && s->granted_ms != 0) out->lease_ms = s->end_ms - s->granted_ms;
   bool off = f && f->off && node && node->fence_incarnation == f->incarnation;
   if (off) out->powered_off = f->said;
+  blx__soft_of(n, uid, out);
 }
 
 static void soft_of(void *user, uint64_t uid, struct blx__control_soft *out) {
   blx__lead_soft(user, uid, out);
+}
+
+struct blx__control_input blx__lead_input(struct blx__node *n) {
+  return (struct blx__control_input){.st = n->state, .soft = soft_of, .user = n, .now_ms = cluster_now_ms(n)};
 }
 
 static void answered(void *user, const blx_error *err, uint64_t index, struct blx__slice result) {
@@ -460,7 +468,8 @@ static void run(void *arg) {
   if (!n->lead.leading || !n->lead.dirty || n->lead.outstanding > 0 || n->closing) return;
   if (blx__member_recovering(n)) return; /* the next apply kicks again */
   if (!n->lead.due) n->lead.due = blx__timer_new(n->loop, due_fn, n);
-  if (!n->lead.due) return; /* no memory now: the next apply kicks again */
+  if (!n->lead.control) n->lead.control = blx__control_new();
+  if (!n->lead.due || !n->lead.control) return; /* no memory now: the next apply kicks again */
   look_up(n);
   if (settling(n)) {
     blx__timer_start(n->lead.due, BLX__NODE_SETTLE_MS / 10, 0);
@@ -471,14 +480,14 @@ static void run(void *arg) {
   struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
   struct blx__control_out out = {0};
   blx_error err;
-  uint64_t now = cluster_now_ms(n);
-  blx__rc rc = blx__control_step(n->state, soft_of, n, now, &arena, &out, &err);
+  const struct blx__control_input in = blx__lead_input(n);
+  blx__rc rc = blx__control_step(n->lead.control, &in, &arena, &out, &err);
   if (rc.code != 0) {
     blx__log(&n->log, BLX_LOG_ERROR, "control", "a step of control failed: %s", err.message);
     blx__timer_start(n->lead.due, 1000, 0);
   } else {
     /* A node may fall silent or speak up without an apply: look again soon while something waits. */
-    uint64_t wait = out.next_due_ms == 0 ? 0 : out.next_due_ms > now ? out.next_due_ms - now : 1;
+    uint64_t wait = out.next_due_ms == 0 ? 0 : out.next_due_ms > in.now_ms ? out.next_due_ms - in.now_ms : 1;
     if (wait > 0) blx__timer_start(n->lead.due, wait, 0);
     propose_all(n, &out);
   }

@@ -9,6 +9,7 @@
 #include "lease/lease.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
   WINDOW_MAX_MS = 250,   /* that a question waits for company at most, ... */
@@ -18,13 +19,16 @@ enum {
   DEADLINE_MIN_MS = 500, /* of one; else renew_ms */
   UNREADY_MAX = 5,       /* looks in a row at which nobody watched, until the cluster is told */
   CATCH_MS = 100,        /* until a node that has no lease asks again */
+  ASK_ARENA = 64 << 10,  /* for one question */
+  STORED_ITEM_BYTES = 16,
+  STORED_BYTES_MAX = 1 << 20, /* of what nodes have built, in one message */
 };
 
 /* Whoever waits for answers: a call, or this node's own agent. */
 struct asker {
   struct blx__list link;
-  struct blx__call *call;   /* NULL: our own */
-  struct blx_lease_ask own; /* without a call */
+  struct blx__call *call;    /* NULL: our own */
+  struct blx_lease_ask *own; /* without a call; owned */
 };
 
 struct batch {
@@ -92,6 +96,7 @@ static void take(struct blx__node *n, const struct blx_lease_ask *ask, const str
         grant->lease_ms < grant->settings->lease_ms)
       return;
     n->renew.settings = *grant->settings;
+    blx__soft_said(n, ask);
     (void)blx__agent_lease_granted(n->agent, ask->seq, grant->lease_ms, grant->settings);
     return;
   case BLX_LEASE_ANSWER_FENCED: fenced(n); return;
@@ -102,9 +107,10 @@ static void take(struct blx__node *n, const struct blx_lease_ask *ask, const str
 
 static void answer_asker(struct blx__node *n, struct asker *a, const struct blx__map *grants, const blx_error *err) {
   if (!a->call) {
-    const struct blx_lease_grant *grant = err ? NULL : blx__map_get_u64(grants, a->own.node_uid);
-    if (grant && grant->seq != a->own.seq) grant = NULL;
-    if (!err) take(n, &a->own, grant);
+    const struct blx_lease_grant *grant = err ? NULL : blx__map_get_u64(grants, a->own->node_uid);
+    if (grant && grant->seq != a->own->seq) grant = NULL;
+    if (!err) take(n, a->own, grant);
+    blx__msg_free_owned(a->own);
     free(a);
     return;
   }
@@ -149,7 +155,7 @@ static bool each(struct batch *b, each_fn *fn, void *user) {
     const struct blx_renew_request *req = a->call ? a->call->request : NULL;
     for (size_t i = 0; req && i < req->n_asks; i++)
       if (!fn(b, req->asks[i], user)) return false;
-    if (!req && !fn(b, &a->own, user)) return false;
+    if (!req && !fn(b, a->own, user)) return false;
   }
   return true;
 }
@@ -157,6 +163,7 @@ static bool each(struct batch *b, each_fn *fn, void *user) {
 static bool hear(struct batch *b, const struct blx_lease_ask *ask, void *user) {
   (void)user;
   blx__lead_seen(b->node, ask->node_uid, ask->incarnation, ask->wall_ms);
+  blx__soft_take(b->node, ask);
   return true;
 }
 
@@ -207,10 +214,26 @@ static void leader_answered(void *user, const blx_error *err, struct blx__slice 
   blx__arena_free(&g.arena);
 }
 
+struct collected {
+  struct blx_renew_request req;
+  struct blx__arena arena;
+  size_t stored_bytes;
+};
+
+/* What nodes have built is left out where the message would become too long: leases do not wait for that. */
 static bool collect(struct batch *b, const struct blx_lease_ask *ask, void *user) {
   (void)b;
-  struct blx_renew_request *req = user;
-  req->asks[req->n_asks++] = (struct blx_lease_ask *)(uintptr_t)ask;
+  struct collected *c = user;
+  struct blx_lease_ask *to = (struct blx_lease_ask *)(uintptr_t)ask;
+  for (size_t i = 0; i < ask->n_stored; i++) c->stored_bytes += strlen(ask->stored[i]->key) + STORED_ITEM_BYTES;
+  if (ask->n_stored > 0 && c->stored_bytes > STORED_BYTES_MAX) {
+    to = blx__arena_alloc(&c->arena, sizeof *to);
+    if (!to) return false;
+    *to = *ask;
+    to->n_stored = 0;
+    to->stored_now = 0;
+  }
+  c->req.asks[c->req.n_asks++] = to;
   return true;
 }
 
@@ -220,13 +243,16 @@ static blx__rc send_to_leader(struct batch *b, blx_error *err) {
   const struct blx_node_info *node = leader != 0 && leader != n->uid ? blx__state_node(n->state, leader) : NULL;
   if (!node || !node->address)
     return blx__fail(err, BLX_E_NO_LEADER, n->self->name, "the cluster has no leader that answers at the moment");
-  struct blx_renew_request req = BLX_RENEW_REQUEST_INIT;
-  req.asks = calloc(b->count + 1, sizeof *req.asks);
-  if (!req.asks) return blx__fail(err, BLX_E_NOMEM, n->self->name, "no memory for questions");
-  (void)each(b, collect, &req);
+  struct collected c = {.req = BLX_RENEW_REQUEST_INIT, .arena = {.limit_bytes = BLX__NODE_CALL_ARENA}};
+  c.req.asks = calloc(b->count + 1, sizeof *c.req.asks);
+  blx__rc rc = BLX__OK;
   const struct blx__node_asking how = {.deadline_ms = deadline_ms(n), .forwarded = true};
-  blx__rc rc = blx__node_ask_with(n, node->address, BLX__RPC_RENEW, &req, &how, leader_answered, b, err);
-  free(req.asks);
+  if (!c.req.asks || !each(b, collect, &c))
+    rc = blx__fail(err, BLX_E_NOMEM, n->self->name, "no memory for questions");
+  else
+    rc = blx__node_ask_with(n, node->address, BLX__RPC_RENEW, &c.req, &how, leader_answered, b, err);
+  free(c.req.asks);
+  blx__arena_free(&c.arena);
   return rc;
 }
 
@@ -323,20 +349,32 @@ static void ask_server(struct blx__node *n, const struct blx_lease_ask *ask) {
     server_answered(q, &err, (struct blx__slice){0});
 }
 
+static void ask_leader(struct blx__node *n, const struct blx_lease_ask *question) {
+  struct asker *a = n->renew.asks < ASKS_MAX ? malloc(sizeof *a) : NULL;
+  void *own = NULL;
+  if (!a || blx__msg_own(blx__desc_lease_ask(), question, &own, NULL).code != 0) {
+    free(a);
+    return;
+  }
+  *a = (struct asker){.own = own};
+  add(n, a, 1);
+}
+
 static void ask(struct blx__node *n) {
+  struct blx__arena arena = {.limit_bytes = ASK_ARENA};
   struct blx_lease_ask question = BLX_LEASE_ASK_INIT;
+  blx_error err;
   question.node_uid = n->uid;
   question.incarnation = n->self->incarnation;
   question.wall_ms = blx__loop_wall_ms(n->loop);
   question.seq = blx__agent_lease_ask(n->agent);
-  if (n->worker) {
+  if (blx__soft_say(n, &question, &arena, &err).code != 0)
+    blx__log(&n->log, BLX_LOG_DEBUG, "node", "a question for a lease says less: %s", err.message);
+  if (n->worker)
     ask_server(n, &question);
-    return;
-  }
-  struct asker *a = n->renew.asks < ASKS_MAX ? malloc(sizeof *a) : NULL;
-  if (!a) return;
-  *a = (struct asker){.own = question};
-  add(n, a, 1);
+  else
+    ask_leader(n, &question);
+  blx__arena_free(&arena);
 }
 
 static void ask_fn(void *arg) {
@@ -358,6 +396,7 @@ void blx__lease_describe(struct blx__node *n) {
 }
 
 void blx__lease_ask_now(struct blx__node *n) {
+  blx__soft_forget(n);
   if (n->renew.ask && !n->closing) blx__timer_start(n->renew.ask, 0, 0);
 }
 

@@ -13,6 +13,7 @@
 #include "history/history.h"
 #include "io/loop.h"
 #include "io/timer.h"
+#include "measure/load.h"
 #include "node/node.h"
 #include "rpc/conn.h"
 #include "rpc/server.h"
@@ -78,8 +79,9 @@ struct blx__lead {
   struct blx__map seen;   /* node uid -> struct seen, freed when leadership ends */
   struct blx__map fences; /* node uid -> struct fence: its fence command */
   unsigned fences_running;
-  unsigned outstanding; /* operations of control that are not answered yet */
-  bool dirty;           /* something changed since control last ran */
+  struct blx__control *control; /* while it leads; NULL: not made yet */
+  unsigned outstanding;         /* operations of control that are not answered yet */
+  bool dirty;                   /* something changed since control last ran */
   struct blx__defer kick;
   struct blx__timer *due;
   struct blx__lead_clock clock; /* kept by every member: the next leader goes on from it */
@@ -123,6 +125,14 @@ struct blx__renew {
   uint64_t sent_ms; /* loop time of the last */
 };
 
+/* soft.c */
+struct node_soft {
+  struct blx__map said; /* while it leads: node uid -> struct said */
+  uint64_t seq;         /* rises when what some node has built changes */
+  struct blx__load load;
+  uint64_t asks, saying, saying_seq, told; /* of this node: digests of what it has built */
+};
+
 struct blx__node {
   struct blx__arena mem; /* copies of the options */
   struct blx__log log;
@@ -154,6 +164,7 @@ struct blx__node {
   struct blx__lead lead;
   struct blx__servers servers;
   struct blx__renew renew;
+  struct node_soft soft;
   bool registered;         /* the cluster knows this incarnation */
   uint64_t unclear_era;    /* in this era it waits for word that nothing runs here but the share; 0: it does not */
   bool saying_clear;       /* that is on its way */
@@ -331,6 +342,18 @@ void blx__lease_describe(struct blx__node *n);
 void blx__lease_ask_now(struct blx__node *n);
 void blx__lease_close(struct blx__node *n);
 
+/* ---- soft.c: how busy nodes are, and what they have built */
+/* The leader is told, or asks; a view of a node is filled in, with @whole what it has built too. */
+void blx__soft_take(struct blx__node *n, const struct blx_lease_ask *ask);
+void blx__soft_of(const struct blx__node *n, uint64_t uid, struct blx__control_soft *out);
+void blx__soft_view(const struct blx__node *n, struct blx_node_info *view, bool whole);
+void blx__soft_end(struct blx__node *n);
+/* This node fills in its question, in @arena; was answered; has somebody new to tell. */
+blx__rc blx__soft_say(struct blx__node *n, struct blx_lease_ask *ask, struct blx__arena *arena,
+                      blx_error *err) BLX__MUST;
+void blx__soft_said(struct blx__node *n, const struct blx_lease_ask *ask);
+void blx__soft_forget(struct blx__node *n);
+
 /* ---- lead.c: the leader's soft state and its controllers */
 void blx__lead_init(struct blx__node *n);
 void blx__lead_begin(struct blx__node *n);
@@ -341,6 +364,8 @@ void blx__lead_seen(struct blx__node *n, uint64_t uid, uint64_t incarnation, uin
 enum blx_node_status blx__lead_status(const struct blx__node *n, uint64_t uid);
 /* What control asks of it. */
 void blx__lead_soft(const struct blx__node *n, uint64_t uid, struct blx__control_soft *out);
+/* What control looks at, now. */
+struct blx__control_input blx__lead_input(struct blx__node *n);
 /* Cluster time since which that holds, as far back as this leader knows; 0: it does not lead. */
 uint64_t blx__lead_status_since(const struct blx__node *n, uint64_t uid);
 /* The answer to @ask, as state says, in @out; a lease that it gives is noted. Only after a confirmation that began when
@@ -464,6 +489,13 @@ void blx__handle_vm_pause(struct blx__call *call);
 void blx__handle_vm_resume(struct blx__call *call);
 void blx__handle_vm_delete(struct blx__call *call);
 void blx__handle_vm_delete_force(struct blx__call *call);
+void blx__handle_vm_explain(struct blx__call *call);
+void blx__handle_vm_plan(struct blx__call *call);
+void blx__handle_capacity(struct blx__call *call);
+void blx__handle_vm_scale(struct blx__call *call);
+void blx__handle_node_taint(struct blx__call *call);
+void blx__handle_quota_set(struct blx__call *call);
+void blx__handle_quota_get(struct blx__call *call);
 void blx__handle_vm_logs(struct blx__call *call);
 void blx__handle_vm_exec(struct blx__call *call);
 void blx__handle_stats(struct blx__call *call);
@@ -471,6 +503,9 @@ void blx__handle_member_stats(struct blx__call *call);
 void blx__handle_watch(struct blx__call *call);
 void blx__handle_share(struct blx__call *call);
 void blx__handle_cluster_backup(struct blx__call *call);
+/* ---- calls_vm.c */
+/* What the caller left out is filled in and checked. */
+blx__rc blx__call_admit_create(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) BLX__MUST;
 /* ---- calls_member.c: statistics */
 /* Let the driver measure. Errors: as its stats(), UNSUPPORTED. */
 blx__rc blx__stats_measure(struct blx__node *n, blx__vm_stats_fn *done, void *user, blx_error *err) BLX__MUST;

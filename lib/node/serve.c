@@ -65,6 +65,13 @@ static const struct handler handlers[BLX__RPC_COUNT] = {
     [BLX__RPC_AUDIT_FETCH] = {blx__handle_audit_fetch, SERVERS},
     [BLX__RPC_SHARE] = {blx__handle_share, MEMBERS},
     [BLX__RPC_CLUSTER_BACKUP] = {blx__handle_cluster_backup, SERVERS},
+    [BLX__RPC_VM_EXPLAIN] = {blx__handle_vm_explain, SERVERS},
+    [BLX__RPC_VM_PLAN] = {blx__handle_vm_plan, SERVERS},
+    [BLX__RPC_CAPACITY] = {blx__handle_capacity, SERVERS},
+    [BLX__RPC_VM_SCALE] = {blx__handle_vm_scale, SERVERS},
+    [BLX__RPC_NODE_TAINT] = {blx__handle_node_taint, SERVERS},
+    [BLX__RPC_QUOTA_SET] = {blx__handle_quota_set, SERVERS},
+    [BLX__RPC_QUOTA_GET] = {blx__handle_quota_get, SERVERS},
 };
 
 /* ---- the life of a call */
@@ -464,12 +471,13 @@ static blx__rc take_meta(struct blx__call *call, blx_error *err) {
   return rc;
 }
 
-/* Names, lengths and ranges, before anything is done. Three are not held against the limits here: in a create request
- * zeroes become defaults first, in a change of settings what is, and an agent of a newer version may report what this
- * one has no name for. */
+/* Names, lengths and ranges, before anything is done. Some are not held against the limits here: in a create request,
+ * a plan of one, or a shape, zeroes become defaults first, in a change of settings what is, and an agent of a newer
+ * version may report what this one has no name for. */
 static blx__rc check_request(const struct blx__call *call, blx_error *err) {
   const struct blx__rpc_row *row = call->row;
   if (row->id == BLX__RPC_VM_CREATE || row->id == BLX__RPC_REPORT || row->id == BLX__RPC_SETTINGS_SET) return BLX__OK;
+  if (row->id == BLX__RPC_VM_PLAN || row->id == BLX__RPC_CAPACITY) return BLX__OK;
   return blx__msg_validate(row->request(), call->request, err);
 }
 

@@ -53,9 +53,17 @@ ABOUT(node_remove, op->node_remove->name)
 ABOUT(recover, node_name(st, op->recover->survivor_uid))
 ABOUT(regroup, node_name(st, op->regroup->survivor_uid))
 ABOUT(node_clear, node_name(st, op->node_clear->node_uid))
+ABOUT(vm_scale, op->vm_scale->name)
+ABOUT(node_taint, op->node_taint->name)
+ABOUT(quota_set, blx__state_tenant(op->quota_set->quota ? op->quota_set->quota->tenant : NULL))
 
 static const char *about_assign(const struct blx__state *st, const struct blx_op *op) {
   const struct blx_instance *i = blx__state_instance(st, op->assign->instance_uid);
+  return i ? i->name : "";
+}
+
+static const char *about_preempt(const struct blx__state *st, const struct blx_op *op) {
+  const struct blx_instance *i = blx__state_instance(st, op->preempt->instance_uid);
   return i ? i->name : "";
 }
 
@@ -94,6 +102,25 @@ static void more_fence(struct blx__state *st, const struct blx_op *op, struct na
   (void)n;
   const char *said = op->fence_begin ? op->fence_begin->reason : op->fence_done->proof;
   (void)blx__str_copy(st->audit.detail, sizeof st->audit.detail, said ? said : "");
+}
+
+static void more_preempt(struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)n;
+  size_t victims = op->preempt->n_victims;
+  (void)blx__str_format(st->audit.detail, sizeof st->audit.detail, "%zu instance%s end for it on %s", victims,
+                        victims == 1 ? "" : "s", node_name(st, op->preempt->node_uid));
+}
+
+static void more_scale(struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)n;
+  uint32_t replicas = op->vm_scale->replicas;
+  (void)blx__str_format(st->audit.detail, sizeof st->audit.detail, "to %u replica%s", replicas,
+                        replicas == 1 ? "" : "s");
+}
+
+static void more_quota(struct blx__state *st, const struct blx_op *op, struct named *n) {
+  (void)st;
+  if (op->quota_set->remove) n->verb = "quota.remove";
 }
 
 static void more_disarm(struct blx__state *st, const struct blx_op *op, struct named *n) {
@@ -143,6 +170,10 @@ static const struct row rows[] = {
     ROW(recover, "cluster.recover", "node", NULL),
     ROW(regroup, "cluster.recover", "node", NULL),
     ROW(node_clear, "node.clear", "node", NULL),
+    ROW(vm_scale, "vm.scale", "vm", more_scale),
+    ROW(node_taint, "node.taint", "node", NULL),
+    ROW(quota_set, "quota.set", "quota", more_quota),
+    ROW(preempt, "instance.preempt", "instance", more_preempt),
 };
 
 /* Before it is applied: what it deletes still has its name. */

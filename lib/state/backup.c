@@ -16,8 +16,9 @@ static const char stopped_text[] = "restored from a backup; was not to run";
 
 enum comes_back { GONE, TO_RUN, TO_STAY_STOPPED };
 
-static void *comes_back_as(enum comes_back how) {
-  return (void *)((uintptr_t)how + 1); /* NULL means that there is no such VM */
+/* With how many replicas its VM is to have; NULL means that there is no such VM. */
+static void *comes_back_as(enum comes_back how, uint32_t replicas) {
+  return (void *)((uintptr_t)replicas << 2 | ((uintptr_t)how + 1));
 }
 
 static blx__rc damaged(blx_error *err, const char *what) {
@@ -71,7 +72,7 @@ static blx__rc take_vm(struct blx__state_reseed *r, const struct blx_vm *vm, str
   struct blx_snapshot_record record = BLX_SNAPSHOT_RECORD_INIT;
   bool run = vm->desired == BLX_DESIRED_RUNNING;
   enum comes_back how = vm->deleting ? GONE : run ? TO_RUN : TO_STAY_STOPPED;
-  if (!blx__map_set_u64(&r->vms, vm->uid, comes_back_as(how), NULL))
+  if (!blx__map_set_u64(&r->vms, vm->uid, comes_back_as(how, vm->spec ? blx__state_replicas(vm->spec) : 1), NULL))
     return blx__fail(err, BLX_E_NOMEM, "state", "no memory for the VMs of the backup");
   if (vm->deleting) return BLX__OK;
   struct blx_vm draft = *vm; /* its phase is worked out when its instances are there */
@@ -88,11 +89,12 @@ static bool stays_ended(const struct blx_instance *i) {
 static blx__rc take_instance(struct blx__state_reseed *r, const struct blx_instance *i, struct blx__buf *out,
                              blx_error *err) {
   struct blx_snapshot_record record = BLX_SNAPSHOT_RECORD_INIT;
-  void *vm = blx__map_get_u64(&r->vms, i->vm_uid);
+  uintptr_t vm = (uintptr_t)blx__map_get_u64(&r->vms, i->vm_uid);
   if (i->epoch > UINT64_MAX / 2) return damaged(err, "a counter is zero or too large");
   if (!vm) return damaged(err, "the VM of an instance is missing");
-  if (vm == comes_back_as(GONE)) return BLX__OK;
-  bool run = vm == comes_back_as(TO_RUN);
+  enum comes_back how = (enum comes_back)((vm & 3) - 1);
+  if (how == GONE || i->ordinal > vm >> 2) return BLX__OK;
+  bool run = how == TO_RUN;
   struct blx_reason reason = blx__state_reason(run ? BLX_REASON_CODE_UNPLACED : BLX_REASON_CODE_STOPPED_BY_USER,
                                                run ? pending_text : stopped_text, run ? NULL : "start the VM");
   struct blx_instance draft = *i;
@@ -112,6 +114,7 @@ static blx__rc take_instance(struct blx__state_reseed *r, const struct blx_insta
   draft.paused = 0;
   draft.failures = 0;
   draft.not_before_ms = 0;
+  draft.room_on_uid = draft.preempted_for_uid = 0;
   draft.revision = r->index;
   record.instance = &draft;
   return blx__state_add_record(out, &record, err);

@@ -57,6 +57,14 @@ void blx__state_event_settings(struct blx__state *st) {
   add(st, &e);
 }
 
+void blx__state_event_quota(struct blx__state *st, int32_t type, const char *tenant) {
+  if (st->quiet) return;
+  struct blx_event e = event_of(st, BLX_EVENT_KIND_QUOTA, type);
+  e.tenant = tenant;
+  e.name = tenant;
+  add(st, &e);
+}
+
 void blx__state_event_node(struct blx__state *st, int32_t type, const struct blx_node_info *n) {
   if (st->quiet) return;
   struct blx_event e = event_of(st, BLX_EVENT_KIND_NODE, type);

@@ -18,7 +18,7 @@ static bool has_disk(const struct blx__state *st, const struct state_instance *e
  * for the node or for --force. */
 static bool moves(const struct blx__state *st, const struct state_instance *e, bool by_operator) {
   const struct blx_vm *vm = e->vm->rec;
-  if (e->rec->dead || e->rec->fenced || has_disk(st, e) || vm->deleting) return false;
+  if (e->rec->dead || e->rec->fenced || has_disk(st, e) || blx__state_leaving(e)) return false;
   return vm->spec->ha == BLX_HA_POLICY_AUTO || (vm->spec->ha == BLX_HA_POLICY_MANUAL && by_operator);
 }
 
@@ -57,7 +57,7 @@ static void stays(const struct blx__state *st, const struct state_instance *e, c
 
 /* What is on its way out keeps the words for that: its agent is told by them what was asked. */
 static bool leaves(const struct state_instance *e) {
-  return e->vm->rec->deleting || e->vm->rec->desired != BLX_DESIRED_RUNNING || e->rec->ending != BLX_ENDING_NONE;
+  return blx__state_leaving(e) || e->vm->rec->desired != BLX_DESIRED_RUNNING || e->rec->ending != BLX_ENDING_NONE;
 }
 
 static void strand(struct blx__state *st, const struct state_instance *e, const char *node) {

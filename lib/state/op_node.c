@@ -47,6 +47,8 @@ void blx__state_take_description(struct blx_node_info *to, const struct blx_node
   to->virtualized = from->virtualized;
   to->daemon_labels = from->labels;
   to->n_daemon_labels = from->n_labels;
+  to->cpu_features = from->cpu_features;
+  to->n_cpu_features = from->n_cpu_features;
   merge_labels(to, labels);
 }
 
@@ -182,8 +184,8 @@ blx__rc blx__state_op_recover(struct blx__state *st, const struct blx_op *op, st
 
 /* ---- what users say of a node */
 
-static blx__rc named(const struct blx__state *st, const char *name, uint64_t if_revision,
-                     const struct blx_node_info **out, blx_error *err) {
+blx__rc blx__state_node_find(const struct blx__state *st, const char *name, uint64_t if_revision,
+                             const struct blx_node_info **out, blx_error *err) {
   const struct blx_node_info *n = blx__state_node_by_name(st, name);
   if (!n)
     return blx__fail(err, BLX_E_NOT_FOUND, "state",
@@ -200,7 +202,7 @@ blx__rc blx__state_op_node_cordon(struct blx__state *st, const struct blx_op *op
                                   blx_error *err) {
   const struct blx_op_node_cordon *o = op->node_cordon;
   const struct blx_node_info *n = NULL;
-  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  BLX__TRY(blx__state_node_find(st, o->name, o->if_revision, &n, err));
   out->uid = n->uid;
   bool worded = o->cordoned && o->reason && o->reason[0] && !blx__str_eq(o->reason, n->cordon_reason);
   if (!n->cordoned == !o->cordoned && !worded) return BLX__OK;
@@ -236,7 +238,7 @@ blx__rc blx__state_op_node_label(struct blx__state *st, const struct blx_op *op,
                                  blx_error *err) {
   const struct blx_op_node_label *o = op->node_label;
   const struct blx_node_info *n = NULL;
-  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  BLX__TRY(blx__state_node_find(st, o->name, o->if_revision, &n, err));
   BLX__TRY(check_labels(n, o, err));
   struct blx_label *set[2 * STATE_LABELS_MAX], *labels[STATE_LABELS_MAX];
   size_t count = 0;
@@ -268,11 +270,73 @@ blx__rc blx__state_op_node_fence_command(struct blx__state *st, const struct blx
                                          blx_error *err) {
   const struct blx_op_node_fence_command *o = op->node_fence_command;
   const struct blx_node_info *n = NULL;
-  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  BLX__TRY(blx__state_node_find(st, o->name, o->if_revision, &n, err));
   out->uid = n->uid;
   if (blx__str_eq(o->command ? o->command : "", n->fence_command ? n->fence_command : "")) return BLX__OK;
   struct blx_node_info draft = *n;
   draft.fence_command = o->command;
+  blx__state_put_node(st, &draft);
+  return BLX__OK;
+}
+
+/* ---- taints */
+
+enum { TAINTS_MAX = 16 };
+
+static const struct blx_taint *find_taint(struct blx_taint *const *list, size_t n, const char *key) {
+  for (size_t i = 0; i < n; i++)
+    if (blx__str_eq(list[i]->key, key)) return list[i];
+  return NULL;
+}
+
+static const struct blx_taint *same_taint(struct blx_taint *const *list, size_t n, const struct blx_taint *t) {
+  for (size_t i = 0; i < n; i++)
+    if (blx__str_eq(list[i]->key, t->key) && list[i]->effect == t->effect) return list[i];
+  return NULL;
+}
+
+/* Each once, in one of the lists. */
+static blx__rc check_taints(const struct blx_op_node_taint *o, blx_error *err) {
+  for (size_t i = 0; i < o->n_set; i++) {
+    const struct blx_taint *t = o->set[i];
+    if (!t->key || !t->key[0]) return blx__fail(err, BLX_E_INVALID, "state", "set: a taint has no key");
+    if (t->effect != BLX_TAINT_EFFECT_NO_PLACE && t->effect != BLX_TAINT_EFFECT_AVOID)
+      return blx__fail(err, BLX_E_INVALID, "state", "set: the taint %.64s has the effect %d, which there is not",
+                       t->key, (int)t->effect);
+    if (same_taint(o->set, i, t) || find_taint(o->unset, o->n_unset, t->key))
+      return blx__fail(err, BLX_E_INVALID, "state", "the taint %.64s is named twice: name it once", t->key);
+  }
+  return BLX__OK;
+}
+
+blx__rc blx__state_op_node_taint(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                 blx_error *err) {
+  const struct blx_op_node_taint *o = op->node_taint;
+  const struct blx_node_info *n = NULL;
+  struct blx_taint *taints[2 * TAINTS_MAX];
+  size_t count = 0;
+  bool changed = false;
+  BLX__TRY(blx__state_node_find(st, o->name, o->if_revision, &n, err));
+  BLX__TRY(check_taints(o, err));
+  BLX__ASSERT(n->n_taints <= TAINTS_MAX && o->n_set <= TAINTS_MAX);
+  for (size_t i = 0; i < n->n_taints; i++) {
+    struct blx_taint *t = n->taints[i];
+    if (!same_taint(o->set, o->n_set, t) && !find_taint(o->unset, o->n_unset, t->key)) taints[count++] = t;
+  }
+  for (size_t i = 0; i < o->n_set; i++) {
+    const struct blx_taint *old = same_taint(n->taints, n->n_taints, o->set[i]);
+    const char *was = old && old->value ? old->value : "", *is = o->set[i]->value ? o->set[i]->value : "";
+    changed = changed || !old || !blx__str_eq(was, is);
+    taints[count++] = o->set[i];
+  }
+  if (count > TAINTS_MAX)
+    return blx__fail(err, BLX_E_QUOTA, "state", "%s would have %zu taints, %d is the most: take some away", n->name,
+                     count, (int)TAINTS_MAX);
+  out->uid = n->uid;
+  if (!changed && count == n->n_taints) return BLX__OK;
+  struct blx_node_info draft = *n;
+  draft.taints = taints;
+  draft.n_taints = count;
   blx__state_put_node(st, &draft);
   return BLX__OK;
 }
@@ -285,7 +349,7 @@ enum tie { LIVES, DISK, LEAVES, TIES };
 
 static enum tie tie_of(const struct state_instance *e) {
   if (!e->rec->dead) return LIVES;
-  if (e->vm->rec->deleting) return LEAVES;
+  if (blx__state_leaving(e)) return LEAVES;
   return e->rec->local_data ? DISK : TIES;
 }
 
@@ -341,8 +405,8 @@ blx__rc blx__state_may_remove(const struct blx__state *st, uint64_t uid, blx_err
 
 /* What was there and waits is as if it had never been anywhere, but for its epoch. */
 static void let_go(struct blx__state *st, struct state_instance *e) {
-  BLX__ASSERT(e->rec->dead && !(e->rec->local_data && !e->vm->rec->deleting));
-  if (e->vm->rec->deleting) {
+  BLX__ASSERT(e->rec->dead && !(e->rec->local_data && !blx__state_leaving(e)));
+  if (blx__state_leaving(e)) {
     blx__state_drop_instance(st, e);
     return;
   }
@@ -356,7 +420,7 @@ blx__rc blx__state_op_node_remove(struct blx__state *st, const struct blx_op *op
                                   blx_error *err) {
   const struct blx_op_node_remove *o = op->node_remove;
   const struct blx_node_info *n = NULL;
-  BLX__TRY(named(st, o->name, o->if_revision, &n, err));
+  BLX__TRY(blx__state_node_find(st, o->name, o->if_revision, &n, err));
   struct state_node *e = blx__state_node_get(st, n->uid);
   if (n->voter)
     return blx__fail(err, BLX_E_CONFLICT, "state", "the node %s votes: it must stop voting before it is removed",
@@ -375,13 +439,20 @@ blx__rc blx__state_op_node_remove(struct blx__state *st, const struct blx_op *op
 void blx__state_bury(struct blx__state *st, struct state_instance *e, const char *principal) {
   const struct blx_instance *i = e->rec;
   const struct blx_vm *vm = e->vm->rec;
-  BLX__ASSERT(i->node_uid != 0 && i->epoch > 0 && vm->deleting);
+  BLX__ASSERT(i->node_uid != 0 && i->epoch > 0 && blx__state_leaving(e));
   /* What the agent needs to stop and remove it when it has lost its journal, and placement to keep its room. */
   struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
   spec.name = vm->spec->name;
   spec.hypervisor = vm->spec->hypervisor;
   spec.vcpus = vm->spec->vcpus;
+  spec.cpu_milli = vm->spec->cpu_milli;
   spec.memory_mib = vm->spec->memory_mib;
+  spec.resources = vm->spec->resources;
+  spec.n_resources = vm->spec->n_resources;
+  spec.labels = vm->spec->labels;
+  spec.n_labels = vm->spec->n_labels;
+  spec.affinity = vm->spec->affinity;
+  spec.n_affinity = vm->spec->n_affinity;
   spec.stop_timeout_ms = vm->spec->stop_timeout_ms;
   spec.ready_none = vm->spec->ready_none;
   struct blx_tombstone t = BLX_TOMBSTONE_INIT;

@@ -150,11 +150,11 @@ static void ended_while_wanted(struct blx__state *st, const struct state_instanc
 static void report_dead(struct blx__state *st, struct state_instance *e, struct blx_instance *i,
                         const struct blx_instance_report *r) {
   const struct blx_vm *vm = e->vm->rec;
-  bool first = !i->dead;
+  bool first = !i->dead, leaves = blx__state_leaving(e);
   i->dead = 1;
   i->ending = BLX_ENDING_NONE;
   i->paused = 0;
-  if (vm->deleting && r->gone) {
+  if (leaves && r->gone) {
     blx__state_drop_instance(st, e);
     return;
   }
@@ -162,7 +162,7 @@ static void report_dead(struct blx__state *st, struct state_instance *e, struct 
     blx__state_put_instance_seq(st, e, r->seq);
     return;
   }
-  if (vm->deleting) {
+  if (leaves) {
     const struct blx_node_info *n = blx__state_node(st, i->node_uid);
     char text[128];
     blx__str_format(text, sizeof text, "was deleted and has stopped; %s removes its files", n ? n->name : "its node");
@@ -193,10 +193,11 @@ static void report_alive(struct blx__state *st, struct state_instance *e, struct
   const struct blx_vm *vm = e->vm->rec;
   /* While it is on its way out, that is what the user wants to see; an agent that has not heard yet does not undo it.
    */
-  bool leaving = vm->deleting || vm->desired == BLX_DESIRED_STOPPED || i->ending != BLX_ENDING_NONE;
+  bool removed = blx__state_leaving(e);
+  bool leaving = removed || vm->desired == BLX_DESIRED_STOPPED || i->ending != BLX_ENDING_NONE;
   i->paused = r->paused;
   /* One that waits for a dependent to stop has not been told. */
-  bool untold = !vm->deleting && blx__state_reason_code(i->reason) == BLX_REASON_CODE_WAITS_FOR_STOP;
+  bool untold = !removed && blx__state_reason_code(i->reason) == BLX_REASON_CODE_WAITS_FOR_STOP;
   if (phase_of_a_living(r->phase)) {
     if (!leaving || untold) i->phase = r->phase;
     if (!leaving) i->reason = r->reason;

@@ -18,6 +18,9 @@ static blx__rc may_start(const struct blx__state *st, const struct state_instanc
   const struct blx_instance *i = e->rec;
   const struct blx_vm *vm = e->vm->rec;
   if (vm->deleting) return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is being deleted", vm->spec->name);
+  if (blx__state_scaled_away(vm, i))
+    return blx__fail(err, BLX_E_CONFLICT, "state", "%s is being deleted: the VM %s has fewer replicas now", i->name,
+                     vm->spec->name);
   if (vm->desired != BLX_DESIRED_RUNNING)
     return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s shall be stopped", vm->spec->name);
   if (!i->dead) {
@@ -60,10 +63,11 @@ static blx__rc has_room(const struct blx__state *st, const struct state_instance
                      node.name);
   struct blx__placement_need need = blx__state_need(e->vm->rec);
   struct blx__placement_verdict v;
-  if (blx__placement_feasible(&node, &need, &v)) return BLX__OK;
-  char text[400];
-  blx__placement_sentence(&node, &need, &v, text, sizeof text);
-  int code = v.obstacle == BLX__PLACEMENT_ROOM ? BLX_E_NO_CAPACITY : BLX_E_CONFLICT;
+  if (blx__placement_feasible(&node, &need, NULL, &v)) return BLX__OK;
+  char text[BLX__PLACEMENT_SENTENCE_BYTES];
+  struct blx__placement_case c = {.node = &node, .need = &need, .verdict = &v};
+  blx__placement_sentence(&c, blx__placement_worst(v.obstacles), text, sizeof text);
+  int code = v.obstacles == 1u << BLX_OBSTACLE_CODE_ROOM ? BLX_E_NO_CAPACITY : BLX_E_CONFLICT;
   return blx__fail(err, code, "state", "%s cannot go there: %s", e->rec->name, text);
 }
 

@@ -1,4 +1,4 @@
-/* What holds for the whole cluster. */
+/* What holds for the whole cluster, and for a tenant. */
 #include "state/state_int.h"
 
 #include "lease/lease.h"
@@ -80,5 +80,34 @@ blx__rc blx__state_op_ha_disarm(struct blx__state *st, const struct blx_op *op, 
   draft.disarm_reason = o->for_ms ? o->reason : NULL;
   extend(&draft, st->data.time_ms);
   blx__state_put_settings(st, &draft);
+  return BLX__OK;
+}
+
+/* ---- quotas */
+
+blx__rc blx__state_op_quota_set(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
+                                blx_error *err) {
+  const struct blx_op_quota_set *o = op->quota_set;
+  const char *tenant = blx__state_tenant(o->quota ? o->quota->tenant : NULL);
+  (void)out;
+  if (!o->quota) return blx__fail(err, BLX_E_INVALID, "state", "quota: is required");
+  if (!blx__name_ok(tenant, STATE_TENANT_MAX))
+    return blx__fail(err, BLX_E_INVALID, "state", "quota.tenant: the name does not match " BLX__NAME_PATTERN);
+  struct state_tenant *e = blx__state_tenant_get(st, tenant);
+  uint64_t revision = e && e->rec ? e->rec->revision : 0;
+  if (o->if_revision && o->if_revision != revision)
+    return blx__fail(err, BLX_E_STALE, "state", "the quota of %s has revision %llu, not %llu: read it again", tenant,
+                     (ull)revision, (ull)o->if_revision);
+  if (o->remove) {
+    if (e && e->rec) blx__state_drop_quota(st, e);
+    return BLX__OK;
+  }
+  BLX__TRY(blx__state_amounts_check(o->quota->named, o->quota->n_named, "quota.named", err));
+  if (!e && st->data.tenants.count >= BLX__STATE_TENANTS_MAX)
+    return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %d tenants, the most it can have",
+                     (int)BLX__STATE_TENANTS_MAX);
+  struct blx_quota draft = *o->quota;
+  draft.tenant = tenant;
+  blx__state_put_quota(st, &draft);
   return BLX__OK;
 }

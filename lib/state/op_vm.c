@@ -68,6 +68,18 @@ unsigned blx__state_unconfirmed_nodes(const struct blx__state *st, const struct 
   return n;
 }
 
+blx__rc blx__state_replica_names_free(const struct blx__state *st, const char *tenant, const char *vm, uint32_t from,
+                                      uint32_t to, blx_error *err) {
+  for (uint32_t ordinal = from; ordinal <= to; ordinal++) {
+    char name[64];
+    BLX__ASSERT(instance_name(name, vm, ordinal));
+    if (blx__state_vm_named(st, tenant, name))
+      return blx__fail(err, BLX_E_EXISTS, "state",
+                       "replica %u would be named %s, and a VM has that name: choose another name", ordinal, name);
+  }
+  return BLX__OK;
+}
+
 static blx__rc name_is_free(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
                             uint32_t replicas, blx_error *err) {
   const struct state_vm *vm = blx__state_vm_named(st, tenant, spec->name);
@@ -82,14 +94,7 @@ static blx__rc name_is_free(const struct blx__state *st, const char *tenant, con
   if (i)
     return blx__fail(err, BLX_E_EXISTS, "state", "%s is the name of an instance of the VM %s: choose another name",
                      spec->name, i->rec->vm);
-  for (uint32_t ordinal = 1; ordinal <= replicas; ordinal++) {
-    char name[64];
-    BLX__ASSERT(instance_name(name, spec->name, ordinal));
-    if (blx__state_vm_named(st, tenant, name))
-      return blx__fail(err, BLX_E_EXISTS, "state",
-                       "replica %u would be named %s, and a VM has that name: choose another name", ordinal, name);
-  }
-  return BLX__OK;
+  return blx__state_replica_names_free(st, tenant, spec->name, 1, replicas, err);
 }
 
 /* Each exists, so that there can be no circle: what is created later cannot be named earlier. */
@@ -119,8 +124,9 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
   if (!spec || !blx__name_ok(spec->name, 56))
     return blx__fail(err, BLX_E_INVALID, "state",
                      "spec.name: a VM's name has at most 56 bytes and must match " BLX__NAME_PATTERN);
-  if (replicas > 1000) return blx__fail(err, BLX_E_INVALID, "state", "spec.replicas: %u is above 1000", replicas);
-  BLX__TRY(blx__placement_strategy_check(spec->strategy, err));
+  if (replicas > STATE_REPLICAS_MAX)
+    return blx__fail(err, BLX_E_INVALID, "state", "spec.replicas: %u is above %d", replicas, (int)STATE_REPLICAS_MAX);
+  BLX__TRY(blx__placement_spec_check(spec, err));
   bool config = spec->config_sha256 && spec->config_sha256[0];
   if (config && !blx__state_config(st, spec->config_sha256) && st->data.configs.count >= BLX__STATE_CONFIGS_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state",
@@ -137,11 +143,21 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %zu of %d instances: %u more do not fit",
                      st->data.instances.count, (int)BLX__STATE_INSTANCES_MAX, replicas);
   BLX__TRY(name_is_free(st, tenant, spec, replicas, err));
+  BLX__TRY(blx__state_quota_allows(st, tenant, spec, 1, replicas, err));
   return dependencies_exist(st, tenant, spec, err);
 }
 
-static struct blx_reason unplaced(void) {
+blx__rc blx__state_may_create(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
+                              blx_error *err) {
+  return admissible(st, tenant, spec, spec ? blx__state_replicas(spec) : 0, err);
+}
+
+struct blx_reason blx__state_unplaced(void) {
   return blx__state_reason(BLX_REASON_CODE_UNPLACED, "waits for the scheduler to choose a node", NULL);
+}
+
+struct blx_reason blx__state_not_started(void) {
+  return blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "is defined and was not started", "start the VM");
 }
 
 static struct blx_reason stopped_by_user(void) {
@@ -149,7 +165,7 @@ static struct blx_reason stopped_by_user(void) {
 }
 
 /* With the VM's reason, so that nothing is left to settle. */
-static void create_instance(struct blx__state *st, const struct blx_vm *vm, uint32_t ordinal) {
+void blx__state_create_instance(struct blx__state *st, const struct blx_vm *vm, uint32_t ordinal) {
   struct blx_instance i = BLX_INSTANCE_INIT;
   char name[64];
   BLX__ASSERT(instance_name(name, vm->spec->name, ordinal));
@@ -171,10 +187,9 @@ blx__rc blx__state_op_vm_create(struct blx__state *st, const struct blx_op *op, 
   uint32_t replicas = spec && spec->has_replicas ? spec->replicas : 1;
   BLX__TRY(admissible(st, op->tenant, spec, replicas, err));
   bool run = o->desired != BLX_DESIRED_STOPPED;
-  struct blx_reason reason = unplaced();
+  struct blx_reason reason = blx__state_unplaced();
   struct blx_vm vm = BLX_VM_INIT;
-  if (!run)
-    reason = blx__state_reason(BLX_REASON_CODE_STOPPED_BY_USER, "is defined and was not started", "start the VM");
+  if (!run) reason = blx__state_not_started();
   vm.uid = st->data.next_uid++;
   vm.tenant = blx__state_tenant(op->tenant);
   vm.spec = spec;
@@ -184,7 +199,7 @@ blx__rc blx__state_op_vm_create(struct blx__state *st, const struct blx_op *op, 
   vm.spec_revision = st->data.index;
   vm.created_ms = st->data.time_ms;
   blx__state_put_vm(st, &vm);
-  for (uint32_t ordinal = 1; ordinal <= replicas; ordinal++) create_instance(st, &vm, ordinal);
+  for (uint32_t ordinal = 1; ordinal <= replicas; ordinal++) blx__state_create_instance(st, &vm, ordinal);
   struct state_vm *e = blx__state_vm_get(st, vm.uid);
   BLX__ASSERT(e != NULL && e->instances.count == replicas);
   if (replicas == 0) STATE_MUST(blx__map_set_u64(&st->data.unsettled, vm.uid, e, NULL));
@@ -194,8 +209,8 @@ blx__rc blx__state_op_vm_create(struct blx__state *st, const struct blx_op *op, 
 
 /* ---- start, stop, kill */
 
-static blx__rc find(const struct blx__state *st, const struct blx_op *op, const char *name, uint64_t if_revision,
-                    struct state_vm **out, blx_error *err) {
+blx__rc blx__state_vm_find(const struct blx__state *st, const struct blx_op *op, const char *name, uint64_t if_revision,
+                           struct state_vm **out, blx_error *err) {
   struct state_vm *e = blx__state_vm_named(st, op->tenant, name);
   if (!e) return blx__fail(err, BLX_E_NOT_FOUND, "state", "there is no VM named %s", name && name[0] ? name : "''");
   if (if_revision && if_revision != e->rec->revision)
@@ -215,7 +230,7 @@ static void ask_again(struct blx__state *st, struct blx_instance *i) {
 
 static void want_running(struct blx__state *st, const struct state_instance *e) {
   struct blx_instance i = *e->rec;
-  struct blx_reason reason = unplaced();
+  struct blx_reason reason = blx__state_unplaced();
   bool waited = blx__state_reason_code(i.reason) == BLX_REASON_CODE_WAITS_FOR_STOP;
   if (!i.dead && waited) {
     i.reason = NULL;
@@ -265,7 +280,7 @@ void blx__state_stop_now(struct blx__state *st, const struct state_instance *e) 
   blx__state_touch_share(st, e->rec->node_uid);
 }
 
-static blx__rc not_deleting(const struct state_vm *e, blx_error *err) {
+blx__rc blx__state_vm_stays(const struct state_vm *e, blx_error *err) {
   if (!e->rec->deleting) return BLX__OK;
   return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is being deleted: nothing else can be done with it",
                    e->rec->spec->name);
@@ -285,13 +300,14 @@ blx__rc blx__state_op_vm_desire(struct blx__state *st, const struct blx_op *op, 
                                 blx_error *err) {
   const struct blx_op_vm_desire *o = op->vm_desire;
   struct state_vm *e = NULL;
-  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
-  BLX__TRY(not_deleting(e, err));
+  BLX__TRY(blx__state_vm_find(st, op, o->name, o->if_revision, &e, err));
+  BLX__TRY(blx__state_vm_stays(e, err));
   if (o->desired != BLX_DESIRED_RUNNING && o->desired != BLX_DESIRED_STOPPED)
     return blx__fail(err, BLX_E_INVALID, "state", "desired: %d is neither running nor stopped", (int)o->desired);
   desire(st, e, o->desired);
   BLX__MAP_FOREACH(pos, &e->instances) {
     const struct state_instance *i = blx__map_value(pos);
+    if (blx__state_leaving(i)) continue;
     if (o->desired == BLX_DESIRED_RUNNING)
       want_running(st, i);
     else
@@ -316,11 +332,12 @@ blx__rc blx__state_op_vm_kill(struct blx__state *st, const struct blx_op *op, st
                               blx_error *err) {
   const struct blx_op_vm_kill *o = op->vm_kill;
   struct state_vm *e = NULL;
-  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
-  BLX__TRY(not_deleting(e, err));
+  BLX__TRY(blx__state_vm_find(st, op, o->name, o->if_revision, &e, err));
+  BLX__TRY(blx__state_vm_stays(e, err));
   desire(st, e, BLX_DESIRED_STOPPED);
   BLX__MAP_FOREACH(pos, &e->instances) {
     const struct state_instance *i = blx__map_value(pos);
+    if (blx__state_leaving(i)) continue;
     want_stopped(st, i);
     kill_one(st, i);
   }
@@ -331,6 +348,7 @@ blx__rc blx__state_op_vm_kill(struct blx__state *st, const struct blx_op *op, st
 /* ---- restart, pause */
 
 static void restart_one(struct blx__state *st, const struct state_instance *e, int32_t ending) {
+  if (blx__state_leaving(e)) return;
   if (e->rec->dead) {
     want_running(st, e);
     return;
@@ -350,10 +368,13 @@ blx__rc blx__state_op_vm_restart(struct blx__state *st, const struct blx_op *op,
   const struct blx_op_vm_restart *o = op->vm_restart;
   const struct state_instance *one = blx__state_instance_named(st, op->tenant, o->name);
   struct state_vm *e = NULL;
-  BLX__TRY(find(st, op, one ? one->vm->rec->spec->name : o->name, o->if_revision, &e, err));
-  BLX__TRY(not_deleting(e, err));
+  BLX__TRY(blx__state_vm_find(st, op, one ? one->vm->rec->spec->name : o->name, o->if_revision, &e, err));
+  BLX__TRY(blx__state_vm_stays(e, err));
   if (e->rec->desired != BLX_DESIRED_RUNNING)
     return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is stopped: start it instead", e->rec->spec->name);
+  if (one && blx__state_leaving(one))
+    return blx__fail(err, BLX_E_CONFLICT, "state", "%s is being deleted: nothing else can be done with it",
+                     one->rec->name);
   int32_t ending = o->ending == BLX_ENDING_KILL ? BLX_ENDING_KILL : BLX_ENDING_SHUT_DOWN;
   if (one) restart_one(st, one, ending);
   if (!one) {
@@ -367,8 +388,8 @@ blx__rc blx__state_op_vm_pause(struct blx__state *st, const struct blx_op *op, s
                                blx_error *err) {
   const struct blx_op_vm_pause *o = op->vm_pause;
   struct state_vm *e = NULL;
-  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
-  BLX__TRY(not_deleting(e, err));
+  BLX__TRY(blx__state_vm_find(st, op, o->name, o->if_revision, &e, err));
+  BLX__TRY(blx__state_vm_stays(e, err));
   if (e->rec->desired != BLX_DESIRED_RUNNING)
     return blx__fail(err, BLX_E_CONFLICT, "state", "the VM %s is stopped: only what runs can be paused or resumed",
                      o->name);
@@ -382,7 +403,7 @@ blx__rc blx__state_op_vm_pause(struct blx__state *st, const struct blx_op *op, s
 
 /* ---- delete */
 
-static void want_removed(struct blx__state *st, struct state_instance *e) {
+void blx__state_want_removed(struct blx__state *st, struct state_instance *e) {
   const struct blx_node_info *n = blx__state_node(st, e->rec->node_uid);
   if (!n) {
     blx__state_drop_instance(st, e);
@@ -427,8 +448,8 @@ static void delete_vm(struct blx__state *st, struct state_vm *e, const struct bl
     ordinal = i->ordinal;
     if (is_silent(force, i))
       blx__state_bury(st, blx__state_instance_get(st, i->uid), principal);
-    else if (!again)
-      want_removed(st, blx__state_instance_get(st, i->uid));
+    else if (!again && i->phase != BLX_PHASE_DELETING)
+      blx__state_want_removed(st, blx__state_instance_get(st, i->uid));
   }
 }
 
@@ -436,7 +457,7 @@ blx__rc blx__state_op_vm_delete(struct blx__state *st, const struct blx_op *op, 
                                 blx_error *err) {
   const struct blx_op_vm_delete *o = op->vm_delete;
   struct state_vm *e = NULL;
-  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
+  BLX__TRY(blx__state_vm_find(st, op, o->name, o->if_revision, &e, err));
   out->uid = e->rec->uid;
   if (e->rec->deleting) return BLX__OK;
   BLX__TRY(no_dependents(e, err));
@@ -447,8 +468,14 @@ blx__rc blx__state_op_vm_delete(struct blx__state *st, const struct blx_op *op, 
 blx__rc blx__state_op_vm_delete_force(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
                                       blx_error *err) {
   const struct blx_op_vm_delete_force *o = op->vm_delete_force;
+  struct state_instance *one = blx__state_instance_named(st, op->tenant, o->name);
   struct state_vm *e = NULL;
-  BLX__TRY(find(st, op, o->name, o->if_revision, &e, err));
+  if (one) {
+    BLX__TRY(blx__state_vm_find(st, op, one->vm->rec->spec->name, o->if_revision, &e, err));
+    out->uid = e->rec->uid;
+    return blx__state_give_up(st, op, one, is_silent(o, one->rec), err);
+  }
+  BLX__TRY(blx__state_vm_find(st, op, o->name, o->if_revision, &e, err));
   BLX__TRY(no_dependents(e, err));
   size_t silent = 0;
   BLX__MAP_FOREACH(pos, &e->instances)

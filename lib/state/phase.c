@@ -43,10 +43,12 @@ static unsigned distance(int32_t phase) {
   return 0;
 }
 
+/* Of those that are to stay. */
 static const struct blx_instance *furthest(const struct state_vm *vm) {
   const struct blx_instance *worst = NULL;
   BLX__MAP_FOREACH(pos, &vm->instances) {
     const struct blx_instance *i = ((const struct state_instance *)blx__map_value(pos))->rec;
+    if (blx__state_scaled_away(vm->rec, i)) continue;
     if (!worst || distance(i->phase) < distance(worst->phase)) worst = i;
   }
   return worst;

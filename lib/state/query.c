@@ -116,7 +116,7 @@ const struct blx_vm *blx__state_stops_first(const struct state_vm *vm) {
 /* ---- iteration */
 
 /* The first value with a key above @key; the shortest key above one is that key and a NUL. */
-static void *after(const struct blx__map *m, const uint8_t *key, size_t n) {
+void *blx__state_after(const struct blx__map *m, const uint8_t *key, size_t n) {
   struct blx__map_pos pos = blx__map_seek(m, key, n);
   if (!pos.node) return NULL;
   size_t found_n = 0;
@@ -128,13 +128,13 @@ static void *after(const struct blx__map *m, const uint8_t *key, size_t n) {
 static void *after_uid(const struct blx__map *m, uint64_t uid) {
   uint8_t key[16];
   blx__state_pair_key(key, uid, 0);
-  return after(m, key, 8);
+  return blx__state_after(m, key, 8);
 }
 
 const struct blx_node_info *blx__state_node_after(const struct blx__state *st, const char *name) {
   uint8_t key[STATE_NAME_KEY_MAX];
   size_t n = blx__state_name_key(key, NULL, name);
-  return node_rec(after(&st->data.node_names, key, n));
+  return node_rec(blx__state_after(&st->data.node_names, key, n));
 }
 
 const struct blx_node_info *blx__state_node_after_uid(const struct blx__state *st, uint64_t uid) {
@@ -144,7 +144,7 @@ const struct blx_node_info *blx__state_node_after_uid(const struct blx__state *s
 const struct blx_vm *blx__state_vm_after(const struct blx__state *st, const char *tenant, const char *name) {
   uint8_t key[STATE_NAME_KEY_MAX];
   size_t n = blx__state_name_key(key, tenant, name);
-  const struct blx_vm *vm = vm_rec(after(&st->data.vm_names, key, n));
+  const struct blx_vm *vm = vm_rec(blx__state_after(&st->data.vm_names, key, n));
   return vm && blx__str_eq(vm->tenant, blx__state_tenant(tenant)) ? vm : NULL;
 }
 
@@ -163,10 +163,75 @@ const struct blx_instance *blx__state_instance_on_node_after(const struct blx__s
   return n ? instance_rec(after_uid(&n->instances, instance_uid)) : NULL;
 }
 
-const struct blx_instance *blx__state_waiting_after(const struct blx__state *st, uint64_t due_ms, uint64_t uid) {
-  uint8_t key[16];
-  return instance_rec(after(&st->data.waiting, key, blx__state_pair_key(key, due_ms, uid)));
+/* ---- those that wait for the scheduler, by when they are due, and by priority before that */
+
+enum { READY_KEY_BYTES = 2 + 16 };
+
+static uint32_t priority_of(uint32_t priority) {
+  return priority < BLX__STATE_PRIORITY_MAX ? priority : BLX__STATE_PRIORITY_MAX;
 }
+
+/* The highest priority has the lowest key. */
+static size_t ready_key(uint8_t key[READY_KEY_BYTES], uint32_t priority, uint64_t due_ms, uint64_t uid) {
+  BLX__ASSERT(priority <= BLX__STATE_PRIORITY_MAX);
+  uint32_t rank = BLX__STATE_PRIORITY_MAX - priority;
+  key[0] = (uint8_t)(rank >> 8);
+  key[1] = (uint8_t)rank;
+  return 2 + blx__state_pair_key(key + 2, due_ms, uid);
+}
+
+void blx__state_waiting_put(struct blx__state *st, struct state_instance *e) {
+  uint8_t due[16], ready[READY_KEY_BYTES];
+  BLX__ASSERT(!e->waiting);
+  e->waiting = true;
+  e->due_ms = e->rec->not_before_ms;
+  e->priority = priority_of(e->vm->rec->spec->priority);
+  STATE_MUST(blx__map_set(&st->data.waiting, due, blx__state_pair_key(due, e->due_ms, e->rec->uid), e, NULL));
+  STATE_MUST(blx__map_set(&st->data.ready, ready, ready_key(ready, e->priority, e->due_ms, e->rec->uid), e, NULL));
+}
+
+void blx__state_waiting_drop(struct blx__state *st, struct state_instance *e) {
+  uint8_t due[16], ready[READY_KEY_BYTES];
+  if (!e->waiting) return;
+  e->waiting = false;
+  const void *one = blx__map_remove(&st->data.waiting, due, blx__state_pair_key(due, e->due_ms, e->rec->uid));
+  const void *two = blx__map_remove(&st->data.ready, ready, ready_key(ready, e->priority, e->due_ms, e->rec->uid));
+  BLX__ASSERT(one == e && two == e);
+}
+
+static const struct state_instance *waiting_after(const struct blx__state *st, uint64_t due_ms, uint64_t uid) {
+  uint8_t key[16];
+  return blx__state_after(&st->data.waiting, key, blx__state_pair_key(key, due_ms, uid));
+}
+
+const struct blx_instance *blx__state_waiting_after(const struct blx__state *st, uint64_t due_ms, uint64_t uid) {
+  const struct state_instance *e = waiting_after(st, due_ms, uid);
+  return e ? e->rec : NULL;
+}
+
+uint64_t blx__state_next_due_ms(const struct blx__state *st, uint64_t now_ms) {
+  const struct state_instance *e = waiting_after(st, now_ms, UINT64_MAX);
+  return e ? e->due_ms : 0;
+}
+
+const struct blx_instance *blx__state_ready_next(const struct blx__state *st, uint64_t now_ms,
+                                                 struct blx__state_ready *at) {
+  uint8_t key[READY_KEY_BYTES];
+  if (!at->begun) *at = (struct blx__state_ready){.begun = true, .priority = BLX__STATE_PRIORITY_MAX};
+  for (;;) {
+    size_t n = ready_key(key, priority_of(at->priority), at->due_ms, at->uid);
+    const struct state_instance *e = blx__state_after(&st->data.ready, key, n);
+    if (!e) return NULL;
+    bool due = e->due_ms <= now_ms;
+    *at = (struct blx__state_ready){.begun = true, .priority = e->priority};
+    /* What follows in its priority is due later still: on to the next one. */
+    at->due_ms = due ? e->due_ms : UINT64_MAX;
+    at->uid = due ? e->rec->uid : UINT64_MAX;
+    if (due) return e->rec;
+  }
+}
+
+/* ---- tombstones */
 
 const struct blx_tombstone *blx__state_tombstone_on_node_after(const struct blx__state *st, uint64_t node_uid,
                                                                uint64_t instance_uid) {
@@ -181,18 +246,26 @@ uint64_t blx__state_tombstone_node_after(const struct blx__state *st, const char
   memcpy(key, instance, n);
   key[n] = 0;
   const struct blx_tombstone *t =
-      after(&st->data.tombstone_names, key, n + 1 + blx__state_pair_key(key + n + 1, node_uid, UINT64_MAX));
+      blx__state_after(&st->data.tombstone_names, key, n + 1 + blx__state_pair_key(key + n + 1, node_uid, UINT64_MAX));
   return t && blx__str_eq(t->instance, instance) ? t->node_uid : 0;
 }
 
 /* ---- for placement */
 
+bool blx__state_scaled_away(const struct blx_vm *vm, const struct blx_instance *i) {
+  BLX__ASSERT(i->vm_uid == vm->uid);
+  return i->ordinal > blx__state_replicas(vm->spec);
+}
+
 bool blx__state_placement_node(const struct blx__state *st, uint64_t uid, struct blx__placement_node *out) {
   const struct state_node *e = blx__state_node_get(st, uid);
   if (!e) return false;
   *out = blx__placement_node_of(e->rec);
-  out->allocated_vcpus = e->vcpus;
+  blx__placement_overcommit(st->data.settings ? st->data.settings->placement : NULL, out);
+  out->allocated_cpu_milli = e->cpu_milli;
   out->allocated_memory_mib = e->memory_mib;
+  out->named = e->offered;
+  out->n_named = e->n_offered;
   return true;
 }
 
@@ -213,11 +286,5 @@ bool blx__state_time_proves(const struct blx__state *st, uint64_t node_uid) {
 }
 
 struct blx__placement_need blx__state_need(const struct blx_vm *vm) {
-  const struct blx_vm_spec *s = vm->spec;
-  return (struct blx__placement_need){.vcpus = s->vcpus,
-                                      .memory_mib = s->memory_mib,
-                                      .hypervisor = s->hypervisor,
-                                      .ha = s->ha,
-                                      .selector = s->node_selector,
-                                      .n_selector = s->n_node_selector};
+  return blx__placement_need_of(vm->spec, NULL);
 }

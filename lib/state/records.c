@@ -86,7 +86,7 @@ static void *owned(const struct blx__msg_desc *desc, const void *draft) {
 /* ---- indexes of instances */
 
 bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm) {
-  if (!i->dead || vm->desired != BLX_DESIRED_RUNNING || vm->deleting) return false;
+  if (!i->dead || vm->desired != BLX_DESIRED_RUNNING || vm->deleting || blx__state_scaled_away(vm, i)) return false;
   return i->phase == BLX_PHASE_PENDING || (i->phase == BLX_PHASE_FAILED && i->not_before_ms != 0);
 }
 
@@ -98,6 +98,29 @@ static bool counts_as_ha(const struct state_instance *e) {
   return !e->rec->dead && blx__state_is_ha(e->vm->rec);
 }
 
+/* What the capacity names, and how much of it is allocated. A resource that is not named there is not there. */
+static void offer(struct state_node *n) {
+  const struct blx_resources *has = n->rec->capacity;
+  n->n_offered = has ? has->n_named : 0;
+  if (n->n_offered == 0) return;
+  n->offered = reallocarray(n->offered, n->n_offered, sizeof *n->offered);
+  STATE_MUST(n->offered != NULL);
+  for (size_t i = 0; i < n->n_offered; i++) {
+    const struct blx_amount *a = has->named[i];
+    n->offered[i] = (struct blx__placement_amount){a->name, a->amount, blx__state_amount(&n->named, a->name)};
+  }
+}
+
+static void use_node(struct state_node *n, const struct blx_vm_spec *spec, bool in) {
+  uint64_t cpu_milli = blx__placement_cpu_milli(spec);
+  n->vcpus = in ? n->vcpus + spec->vcpus : n->vcpus - spec->vcpus;
+  n->cpu_milli = in ? n->cpu_milli + cpu_milli : n->cpu_milli - cpu_milli;
+  n->memory_mib = in ? n->memory_mib + spec->memory_mib : n->memory_mib - spec->memory_mib;
+  if (spec->n_resources == 0) return;
+  blx__state_amounts_count(&n->named, spec->resources, spec->n_resources, in);
+  offer(n);
+}
+
 static void link_instance(struct blx__state *st, struct state_instance *e) {
   const struct blx_instance *i = e->rec;
   const struct blx_vm_spec *spec = e->vm->rec->spec;
@@ -105,18 +128,12 @@ static void link_instance(struct blx__state *st, struct state_instance *e) {
     struct state_node *n = blx__state_node_get(st, i->node_uid);
     BLX__ASSERT(n != NULL);
     set_uid(&n->instances, i->uid, e);
-    n->vcpus += i->dead ? 0 : spec->vcpus;
-    n->memory_mib += i->dead ? 0 : spec->memory_mib;
+    if (!i->dead) use_node(n, spec, true);
     n->live += i->dead ? 0 : 1;
     n->ha += counts_as_ha(e) ? 1 : 0;
     st->data.ha += counts_as_ha(e) ? 1 : 0;
   }
-  e->waiting = blx__state_wants_node(i, e->vm->rec);
-  if (e->waiting) {
-    uint8_t key[16];
-    e->due_ms = i->not_before_ms;
-    STATE_MUST(blx__map_set(&st->data.waiting, key, blx__state_pair_key(key, e->due_ms, i->uid), e, NULL));
-  }
+  if (blx__state_wants_node(i, e->vm->rec)) blx__state_waiting_put(st, e);
   st->data.running += i->phase == BLX_PHASE_RUNNING;
 }
 
@@ -127,17 +144,12 @@ static void unlink_instance(struct blx__state *st, struct state_instance *e) {
     struct state_node *n = blx__state_node_get(st, i->node_uid);
     BLX__ASSERT(n != NULL && (i->dead || (n->live > 0 && n->memory_mib >= spec->memory_mib)));
     blx__map_remove_u64(&n->instances, i->uid);
-    n->vcpus -= i->dead ? 0 : spec->vcpus;
-    n->memory_mib -= i->dead ? 0 : spec->memory_mib;
+    if (!i->dead) use_node(n, spec, false);
     n->live -= i->dead ? 0 : 1;
     n->ha -= counts_as_ha(e) ? 1 : 0;
     st->data.ha -= counts_as_ha(e) ? 1 : 0;
   }
-  if (e->waiting) {
-    uint8_t key[16];
-    blx__map_remove(&st->data.waiting, key, blx__state_pair_key(key, e->due_ms, i->uid));
-    e->waiting = false;
-  }
+  blx__state_waiting_drop(st, e);
   st->data.running -= i->phase == BLX_PHASE_RUNNING;
 }
 
@@ -174,6 +186,7 @@ void blx__state_put_node(struct blx__state *st, const struct blx_node_info *draf
     blx__state_release(st, e->rec);
   }
   e->rec = rec;
+  offer(e);
   st->data.fencing += rec->fence == BLX_FENCE_BEGUN;
   st->data.unclear += blx__state_unclear_rec(st, rec);
   blx__state_event_node(st, fresh ? BLX_EVENT_TYPE_CREATED : BLX_EVENT_TYPE_CHANGED, rec);
@@ -212,6 +225,7 @@ static void put_new_vm(struct blx__state *st, struct blx_vm *rec) {
   set_named(&st->data.vm_names, rec->tenant, rec->spec->name, e);
   use_config(st, rec, true);
   link_dependencies(st, e, true);
+  blx__state_count_vm(st, rec, true);
   blx__state_event_vm(st, BLX_EVENT_TYPE_CREATED, rec);
 }
 
@@ -225,7 +239,9 @@ void blx__state_put_vm(struct blx__state *st, const struct blx_vm *draft) {
     return;
   }
   struct blx_vm *old = e->rec;
-  bool intent = old->desired != rec->desired || !old->deleting != !rec->deleting || !old->paused != !rec->paused;
+  uint32_t replicas = blx__state_replicas(rec->spec), before = blx__state_replicas(old->spec);
+  bool told = old->desired != rec->desired || !old->deleting != !rec->deleting || !old->paused != !rec->paused;
+  bool intent = told || replicas != before;
   /* Whether an instance waits depends on the VM: take them out under the old record, back in under the new one. */
   if (intent) {
     BLX__MAP_FOREACH(pos, &e->instances) unlink_instance(st, blx__map_value(pos));
@@ -235,7 +251,8 @@ void blx__state_put_vm(struct blx__state *st, const struct blx_vm *draft) {
     BLX__MAP_FOREACH(pos, &e->instances) {
       struct state_instance *i = blx__map_value(pos);
       link_instance(st, i);
-      blx__state_touch_share(st, i->rec->node_uid);
+      if (told || (i->rec->ordinal > replicas) != (i->rec->ordinal > before))
+        blx__state_touch_share(st, i->rec->node_uid);
     }
   }
   blx__state_release(st, old);
@@ -250,6 +267,7 @@ static struct state_instance *new_instance(struct blx__state *st, struct blx_ins
   set_uid(&st->data.instances, rec->uid, e);
   set_named(&st->data.instance_names, e->vm->rec->tenant, rec->name, e);
   set_uid(&e->vm->instances, rec->ordinal, e);
+  blx__state_count_instance(st, e->vm->rec, true);
   blx__state_touch_share(st, rec->node_uid);
   return e;
 }
@@ -323,7 +341,6 @@ static void count_tombstone(struct blx__state *st, struct blx_tombstone *t, bool
   uint8_t key[TOMBSTONE_KEY_MAX];
   size_t key_len = tombstone_key(key, t);
   BLX__ASSERT(n != NULL && (in || t->dead || n->memory_mib >= t->spec->memory_mib));
-  uint64_t vcpus = t->dead ? 0 : t->spec->vcpus, memory_mib = t->dead ? 0 : t->spec->memory_mib;
   if (in) {
     set_uid(&st->data.tombstones, t->instance_uid, t);
     set_uid(&n->tombstones, t->instance_uid, t);
@@ -333,8 +350,7 @@ static void count_tombstone(struct blx__state *st, struct blx_tombstone *t, bool
     blx__map_remove_u64(&n->tombstones, t->instance_uid);
     blx__map_remove(&st->data.tombstone_names, key, key_len);
   }
-  n->vcpus = in ? n->vcpus + vcpus : n->vcpus - vcpus;
-  n->memory_mib = in ? n->memory_mib + memory_mib : n->memory_mib - memory_mib;
+  if (!t->dead) use_node(n, t->spec, in);
   blx__state_touch_share(st, t->node_uid);
 }
 
@@ -362,6 +378,7 @@ void blx__state_drop_instance(struct blx__state *st, struct state_instance *e) {
   blx__map_remove_u64(&st->data.instances, e->rec->uid);
   remove_named(&st->data.instance_names, vm->rec->tenant, e->rec->name, e);
   blx__map_remove_u64(&vm->instances, e->rec->ordinal);
+  blx__state_count_instance(st, vm->rec, false);
   set_uid(&st->data.unsettled, vm->rec->uid, vm);
   blx__state_release(st, e->rec);
   free(e);
@@ -376,6 +393,7 @@ void blx__state_drop_vm(struct blx__state *st, struct state_vm *e) {
   use_config(st, e->rec, false);
   BLX__ASSERT(e->dependents.count == 0);
   link_dependencies(st, e, false);
+  blx__state_count_vm(st, e->rec, false);
   blx__state_release(st, e->rec);
   free(e);
 }
@@ -388,6 +406,8 @@ void blx__state_drop_node(struct blx__state *st, struct state_node *e) {
   st->data.fencing -= e->rec->fence == BLX_FENCE_BEGUN;
   blx__map_remove_u64(&st->data.nodes, e->rec->uid);
   remove_named(&st->data.node_names, NULL, e->rec->name, e);
+  blx__state_amounts_free(&e->named);
+  free(e->offered);
   blx__state_release(st, e->rec);
   free(e);
 }
@@ -410,6 +430,8 @@ void blx__state_data_free(struct state_data *d) {
     struct state_node *n = blx__map_value(pos);
     blx__map_clear(&n->instances);
     blx__map_clear(&n->tombstones);
+    blx__state_amounts_free(&n->named);
+    free(n->offered);
     blx__msg_free_owned(n->rec);
     free(n);
   }
@@ -430,12 +452,15 @@ void blx__state_data_free(struct state_data *d) {
     blx__msg_free_owned(c->rec);
     free(c);
   }
+  BLX__MAP_FOREACH(pos, &d->tenants) blx__state_tenant_free(blx__map_value(pos));
+  blx__state_shapes_free(d);
   BLX__MAP_FOREACH(pos, &d->keys) blx__msg_free_owned(blx__map_value(pos));
   BLX__MAP_FOREACH(pos, &d->tombstones) blx__msg_free_owned(blx__map_value(pos));
   if (d->settings) blx__msg_free_owned(d->settings);
   d->settings = NULL;
-  struct blx__map *maps[] = {
-      &d->nodes,      &d->vms,         &d->instances, &d->node_names, &d->vm_names,       &d->configs,        &d->keys,
-      &d->tombstones, &d->keys_by_age, &d->waiting,   &d->unsettled,  &d->instance_names, &d->tombstone_names};
+  struct blx__map *maps[] = {&d->nodes,       &d->vms,       &d->instances,      &d->node_names,
+                             &d->vm_names,    &d->configs,   &d->keys,           &d->tombstones,
+                             &d->keys_by_age, &d->waiting,   &d->ready,          &d->tenants,
+                             &d->quotas,      &d->unsettled, &d->instance_names, &d->tombstone_names};
   for (size_t m = 0; m < BLX__COUNT(maps); m++) blx__map_clear(maps[m]);
 }

@@ -1,6 +1,6 @@
 /* A snapshot: for each record four bytes of length, little-endian, and a snapshot_record; the head first, then what a
- * recovery left to know if there was one, nodes, configs, VMs, instances, keys, tombstones and the settings, each in
- * the order of its map; a length of zero ends it, so that one cut between two records is noticed. */
+ * recovery left to know if there was one, nodes, configs, VMs, instances, keys, tombstones, quotas and the settings,
+ * each in the order of its map; a length of zero ends it, so that one cut between two records is noticed. */
 #include "state/state_int.h"
 #include "lease/lease.h"
 #include "schema/validate.h"
@@ -39,7 +39,7 @@ blx__rc blx__state_add_record(struct blx__buf *out, const struct blx_snapshot_re
   return BLX__OK;
 }
 
-enum kind { NODES, CONFIGS, VMS, INSTANCES, KEYS, TOMBSTONES, SETTINGS, KINDS };
+enum kind { NODES, CONFIGS, VMS, INSTANCES, KEYS, TOMBSTONES, QUOTAS, SETTINGS, KINDS };
 
 struct blx__state_frozen {
   char cluster_id[33], cluster_name[57];
@@ -70,6 +70,7 @@ static void *record_of(enum kind kind, void *value) {
   case CONFIGS: return ((struct state_config *)value)->rec;
   case VMS: return ((struct state_vm *)value)->rec;
   case INSTANCES: return ((struct state_instance *)value)->rec;
+  case QUOTAS: return ((struct state_tenant *)value)->rec;
   case KEYS:
   case TOMBSTONES:
   case SETTINGS:
@@ -80,7 +81,8 @@ static void *record_of(enum kind kind, void *value) {
 
 struct blx__state_frozen *blx__state_freeze(struct blx__state *st, blx_error *err) {
   const struct state_data *d = &st->data;
-  const struct blx__map *maps[SETTINGS] = {&d->nodes, &d->configs, &d->vms, &d->instances, &d->keys, &d->tombstones};
+  const struct blx__map *maps[SETTINGS] = {&d->nodes, &d->configs,    &d->vms,   &d->instances,
+                                           &d->keys,  &d->tombstones, &d->quotas};
   size_t total = d->settings ? 1 : 0, at = 0;
   if (st->fatal[0]) {
     (void)blx__fail(err, BLX_E_FATAL, "state", "%s", st->fatal);
@@ -146,6 +148,7 @@ static blx__rc write_one(enum kind kind, void *rec, struct blx__buf *out, blx_er
   case INSTANCES: r.instance = rec; break;
   case KEYS: r.idempotency = rec; break;
   case TOMBSTONES: r.tombstone = rec; break;
+  case QUOTAS: r.quota = rec; break;
   case SETTINGS: r.settings = rec; break;
   case KINDS: break;
   }
@@ -295,6 +298,8 @@ static blx__rc read_instance(struct blx__state *st, const struct blx_instance *i
   if (blx__state_instance_get(st, i->uid) || blx__state_instance_named(st, vm->rec->tenant, i->name) ||
       blx__map_get_u64(&vm->instances, i->ordinal))
     return damaged(err, "an instance comes twice");
+  if (!i->node_uid && blx__state_scaled_away(vm->rec, i))
+    return damaged(err, "an instance that its VM is not to have is on no node");
   blx__state_put_instance(st, i);
   return BLX__OK;
 }
@@ -326,6 +331,14 @@ static blx__rc read_settings(struct blx__state *st, const struct blx_settings *s
   return BLX__OK;
 }
 
+static blx__rc read_quota(struct blx__state *st, const struct blx_quota *q, blx_error *err) {
+  const struct state_tenant *e = blx__state_tenant_get(st, q->tenant);
+  if (!blx__name_ok(q->tenant, STATE_TENANT_MAX) || (e && e->rec))
+    return damaged(err, "a quota comes twice or has no tenant");
+  blx__state_put_quota(st, q);
+  return BLX__OK;
+}
+
 static blx__rc read_mark(struct blx__state *st, const struct blx_recover_mark *m, blx_error *err) {
   struct state_data *d = &st->data;
   if (d->gone_below != 0 || m->below == 0 || m->below > d->next_node_uid || m->survivor_uid >= m->below)
@@ -353,7 +366,7 @@ static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool 
                      why.message);
   const struct blx_snapshot_record *r = msg;
   int set = !!r->head + !!r->node + !!r->vm + !!r->instance + !!r->config + !!r->idempotency + !!r->tombstone +
-            !!r->settings + !!r->recover_mark;
+            !!r->settings + !!r->recover_mark + !!r->quota;
   if (set != 1 || first != (r->head != NULL)) return damaged(err, "its records are not in order");
   if (r->head) return read_head(st, r->head, err);
   if (r->node) return read_node(st, r->node, err);
@@ -362,6 +375,7 @@ static blx__rc read_record(struct blx__state *st, struct blx__slice bytes, bool 
   if (r->instance) return read_instance(st, r->instance, err);
   if (r->tombstone) return read_tombstone(st, r->tombstone, err);
   if (r->settings) return read_settings(st, r->settings, err);
+  if (r->quota) return read_quota(st, r->quota, err);
   if (r->recover_mark) return read_mark(st, r->recover_mark, err);
   return read_key(st, r->idempotency, err);
 }

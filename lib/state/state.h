@@ -16,6 +16,8 @@
 #include "placement/feasible.h"
 #include "schema/internal.h"
 
+#include <blixard/calls.h>
+
 enum {
   BLX__STATE_NODES_MAX = 5000,
   BLX__STATE_VMS_MAX = 100000,
@@ -24,6 +26,8 @@ enum {
   BLX__STATE_TOMBSTONES_MAX = 4096, /* of all nodes together */
   BLX__STATE_KEYS_MAX = 1 << 18,    /* idempotency keys */
   BLX__STATE_EVENTS_MAX = 8192,     /* events kept for watchers */
+  BLX__STATE_PRIORITY_MAX = 1000,
+  BLX__STATE_TENANTS_MAX = 10000, /* that have a quota or a VM */
   BLX__STATE_KEY_KEPT_MS = 24 * 3600 * 1000,
   BLX__STATE_KEY_SAFE_MS = 10 * 60 * 1000, /* a key younger than this is never given up for another */
   BLX__STATE_BACK_OFF_FIRST_MS = 1000,
@@ -209,6 +213,19 @@ const struct blx_instance *blx__state_instance_on_node_after(const struct blx__s
  * (@due_ms, @uid) on. (0, 0) gives the first. NULL past the end. */
 const struct blx_instance *blx__state_waiting_after(const struct blx__state *st, uint64_t due_ms, uint64_t uid);
 
+/* The same, but of those only that are due at @now_ms: the highest priority first (spec.priority), then by the time
+ * they became due, then uid. @at: zeros at first, then where the last one was; operations may be applied in between.
+ * NULL past the end. A step costs O(log n), and once more for each priority that has none due. */
+struct blx__state_ready {
+  bool begun;
+  uint32_t priority;
+  uint64_t due_ms, uid;
+};
+const struct blx_instance *blx__state_ready_next(const struct blx__state *st, uint64_t now_ms,
+                                                 struct blx__state_ready *at);
+/* When the first of those that are not due at @now_ms will be. 0: there are none. */
+uint64_t blx__state_next_due_ms(const struct blx__state *st, uint64_t now_ms);
+
 /* Tombstones: instances deleted by force whose node has not confirmed yet that they are gone there. */
 const struct blx_tombstone *blx__state_tombstone_on_node_after(const struct blx__state *st, uint64_t node_uid,
                                                                uint64_t instance_uid);
@@ -230,6 +247,35 @@ uint64_t blx__state_t_safe_ms(const struct blx__state *st, uint64_t lease_ms);
 /* Whether that time proves that nothing runs on a node that is being fenced. Not where one of its fenced instances may
  * be on a machine that nothing ends or resets in time: it was placed there for the fence command's sake. */
 bool blx__state_time_proves(const struct blx__state *st, uint64_t node_uid);
+
+/* ---- what placement counts. Declared here for the scheduler.
+ *
+ * Whether @i is to go while its VM stays: its ordinal is above spec.replicas (see op_vm_scale). It is removed as an
+ * instance of a deleted VM is, never wants a node again, and its name is free when its record is gone.
+ *
+ * A tombstone that is not dead counts wherever instances do: with its room, and for affinity with the labels and hard
+ * `apart` rules of its spec, as an instance of a VM of its own whose uid is the tombstone's instance_uid. It is no
+ * replica of the VM it was of. */
+bool blx__state_scaled_away(const struct blx_vm *vm, const struct blx_instance *i);
+
+/* What a tenant may have, and what it has: used_* and `used` filled in. NULL: no quota and no VM. Borrowed as a record
+ * is. @tenant NULL or "": default. Of one without a quota, revision is 0 and there are no limits. */
+const struct blx_quota *blx__state_quota(const struct blx__state *st, const char *tenant);
+/* The same of the tenant after @tenant, by name; NULL or "": the first. NULL past the end. */
+const struct blx_quota *blx__state_quota_after(const struct blx__state *st, const char *tenant);
+
+/* Whether that operation would be accepted now. Errors: its own. */
+blx__rc blx__state_may_create(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
+                              blx_error *err) BLX__MUST;
+blx__rc blx__state_may_scale(const struct blx__state *st, const struct blx_vm_scale_request *req,
+                             blx_error *err) BLX__MUST;
+
+/* What kinds of instances there are: (cpu_milli, memory_mib) of all that are defined, with how many of each; the most
+ * frequent first, then the larger memory, then the larger cpu_milli. Returns how many were written, at most @max. */
+struct blx__state_shape {
+  uint64_t cpu_milli, memory_mib, count;
+};
+size_t blx__state_shapes(const struct blx__state *st, struct blx__state_shape *out, size_t max);
 
 /* What an instance of @vm needs of a node. Borrowed from @vm. */
 struct blx__placement_need blx__state_need(const struct blx_vm *vm);

@@ -10,19 +10,34 @@ enum {
   STATE_TENANT_MAX = 56,
   STATE_NAME_KEY_MAX = 2 * 128,  /* tenant, NUL, name */
   STATE_SCRATCH_BYTES = 4 << 20, /* one decoded operation; an encoded one has 64 KiB */
+  STATE_REPLICAS_MAX = 1000,     /* of one VM */
   STATE_EXPIRE_PER_OP = 64,      /* old keys dropped by one operation, so that none takes long */
 };
 
 struct state_vm;
+
+struct state_amount {
+  char *name;
+  uint64_t amount;
+};
+
+struct state_amounts {
+  struct state_amount *list;
+  size_t n, room;
+};
 
 /* Entries are stable while their object lives; the record inside is replaced. */
 struct state_node {
   struct blx_node_info *rec;
   struct blx__map instances;  /* uid -> state_instance, dead ones too */
   struct blx__map tombstones; /* instance uid -> struct blx_tombstone */
-  uint64_t vcpus, memory_mib; /* of the instances not dead, and of tombstones whose instance may still run */
-  uint32_t live;              /* how many instances are not dead */
-  uint32_t ha;                /* and how many of them are highly available */
+  /* Of the instances not dead, and of tombstones whose instance may still run. */
+  uint64_t vcpus, cpu_milli, memory_mib;
+  struct state_amounts named;
+  struct blx__placement_amount *offered; /* what its capacity names, with what of that is allocated */
+  size_t n_offered;
+  uint32_t live; /* how many instances are not dead */
+  uint32_t ha;   /* and how many of them are highly available */
   uint64_t share_revision;
   uint64_t share_index; /* of the entry, or the snapshot, that touched the share last */
 };
@@ -30,14 +45,28 @@ struct state_node {
 struct state_instance {
   struct blx_instance *rec;
   struct state_vm *vm;
-  bool waiting; /* in data.waiting under due_ms */
+  bool waiting; /* in data.waiting under due_ms, and in data.ready under priority before it */
   uint64_t due_ms;
+  uint32_t priority;
 };
 
 struct state_vm {
   struct blx_vm *rec;
   struct blx__map instances;  /* ordinal -> state_instance */
   struct blx__map dependents; /* uid -> state_vm that names this one in depends_on */
+};
+
+/* What a tenant has, of all that is defined, and what it may have. */
+struct state_tenant {
+  char name[57];
+  struct blx_quota *rec; /* NULL: it has no quota */
+  uint32_t vms, instances;
+  uint64_t vcpus, cpu_milli, memory_mib;
+  struct state_amounts named;
+  /* The view, made when it is asked for. */
+  struct blx_quota view;
+  struct blx_resources used;
+  struct blx_amount *amounts, **amount_list;
 };
 
 struct state_config {
@@ -59,7 +88,11 @@ struct state_data {
   struct blx__map tombstones;                           /* instance uid -> struct blx_tombstone */
   struct blx__map tombstone_names;                      /* name, node uid, instance uid -> the same */
   struct blx__map waiting;                              /* due, uid -> state_instance */
+  struct blx__map ready;                                /* highest priority, due, uid -> the same */
   struct blx__map unsettled;                            /* uid -> state_vm whose phase must be worked out again */
+  struct blx__map tenants;                              /* name -> state_tenant */
+  struct blx__map quotas;                               /* the same, of those that have one */
+  struct blx__map shapes, frequent;                     /* counts.c: (cpu_milli, memory_mib), and by count */
   struct blx_settings *settings;                        /* NULL: never changed */
   uint32_t running;
   uint64_t survivor_uid, gone_below, gone_index; /* of the last recovery; 0: there was none */
@@ -111,6 +144,9 @@ const char *blx__state_tenant(const char *tenant); /* "" and NULL: default */
 size_t blx__state_name_key(uint8_t key[STATE_NAME_KEY_MAX], const char *tenant, const char *name);
 size_t blx__state_pair_key(uint8_t key[16], uint64_t a, uint64_t b);
 
+/* The first value with a key above @key, or NULL. */
+void *blx__state_after(const struct blx__map *m, const uint8_t *key, size_t n);
+
 /* ---- entries */
 struct state_node *blx__state_node_get(const struct blx__state *st, uint64_t uid);
 struct state_vm *blx__state_vm_get(const struct blx__state *st, uint64_t uid);
@@ -146,8 +182,42 @@ blx__rc blx__state_add_record(struct blx__buf *out, const struct blx_snapshot_re
 /* An agent shall look at its share again. */
 void blx__state_touch_share(struct blx__state *st, uint64_t node_uid);
 
+/* How many replicas a spec asks for. */
+static inline uint32_t blx__state_replicas(const struct blx_vm_spec *spec) {
+  return spec->has_replicas ? spec->replicas : 1;
+}
+
+/* It is to be removed: with its VM, or because that is to have fewer replicas. */
+static inline bool blx__state_leaving(const struct state_instance *e) {
+  return e->vm->rec->deleting || blx__state_scaled_away(e->vm->rec, e->rec);
+}
+
+/* ---- counts.c: each of a list of named resources, added or taken away */
+void blx__state_amounts_count(struct state_amounts *a, struct blx_amount *const *list, size_t n, bool in);
+uint64_t blx__state_amount(const struct state_amounts *a, const char *name);
+void blx__state_amounts_free(struct state_amounts *a);
+/* Each has a name, and once. @what: the field. Errors: INVALID. */
+blx__rc blx__state_amounts_check(struct blx_amount *const *list, size_t n, const char *what, blx_error *err) BLX__MUST;
+
+/* A VM, or an instance of one, is there or not any more */
+struct state_tenant *blx__state_tenant_get(const struct blx__state *st, const char *tenant);
+void blx__state_tenant_free(struct state_tenant *e);
+void blx__state_count_vm(struct blx__state *st, const struct blx_vm *vm, bool in);
+void blx__state_count_instance(struct blx__state *st, const struct blx_vm *vm, bool in);
+void blx__state_count_shape(struct blx__state *st, uint64_t cpu_milli, uint64_t memory_mib, bool in);
+void blx__state_shapes_free(struct state_data *d);
+void blx__state_put_quota(struct blx__state *st, const struct blx_quota *draft);
+void blx__state_drop_quota(struct blx__state *st, struct state_tenant *e);
+/* Whether the tenant may have so many more VMs, and instances of @spec. Errors: QUOTA, with the numbers. */
+blx__rc blx__state_quota_allows(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
+                                uint32_t vms, uint32_t instances, blx_error *err) BLX__MUST;
+
 /* True if the scheduler shall find a node for it, now or when it is due. */
 bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm);
+
+/* ---- query.c: into the indexes of those that wait, and out of them if it is there */
+void blx__state_waiting_put(struct blx__state *st, struct state_instance *e);
+void blx__state_waiting_drop(struct blx__state *st, struct state_instance *e);
 
 /* The dependent of @vm that is on its way out and has to be dead before @vm is stopped; NULL: none. */
 const struct blx_vm *blx__state_stops_first(const struct state_vm *vm);
@@ -155,6 +225,9 @@ const struct blx_vm *blx__state_stops_first(const struct state_vm *vm);
 void blx__state_stop_now(struct blx__state *st, const struct state_instance *e);
 /* ---- op_node.c: nodes */
 enum { STATE_LABELS_MAX = 64 };
+/* By what users call it. Errors: NOT_FOUND, STALE. */
+blx__rc blx__state_node_find(const struct blx__state *st, const char *name, uint64_t if_revision,
+                             const struct blx_node_info **out, blx_error *err) BLX__MUST;
 /* NOT_FOUND: it never joined, or was removed. */
 blx__rc blx__state_node_known(const struct blx__state *st, uint64_t uid, struct state_node **out,
                               blx_error *err) BLX__MUST;
@@ -188,11 +261,31 @@ void blx__state_bury(struct blx__state *st, struct state_instance *e, const char
  * these, and what is seen there runs without leave. */
 bool blx__state_tombstone_report(struct blx__state *st, uint64_t node_uid, const struct blx_instance_report *r);
 
-/* ---- op_vm.c */
+/* ---- op_vm.c: the VM that an operation names. Errors: NOT_FOUND, STALE. */
+blx__rc blx__state_vm_find(const struct blx__state *st, const struct blx_op *op, const char *name, uint64_t if_revision,
+                           struct state_vm **out, blx_error *err) BLX__MUST;
+/* It is not being deleted. Errors: CONFLICT. */
+blx__rc blx__state_vm_stays(const struct state_vm *e, blx_error *err) BLX__MUST;
+/* No VM has the name that a replica of a VM of that name would get. Errors: EXISTS. */
+blx__rc blx__state_replica_names_free(const struct blx__state *st, const char *tenant, const char *vm, uint32_t from,
+                                      uint32_t to, blx_error *err) BLX__MUST;
+/* Another one, in the phase and with the reason of @like: its VM's, or one worked out for it. */
+void blx__state_create_instance(struct blx__state *st, const struct blx_vm *like, uint32_t ordinal);
+/* Drop an instance that is nowhere; else have its node remove it. */
+void blx__state_want_removed(struct blx__state *st, struct state_instance *e);
+/* What a new instance, or VM, says of itself. */
+struct blx_reason blx__state_unplaced(void);
+struct blx_reason blx__state_not_started(void);
 /* "node2", "node1 and node2", ...: where instances of a VM still are. 0: nowhere. */
 enum { STATE_NODES_TEXT_BYTES = 160 };
 unsigned blx__state_unconfirmed_nodes(const struct blx__state *st, const struct state_vm *vm,
                                       char out[STATE_NODES_TEXT_BYTES]);
+
+/* ---- op_scale.c
+ * As a VM by force, but one instance that its VM is not to have any more, and whose node is silent. Errors: CONFLICT,
+ * QUOTA. */
+blx__rc blx__state_give_up(struct blx__state *st, const struct blx_op *op, struct state_instance *e, bool silent,
+                           blx_error *err) BLX__MUST;
 
 /* ---- phases and reasons */
 struct blx_reason blx__state_reason(int32_t code, const char *text, const char *unblock);
@@ -207,6 +300,7 @@ void blx__state_settle(struct blx__state *st);
 void blx__state_event_node(struct blx__state *st, int32_t type, const struct blx_node_info *n);
 void blx__state_event_vm(struct blx__state *st, int32_t type, const struct blx_vm *vm);
 void blx__state_event_settings(struct blx__state *st);
+void blx__state_event_quota(struct blx__state *st, int32_t type, const char *tenant);
 void blx__state_event_instance(struct blx__state *st, int32_t type, const struct state_instance *e);
 bool blx__state_events_init(struct state_events *ev);
 void blx__state_events_free(struct state_events *ev);
@@ -242,6 +336,7 @@ state_op_fn blx__state_op_cluster_init, blx__state_op_node_join, blx__state_op_n
     blx__state_op_assign, blx__state_op_explain, blx__state_op_report, blx__state_op_vm_delete_force,
     blx__state_op_node_label, blx__state_op_settings_set, blx__state_op_fence_begin, blx__state_op_fence_done,
     blx__state_op_node_return, blx__state_op_ha_disarm, blx__state_op_node_fence_command, blx__state_op_node_remove,
-    blx__state_op_recover, blx__state_op_regroup, blx__state_op_node_clear;
+    blx__state_op_recover, blx__state_op_regroup, blx__state_op_node_clear, blx__state_op_vm_scale,
+    blx__state_op_node_taint, blx__state_op_quota_set;
 
 #endif

@@ -86,8 +86,18 @@ blx__rc blx__state_view_node(const struct blx__state *st, uint64_t uid, struct b
                              struct blx_node_info **out, blx_error *err) {
   const struct state_node *n = blx__state_node_get(st, uid);
   if (!n) return no_node(err, uid);
+  enum { NAMED_MAX = 32 };
   struct blx_resources allocated = BLX_RESOURCES_INIT;
+  struct blx_amount amounts[NAMED_MAX], *named[NAMED_MAX];
+  for (size_t i = 0; i < n->named.n && i < NAMED_MAX; i++) {
+    amounts[i] = (struct blx_amount)BLX_AMOUNT_INIT;
+    amounts[i].name = n->named.list[i].name;
+    amounts[i].amount = n->named.list[i].amount;
+    named[allocated.n_named++] = &amounts[i];
+  }
+  allocated.named = named;
   allocated.vcpus = n->vcpus > UINT32_MAX ? UINT32_MAX : (uint32_t)n->vcpus;
+  allocated.cpu_milli = n->cpu_milli > UINT32_MAX ? UINT32_MAX : (uint32_t)n->cpu_milli;
   allocated.memory_mib = n->memory_mib;
   struct blx_node_info draft = *n->rec;
   draft.allocated = &allocated;
@@ -112,7 +122,7 @@ static void assignment(const struct blx__state *st, const struct state_instance 
   bool held = vm->desired == BLX_DESIRED_STOPPED && i->rec->ending == BLX_ENDING_NONE &&
               blx__state_reason_code(i->rec->reason) == BLX_REASON_CODE_WAITS_FOR_STOP;
   out->desired = held ? BLX_DESIRED_RUNNING : vm->desired;
-  out->remove = vm->deleting;
+  out->remove = blx__state_leaving(i);
   out->ending = i->rec->ending;
   out->paused = vm->paused;
   if (config) {

@@ -18,7 +18,7 @@
 #include <time.h>
 
 enum {
-  WORKERS_MAX = 4000,
+  WORKERS_MAX = 5000,
   VMS_MAX = 100,
   REPLICAS_MAX = 1000,
   SOCKETS_MAX = 7,

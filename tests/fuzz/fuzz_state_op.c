@@ -100,6 +100,38 @@ static void add_run_ops(const struct t *t) {
   add(&c);
 }
 
+static void add_placement_ops(void) {
+  struct blx_op_vm_scale scale = BLX_OP_VM_SCALE_INIT;
+  struct blx_op_node_taint taint = BLX_OP_NODE_TAINT_INIT;
+  struct blx_op_quota_set set = BLX_OP_QUOTA_SET_INIT;
+  struct blx_taint old = BLX_TAINT_INIT, *olds[] = {&old}, gpu = BLX_TAINT_INIT, *gpus[] = {&gpu};
+  struct blx_quota quota = BLX_QUOTA_INIT;
+  struct blx_amount amount = BLX_AMOUNT_INIT, *amounts[] = {&amount};
+  scale.name = "web";
+  scale.replicas = 1;
+  old.key = "old";
+  gpu.key = "gpu";
+  taint.name = "node2";
+  taint.set = gpus;
+  taint.n_set = 1;
+  taint.unset = olds;
+  taint.n_unset = 1;
+  amount.name = "gpu";
+  amount.amount = 3;
+  quota.has_vms = 1;
+  quota.vms = 2;
+  quota.named = amounts;
+  quota.n_named = 1;
+  set.quota = &quota;
+  struct blx_op a = BLX_OP_INIT, b = BLX_OP_INIT, c = BLX_OP_INIT;
+  a.vm_scale = &scale;
+  b.node_taint = &taint;
+  c.quota_set = &set;
+  add(&a);
+  add(&b);
+  add(&c);
+}
+
 static void add_node_ops(void) {
   struct blx_node_info node = BLX_NODE_INFO_INIT;
   struct blx_op_node_join join = BLX_OP_NODE_JOIN_INIT;
@@ -176,6 +208,7 @@ void fuzz_seeds(void) {
   add_node_ops();
   add_run_ops(&t);
   add_fence_ops(&t);
+  add_placement_ops();
   add_vm_ops();
   fuzz_seed(all.data, all.len);
   blx__buf_free(&all);

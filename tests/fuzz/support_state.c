@@ -21,6 +21,11 @@ void fuzz_state_open(struct t *t) {
   char digest[65];
   t_open_cluster(t, 2);
   FUZZ_SHALL(t_config(t, "{ }", digest) == 0);
+  struct blx_quota quota = BLX_QUOTA_INIT;
+  quota.has_instances = 1;
+  quota.instances = 6;
+  FUZZ_SHALL(t_quota(t, &quota) == 0);
+  FUZZ_SHALL(t_taint(t, "node2", "old", "yes", BLX_TAINT_EFFECT_AVOID) == 0);
   FUZZ_SHALL(t_create_named(t, "web", 2) == 0);
   FUZZ_SHALL(t_assign(t, "web-1", 1) == 0);
   FUZZ_SHALL(t_report(t, "web-1", (struct t_seen){.phase = BLX_PHASE_RUNNING}) == 0);

@@ -152,7 +152,11 @@ def complete(line, at="/nowhere/blixard.sock"):
     ("blixard vm create x --microvm-config examples/hel", "examples/hello.nix", "examples/nginx.nix"),
     ("blixard -o json vm li", "list", "create"),
     ("blixard events --f", "--follow --for --filter --format", "--since"),
-    ("blixard get ", "vm node instance event", "list"),
+    ("blixard get ", "vm node instance event quota", "list"),
+    ("blixard quota ", "set get list delete", "vms"),
+    ("blixard cluster cap", "capacity", "status"),
+    ("blixard vm create x --strategy ", "BestFit LoadBalanced DataLocality NetworkProximity", "vm"),
+    ("blixard vm create x --a", "--apart --all", "--stopped"),
     ("blixard explain ev", "event", "vm"),
     ("blixard completion ", "bash zsh", "fish"),
     ("blixard help vm l", "list logs", "create"),
@@ -233,6 +237,11 @@ def clean(cluster):
         text = re.sub(r"\b[0-9a-f]{32}\b", "ID", re.sub(r"\b[0-9a-f]{64}\b", "SHA256", text))
         text = re.sub(r"\b\d+[smhd]\b", "AGE", text)
         text = re.sub(r"(\"?\w*(?:_ms|revision|incarnation|report_seq|index|term)\"?: )\d+", r"\1N", text)
+        text = re.sub(r"(\"cpu_features\": )\[[^\]]*\]", r"\1LIST", text)
+        text = re.sub(r"^( *cpu_features:)(?: \[\]|(?:\n *- [a-z0-9_]+)+)$", r"\1 LIST", text, flags=re.M)
+        text = re.sub(r"(?:[a-z0-9_]+, ){3,}[a-z0-9_]+$", "FEATURES", text, flags=re.M)
+        text = re.sub(r"\d+\.\d% CPU, \d+ MiB", "LOAD", text)
+        text = re.sub(r"(\"?load_\w+\"?: )\d+", r"\1N", text)
         text = re.sub(r"(\"?virtualized\"?: )\w+", r"\1BOOL", text).replace(", is a virtual machine", "")
         text = re.sub(r"^(Index:|Revision:) .*$", r"\1 N", text, flags=re.M)
         return re.sub(r"(?<=\S) {2,}", "  ", text)

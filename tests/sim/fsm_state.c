@@ -76,7 +76,7 @@ static void check_capacity(struct state_fsm *f) {
   for (; node; node = blx__state_node_after_uid(f->state, node->uid)) {
     struct blx__placement_node view;
     if (!blx__state_placement_node(f->state, node->uid, &view)) continue;
-    if (view.allocated_vcpus > view.vcpus || view.allocated_memory_mib > view.memory_mib)
+    if (view.allocated_cpu_milli > view.cpu_milli || view.allocated_memory_mib > view.memory_mib)
       f->broken = "a node's capacity was exceeded";
   }
 }

@@ -5,6 +5,8 @@
 #ifndef BLX_CLI_H
 #define BLX_CLI_H
 
+#include "place.h"
+
 #include <blixard/blixard.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,7 +21,7 @@ enum cli_sort { CLI_SORT_CPU, CLI_SORT_MEMORY };
 /* Exit statuses that do not come from a blx_error. */
 enum { CLI_EXIT_OK = 0, CLI_EXIT_INTERNAL = 1, CLI_EXIT_USAGE = 2, CLI_EXIT_RETRY = 6 };
 
-enum { CLI_WORDS_MAX = 65, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 16, CLI_REQUEST_ID_SIZE = 33, CLI_NODE_NAME_MAX = 63 };
+enum { CLI_WORDS_MAX = 65, CLI_LABELS_MAX = 64, CLI_NAMES_MAX = 32, CLI_REQUEST_ID_SIZE = 33, CLI_NODE_NAME_MAX = 63 };
 
 /* Repeated KEY=VALUE flags, ready for a request. */
 struct cli_labels {
@@ -28,13 +30,13 @@ struct cli_labels {
   size_t count;
 };
 
-/* One command line, parsed. Strings are borrowed from argv. */
 /* Repeated NAME flags. */
 struct cli_names {
   const char *list[CLI_NAMES_MAX];
   size_t count;
 };
 
+/* One command line, parsed. Strings are borrowed from argv. */
 struct cli_args {
   const char *words[CLI_WORDS_MAX]; /* what is not a flag, after group and verb */
   unsigned n_words;
@@ -49,7 +51,9 @@ struct cli_args {
   uint64_t if_revision; /* 0: whatever it has */
   struct blx_vm_spec spec;
   struct cli_labels labels, selectors;
-  struct cli_names depends_on;
+  struct cli_names depends_on, cpu_features;
+  struct cli_place place;
+  uint32_t plan, all, pending;
   const char *columns, *sort_by; /* of lists */
   struct cli_labels filters;     /* FIELD=VALUE; of FIELD!=VALUE the key ends with '!' */
   uint32_t watch, no_headers;
@@ -63,7 +67,10 @@ struct cli_args {
   const char *yes_name; /* what a person would type to go on */
   const char *proved, *command;
   uint32_t unset;
-  uint32_t fast_leases, leases_of_ms;                   /* of settings */
+  uint32_t fast_leases, leases_of_ms; /* of settings */
+  struct cli_names overcommit, distances;
+  uint32_t survive_nodes, has_survive_nodes;
+  const char *survive_level;
   const char *principal, *audit_verb, *object, *result; /* of audit; its --until is in until */
   uint32_t denied, limit, has_limit;
   char request_id_made[CLI_REQUEST_ID_SIZE];
@@ -78,6 +85,7 @@ enum cli_kind {
   CLI_CHOICE, /* int32_t, one of @choices */
   CLI_LABEL,  /* struct cli_labels, hi at most */
   CLI_NAME,   /* struct cli_names, hi at most */
+  CLI_OWN,    /* what its function reads */
   CLI_ABSENT, /* known, not supported: @doc says why */
 };
 
@@ -99,6 +107,7 @@ struct cli_flag {
   const struct cli_choice *choices;
   size_t n_choices;
   const char *doc;
+  int (*parse)(struct cli_args *args, const struct cli_flag *flag, char *value); /* of CLI_OWN */
 };
 
 /* A command. */
@@ -191,12 +200,20 @@ int cmd_node_describe(struct cli_args *args);
 int cmd_node_cordon(struct cli_args *args);
 int cmd_node_uncordon(struct cli_args *args);
 int cmd_node_label(struct cli_args *args);
+int cmd_node_taint(struct cli_args *args);
 int cmd_node_fence(struct cli_args *args);
 int cmd_node_fence_command(struct cli_args *args);
 int cmd_ha_status(struct cli_args *args);
 int cmd_ha_disarm(struct cli_args *args);
 int cmd_ha_arm(struct cli_args *args);
 int cmd_vm_create(struct cli_args *args);
+int cmd_vm_explain(struct cli_args *args);
+int cmd_vm_scale(struct cli_args *args);
+int cmd_cluster_capacity(struct cli_args *args);
+int cmd_quota_set(struct cli_args *args);
+int cmd_quota_get(struct cli_args *args);
+int cmd_quota_list(struct cli_args *args);
+int cmd_quota_delete(struct cli_args *args);
 int cmd_vm_list(struct cli_args *args);
 int cmd_events(struct cli_args *args);
 int cmd_get(struct cli_args *args);

@@ -8,8 +8,18 @@
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 
+/* With --pending: those of which an instance waits. */
 int cmd_vm_list(struct cli_args *args) {
-  return cli_list(args, &cli_kind_vm, NULL, 0);
+  struct cli_labels *filters = &args->filters;
+  if (args->pending == 0) return cli_list(args, &cli_kind_vm, NULL, 0);
+  if (filters->count == CLI_FILTERS_MAX)
+    return cli_usage("--pending is a filter, too: one less of %d", CLI_FILTERS_MAX);
+  struct blx_label *row = &filters->rows[filters->count];
+  *row = (struct blx_label)BLX_LABEL_INIT;
+  row->key = "instances.phase";
+  row->value = "Pending";
+  filters->list[filters->count++] = row;
+  return cli_list(args, &cli_kind_pending, NULL, 0);
 }
 
 int cmd_node_list(struct cli_args *args) {

@@ -1,10 +1,12 @@
-/* The commands about one node: describe, cordon, uncordon, label, remove. */
+/* The commands about one node: describe, cordon, uncordon, label, taint, remove. */
 #include "output.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
+
+enum { TAINT_SIZE = 340, TAINT_KEY_MAX = 63, TAINT_VALUE_MAX = 253 };
 
 static const struct cli_column node_fields[] = {
     {"Name:", "{node.name}"},
@@ -23,12 +25,17 @@ static const struct cli_column node_fields[] = {
     {"Roles:", "{node.role},{node.leader?leader,}{node.voter?voter,}{node.simulated?simulated,}"},
     {"Capacity:", "{node.capacity.vcpus} vCPUs, {node.capacity.memory_mib} MiB"},
     {"Allocated:", "{node.allocated.vcpus} vCPUs, {node.allocated.memory_mib} MiB"},
-    {"Free:", "{free.vcpus} vCPUs, {free.memory_mib} MiB"},
+    {"Free:", "{free:cpus} vCPUs, {free.memory_mib} MiB"},
+    {"Resources:", "{node:named}"},
+    {"Load:", "{node:load}"},
+    {"Taints:", "{node.taints:taints}"},
     {"HA:",
      "{node.ha_ready?ends instances in time}{node.ha_ready!cannot end instances in time}{node.virtualized?, is a "
      "virtual machine}{node.no_watchdog?, --no-watchdog}"},
     {"Watchdog:", "{node.watchdog}"},
     {"Hypervisors:", "{node.hypervisors[]}"},
+    {"CPU features:", "{node.cpu_features:names}"},
+    {"Stored there:", "{node.stored:data}"},
     {"Labels:", "{node.labels:labels}"},
     {"  the daemon's:", "{node.daemon_labels:labels}"},
     {"  set:", "{node.set_labels:labels}"},
@@ -62,6 +69,7 @@ static const struct cli_column changed_columns[] = {
     {"NAME", "{name}"},
     {"STATUS", "{status}{cordoned?, cordoned}{unclear?, unclear}"},
     {"LABELS", "{labels:labels}"},
+    {"TAINTS", "{taints:taints}"},
 };
 static const struct cli_block changed_blocks[] = {{CLI_TABLE, NULL, changed_columns, COUNT(changed_columns)}};
 static const struct cli_view changed_view = {"node", NULL, "name", changed_blocks, COUNT(changed_blocks)};
@@ -97,11 +105,20 @@ struct label_words {
   size_t n_set, n_unset;
 };
 
+/* The same of taints: KEY=VALUE:EFFECT, KEY:EFFECT, KEY=VALUE or KEY-. */
+struct taint_words {
+  struct blx_taint rows[CLI_WORDS_MAX];
+  struct blx_taint *set[CLI_WORDS_MAX], *unset[CLI_WORDS_MAX];
+  char text[CLI_WORDS_MAX][TAINT_SIZE];
+  size_t n_set, n_unset;
+};
+
 /* A change of one node: the call, what else it needs, what to say when it is committed. */
 struct change {
   int (*call)(blx_client *client, const struct cli_args *args, const struct change *change, struct blx_node_info **out,
               blx_error *err);
   struct label_words *labels;
+  struct taint_words *taints;
   const char *done;
 };
 
@@ -145,7 +162,7 @@ static int call_remove(blx_client *client, const struct cli_args *args, const st
 }
 
 int cmd_node_remove(struct cli_args *args) {
-  static const struct change remove = {call_remove, NULL, "is removed"};
+  static const struct change remove = {call_remove, NULL, NULL, "is removed"};
   static const char what[] =
       "it is removed from the cluster for good, and can come back only with an empty data directory";
   const char *name = cli_node_name(args->words[0]);
@@ -154,7 +171,7 @@ int cmd_node_remove(struct cli_args *args) {
 }
 
 int cmd_node_cordon(struct cli_args *args) {
-  static const struct change cordon = {call_cordon, NULL, "is cordoned: nothing new is placed there"};
+  static const struct change cordon = {call_cordon, NULL, NULL, "is cordoned: nothing new is placed there"};
   return change_node(args, &cordon);
 }
 
@@ -169,7 +186,7 @@ static int call_uncordon(blx_client *client, const struct cli_args *args, const 
 }
 
 int cmd_node_uncordon(struct cli_args *args) {
-  static const struct change uncordon = {call_uncordon, NULL, "is not cordoned"};
+  static const struct change uncordon = {call_uncordon, NULL, NULL, "is not cordoned"};
   return change_node(args, &uncordon);
 }
 
@@ -211,6 +228,63 @@ int cmd_node_label(struct cli_args *args) {
   struct label_words words = {0};
   for (unsigned i = 1; i < args->n_words; i++)
     if (take_word(&words, i, args->words[i]) != 0) return CLI_EXIT_USAGE;
-  const struct change label = {call_label, &words, "is labelled"};
+  const struct change label = {call_label, &words, NULL, "is labelled"};
   return change_node(args, &label);
+}
+
+/* Cuts ":NoPlace" or ":Avoid" off @text. False: there is another word. */
+static bool take_effect(char *text, int32_t *out) {
+  char *colon = strrchr(text, ':');
+  *out = BLX_TAINT_EFFECT_NO_PLACE;
+  if (colon == NULL) return true;
+  if (strcmp(colon + 1, "Avoid") == 0)
+    *out = BLX_TAINT_EFFECT_AVOID;
+  else if (strcmp(colon + 1, "NoPlace") != 0)
+    return false;
+  *colon = '\0';
+  return true;
+}
+
+static int take_taint(struct taint_words *to, size_t at, const char *word) {
+  char quoted[CLI_QUOTE_SIZE], *text = to->text[at];
+  struct blx_taint *row = &to->rows[at];
+  size_t n = strlen(word);
+  bool take_away = n > 1 && word[n - 1] == '-' && strpbrk(word, "=:") == NULL, ok = n < TAINT_SIZE;
+  snprintf(text, TAINT_SIZE, "%.*s", (int)(n - take_away), word);
+  *row = (struct blx_taint)BLX_TAINT_INIT;
+  bool bare = strpbrk(word, "=:") == NULL;
+  ok = ok && (take_away || !bare) && take_effect(text, &row->effect);
+  char *equals = ok ? strchr(text, '=') : NULL;
+  if (equals != NULL) *equals = '\0';
+  row->key = text;
+  row->value = equals != NULL ? equals + 1 : "";
+  if (!ok || *text == '\0' || strlen(text) > TAINT_KEY_MAX || strlen(row->value) > TAINT_VALUE_MAX)
+    return cli_usage("%s is neither KEY=VALUE:NoPlace, KEY=VALUE:Avoid, KEY:NoPlace, KEY:Avoid nor KEY-",
+                     cli_quote(quoted, sizeof quoted, word));
+  if (take_away)
+    to->unset[to->n_unset++] = row;
+  else
+    to->set[to->n_set++] = row;
+  return 0;
+}
+
+static int call_taint(blx_client *client, const struct cli_args *args, const struct change *change,
+                      struct blx_node_info **out, blx_error *err) {
+  struct blx_node_taint_request request = BLX_NODE_TAINT_REQUEST_INIT;
+  request.name = args->words[0];
+  request.request_id = args->request_id;
+  request.if_revision = args->if_revision;
+  request.set = change->taints->set;
+  request.n_set = change->taints->n_set;
+  request.unset = change->taints->unset;
+  request.n_unset = change->taints->n_unset;
+  return blx_node_taint(client, &request, out, err);
+}
+
+int cmd_node_taint(struct cli_args *args) {
+  struct taint_words words = {0};
+  for (unsigned i = 1; i < args->n_words; i++)
+    if (take_taint(&words, i, args->words[i]) != 0) return CLI_EXIT_USAGE;
+  const struct change taint = {call_taint, NULL, &words, "is tainted as asked"};
+  return change_node(args, &taint);
 }

@@ -1,5 +1,6 @@
 /* The cluster's settings: shown, and changed by KEY=VALUE. Which keys there are is the schema's to say: the fields of
  * settings_change, and of the messages in it. */
+#include "cmd_settings.h"
 #include "flags.h"
 #include "output.h"
 #include "select.h"
@@ -32,7 +33,8 @@ static void each_key(const char *type, const char *prefix, void (*each)(void *us
     char key[KEY_SIZE], below[KEY_SIZE];
     snprintf(key, sizeof key, "%.40s%.40s", prefix, text_of(row, "name"));
     snprintf(below, sizeof below, "%.90s.", key);
-    if (strcmp(text_of(row, "of"), "message") == 0)
+    bool list = json_is_true(json_object_get(row, "repeated"));
+    if (strcmp(text_of(row, "of"), "message") == 0 && !list)
       each_key(text_of(row, "type"), below, each, user);
     else
       each(user, key, row);
@@ -57,6 +59,10 @@ static void add_row(json_t *rows, const char *key, json_t *value, const char *ab
 
 static void show_key(void *user, const char *key, const json_t *row) {
   const struct shown *shown = user;
+  if (json_is_true(json_object_get(row, "repeated"))) {
+    add_row(shown->rows, key, cli_settings_list(shown->settings, key), text_of(row, "doc"));
+    return;
+  }
   json_t *value = (json_t *)(uintptr_t)cli_path(shown->settings, key);
   add_row(shown->rows, key, json_incref(value), text_of(row, "doc"));
 }
@@ -90,14 +96,15 @@ static int show(const struct cli_args *args, const struct blx_settings_detail *d
 static void add_name(void *user, const char *key, const json_t *row) {
   char *names = user;
   size_t used = strlen(names);
-  (void)row;
+  if (json_is_true(json_object_get(row, "repeated"))) return; /* a flag sets it */
   snprintf(names + used, NAMES_SIZE - used, "%s%s", used > 0 ? ", " : "", key);
 }
 
 static int unknown_key(const char *word) {
   char quoted[CLI_QUOTE_SIZE], names[NAMES_SIZE] = "";
   each_key(change_type, "", add_name, names);
-  return cli_usage("there is no setting %s; there are %s", cli_quote(quoted, sizeof quoted, word), names);
+  return cli_usage("there is no setting %s; there are %s, and the flags --overcommit and --distance",
+                   cli_quote(quoted, sizeof quoted, word), names);
 }
 
 /* The object of @change that holds @key, "lease.lease_ms"; @name is the key there. */
@@ -149,13 +156,10 @@ static json_t *change_of(const struct cli_args *args, int *status) {
 }
 
 /* As the library's message. */
-static int read_change(const struct cli_args *args, void **out) {
+static int read_change(const json_t *words, void **out) {
   blx_error err = {0};
   int status = 0;
-  json_t *words = change_of(args, &status);
-  if (words == NULL) return status;
   char *text = json_dumps(words, 0);
-  json_decref(words);
   if (text == NULL || blx_from_json(change_type, text, strlen(text), out, &err) != 0) status = cli_fail(&err);
   free(text);
   return status;
@@ -199,23 +203,49 @@ static int check_words(struct cli_args *args) {
   if (args->n_words > 0 && strcmp(args->words[0], "set") != 0)
     return cli_usage("%s is not \"set\"; see `blixard cluster settings --help`",
                      cli_quote(quoted, sizeof quoted, args->words[0]));
-  bool change = args->n_words > 1 || args->leases_of_ms != 0;
+  bool change = args->n_words > 1 || args->leases_of_ms != 0 || cli_settings_flags(args);
   if (args->n_words == 1 && !change) return cli_usage("KEY=VALUE is missing; see `blixard cluster settings --help`");
   if (args->n_words == 0 && (change || args->if_revision != 0 || args->request_id != NULL))
     return cli_usage("only `blixard cluster settings set` changes something");
   return 0;
 }
 
+/* Placement is sent whole: what is not named is as it was read. */
+static int complete(struct cli_args *args, blx_client *client, json_t *words) {
+  struct blx_settings_request request = BLX_SETTINGS_REQUEST_INIT;
+  struct blx_settings_detail *now = NULL;
+  blx_error err = {0};
+  int status = CLI_EXIT_OK;
+  json_t *placement = json_object_get(words, "placement");
+  if (placement == NULL) return CLI_EXIT_OK;
+  if (blx_settings_get(client, &request, &now, &err) != 0) return cli_fail(&err);
+  json_t *document = cli_document("settings_detail", now, &status);
+  if (document != NULL) cli_settings_complete(placement, json_object_get(document, "settings"));
+  if (args->if_revision == 0) args->if_revision = now->settings->revision;
+  json_decref(document);
+  blx_settings_detail_free(now);
+  return status;
+}
+
+static int change_settings(struct cli_args *args, blx_client *client, json_t *words) {
+  void *change = NULL;
+  int status = complete(args, client, words);
+  if (status == 0) status = read_change(words, &change);
+  if (status == 0) status = set(args, client, change);
+  blx_message_free(change);
+  return status;
+}
+
 int cmd_cluster_settings(struct cli_args *args) {
   blx_client *client = NULL;
-  void *change = NULL;
   bool sets = args->n_words > 0;
   int status = check_words(args);
-  if (status == 0 && sets) status = read_change(args, &change);
+  json_t *words = status == 0 && sets ? change_of(args, &status) : NULL;
+  if (words != NULL) status = cli_settings_take(args, words);
   if (status == 0 && sets && cli_request_id(args) == NULL) status = CLI_EXIT_INTERNAL;
   if (status == 0) status = cli_connect(args, &client);
-  if (status == 0) status = sets ? set(args, client, change) : get(args, client);
-  blx_message_free(change);
+  if (status == 0) status = sets ? change_settings(args, client, words) : get(args, client);
+  json_decref(words);
   blx_client_close(client);
   return status;
 }

@@ -23,6 +23,7 @@ enum {
 struct answers {
   struct blx_node_stats *nodes[NODES_MAX]; /* by name */
   size_t n;
+  struct blx_node_list *load; /* what the leader knows of their machines; NULL: not asked for, or no answer */
 };
 
 struct row {
@@ -37,8 +38,9 @@ static const struct cli_column vm_columns[] = {
     {"WRITTEN", "{written}"}, {"UPTIME", "{uptime}"},   {"GUEST-MEM", "{guest}"},
 };
 static const struct cli_column node_columns[] = {
-    {"NAME", "{node}"},     {"INSTANCES", "{instances}"}, {"CPU%", "{cpu}"},      {"OF", "{vcpus}"},
-    {"MEMORY", "{memory}"}, {"OF", "{capacity}"},         {"DRIVER", "{driver}"}, {"HEARD", "{heard}"},
+    {"NAME", "{node}"},     {"INSTANCES", "{instances}"}, {"CPU%", "{cpu}"},           {"OF", "{vcpus}"},
+    {"MEMORY", "{memory}"}, {"OF", "{capacity}"},         {"HOST CPU%", "{host_cpu}"}, {"HOST MEMORY", "{host_memory}"},
+    {"DRIVER", "{driver}"}, {"HEARD", "{heard}"},
 };
 static const struct cli_block vm_blocks[] = {{CLI_TABLE, "rows", vm_columns, COUNT(vm_columns)}};
 static const struct cli_block node_blocks[] = {{CLI_TABLE, "rows", node_columns, COUNT(node_columns)}};
@@ -49,12 +51,24 @@ static const struct cli_view node_top_view = {"node", "rows", "node", node_block
 
 static void answers_free(struct answers *a) {
   for (size_t i = 0; a != NULL && i < a->n; i++) blx_node_stats_free(a->nodes[i]);
+  if (a != NULL) blx_node_list_free(a->load);
   free(a);
 }
 
 static int by_node(const void *a, const void *b) {
   const struct blx_node_stats *x = *(struct blx_node_stats *const *)a, *y = *(struct blx_node_stats *const *)b;
   return strcmp(x->node, y->node);
+}
+
+static bool of_nodes(const struct cli_args *args) {
+  return args->n_words > 0 && strncmp(args->words[0], "node", 4) == 0;
+}
+
+/* A cluster without a leader has no loads, and a table all the same. */
+static void ask_load(const struct cli_args *args, blx_client *client, struct answers *a) {
+  struct blx_node_list_request request = BLX_NODE_LIST_REQUEST_INIT;
+  blx_error err = {0};
+  if (of_nodes(args)) (void)blx_node_list_get(client, &request, &a->load, &err);
 }
 
 /* NULL: *status is set, and it was said why. */
@@ -72,6 +86,7 @@ static struct answers *ask(const struct cli_args *args, blx_client *client, int 
     } while (rc == 1 && a->n < NODES_MAX);
   blx_stats_close(stats);
   if (rc >= 0) {
+    ask_load(args, client, a);
     qsort(a->nodes, a->n, sizeof a->nodes[0], by_node);
     return a;
   }
@@ -174,7 +189,16 @@ static struct row instance_row(const struct blx_node_stats *node, const struct b
   return (struct row){o, in->instance, in->cpu_permille, in->memory_bytes};
 }
 
-static struct row node_row(const struct blx_node_stats *node) {
+static void put_load(json_t *row, const struct blx_node_list *load, const char *name) {
+  for (size_t i = 0; load != NULL && i < load->n_nodes; i++) {
+    const struct blx_node_info *node = load->nodes[i];
+    if (strcmp(node->name, name) != 0) continue;
+    put_percent(row, "host_cpu", node->has_load_cpu_permille, node->load_cpu_permille);
+    put_bytes(row, "host_memory", node->has_load_memory_mib, node->load_memory_mib << 20);
+  }
+}
+
+static struct row node_row(const struct blx_node_stats *node, const struct blx_node_list *load) {
   struct row row = {.shown = json_object(), .name = node->node};
   uint32_t any_cpu = 0, any_memory = 0, capacity = node->capacity != NULL;
   for (size_t i = 0; i < node->n_instances; i++) {
@@ -190,6 +214,7 @@ static struct row node_row(const struct blx_node_stats *node) {
   put_percent(row.shown, "vcpus", capacity, capacity ? node->capacity->vcpus * 1000ULL : 0);
   put_bytes(row.shown, "memory", any_memory | idle, row.memory);
   put_bytes(row.shown, "capacity", capacity, capacity ? node->capacity->memory_mib << 20 : 0);
+  put_load(row.shown, load, node->node);
   put_text(row.shown, "driver", node->driver);
   put_text(row.shown, "heard", node->heard ? "yes" : "no");
   return row;
@@ -208,14 +233,15 @@ static int by_memory(const void *a, const void *b) {
 }
 
 /* NULL: out of memory. */
-static json_t *rows_of(const struct cli_args *args, const struct answers *a, bool of_nodes) {
+static json_t *rows_of(const struct cli_args *args, const struct answers *a) {
+  bool nodes = of_nodes(args);
   size_t most = a->n, n = 0;
   for (size_t i = 0; i < a->n; i++) most += a->nodes[i]->n_instances;
   struct row *rows = calloc(most + 1, sizeof *rows);
   json_t *list = json_array();
   for (size_t i = 0; rows != NULL && i < a->n; i++) {
-    if (of_nodes) rows[n++] = node_row(a->nodes[i]);
-    for (size_t k = 0; !of_nodes && k < a->nodes[i]->n_instances; k++)
+    if (nodes) rows[n++] = node_row(a->nodes[i], a->load);
+    for (size_t k = 0; !nodes && k < a->nodes[i]->n_instances; k++)
       rows[n++] = instance_row(a->nodes[i], a->nodes[i]->instances[k]);
   }
   if (n > 0) qsort(rows, n, sizeof *rows, args->sort == CLI_SORT_MEMORY ? by_memory : by_cpu);
@@ -239,15 +265,15 @@ static void put_notes(FILE *to, const struct answers *a) {
   if (made_up > 0) fprintf(to, "numbers of simulated instances are made up (%zu of %zu nodes)\n", made_up, a->n);
 }
 
-static int show(const struct cli_args *args, const struct answers *a, bool of_nodes, FILE *to) {
-  const struct cli_view *view = of_nodes ? &node_top_view : &vm_top_view;
+static int show(const struct cli_args *args, const struct answers *a, FILE *to) {
+  const struct cli_view *view = of_nodes(args) ? &node_top_view : &vm_top_view;
   if (args->output == CLI_OUT_JSON || args->output == CLI_OUT_YAML) {
     struct blx_stats_list list = BLX_STATS_LIST_INIT;
     list.nodes = (struct blx_node_stats **)a->nodes;
     list.n_nodes = a->n;
     return cli_show(args, "stats_list", &list, view);
   }
-  json_t *document = rows_of(args, a, of_nodes);
+  json_t *document = rows_of(args, a);
   int status = CLI_EXIT_OK;
   if (document != NULL && to == NULL) {
     status = cli_document_print(args, document, view);
@@ -288,7 +314,7 @@ static bool pause_ms(unsigned ms, const volatile int *stop, bool keys) {
   return *stop == 0 && !cli_output_closed();
 }
 
-static int refresh(const struct cli_args *args, blx_client *client, bool of_nodes, const volatile int *stop) {
+static int refresh(const struct cli_args *args, blx_client *client, const volatile int *stop) {
   struct termios before;
   bool keys = tcgetattr(STDIN_FILENO, &before) == 0;
   if (keys) {
@@ -307,7 +333,7 @@ static int refresh(const struct cli_args *args, blx_client *client, bool of_node
     last = now;
     FILE *to = now != NULL ? open_memstream(&text, &size) : NULL;
     if (to == NULL) break;
-    status = show(args, now, of_nodes, to);
+    status = show(args, now, to);
     if (fclose(to) == 0 && status == 0) put_screen(text);
     free(text);
     if (status != 0) break;
@@ -317,13 +343,13 @@ static int refresh(const struct cli_args *args, blx_client *client, bool of_node
   return status;
 }
 
-static int show_once(const struct cli_args *args, blx_client *client, bool of_nodes, const volatile int *stop) {
+static int show_once(const struct cli_args *args, blx_client *client, const volatile int *stop) {
   int status = CLI_EXIT_OK;
   struct answers *first = ask(args, client, &status), *second = NULL;
   if (first != NULL && pause_ms(FIRST_MS, stop, false)) second = ask(args, client, &status);
   if (second != NULL) {
     fill_in(first, second);
-    status = show(args, second, of_nodes, NULL);
+    status = show(args, second, NULL);
   }
   answers_free(first);
   answers_free(second);
@@ -333,16 +359,15 @@ static int show_once(const struct cli_args *args, blx_client *client, bool of_no
 int cmd_top(struct cli_args *args) {
   char quoted[CLI_QUOTE_SIZE];
   const char *what = args->n_words > 0 ? args->words[0] : "vms";
-  bool of_nodes = strcmp(what, "nodes") == 0 || strcmp(what, "node") == 0;
-  if (!of_nodes && strcmp(what, "vms") != 0 && strcmp(what, "vm") != 0)
+  if (strcmp(what, "nodes") != 0 && strcmp(what, "node") != 0 && strcmp(what, "vms") != 0 && strcmp(what, "vm") != 0)
     return cli_usage("%s is neither vms nor nodes; see `blixard top --help`", cli_quote(quoted, sizeof quoted, what));
   blx_client *client = NULL;
   int status = cli_connect(args, &client);
   if (status != 0) return status;
   bool people = args->output == CLI_OUT_PLAIN || args->output == CLI_OUT_TABLE || args->output == CLI_OUT_WIDE;
   const volatile int *stop = cli_catch_interrupt();
-  status = people && args->once == 0 && isatty(STDOUT_FILENO) == 1 ? refresh(args, client, of_nodes, stop)
-                                                                   : show_once(args, client, of_nodes, stop);
+  status = people && args->once == 0 && isatty(STDOUT_FILENO) == 1 ? refresh(args, client, stop)
+                                                                   : show_once(args, client, stop);
   blx_client_close(client);
   return status;
 }

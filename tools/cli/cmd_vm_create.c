@@ -1,4 +1,5 @@
 #include "nix_scan.h"
+#include "plan.h"
 #include "vm_common.h"
 
 #include <errno.h>
@@ -65,10 +66,7 @@ static int fill_spec(struct cli_args *args, struct config *config) {
   if (spec->name == NULL) return CLI_EXIT_USAGE;
   if ((args->microvm_config != NULL) == (spec->flake != NULL))
     return cli_usage("give either --microvm-config FILE.nix or --flake REF#NAME");
-  spec->labels = args->labels.list;
-  spec->n_labels = args->labels.count;
-  spec->node_selector = args->selectors.list;
-  spec->n_node_selector = args->selectors.count;
+  cli_place_fill(args);
   spec->depends_on = args->depends_on.list;
   spec->n_depends_on = args->depends_on.count;
   if (args->microvm_config == NULL) return 0;
@@ -83,12 +81,14 @@ static int fill_spec(struct cli_args *args, struct config *config) {
 int cmd_vm_create(struct cli_args *args) {
   static struct config config; /* too large for a stack */
   struct blx_vm_create_request request = BLX_VM_CREATE_REQUEST_INIT;
+  struct blx_vm_plan_request plan = BLX_VM_PLAN_REQUEST_INIT;
   struct blx_vm *vm = NULL;
   blx_client *client = NULL;
   blx_error err = {0};
   uint64_t started_ms = cli_now_ms();
   int status = fill_spec(args, &config);
   if (status != 0) return status;
+  if (args->plan != 0 && args->wait != 0) return cli_usage("--plan changes nothing: there is nothing to --wait for");
   request.request_id = cli_request_id(args);
   if (request.request_id == NULL) return CLI_EXIT_INTERNAL;
   status = cli_connect(args, &client);
@@ -96,7 +96,10 @@ int cmd_vm_create(struct cli_args *args) {
   request.spec = &args->spec;
   request.config = (struct blx_bytes){(const uint8_t *)config.text, config.len};
   request.stopped = args->stopped;
-  if (blx_vm_create(client, &request, &vm, &err) != 0)
+  plan.create = &request;
+  if (args->plan != 0)
+    status = cli_plan(args, client, &plan);
+  else if (blx_vm_create(client, &request, &vm, &err) != 0)
     status = cli_fail_change(args, &err);
   else
     status = cli_vm_changed(args, client, vm, "created", args->stopped != 0 ? BLX_PHASE_STOPPED : BLX_PHASE_RUNNING,

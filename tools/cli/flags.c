@@ -178,6 +178,7 @@ static int set_value(const struct cursor *c, const struct cli_flag *flag, char *
   case CLI_CHOICE: return set_choice(c, flag, value);
   case CLI_LABEL: return set_label(c, flag, value);
   case CLI_NAME: return set_name(c, flag, value);
+  case CLI_OWN: return flag->parse(c->args, flag, value);
   case CLI_ABSENT: return cli_unsupported("--%s is not supported: %s", flag->name, flag->doc);
   }
   return 0;

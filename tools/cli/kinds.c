@@ -11,11 +11,8 @@
 enum { PART_VMS = 10000, PARTS_MAX = 4096 };
 
 static const struct cli_column vm_wide[] = {
-    {"RESTART", "{spec.restart_policy}"},
-    {"HYPERVISOR", "{spec.hypervisor}"},
-    {"STRATEGY", "{spec.strategy}"},
-    {"LABELS", "{spec.labels:labels}"},
-    {"UID", "{uid}"},
+    {"RESTART", "{spec.restart_policy}"}, {"HYPERVISOR", "{spec.hypervisor}"}, {"STRATEGY", "{spec.strategy}"},
+    {"PRIORITY", "{spec.priority}"},      {"LABELS", "{spec.labels:labels}"},  {"UID", "{uid}"},
     {"WHY", "{reason.text:line}"},
 };
 
@@ -24,6 +21,10 @@ static const struct cli_column node_wide[] = {
     {"HYPERVISORS", "{hypervisors[]}"},
     {"PEER ADDRESS", "{peer_address}"},
     {"JOINED", "{joined_ms:time}"},
+    {"TAINTS", "{taints:taints}"},
+    {"LOAD", "{:load}"},
+    {"RESOURCES", "{:named}"},
+    {"CPU FEATURES", "{cpu_features:names}"},
 };
 
 static const struct cli_column instance_columns[] = {
@@ -53,6 +54,33 @@ static const struct cli_column event_wide[] = {
     {"UID", "{uid}"},
     {"WHY", "{reason.text:line}"},
 };
+
+static const struct cli_column pending_columns[] = {
+    {"NAME", "{spec.name}"},     {"PRIORITY", "{spec.priority}"},
+    {"PHASE", "{phase}"},        {"RUNNING", "{running}/{spec.replicas}"},
+    {"AGE", "{created_ms:age}"}, {"REASON", "{reason.code:some}"},
+    {"WHY", "{reason.text}"},
+};
+
+static const struct cli_column quota_columns[] = {
+    {"TENANT", "{tenant}"},
+    {"VMS", "{used_vms}/{vms:limit}"},
+    {"INSTANCES", "{used_instances}/{instances:limit}"},
+    {"VCPUS", "{used.vcpus}/{vcpus:limit}"},
+    {"MEMORY MIB", "{used.memory_mib}/{memory_mib:limit}"},
+    {"RESOURCES", "{named:amounts}"},
+};
+
+static const struct cli_column quota_wide[] = {
+    {"USED RESOURCES", "{used.named:amounts}"}, {"NODE INSTANCES", "{node_instances}"}, {"NODE VCPUS", "{node_vcpus}"},
+    {"NODE MEMORY MIB", "{node_memory_mib}"},   {"NODES", "{nodes:matches}"},           {"REVISION", "{revision:some}"},
+};
+
+static const struct cli_block pending_blocks[] = {{CLI_TABLE, "vms", pending_columns, COUNT(pending_columns)}};
+static const struct cli_view pending_view = {"vm", "vms", "spec.name", pending_blocks, 1};
+
+static const struct cli_block quota_blocks[] = {{CLI_TABLE, "quotas", quota_columns, COUNT(quota_columns)}};
+static const struct cli_view quota_view = {"quota", "quotas", "tenant", quota_blocks, 1};
 
 static const struct cli_block instance_blocks[] = {{CLI_TABLE, "instances", instance_columns, COUNT(instance_columns)}};
 static const struct cli_view instance_view = {"instance", "instances", "name", instance_blocks, 1};
@@ -139,10 +167,11 @@ static int fetch_nodes(const struct cli_args *args, blx_client *client, struct c
 }
 
 /* The row of @name in @rows, with a reference of its own. */
-static int pick(const json_t *rows, const char *kind, const char *name, json_t **out, blx_error *err) {
+static int pick_by(const json_t *rows, const char *key, const char *kind, const char *name, json_t **out,
+                   blx_error *err) {
   char quoted[CLI_QUOTE_SIZE], text[CLI_QUOTE_SIZE + 64];
   for (size_t i = 0; i < json_array_size(rows); i++) {
-    const char *own = json_string_value(json_object_get(json_array_get(rows, i), "name"));
+    const char *own = json_string_value(json_object_get(json_array_get(rows, i), key));
     if (own == NULL || strcmp(own, name) != 0) continue;
     *out = json_incref(json_array_get(rows, i));
     return 0;
@@ -150,6 +179,10 @@ static int pick(const json_t *rows, const char *kind, const char *name, json_t *
   snprintf(text, sizeof text, "there is no %s %s: `blixard get %s` shows those there are", kind,
            cli_quote(quoted, sizeof quoted, name), kind);
   return failed(BLX_E_NOT_FOUND, text, err);
+}
+
+static int pick(const json_t *rows, const char *kind, const char *name, json_t **out, blx_error *err) {
+  return pick_by(rows, "name", kind, name, out, err);
 }
 
 static int node_document(const struct cli_args *args, blx_client *client, const char *name, json_t **out,
@@ -199,6 +232,39 @@ static int instance_document(const struct cli_args *args, blx_client *client, co
   return rc;
 }
 
+/* ---- quotas */
+
+static int ask_quotas(const struct cli_args *args, blx_client *client, const char *tenant, struct blx_quota_list **out,
+                      blx_error *err) {
+  struct blx_quota_get_request request = BLX_QUOTA_GET_REQUEST_INIT;
+  request.tenant = tenant;
+  request.stale = args->stale;
+  return blx_quota_get(client, &request, out, err);
+}
+
+static int fetch_quotas(const struct cli_args *args, blx_client *client, struct cli_list *list) {
+  blx_error err = {0};
+  if (ask_quotas(args, client, NULL, &list->quotas, &err) != 0) return cli_fail(&err);
+  list->type = "quota_list";
+  list->message = list->quotas;
+  list->index = list->quotas->index;
+  return 0;
+}
+
+static int quota_document(const struct cli_args *args, blx_client *client, const char *name, json_t **out,
+                          blx_error *err) {
+  struct blx_quota_list *quotas = NULL;
+  int status = 0;
+  int rc = ask_quotas(args, client, name, &quotas, err);
+  if (rc != 0) return rc;
+  json_t *document = cli_document("quota_list", quotas, &status);
+  blx_quota_list_free(quotas);
+  if (document == NULL) return failed(BLX_E_NOMEM, "no memory for the quotas", err);
+  rc = pick_by(json_object_get(document, "quotas"), "tenant", "quota", name, out, err);
+  json_decref(document);
+  return rc;
+}
+
 /* ---- events */
 
 static int fetch_events(const struct cli_args *args, blx_client *client, struct cli_list *list) {
@@ -221,8 +287,15 @@ const struct cli_object_kind cli_kind_event = {"event",      "events",   "event"
                                                &event_view,  event_wide, COUNT(event_wide), BLX_EVENT_KIND_VM,
                                                fetch_events, NULL};
 
-static const struct cli_object_kind *const kinds[] = {&cli_kind_vm, &cli_kind_node, &cli_kind_instance,
-                                                      &cli_kind_event};
+const struct cli_object_kind cli_kind_quota = {"quota",      "quotas",      "quota",           NULL,
+                                               &quota_view,  quota_wide,    COUNT(quota_wide), BLX_EVENT_KIND_QUOTA,
+                                               fetch_quotas, quota_document};
+const struct cli_object_kind cli_kind_pending = {"vm",          "vms",      "vm",           "spec.labels",
+                                                 &pending_view, vm_wide,    COUNT(vm_wide), BLX_EVENT_KIND_VM,
+                                                 fetch_vms,     vm_document};
+
+static const struct cli_object_kind *const kinds[] = {&cli_kind_vm, &cli_kind_node, &cli_kind_instance, &cli_kind_event,
+                                                      &cli_kind_quota};
 
 const struct cli_object_kind *cli_kind_at(size_t i) {
   return i < COUNT(kinds) ? kinds[i] : NULL;
@@ -245,6 +318,7 @@ json_t *cli_list_document(struct cli_list *list, int *status) {
 
 const char *cli_list_name(const struct cli_list *list, size_t i) {
   if (list->nodes != NULL) return i < list->nodes->n_nodes ? list->nodes->nodes[i]->name : NULL;
+  if (list->quotas != NULL) return i < list->quotas->n_quotas ? list->quotas->quotas[i]->tenant : NULL;
   return i < list->whole.n_vms && list->whole.vms[i]->spec != NULL ? list->whole.vms[i]->spec->name : NULL;
 }
 
@@ -253,6 +327,7 @@ void cli_list_free(struct cli_list *list) {
   free(list->parts);
   free(list->whole.vms);
   blx_node_list_free(list->nodes);
+  blx_quota_list_free(list->quotas);
   json_decref(list->document);
   *list = (struct cli_list){0};
 }

@@ -13,6 +13,7 @@ struct cli_list {
   struct blx_vm_list whole, **parts;
   size_t n_parts;
   struct blx_node_list *nodes;
+  struct blx_quota_list *quotas;
 };
 
 struct cli_object_kind {
@@ -32,7 +33,10 @@ struct cli_object_kind {
 /* The table of nodes (cmd_cluster.c); that of VMs is in vm_common.h. */
 extern const struct cli_view node_view;
 
-extern const struct cli_object_kind cli_kind_vm, cli_kind_node, cli_kind_instance, cli_kind_event;
+extern const struct cli_object_kind cli_kind_vm, cli_kind_node, cli_kind_instance, cli_kind_event, cli_kind_quota;
+
+/* VMs of which an instance waits: a table with the reason, no kind that can be asked for by name. */
+extern const struct cli_object_kind cli_kind_pending;
 
 /* The kind called @name of @len bytes, NULL if there is none; by turn, NULL behind the last. */
 const struct cli_object_kind *cli_kind_find(const char *name, size_t len);

@@ -176,9 +176,13 @@ static int print_first(struct listing *l, json_t *document) {
   return status;
 }
 
+static bool is_of_vms(const struct listing *l) {
+  return l->kind->fetch == cli_kind_vm.fetch;
+}
+
 /* The object that a row is about which the event tells of; NULL: none. */
 static const char *object_of(const struct listing *l, const struct blx_event *event) {
-  if (l->kind == &cli_kind_vm && event->kind == BLX_EVENT_KIND_INSTANCE) return event->vm;
+  if (is_of_vms(l) && event->kind == BLX_EVENT_KIND_INSTANCE) return event->vm;
   return event->kind == (int32_t)l->kind->event ? event->name : NULL;
 }
 
@@ -191,10 +195,11 @@ static bool is_named(const struct listing *l, const char *name) {
 /* What is left of an object that is gone: enough for a row. */
 static json_t *gone_row(const struct listing *l, const struct blx_event *event) {
   json_int_t uid = (json_int_t)event->uid;
-  if (l->kind == &cli_kind_vm)
+  if (is_of_vms(l))
     return json_pack("{s:I, s:{s:s, s:i}, s:s, s:i}", "uid", uid, "spec", "name", event->name, "replicas", 0, "phase",
                      "Deleted", "running", 0);
-  return json_pack("{s:I, s:s, s:s, s:s}", "uid", uid, "name", event->name, "phase", "Deleted", "status", "Deleted");
+  return json_pack("{s:I, s:s, s:s, s:s, s:s}", "uid", uid, "name", event->name, "tenant", event->name, "phase",
+                   "Deleted", "status", "Deleted");
 }
 
 /* A row is printed if the filters let it through; its end, if it was ever printed. */

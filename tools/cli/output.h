@@ -9,11 +9,11 @@
 #include <stdio.h>
 
 /* A column of a table, or a line of fields. @text: a template; "{path}" becomes the value there, a path being field
- * names with dots, "instances[].node" the distinct values in an array. After the path may stand one of :age   ms of
- * cluster time, as how long ago      :time    the same, as a date    :span  ms, as seconds    :line  first line, cut
- * :some  nothing when it is None, 0 or false      :labels  k=v,k=v                :text  several lines :count length of
- * an array ?word    word if it is some     !word  word if it is not A trailing comma or space goes. Nothing left: "-"
- * in a table, the line is left out among fields. */
+ * names with dots, "instances[].node" the distinct values in an array. After the path may stand one of
+ * :age ms of cluster time, as how long ago; :time the same, as a date; :span ms, as seconds; :line first line, cut;
+ * :some nothing when it is None, 0 or false; :labels k=v,k=v; :text several lines; :count length of an array;
+ * :names a,b,c; what cli_show_...() of place_show.c is called; ?word word if it is some; !word word if it is not.
+ * A trailing comma or space goes. Nothing left: "-" in a table, the line is left out among fields. */
 struct cli_column {
   const char *title, *text;
 };
@@ -78,6 +78,25 @@ const json_t *cli_path(const json_t *object, const char *path);
 
 /* Print blocks of @document. */
 bool cli_blocks_print(FILE *to, const json_t *document, const struct cli_block *blocks, size_t n_blocks);
+
+/* Filters of templates about placement (place_show.c). */
+void cli_show_milli(FILE *to, const json_t *value);
+void cli_show_cpus(FILE *to, const json_t *value);
+void cli_show_amounts(FILE *to, const json_t *value);
+void cli_show_named(FILE *to, const json_t *value);
+void cli_show_load(FILE *to, const json_t *value);
+void cli_show_taints(FILE *to, const json_t *value);
+void cli_show_tolerations(FILE *to, const json_t *value);
+void cli_show_matches(FILE *to, const json_t *value);
+void cli_show_affinity(FILE *to, const json_t *value);
+void cli_show_spread(FILE *to, const json_t *value);
+void cli_show_strategies(FILE *to, const json_t *value);
+void cli_show_near(FILE *to, const json_t *value);
+void cli_show_data(FILE *to, const json_t *value);
+void cli_show_obstacles(FILE *to, const json_t *value);
+void cli_show_parts(FILE *to, const json_t *value);
+void cli_show_overcommit(FILE *to, const json_t *value);
+void cli_show_distances(FILE *to, const json_t *value);
 
 /* Print @document as one YAML document. False: it could not be written. */
 bool cli_yaml_print(FILE *to, const json_t *document);

@@ -129,6 +129,14 @@ static void put_names(FILE *to, const json_t *names) {
   }
 }
 
+/* A limit: none is "-". Also where the field is absent; see put_value(). */
+static void put_limit(FILE *to, const json_t *value) {
+  if (json_is_integer(value))
+    put_plain(to, value);
+  else
+    fputc('-', to);
+}
+
 static void put_count(FILE *to, const json_t *value) {
   fprintf(to, "%zu", json_array_size(value));
 }
@@ -137,8 +145,34 @@ static const struct {
   const char *name;
   void (*put)(FILE *to, const json_t *value);
 } filters[] = {
-    {"", put_plain},        {"age", put_age},   {"time", put_time},   {"line", put_line},   {"some", put_some},
-    {"labels", put_labels}, {"text", put_text}, {"count", put_count}, {"names", put_names}, {"span", put_span},
+    {"", put_plain},
+    {"age", put_age},
+    {"time", put_time},
+    {"line", put_line},
+    {"some", put_some},
+    {"labels", put_labels},
+    {"text", put_text},
+    {"count", put_count},
+    {"names", put_names},
+    {"span", put_span},
+    {"limit", put_limit},
+    {"milli", cli_show_milli},
+    {"cpus", cli_show_cpus},
+    {"amounts", cli_show_amounts},
+    {"named", cli_show_named},
+    {"load", cli_show_load},
+    {"taints", cli_show_taints},
+    {"tolerations", cli_show_tolerations},
+    {"matches", cli_show_matches},
+    {"affinity", cli_show_affinity},
+    {"spread", cli_show_spread},
+    {"strategies", cli_show_strategies},
+    {"near", cli_show_near},
+    {"data", cli_show_data},
+    {"obstacles", cli_show_obstacles},
+    {"parts", cli_show_parts},
+    {"overcommit", cli_show_overcommit},
+    {"distances", cli_show_distances},
 };
 
 static void put_value(FILE *to, const json_t *value, const struct slot *slot) {
@@ -147,6 +181,7 @@ static void put_value(FILE *to, const json_t *value, const struct slot *slot) {
     if (some == (slot->kind == '?')) fputs(slot->word, to);
     return;
   }
+  if (value == NULL && strcmp(slot->word, "limit") == 0) put_limit(to, NULL);
   for (size_t i = 0; value != NULL && i < sizeof filters / sizeof filters[0]; i++)
     if (strcmp(filters[i].name, slot->word) == 0) filters[i].put(to, value);
 }

@@ -28,6 +28,8 @@
   }
 #define NAMES(flag_name, member, most, text) \
   { .name = (flag_name), .kind = CLI_NAME, .at = AT(member), .hi = (most), .value = "NAME", .doc = (text) }
+#define OWN(flag_name, function, value_name, text) \
+  { .name = (flag_name), .kind = CLI_OWN, .parse = (function), .value = (value_name), .doc = (text) }
 #define ABSENT(flag_name, why) \
   { .name = (flag_name), .kind = CLI_ABSENT, .doc = (why) }
 /* Of whatever prints a list. */
@@ -115,6 +117,23 @@ static const struct cli_flag settings_flags[] = {
     BOOL("fast-leases", 0, fast_leases, "leases of 2s, all else about them to match: for tests"),
     TIME("leases-of", leases_of_ms, 2000, 400000,
          "leases of this length, all else about them in the usual proportions"),
+    {.name = "overcommit",
+     .kind = CLI_NAME,
+     .at = AT(overcommit),
+     .hi = 16,
+     .value = "[KEY=VALUE:]cpu=N,memory=N",
+     .doc =
+         "in percent of what nodes with that label have, what they give out; the first that holds for a node; all of "
+         "them at once, or none"},
+    NUMBER("survive-nodes", survive_nodes, AT(has_survive_nodes), 0, 16, "N", "nodes",
+           "room is kept so that instances with --ha auto of any N nodes fit elsewhere"),
+    TEXT("survive-level", survive_level, "LEVEL", "and of any one LEVEL: rack; none: of no such"),
+    {.name = "distance",
+     .kind = CLI_NAME,
+     .at = AT(distances),
+     .hi = CLI_NAMES_MAX,
+     .value = "ZONE:ZONE=TIME",
+     .doc = "how far zones are from each other, there and back: a:b=500us, a:b=2ms; a:b- takes one away"},
     IF_REVISION,
     REQUEST_ID,
     STALE,
@@ -146,6 +165,24 @@ static const struct cli_flag delete_flags[] = {
 static const struct cli_flag cordon_flags[] = {
     TEXT("reason", reason, "TEXT", "why, for people; kept with the node and in the audit log"), IF_REVISION,
     REQUEST_ID};
+static const struct cli_flag vm_list_flags[] = {
+    BOOL("pending", 0, pending, "only those of which an instance waits, with the reason"), SELECT_FLAGS, WATCH, STALE};
+#define PLAN \
+  BOOL("plan", 0, plan, "change nothing; say what would happen: status 0 nothing, 1 something, above 1 an error")
+#define ALL BOOL("all", 0, all, "every node, on a large cluster too")
+static const struct cli_flag scale_flags[] = {
+    NUMBER("replicas", spec.replicas, AT(spec.has_replicas), 0, 1000, "N", "instances", "how many run; required"),
+    PLAN,
+    ALL,
+    WAIT,
+    IF_REVISION,
+    REQUEST_ID,
+    REASON};
+static const struct cli_flag explain_flags[] = {ALL};
+static const struct cli_flag quota_set_flags[] = {
+    OWN("node", cli_parse_constraint, "CONDITION",
+        "its instances run only on nodes whose labels fulfil it, as --constraint of vm create; may be repeated"),
+    BOOL("any-node", 0, unset, "they run on any node"), IF_REVISION, REQUEST_ID, REASON};
 static const struct cli_flag node_flags[] = {IF_REVISION, REQUEST_ID, REASON};
 static const struct cli_flag fence_flags[] = {
     TEXT("proved", proved, "TEXT", "its machine is off, and this is how you know: nothing else is waited for"),
@@ -191,6 +228,32 @@ static const struct cli_choice sorts[] = {{"cpu", CLI_SORT_CPU}, {"memory", CLI_
 static const struct cli_flag top_flags[] = {
     CHOICE("sort-by", sort, "WHAT", sorts, "cpu (the default) or memory; what uses most comes first"),
     BOOL("once", 0, once, "print one table and end, as without a terminal")};
+/* What decides which nodes can take an instance: of a VM, and of a shape that is asked about. */
+#define DEMANDS                                                                                                        \
+  OWN("cpu", cli_parse_cpu, "CPUS",                                                                                    \
+      "processors that it reserves: 500m, 1.5 or 2; else one for each of its virtual CPUs"),                           \
+      OWN("resource", cli_parse_resource, "NAME=AMOUNT",                                                               \
+          "a named resource that it takes of its node: gpu=1, disk/ssd=20GiB; may be repeated"),                       \
+      OWN("constraint", cli_parse_constraint, "CONDITION",                                                             \
+          "what must hold for its nodes' labels: 'zone in a,b', 'zone not in c', disk=ssd, disk!=hdd, gpu, '!gpu', "   \
+          "'cores>16', 'cores<64'; the label node.name is the name; may be repeated"),                                 \
+      OWN("tolerate", cli_parse_toleration, "KEY[=VALUE]", "a taint that it may live with; *: any; may be repeated"),  \
+      OWN("together", cli_parse_together, "LABELS[@LEVEL][:WEIGHT]",                                                   \
+          "on one node, or in one LEVEL (rack, zone), with VMs of these labels: app=db@rack; with a weight, 1 to "     \
+          "100, "                                                                                                      \
+          "preferred, else it must be so; may be repeated"),                                                           \
+      OWN("apart", cli_parse_apart, "LABELS[@LEVEL][:WEIGHT]",                                                         \
+          "away from VMs of these labels: app=web@rack, app=web:30; self: its own replicas; may be repeated"),         \
+      OWN("spread", cli_parse_spread, "LEVEL[:max=N][:skew=N][:weight=N]",                                             \
+          "at most max replicas in one LEVEL; preferred: none has skew more than the emptiest; may be repeated"),      \
+      NAMES("cpu-feature", cpu_features, 32,                                                                           \
+            "a feature that its node's processors must have, as in /proc/cpuinfo: avx2; may be repeated"),             \
+      LABELS("node-selector", 0, selectors, 16, "a label its nodes must carry; may be repeated"),                      \
+      CHOICE("hypervisor", spec.hypervisor, "NAME", hypervisors,                                                       \
+             "qemu (the default), cloud-hypervisor, firecracker, crosvm, kvmtool or stratovirt"),                      \
+      CHOICE("ha", spec.ha, "POLICY", ha_policies,                                                                     \
+             "off (the default), manual or auto: whether it starts elsewhere when its node is gone, once an operator " \
+             "has that fenced, or by itself")
 static const struct cli_flag create_flags[] = {
     TEXT("microvm-config", microvm_config, "FILE",
          "a microvm.nix module of at most 48 KiB; this or --flake is required"),
@@ -198,25 +261,36 @@ static const struct cli_flag create_flags[] = {
     NUMBER("replicas", spec.replicas, AT(spec.has_replicas), 0, 1000, "N", "instances", "how many run; 1 without it"),
     NUMBER("memory", spec.memory_mib, 0, 32, 1048576, "MiB", "MiB", "memory; else the file's `mem`, else 128"),
     NUMBER("vcpus", spec.vcpus, 0, 1, 512, "N", "vCPUs", "virtual CPUs; else the file's `vcpu`, else 1"),
-    CHOICE("hypervisor", spec.hypervisor, "NAME", hypervisors,
-           "qemu (the default), cloud-hypervisor, firecracker, crosvm, kvmtool or stratovirt"),
     CHOICE("restart", spec.restart_policy, "POLICY", restarts,
            "always (the default), on-failure or never: when the guest ends by itself"),
-    CHOICE("ha", spec.ha, "POLICY", ha_policies,
-           "off (the default), manual or auto: whether it starts elsewhere when its node is gone, once an operator has "
-           "that fenced, or by itself"),
     NUMBER("ha-max-restart", spec.ha_max_restart, 0, 1, 100, "N", "failures",
            "with --ha: failures in a row before another node is tried; 3 without it"),
     LABELS("label", 'l', labels, 64, "a label; may be repeated"),
-    CHOICE("strategy", spec.strategy, "NAME", strategies,
-           "BestFit (the default) or LoadBalanced: how nodes are chosen"),
-    LABELS("node-selector", 0, selectors, 16, "a label its nodes must carry; may be repeated"),
+    DEMANDS,
+    OWN("prefer", cli_parse_preference, "CONDITION:WEIGHT",
+        "what should hold for its nodes' labels, and what that is worth, 1 to 100: disk=ssd:50; may be repeated"),
+    {.name = "strategy",
+     .kind = CLI_OWN,
+     .parse = cli_parse_strategy,
+     .value = "NAME",
+     .choices = strategies,
+     .n_choices = COUNT(strategies),
+     .doc = "BestFit (the default), LoadBalanced, DataLocality or NetworkProximity: how nodes are chosen; or several "
+            "with weights: BestFit=70,DataLocality=30"},
+    OWN("near", cli_parse_near, "vm/NAME, node/NAME or KEY=VALUE",
+        "for NetworkProximity: what it is to be close to; zone=b: those nodes; may be repeated"),
+    OWN("data", cli_parse_data, "KEY=SIZE", "for DataLocality: what it reads, volume/db=10GiB; may be repeated"),
+    NUMBER("priority", spec.priority, 0, 0, 1000, "N", "priority",
+           "who waits is placed in this order, the highest first; 0 without it"),
+    BOOL("no-preempt", 0, place.no_preempt, "it is never ended for one of higher priority"),
     NAMES("depends-on", depends_on, 16,
           "a VM that must run before this one starts, and stops after it; may be repeated"),
     TIME("stop-timeout", spec.stop_timeout_ms, 1000, 600000,
          "how long a guest may take to shut down before it is killed; 30s without it"),
     BOOL("ready-none", 0, spec.ready_none, "the guest has no agent: running means that its monitor runs"),
     BOOL("stopped", 0, stopped, "define it, do not start it"),
+    PLAN,
+    ALL,
     WAIT,
     REQUEST_ID,
     REASON,
@@ -225,6 +299,16 @@ static const struct cli_flag create_flags[] = {
     ABSENT("network", "there is no networking yet; a guest's interfaces come from its microvm.nix module"),
     ABSENT("health-check", "there are no health checks yet; a guest's agent says when it is ready"),
 };
+
+static const struct cli_flag capacity_flags[] = {
+    OWN("shape", cli_parse_shape, "SHAPE", "processors and memory: 2c4g, 0.5c512m"),
+    NUMBER("vcpus", spec.vcpus, 0, 1, 512, "N", "vCPUs", "or so many virtual CPUs"),
+    NUMBER("memory", spec.memory_mib, 0, 32, 1048576, "MiB", "MiB", "and so much memory"),
+    DEMANDS,
+    NUMBER(
+        "survive", place.survive, AT(place.has_survive), 0, 16, "N", "nodes",
+        "so that those with --ha auto, and these, fit elsewhere when any N nodes are gone; else as the settings say"),
+    STALE};
 
 static const char create_more[] =
     "Placement must know a VM's size before its runner is built. Without --memory and --vcpus the FILE is searched "
@@ -249,6 +333,35 @@ static const char label_more[] =
     "of the same key and stays when the daemon restarts; without it the daemon's shows again.\n"
     "\n"
     "  blixard node label n1 disk=ssd rack-\n";
+
+static const char taint_more[] =
+    "NoPlace (without another word) keeps away what does not tolerate it (vm create --tolerate), Avoid leaves such a\n"
+    "node for the last. What runs there runs on. KEY- takes every taint of the key away.\n"
+    "\n"
+    "  blixard node taint n1 gpu=a100:NoPlace old:Avoid\n"
+    "  blixard node taint n1 old-\n";
+
+static const char scale_more[] = "The highest ordinals go first.\n"
+                                 "\n"
+                                 "  blixard vm scale web --replicas 5 --plan\n"
+                                 "  blixard vm scale web --replicas 5 --wait\n";
+
+static const char vm_explain_more[] =
+    "Of a VM it is the first instance that waits, else the first. Every node is there with each reason why it cannot\n"
+    "take it, and what is missing, or with its cost: the lowest wins.\n"
+    "\n"
+    "  blixard vm explain web-3\n"
+    "  blixard vm explain web --all -o json\n";
+
+static const char capacity_more[] = "  blixard cluster capacity --shape 2c4g\n"
+                                    "  blixard cluster capacity --shape 2c4g --constraint 'zone in a,b' --survive 1\n";
+
+static const char quota_more[] =
+    "LIMIT is vms, instances, vcpus, memory_mib, node_instances, node_vcpus, node_memory_mib (on one node) or\n"
+    "named.RESOURCE; LIMIT- takes one away; what is not named stays. What the tenant has already stays, too.\n"
+    "\n"
+    "  blixard quota set default vms=20 memory_mib=65536 named.gpu=4 node_instances=8\n"
+    "  blixard quota set default vms- --node 'zone in a,b'\n";
 
 static const char fence_more[] =
     "Instances with --ha auto or manual end there and start elsewhere when it is proved that they do not run: by the\n"
@@ -277,7 +390,9 @@ static const char settings_more[] = "Modules that are built from then on are bui
                                     "\n"
                                     "  blixard cluster settings\n"
                                     "  blixard cluster settings set lease.lease_ms=30000 lease.kill_ms=6000\n"
-                                    "  blixard cluster settings set --leases-of 30s\n";
+                                    "  blixard cluster settings set --leases-of 30s\n"
+                                    "  blixard cluster settings set --overcommit class=burst:cpu=400,memory=150\n"
+                                    "  blixard cluster settings set --survive-nodes 1 --survive-level rack\n";
 
 static const char wait_more[] = "  blixard vm wait web --for phase=Running --timeout 2m\n"
                                 "  blixard vm wait vm/web --for deleted\n";
@@ -344,6 +459,8 @@ static const struct cli_verb verbs[] = {
      "the daemon that is asked leaves its cluster, for good", NULL},
     {"cluster", "settings", NULL, "[set KEY=VALUE...]", 0, CLI_WORDS_MAX, FLAGS(settings_flags), cmd_cluster_settings,
      "what holds for the whole cluster; set: change it", settings_more},
+    {"cluster", "capacity", NULL, "", 0, 0, FLAGS(capacity_flags), cmd_cluster_capacity,
+     "how many more instances of a shape fit, and what stops the next one", capacity_more},
     {"node", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_node_list, "the nodes", NULL},
     {"node", "describe", NULL, "NAME", 1, 1, FLAGS(read_flags), cmd_node_describe,
      "one node for people: how it is and why, what is free, what is on it", NULL},
@@ -353,6 +470,8 @@ static const struct cli_verb verbs[] = {
      NULL},
     {"node", "label", NULL, "NAME LABEL...", 2, CLI_WORDS_MAX, FLAGS(node_flags), cmd_node_label,
      "set labels on a node, or take such away", label_more},
+    {"node", "taint", NULL, "NAME TAINT...", 2, CLI_WORDS_MAX, FLAGS(node_flags), cmd_node_taint,
+     "keep instances away from a node, or let them come again", taint_more},
     {"node", "fence", NULL, "NAME", 1, 1, FLAGS(fence_flags), cmd_node_fence,
      "cut a node off; what is highly available there starts elsewhere when that is proved", fence_more},
     {"node", "fence-command", NULL, "NAME", 1, 1, FLAGS(fence_command_flags), cmd_node_fence_command,
@@ -366,10 +485,14 @@ static const struct cli_verb verbs[] = {
      "take a node that is gone out of the cluster, for good", NULL},
     {"vm", "create", NULL, "NAME", 1, 1, FLAGS(create_flags), cmd_vm_create, "create a VM; placement chooses its nodes",
      create_more},
-    {"vm", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_vm_list, "the VMs", NULL},
+    {"vm", "list", "ls", "", 0, 0, FLAGS(vm_list_flags), cmd_vm_list, "the VMs", NULL},
     {"vm", "status", "get", "NAME", 1, 1, FLAGS(read_flags), cmd_vm_get, "one VM and its instances", NULL},
     {"vm", "describe", NULL, "NAME", 1, 1, FLAGS(read_flags), cmd_vm_describe,
      "one VM for people: what is wanted, how far it is, what it waits for", NULL},
+    {"vm", "explain", NULL, "NAME", 1, 1, FLAGS(explain_flags), cmd_vm_explain,
+     "how every node stands to an instance: why it is where it is, or nowhere", vm_explain_more},
+    {"vm", "scale", NULL, "NAME", 1, 1, FLAGS(scale_flags), cmd_vm_scale, "want another number of replicas",
+     scale_more},
     {"vm", "start", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_start, "want a VM running", NULL},
     {"vm", "stop", NULL, "NAME", 1, 1, FLAGS(change_flags), cmd_vm_stop, "want a VM stopped", NULL},
     {"vm", "restart", NULL, "NAME", 1, 1, FLAGS(restart_flags), cmd_vm_restart,
@@ -390,6 +513,13 @@ static const struct cli_verb verbs[] = {
     {"vm", "console", NULL, "NAME", 1, 1, NULL, 0, cmd_vm_console,
      "the serial console of an instance, or of a VM that has one", console_more},
     {"vm", "migrate", NULL, "NAME", 0, 4, NULL, 0, NULL, "there is no live migration yet", NULL},
+    {"quota", "set", NULL, "TENANT [LIMIT=NUMBER...]", 1, CLI_WORDS_MAX, FLAGS(quota_set_flags), cmd_quota_set,
+     "say what a tenant may have", quota_more},
+    {"quota", "get", NULL, "[TENANT]", 0, 1, FLAGS(read_flags), cmd_quota_get,
+     "what a tenant may have, and what it has; of default without a name", NULL},
+    {"quota", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_quota_list, "the same of all tenants", NULL},
+    {"quota", "delete", "rm", "TENANT", 1, 1, FLAGS(node_flags), cmd_quota_delete, "no limits any more for a tenant",
+     NULL},
     {"audit", "list", "ls", "", 0, 0, FLAGS(audit_list_flags), cmd_audit_list,
      "who changed what, or was refused: the newest records, oldest first", audit_more},
     {"audit", "show", NULL, "SEQ", 1, 1, FLAGS(audit_show_flags), cmd_audit_show, "one record with its hashes", NULL},
@@ -398,7 +528,7 @@ static const struct cli_verb verbs[] = {
     {"audit", "export", NULL, "FILE", 1, 1, FLAGS(audit_export_flags), cmd_audit_export,
      "all records, oldest first, as lines of JSON; -: to the standard output", NULL},
     {"", "get", NULL, "KIND[/NAME] [NAME...]", 1, CLI_WORDS_MAX, FLAGS(list_flags), cmd_get,
-     "objects of a kind, all or by name: vm, node, instance or event", get_more},
+     "objects of a kind, all or by name: vm, node, instance, event or quota", get_more},
     {"", "events", NULL, "", 0, 0, FLAGS(event_flags), cmd_events, "what happened, oldest first", events_more},
     {"", "top", NULL, "[vms|nodes]", 0, 1, FLAGS(top_flags), cmd_top, "what running instances use, or nodes in sum",
      top_more},

@@ -57,7 +57,7 @@ static void check_load(const struct node *n, const struct blx__state *st) {
     const struct blx_vm *vm = in ? blx__state_vm(st, in->vm_uid) : NULL;
     if (vm) memory_mib += vm->spec->memory_mib;
   }
-  if (memory_mib > n->capacity.memory_mib)
+  if (memory_mib > n->capacity.memory_mib * storm_memory_percent() / 100)
     cluster_fail("I6 the guests on %s have %llu MiB of its %llu", n->name, (ull)memory_mib,
                  (ull)n->capacity.memory_mib);
 }
@@ -103,9 +103,10 @@ static void check_capacity(const struct node *n) {
     struct blx__placement_node view;
     check_fence(node);
     if (!blx__state_placement_node(st, node->uid, &view)) continue;
-    if (view.allocated_vcpus > view.vcpus || view.allocated_memory_mib > view.memory_mib)
-      cluster_fail("I6 %s was given more than it has: %llu of %llu MiB, %llu of %llu vCPUs", node->name,
-                   (ull)view.allocated_memory_mib, (ull)view.memory_mib, (ull)view.allocated_vcpus, (ull)view.vcpus);
+    if (view.allocated_cpu_milli > view.cpu_milli || view.allocated_memory_mib > view.memory_mib)
+      cluster_fail("I6 %s was given more than it has: %llu of %llu MiB, %llu of %llu CPU thousandths", node->name,
+                   (ull)view.allocated_memory_mib, (ull)view.memory_mib, (ull)view.allocated_cpu_milli,
+                   (ull)view.cpu_milli);
   }
 }
 
@@ -142,6 +143,7 @@ void check_node(struct node *n) {
   check_epochs(n);
   check_capacity(n);
   check_load(n, n->n->state);
+  storm_check(n->n->state);
 }
 
 static void digest_of(const struct node *n, uint8_t out[BLX__SHA256_BYTES]) {
@@ -201,7 +203,8 @@ static bool fits_somewhere(const struct blx__state *st, const struct blx_vm *vm)
   const struct blx_node_info *node = blx__state_node_after_uid(st, 0);
   for (; node; node = blx__state_node_after_uid(st, node->uid)) {
     struct blx__placement_node view;
-    if (blx__state_placement_node(st, node->uid, &view) && blx__placement_feasible(&view, &need, NULL)) return true;
+    if (blx__state_placement_node(st, node->uid, &view) && blx__placement_feasible(&view, &need, NULL, NULL))
+      return true;
   }
   return false;
 }

@@ -94,6 +94,7 @@ static struct blx_node_options options_of(struct node *n) {
   o.bootstrap = n->number == 1;
   o.capacity = &n->capacity;
   o.no_watchdog = 1;
+  storm_labels(&o, n->number);
   o.log = on_log;
   o.log_user = n;
   o.log_level = cluster.o.verbose ? BLX_LOG_INFO : -1;
@@ -227,6 +228,7 @@ void cluster_init(const struct cluster_options *o) {
   memset(&cluster, 0, sizeof cluster);
   cluster.o = *o;
   twin_init(o->seed);
+  storm_begin();
   cluster.servers = (unsigned)cluster_rng(1, SERVERS_MAX);
   cluster.count = cluster.servers + workers_of(o);
   bool patient = o->broken == BROKEN_RATES || o->broken == BROKEN_KILLER || blx__mix64(o->seed) % 3 == 0;
@@ -254,6 +256,7 @@ void cluster_free(void) {
     cluster.nodes[i].host.on_run = NULL;
     blx__vm_sim_host_free(&cluster.nodes[i].host);
   }
+  storm_end();
   free_values(&cluster.truths);
   free_values(&cluster.events);
   blx__map_clear(&cluster.epochs);

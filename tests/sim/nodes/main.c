@@ -28,7 +28,9 @@ static uint64_t clock_ms(void) {
 
 static int usage(const char *program) {
   (void)fprintf(
-      stderr, "usage: %s [--seeds N] [--from K] [--verbose] [--no-workers] [--broken PART] [--prove]\nparts:", program);
+      stderr,
+      "usage: %s [--seeds N] [--from K] [--verbose] [--no-workers] [--no-storm] [--broken PART] [--prove]\nparts:",
+      program);
   for (unsigned i = 0; i < BROKEN_COUNT; i++) (void)fprintf(stderr, " %s", parts[i].name);
   (void)fprintf(stderr, "\n");
   return 2;
@@ -54,9 +56,9 @@ static void run_one(struct tally *t, uint64_t seed) {
   t->o.seed = seed;
   if (nodes_run(&t->o, &t->reached, why)) return;
   t->failed++;
-  (void)printf("seed %llu: %s\n  replay: %s --seeds 1 --from %llu --verbose --broken %s%s\n", (unsigned long long)seed,
-               why, t->program, (unsigned long long)seed, parts[t->o.broken].name,
-               t->o.no_workers ? " --no-workers" : "");
+  (void)printf("seed %llu: %s\n  replay: %s --seeds 1 --from %llu --verbose --broken %s%s%s\n",
+               (unsigned long long)seed, why, t->program, (unsigned long long)seed, parts[t->o.broken].name,
+               t->o.no_workers ? " --no-workers" : "", t->o.no_storm ? " --no-storm" : "");
   (void)fflush(stdout);
 }
 
@@ -125,6 +127,8 @@ int main(int argc, char **argv) {
       t.o.verbose = true;
     else if (strcmp(argv[i], "--no-workers") == 0)
       t.o.no_workers = true;
+    else if (strcmp(argv[i], "--no-storm") == 0)
+      t.o.no_storm = true;
     else if (strcmp(argv[i], "--prove") == 0)
       return prove();
     else if (strcmp(argv[i], "--seeds") == 0 && has_value && blx__parse_u64(argv[i + 1], 1, 100000000, &seeds))

@@ -47,7 +47,9 @@ enum { NODES_MAX = MACHINES_MAX - 1, SERVERS_MAX = 7, WORKERS_MAX = 20, WHY_SIZE
   X(KILLED_IN_TIME, "a watchdog killed a guest")                              \
   X(FENCED, "a node was fenced")                                              \
   X(FAILED_OVER, "a guest was started elsewhere after its node was fenced")   \
-  X(RETURNED, "a node that was fenced came back")
+  X(RETURNED, "a node that was fenced came back")                             \
+  X(STORM, "placement was asked for all it can")                              \
+  X(PREEMPTED, "an instance was ended for one of higher priority")
 
 #define NODES_SOMETIMES_ENUM(name, text) SOME_##name,
 enum sometimes { NODES_SOMETIMES_MAP(NODES_SOMETIMES_ENUM) SOME_COUNT };
@@ -79,7 +81,7 @@ enum broken { NODES_BROKEN_MAP(NODES_BROKEN_ENUM) BROKEN_COUNT };
 struct cluster_options {
   uint64_t seed;
   bool verbose;
-  bool no_workers;
+  bool no_workers, no_storm;
   enum broken broken;
 };
 
@@ -123,6 +125,8 @@ struct cluster {
   bool calm;         /* the faults are over */
   bool failed;
   char why[WHY_SIZE];
+  bool storm;            /* placement is asked for all it can */
+  uint64_t steps, loads; /* of control; that were measured */
   uint64_t reached;
 };
 extern struct cluster cluster;
@@ -174,6 +178,28 @@ void users_end(void);        /* nothing new is begun */
 bool users_idle(void);       /* all that was begun is answered */
 void users_delete_all(void); /* and nothing else */
 void users_check(void);      /* I3: what was acknowledged is there */
+
+/* ---- storm.c: placement is asked for all it can, and watched */
+struct storm_op {
+  struct blx__arena arena;
+  struct blx_op *op; /* NULL: it is not looked at */
+  bool expected;
+  const char *wrong;
+};
+void storm_begin(void); /* of a run */
+void storm_end(void);
+void storm_spec(struct blx_vm_spec *spec);
+enum blx__rpc_id storm_look(void); /* BLX__RPC_COUNT: none */
+void storm_labels(struct blx_node_options *o, unsigned number);
+uint32_t storm_memory_percent(void); /* of what nodes have is given out */
+bool storm_is_set(void);             /* quota and settings are there */
+void storm_blow(void);
+bool storm_is_over(void);
+void storm_proposed(const struct blx__state *st, const struct blx__control_out *out);
+void storm_restored(const struct blx__state *st);
+void storm_applying(const struct blx__state *st, struct blx__slice op, struct storm_op *out);
+void storm_applied(const struct blx__state *st, struct storm_op *o, const struct blx__buf *result);
+void storm_check(const struct blx__state *st);
 
 /* ---- watch.c: somebody who watches all events, from where it was, at one node after another */
 void watch_begin(void);

@@ -43,6 +43,7 @@ static void reckon(void) {
   chaos_end();
   users_end();
   if (!cluster_until(has_leader, LEADER_WITHIN_MS)) cluster_fail("I13 a leader was not there within 10 s");
+  if (cluster.storm && !cluster_until(storm_is_over, LEADER_WITHIN_MS)) cluster_fail("I13 a cordon was not lifted");
   if (!cluster_until(users_idle, ANSWERS_WITHIN_MS)) cluster_fail("I13 the operations were not answered within 60 s");
   if (!cluster_until(is_settled, SETTLED_WITHIN_MS))
     cluster_fail("I13 the desired state was not reached within 60 s: %s", check_settled());
@@ -65,10 +66,12 @@ bool nodes_run(const struct cluster_options *o, uint64_t *reached, char why[WHY_
   if (!cluster_until(users_joined, JOIN_WITHIN_MS * (1 + (cluster.count - cluster.servers) / 4)))
     cluster_fail("I13 the cluster was not made within 180 s, and as long for each four workers");
   (void)cluster_until(lease_is_short, LEADER_WITHIN_MS);
+  if (cluster.storm) (void)cluster_until(storm_is_set, LEADER_WITHIN_MS);
   cluster.used = true;
   cluster.peace_us = twin.sim.now_us + (uint64_t)CHAOS_MS * 1000;
   watch_begin();
   users_begin();
+  storm_blow();
   if (!early) chaos_begin();
   (void)cluster_until(NULL, CHAOS_MS);
   if (!cluster.failed) reckon();

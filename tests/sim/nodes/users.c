@@ -93,13 +93,40 @@ static void encode_create(struct request *r, const char *name) {
   (void)blx__str_format(on, sizeof on, "vm%u", (unsigned)cluster_rng(1, VMS));
   spec.depends_on = names;
   spec.n_depends_on = cluster_chance(12) && !blx__str_eq(on, name);
+  storm_spec(&spec);
   struct blx_vm_create_request req = {.struct_size = sizeof req, .spec = &spec, .request_id = r->key};
   req.stopped = cluster_chance(10);
   encode(r, &req);
 }
 
+/* Why one is where it is, what a creation would do, how many more fit. NULL: not this time. */
+static struct request *request_look(void) {
+  enum blx__rpc_id rpc = storm_look();
+  struct request *r = rpc != BLX__RPC_COUNT ? request_new(rpc) : NULL;
+  struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  struct blx_vm_explain_request explain = {.struct_size = sizeof explain, .name = "vm1"};
+  struct blx_vm_create_request create = {.struct_size = sizeof create, .spec = &spec};
+  struct blx_vm_plan_request plan = {.struct_size = sizeof plan, .create = &create};
+  struct blx_capacity_request capacity = {.struct_size = sizeof capacity, .spec = &spec};
+  if (!r) return NULL;
+  spec.name = "vm-planned";
+  spec.flake = "path:/x#y";
+  spec.vcpus = 1;
+  spec.memory_mib = 128;
+  storm_spec(&spec);
+  if (rpc == BLX__RPC_VM_EXPLAIN)
+    encode(r, &explain);
+  else if (rpc == BLX__RPC_VM_PLAN)
+    encode(r, &plan);
+  else
+    encode(r, &capacity);
+  return r;
+}
+
 static struct request *request_random(void) {
   char name[8];
+  struct request *look = request_look();
+  if (look) return look;
   (void)blx__str_format(name, sizeof name, "vm%u", (unsigned)cluster_rng(1, VMS));
   unsigned dice = (unsigned)cluster_rng(1, 100);
   enum blx__rpc_id rpc = dice <= 35   ? BLX__RPC_VM_CREATE
@@ -172,18 +199,26 @@ static void see(uint64_t index) {
   if (index > all.seen_index) all.seen_index = index;
 }
 
+static uint64_t index_of(enum blx__rpc_id rpc, const void *answer) {
+  if (rpc == BLX__RPC_VM_LIST) return ((const struct blx_vm_list *)answer)->index;
+  if (rpc == BLX__RPC_VM_EXPLAIN) return ((const struct blx_placement_report *)answer)->index;
+  if (rpc == BLX__RPC_VM_PLAN) return ((const struct blx_vm_plan *)answer)->index;
+  BLX__ASSERT(rpc == BLX__RPC_CAPACITY);
+  return ((const struct blx_capacity_report *)answer)->index;
+}
+
 static void read_answer(struct request *r, struct blx__slice bytes) {
   struct blx__arena arena = {.limit_bytes = 4 << 20};
   void *decoded = NULL;
   blx_error err = {0};
   if (blx__msg_decode(blx__rpc_rows()[r->rpc].response(), &arena, bytes, &decoded, &err).code != 0) {
     cluster_fail("an answer cannot be read: %s", err.message);
-  } else if (r->rpc == BLX__RPC_VM_LIST) {
-    const struct blx_vm_list *list = decoded;
-    if (list->index < r->floor)
-      cluster_fail("I11 a list was read as of index %llu, after somebody had been told of %llu",
-                   (unsigned long long)list->index, (unsigned long long)r->floor);
-    see(list->index);
+  } else if (!r->key[0]) {
+    uint64_t index = index_of(r->rpc, decoded);
+    if (index < r->floor)
+      cluster_fail("I11 %s was read as of index %llu, after somebody had been told of %llu",
+                   blx__rpc_rows()[r->rpc].name, (unsigned long long)index, (unsigned long long)r->floor);
+    see(index);
   } else {
     const struct blx_vm *vm = decoded;
     r->uid = vm->uid;

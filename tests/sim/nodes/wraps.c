@@ -3,6 +3,7 @@
 #include "nodes.h"
 
 #include "control/control.h"
+#include "measure/load.h"
 #include "io/process.h"
 #include "state/state_int.h"
 #include "vm/sim_int.h"
@@ -26,7 +27,7 @@ REAL(blx__rc, blx__state_restore, struct blx__state *st, struct blx__slice snaps
 REAL(void, blx__state_apply, struct blx__state *st, struct blx__slice op, struct blx__buf *result);
 REAL(void, blx__state_key_put, struct blx__state *st, const struct blx_idempotency *draft);
 REAL(bool, blx__placement_feasible, const struct blx__placement_node *node, const struct blx__placement_need *need,
-     struct blx__placement_verdict *out);
+     const struct blx__placement_around *around, struct blx__placement_verdict *out);
 REAL(blx__rc, blx__consensus_propose, struct blx__consensus *c, struct blx__slice op, blx__consensus_cb cb, void *user,
      blx_error *err);
 REAL(void, blx__consensus_deliver, struct blx__consensus *c, uint64_t from_uid, struct blx__slice message);
@@ -35,8 +36,8 @@ REAL(bool, blx__rpc_call_send, struct blx__rpc_call *c, const void *message, siz
 REAL(blx__rc, blx__state_share, const struct blx__state *st, uint64_t node_uid, struct blx__arena *arena,
      struct blx_assignment ***out, size_t *n, blx_error *err);
 REAL(uint64_t, blx__state_share_index, const struct blx__state *st, uint64_t node_uid);
-REAL(blx__rc, blx__control_step, const struct blx__state *st, blx__control_soft_fn soft, void *user, uint64_t now_ms,
-     struct blx__arena *arena, struct blx__control_out *out, blx_error *err);
+REAL(blx__rc, blx__control_step, struct blx__control *c, const struct blx__control_input *in, struct blx__arena *arena,
+     struct blx__control_out *out, blx_error *err);
 
 static bool broken(enum broken part) {
   return cluster.o.broken == part;
@@ -148,6 +149,7 @@ void __wrap_blx__state_end(struct blx__state *st) {
 
 blx__rc __wrap_blx__state_restore(struct blx__state *st, struct blx__slice snapshot, blx_error *err) {
   cluster_sometimes(SOME_SNAPSHOT);
+  storm_restored(st);
   return __real_blx__state_restore(st, snapshot, err);
 }
 
@@ -213,7 +215,10 @@ void __wrap_blx__state_apply(struct blx__state *st, struct blx__slice op, struct
     if (result) (void)blx__msg_encode(blx__desc_op_result(), &ok, result, NULL).code;
     return;
   }
+  struct storm_op storm;
+  storm_applying(st, op, &storm);
   __real_blx__state_apply(st, op, result);
+  storm_applied(st, &storm, result);
 }
 
 void __wrap_blx__state_key_put(struct blx__state *st, const struct blx_idempotency *draft) {
@@ -221,8 +226,8 @@ void __wrap_blx__state_key_put(struct blx__state *st, const struct blx_idempoten
 }
 
 bool __wrap_blx__placement_feasible(const struct blx__placement_node *node, const struct blx__placement_need *need,
-                                    struct blx__placement_verdict *out) {
-  bool fits = __real_blx__placement_feasible(node, need, out);
+                                    const struct blx__placement_around *around, struct blx__placement_verdict *out) {
+  bool fits = __real_blx__placement_feasible(node, need, around, out);
   return fits || broken(BROKEN_ROOM);
 }
 
@@ -236,10 +241,41 @@ bool __wrap_blx__rpc_call_send(struct blx__rpc_call *c, const void *message, siz
   return __real_blx__rpc_call_send(c, message, size);
 }
 
-blx__rc __wrap_blx__control_step(const struct blx__state *st, blx__control_soft_fn soft, void *user, uint64_t now_ms,
-                                 struct blx__arena *arena, struct blx__control_out *out, blx_error *err) {
-  if (!broken(BROKEN_CONTROL) || !cluster.calm)
-    return __real_blx__control_step(st, soft, user, now_ms, arena, out, err);
+/* What control keeps between steps is a cache: one that knows nothing yet comes to the same. */
+static void check_fresh(const struct blx__control_input *in, const struct blx__control_out *out) {
+  enum { EVERY = 16 };
+  if (cluster.steps++ % EVERY != 0) return;
+  static struct blx__control_out again;
+  struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
+  struct blx__control *fresh = blx__control_new();
+  blx_error err = {0};
+  BLX__ASSERT(fresh != NULL);
+  if (__real_blx__control_step(fresh, in, &arena, &again, &err).code != 0)
+    cluster_fail("control failed anew: %s", err.message);
+  bool same = again.op_count == out->op_count && again.next_due_ms == out->next_due_ms;
+  for (size_t i = 0; same && i < out->op_count; i++)
+    same = out->ops[i].len == again.ops[i].len && memcmp(out->ops[i].data, again.ops[i].data, out->ops[i].len) == 0;
+  if (!same)
+    cluster_fail("control proposes %zu operations with what it keeps, and %zu others without", out->op_count,
+                 again.op_count);
+  blx__control_free(fresh);
+  blx__arena_free(&arena);
+}
+
+blx__rc __wrap_blx__control_step(struct blx__control *c, const struct blx__control_input *in, struct blx__arena *arena,
+                                 struct blx__control_out *out, blx_error *err) {
   *out = (struct blx__control_out){0};
-  return BLX__OK;
+  if (broken(BROKEN_CONTROL) && cluster.calm) return BLX__OK;
+  blx__rc rc = __real_blx__control_step(c, in, arena, out, err);
+  if (rc.code == 0) check_fresh(in, out);
+  if (rc.code == 0) storm_proposed(in->st, out);
+  return rc;
+}
+
+/* The machine that the simulator runs on is none of the cluster's. */
+void __wrap_blx__load_read(struct blx__load *load) {
+  uint64_t dice = blx__mix64(cluster.o.seed * 4096 + cluster.loads++);
+  load->has_cpu = load->has_memory = true;
+  load->cpu_permille = (uint32_t)(dice % 1001);
+  load->memory_mib = dice / 1001 % 1024;
 }

@@ -342,8 +342,8 @@ START_TEST(requests_and_nodes__outside_of_their_limits_are_refused_by_name) {
   spec.node_selector = none;
   REFUSED(BLX_E_INVALID, blx_placement_choose(p, &r, &uid, &err));
   spec.n_node_selector = 0;
-  spec.strategy = BLX_STRATEGY_DATA_LOCALITY;
-  REFUSED(BLX_E_UNSUPPORTED, blx_placement_choose(p, &r, &uid, &err));
+  spec.strategy = BLX_STRATEGY_COMBINED;
+  REFUSED(BLX_E_INVALID, blx_placement_choose(p, &r, &uid, &err));
   spec.strategy = BLX_STRATEGY_BEST_FIT;
   r.n_replica_uids = BLX_PLACEMENT_REPLICAS_MAX + 1;
   REFUSED(BLX_E_INVALID, blx_placement_choose(p, &r, &uid, &err));

@@ -252,6 +252,51 @@ START_TEST(lease__is_given_to_the_incarnation_that_state_knows_and_to_no_other) 
 }
 END_TEST
 
+/* What it says of itself; what it has built only now and then. */
+static void say(struct blx__node *n, uint64_t incarnation, uint32_t permille, const char *built) {
+  struct blx_lease_ask ask = BLX_LEASE_ASK_INIT;
+  struct blx_data_item item = BLX_DATA_ITEM_INIT, *list[] = {&item};
+  ask.node_uid = 2;
+  ask.incarnation = incarnation;
+  ask.has_load_cpu_permille = ask.has_load_memory_mib = 1;
+  ask.load_cpu_permille = permille;
+  ask.load_memory_mib = 1000;
+  item.key = built;
+  ask.stored = list;
+  ask.n_stored = ask.stored_now = built != NULL;
+  blx__soft_take(n, &ask);
+}
+
+START_TEST(load__is_kept_as_the_node_said_it_last_and_shown_and_told_to_placement) {
+  struct blx__node n;
+  open_leader(&n);
+  struct blx_node_info view = *blx__state_node(n.state, 2);
+  blx__soft_view(&n, &view, true);
+  ck_assert(!view.has_load_cpu_permille && !soft(&n, 2).has_load);
+  say(&n, 1, 333, "closure/a");
+  struct blx__control_soft first = soft(&n, 2);
+  ck_assert(first.has_load);
+  ck_assert_uint_eq(first.load_cpu_permille, 300); /* in steps */
+  ck_assert_uint_eq(first.n_stored, 1);
+  ck_assert_str_eq(first.stored[0]->key, "closure/a");
+  say(&n, 1, 340, NULL); /* has built what it had */
+  struct blx__control_soft same = soft(&n, 2);
+  ck_assert_uint_eq(same.load_cpu_permille, first.load_cpu_permille);
+  ck_assert_uint_eq(same.stored_seq, first.stored_seq);
+  say(&n, 7, 999, "closure/b"); /* another life of it */
+  view = *blx__state_node(n.state, 2);
+  blx__soft_view(&n, &view, true);
+  ck_assert_uint_eq(view.load_cpu_permille, 340);
+  ck_assert_uint_eq(view.load_memory_mib, 1000);
+  ck_assert_str_eq(view.stored[0]->key, "closure/a");
+  say(&n, 1, 340, "closure/b");
+  ck_assert_uint_ne(soft(&n, 2).stored_seq, first.stored_seq);
+  blx__lead_end(&n);
+  ck_assert(!soft(&n, 2).has_load);
+  close_leader(&n);
+}
+END_TEST
+
 START_TEST(lease__is_refused_for_ever_to_an_incarnation_that_was_fenced) {
   struct blx__node n;
   struct blx_op_fence_begin begin = BLX_OP_FENCE_BEGIN_INIT;
@@ -332,6 +377,7 @@ BLX_TEST_MAIN("lead", cluster_time__goes_on_when_the_walls_were_set_back,
               one_of_three_that_lies__moves_nothing_nor_does_it_when_only_one_other_is_heard_from,
               leader__takes_the_median_of_the_voters_it_hears_from,
               lease__is_given_to_the_incarnation_that_state_knows_and_to_no_other,
+              load__is_kept_as_the_node_said_it_last_and_shown_and_told_to_placement,
               lease__is_refused_for_ever_to_an_incarnation_that_was_fenced,
               unanswered__counts_from_the_last_lease_and_before_one_from_the_barrier,
               a_lease_that_was_longer__is_waited_for_although_a_shorter_one_was_given_after_it,

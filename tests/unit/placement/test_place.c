@@ -14,7 +14,7 @@ static void fleet(struct blx__place_node nodes[NODES]) {
     nodes[i] = (struct blx__place_node){
         .node = {.uid = i + 1,
                  .name = names[i],
-                 .vcpus = 8,
+                 .cpu_milli = 8000,
                  .memory_mib = 1024,
                  .hypervisors = qemu_only,
                  .n_hypervisors = 1},
@@ -24,19 +24,21 @@ static void fleet(struct blx__place_node nodes[NODES]) {
 }
 
 static struct blx__place_request request(int32_t strategy) {
-  return (struct blx__place_request){.need = {.vcpus = 1, .memory_mib = 128}, .strategy = strategy, .seed = 42};
+  return (struct blx__place_request){
+      .need = {.cpu_milli = 1000, .vcpus = 1, .memory_mib = 128}, .strategy = strategy, .seed = 42};
 }
 
 START_TEST(fullness__is_both_shares_rounded_down_and_added) {
   struct blx__place_request r = request(BLX_STRATEGY_BEST_FIT);
-  struct blx__placement_node n = {.vcpus = 3, .allocated_vcpus = 1, .memory_mib = 1000, .allocated_memory_mib = 100};
+  struct blx__placement_node n = {
+      .cpu_milli = 3000, .allocated_cpu_milli = 1000, .memory_mib = 1000, .allocated_memory_mib = 100};
   ck_assert_uint_eq(blx__place_fullness(&n, &r.need), 6666 + 2280);
-  n.allocated_vcpus = 2;
+  n.allocated_cpu_milli = 2000;
   n.allocated_memory_mib = 872;
   ck_assert_uint_eq(blx__place_fullness(&n, &r.need), 20000);
   n.memory_mib = n.allocated_memory_mib = 1 << 30; /* the most that a node may have */
   ck_assert_uint_eq(blx__place_fullness(&n, &r.need), 10000 + 10000);
-  n.vcpus = n.memory_mib = 0;
+  n.cpu_milli = n.memory_mib = 0;
   ck_assert_uint_eq(blx__place_fullness(&n, &r.need), 0);
 }
 END_TEST
@@ -55,7 +57,7 @@ START_TEST(load_balanced__takes_the_emptiest_node) {
   struct blx__place_node nodes[NODES];
   fleet(nodes);
   nodes[0].node.allocated_memory_mib = 512;
-  nodes[2].node.allocated_vcpus = 2;
+  nodes[2].node.allocated_cpu_milli = 2000;
   struct blx__place_request r = request(BLX_STRATEGY_LOAD_BALANCED);
   ck_assert_int_eq(blx__place_choose(nodes, NODES, &r), 1);
 }
@@ -152,7 +154,7 @@ START_TEST(an_explanation__names_the_nearest_miss_first) {
   ck_assert_str_eq(text, "node3 lacks 32 MiB; node2 has not been heard from; node1 is cordoned");
   nodes[1].usable = true;
   nodes[1].node.allocated_memory_mib = 912;
-  nodes[1].node.allocated_vcpus = 8;
+  nodes[1].node.allocated_cpu_milli = 8000;
   nodes[0].node.hypervisors = NULL;
   nodes[0].node.n_hypervisors = 0;
   blx__place_explain(nodes, NODES, &r, text, sizeof text);
@@ -164,9 +166,13 @@ START_TEST(an_explanation_of_a_large_fleet__names_a_few_and_counts_the_rest) {
   enum { MANY = 50 };
   struct blx__place_node nodes[MANY];
   for (size_t i = 0; i < MANY; i++)
-    nodes[i] = (struct blx__place_node){
-        .node = {.uid = i + 1, .name = "n", .memory_mib = i, .vcpus = 8, .hypervisors = qemu_only, .n_hypervisors = 1},
-        .usable = true};
+    nodes[i] = (struct blx__place_node){.node = {.uid = i + 1,
+                                                 .name = "n",
+                                                 .memory_mib = i,
+                                                 .cpu_milli = 8000,
+                                                 .hypervisors = qemu_only,
+                                                 .n_hypervisors = 1},
+                                        .usable = true};
   struct blx__place_request r = request(BLX_STRATEGY_BEST_FIT);
   char text[BLX__PLACEMENT_EXPLAIN_BYTES];
   blx__place_explain(nodes, MANY, &r, text, sizeof text);

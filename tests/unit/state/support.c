@@ -70,6 +70,9 @@ int t_join(struct t *t, const char *name, uint32_t vcpus, uint64_t memory_mib) {
   struct blx_resources capacity = BLX_RESOURCES_INIT;
   capacity.vcpus = vcpus;
   capacity.memory_mib = memory_mib;
+  struct blx_amount gpu = {.struct_size = sizeof gpu, .name = "gpu", .amount = 4}, *named = &gpu;
+  capacity.named = &named;
+  capacity.n_named = 1;
   struct blx_node_info n = BLX_NODE_INFO_INIT;
   n.name = name;
   n.capacity = &capacity;
@@ -162,6 +165,15 @@ int t_kill(struct t *t, const char *name) {
   o.name = name;
   struct blx_op op = BLX_OP_INIT;
   op.vm_kill = &o;
+  return t_apply(t, &op);
+}
+
+int t_scale(struct t *t, const char *name, uint32_t replicas) {
+  struct blx_op_vm_scale o = BLX_OP_VM_SCALE_INIT;
+  o.name = name;
+  o.replicas = replicas;
+  struct blx_op op = BLX_OP_INIT;
+  op.vm_scale = &o;
   return t_apply(t, &op);
 }
 

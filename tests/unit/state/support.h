@@ -35,6 +35,7 @@ int t_delete(struct t *t, const char *name);
 int t_restart(struct t *t, const char *name, int32_t ending);
 int t_pause(struct t *t, const char *name, bool paused);
 int t_kill(struct t *t, const char *name);
+int t_scale(struct t *t, const char *name, uint32_t replicas);
 int t_assign(struct t *t, const char *instance, uint64_t node_uid); /* with the epoch it has */
 int t_explain(struct t *t, const char *instance, int32_t code, const char *text);
 
@@ -55,6 +56,11 @@ int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t 
 int t_delete_force(struct t *t, const char *name, uint64_t silent_uid);
 /* "zone=b disk-": sets and takes away, at most 8 of each. */
 int t_label(struct t *t, const char *node, const char *changes);
+
+int t_taint(struct t *t, const char *node, const char *key, const char *value, int32_t effect);
+int t_untaint(struct t *t, const char *node, const char *key);
+int t_quota(struct t *t, const struct blx_quota *quota);
+int t_quota_remove(struct t *t, const char *tenant);
 
 /* A VM with that policy, wanted running, of one replica. */
 int t_create_ha(struct t *t, const char *name, int32_t ha);

@@ -15,12 +15,71 @@ static void same_keys(const struct blx__map *a, const struct blx__map *b, const 
   }
 }
 
+static void same_amounts(const struct state_amounts *a, const struct state_amounts *b) {
+  ck_assert_uint_eq(a->n, b->n);
+  for (size_t i = 0; i < a->n; i++) {
+    ck_assert_str_eq(a->list[i].name, b->list[i].name);
+    ck_assert_uint_eq(a->list[i].amount, b->list[i].amount);
+  }
+}
+
+/* What a tenant has, counted one by one. */
+static void recount_tenant(const struct t *t, const struct state_tenant *e) {
+  uint64_t vms = 0, instances = 0, vcpus = 0, cpu_milli = 0, memory_mib = 0;
+  struct state_amounts named = {0};
+  const struct blx_vm *vm = blx__state_vm_after(t->st, e->name, NULL);
+  for (; vm; vm = blx__state_vm_after(t->st, e->name, vm->spec->name), vms++) {
+    const struct blx_instance *i = blx__state_instance_after(t->st, vm->uid, 0);
+    for (; i; i = blx__state_instance_after(t->st, vm->uid, i->ordinal), instances++) {
+      vcpus += vm->spec->vcpus;
+      cpu_milli += vm->spec->cpu_milli ? vm->spec->cpu_milli : (uint64_t)vm->spec->vcpus * 1000;
+      memory_mib += vm->spec->memory_mib;
+      blx__state_amounts_count(&named, vm->spec->resources, vm->spec->n_resources, true);
+    }
+  }
+  ck_assert_msg(vms > 0 || e->rec, "%s has nothing, and is known", e->name);
+  ck_assert_uint_eq(e->vms, vms);
+  ck_assert_uint_eq(e->instances, instances);
+  ck_assert_uint_eq(e->vcpus, vcpus);
+  ck_assert_uint_eq(e->cpu_milli, cpu_milli);
+  ck_assert_uint_eq(e->memory_mib, memory_mib);
+  same_amounts(&e->named, &named);
+  blx__state_amounts_free(&named);
+}
+
+static void recount_shapes(const struct t *t) {
+  struct blx__state_shape shapes[256];
+  size_t n = blx__state_shapes(t->st, shapes, BLX__COUNT(shapes));
+  uint64_t all = 0, last = UINT64_MAX;
+  for (size_t k = 0; k < n; k++) {
+    uint64_t count = 0;
+    const struct blx_vm *vm = blx__state_vm_after_uid(t->st, 0);
+    for (; vm; vm = blx__state_vm_after_uid(t->st, vm->uid)) {
+      uint64_t milli = vm->spec->cpu_milli ? vm->spec->cpu_milli : (uint64_t)vm->spec->vcpus * 1000;
+      if (milli == shapes[k].cpu_milli && vm->spec->memory_mib == shapes[k].memory_mib)
+        count += blx__state_vm_get(t->st, vm->uid)->instances.count;
+    }
+    ck_assert_uint_eq(shapes[k].count, count);
+    ck_assert_uint_le(count, last);
+    all += last = count;
+  }
+  ck_assert_uint_eq(all, blx__state_counts(t->st).instances);
+}
+
 static void same_nodes(const struct blx__state *a, const struct blx__state *b) {
   BLX__MAP_FOREACH(pos, &a->data.nodes) {
     const struct state_node *x = blx__map_value(pos);
     const struct state_node *y = blx__map_get_u64(&b->data.nodes, x->rec->uid);
     ck_assert_uint_eq(x->vcpus, y->vcpus);
     ck_assert_uint_eq(x->memory_mib, y->memory_mib);
+    ck_assert_uint_eq(x->cpu_milli, y->cpu_milli);
+    same_amounts(&x->named, &y->named);
+    ck_assert_uint_eq(x->n_offered, y->n_offered);
+    for (size_t i = 0; i < x->n_offered; i++) {
+      ck_assert_str_eq(x->offered[i].name, y->offered[i].name);
+      ck_assert_uint_eq(x->offered[i].capacity, y->offered[i].capacity);
+      ck_assert_uint_eq(x->offered[i].allocated, y->offered[i].allocated);
+    }
     ck_assert_uint_eq(x->live, y->live);
     ck_assert_uint_eq(x->ha, y->ha);
     same_keys(&x->instances, &y->instances, "instances of a node");
@@ -57,6 +116,7 @@ void t_check_rebuilt(const struct t *t) {
   same_keys(&a->keys, &b->keys, "request ids");
   same_keys(&a->keys_by_age, &b->keys_by_age, "request ids by age");
   same_keys(&a->waiting, &b->waiting, "waiting");
+  same_keys(&a->ready, &b->ready, "ready");
   same_keys(&a->tombstones, &b->tombstones, "tombstones");
   same_keys(&a->tombstone_names, &b->tombstone_names, "names of tombstones");
   ck_assert_uint_eq(a->unsettled.count, 0);
@@ -64,6 +124,12 @@ void t_check_rebuilt(const struct t *t) {
   ck_assert_uint_eq(a->ha, b->ha);
   ck_assert_uint_eq(a->fencing, b->fencing);
   ck_assert_uint_eq(a->unclear, b->unclear);
+  same_keys(&a->tenants, &b->tenants, "tenants");
+  same_keys(&a->quotas, &b->quotas, "quotas");
+  same_keys(&a->shapes, &b->shapes, "shapes");
+  same_keys(&a->frequent, &b->frequent, "shapes by frequency");
+  BLX__MAP_FOREACH(pos, &a->tenants) recount_tenant(t, blx__map_value(pos));
+  recount_shapes(t);
   same_nodes(t->st, fresh);
   same_vms(t->st, fresh);
   BLX__MAP_FOREACH(pos, &a->configs) {

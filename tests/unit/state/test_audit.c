@@ -188,7 +188,45 @@ START_TEST(every_operation_of_the_schema__has_a_verb_of_its_own_in_its_record) {
 }
 END_TEST
 
+static void as_operator(struct t *t, struct blx_op *op) {
+  op->principal = "uid:0";
+  op->source = "n1";
+  (void)t_apply(t, op);
+}
+
+START_TEST(what_placement_goes_by__is_named_with_what_it_was_set_to) {
+  struct t t;
+  struct log log;
+  open_logged(&t, &log);
+  ck_assert_int_eq(t_create_named(&t, "web", 1), 0);
+  struct blx_op_vm_scale scale = {.struct_size = sizeof scale, .name = "web", .replicas = 4};
+  struct blx_op_node_taint taint = {.struct_size = sizeof taint, .name = "node1"};
+  struct blx_quota quota = {.struct_size = sizeof quota, .tenant = "acme"};
+  struct blx_op_quota_set set = {.struct_size = sizeof set, .quota = &quota};
+  struct blx_op_quota_set remove = {.struct_size = sizeof remove, .quota = &quota, .remove = 1};
+  struct blx_op ops[] = {BLX_OP_INIT, BLX_OP_INIT, BLX_OP_INIT, BLX_OP_INIT};
+  ops[0].vm_scale = &scale;
+  ops[1].node_taint = &taint;
+  ops[2].quota_set = &set;
+  ops[3].quota_set = &remove;
+  for (unsigned i = 0; i < BLX__COUNT(ops); i++) as_operator(&t, &ops[i]);
+  static const char *const want[][2] = {{"vm.scale", "vm/web"},
+                                        {"node.taint", "node/node1"},
+                                        {"quota.set", "quota/acme"},
+                                        {"quota.remove", "quota/acme"}};
+  ck_assert_uint_eq(log.count, BLX__COUNT(want));
+  for (unsigned i = 0; i < BLX__COUNT(want); i++) {
+    ck_assert_str_eq(log.records[i]->verb, want[i][0]);
+    ck_assert_str_eq(log.records[i]->object, want[i][1]);
+  }
+  ck_assert_str_eq(log.records[0]->detail, "to 4 replicas");
+  ck_assert_int_eq(log.records[1]->code, BLX_E_NOT_FOUND);
+  close_logged(&t, &log);
+}
+END_TEST
+
 BLX_TEST_MAIN("state/audit", every_operation_of_the_schema__has_a_verb_of_its_own_in_its_record,
+              what_placement_goes_by__is_named_with_what_it_was_set_to,
               an_operation_with_a_source__leaves_one_record_done_or_refused,
               what_the_cluster_does_itself__is_told_from_requests_and_left_out_when_it_failed,
               a_repeated_request__leaves_no_second_record_and_a_conflict_does,

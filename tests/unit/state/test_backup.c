@@ -166,6 +166,13 @@ static struct t fill(void) {
                       (struct t_seen){
                           .phase = BLX_PHASE_STOPPED, .code = BLX_REASON_CODE_EXITED, .dead = true, .has_exit = true}));
   T_SHALL(0, t_create_named(&t, "none", 0));
+  T_SHALL(0, t_create_named(&t, "less", 2));
+  struct blx_quota quota = BLX_QUOTA_INIT;
+  quota.has_vms = 1;
+  quota.vms = 9;
+  T_SHALL(0, t_quota(&t, &quota));
+  T_SHALL(0, t_assign(&t, "less-2", 1));
+  T_SHALL(0, t_scale(&t, "less", 1));
   t.request_id = "a-key";
   T_SHALL(0, t_create_named(&t, "keyed", 1));
   t.request_id = NULL;
@@ -200,6 +207,10 @@ START_TEST(a_restored_state__is_a_new_cluster_with_all_vms_and_no_node_of_the_ol
   waits(&to, "web-1", ERA);
   waits(&to, "web-2", ERA);
   waits(&to, "keyed-1", ERA);
+  waits(&to, "less-1", ERA);
+  ck_assert_uint_eq(blx__state_quota(to.st, NULL)->vms, 9);
+  ck_assert_uint_eq(blx__state_quota(to.st, NULL)->used_vms, blx__state_counts(to.st).vms);
+  ck_assert_ptr_null(t_instance(&to, "less-2"));
   ck_assert_int_eq(t_vm(&to, "web")->phase, BLX_PHASE_PENDING);
   ck_assert_int_eq(t_vm(&to, "idle")->phase, BLX_PHASE_STOPPED);
   ck_assert_int_eq(t_vm(&to, "once")->phase, t_vm(&t, "once")->phase);

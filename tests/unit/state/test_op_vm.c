@@ -115,8 +115,8 @@ START_TEST(a_strategy_or_name_that_cannot_be__is_refused_by_apply_too) {
   struct t t;
   t_open_cluster(&t, 1);
   struct blx_vm_spec spec = t_spec("web", 1);
-  spec.strategy = BLX_STRATEGY_DATA_LOCALITY;
-  T_SHALL(BLX_E_UNSUPPORTED, t_create(&t, &spec, BLX_DESIRED_RUNNING));
+  spec.strategy = BLX_STRATEGY_COMBINED;
+  T_SHALL(BLX_E_INVALID, t_create(&t, &spec, BLX_DESIRED_RUNNING));
   T_SHALL(BLX_E_INVALID, t_create_named(&t, "Web", 1));
   T_SHALL(BLX_E_INVALID, t_create_named(&t, "", 1));
   ck_assert_uint_eq(blx__state_counts(t.st).vms, 0);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { STEPS = 6000, SEEDS = 4, NODES = 4, VMS = 4, REPLICAS = 3 };
+enum { STEPS = 8000, SEEDS = 4, NODES = 4, VMS = 4, REPLICAS = 3 };
 
 struct world {
   struct t t;
@@ -138,17 +138,40 @@ static void report_tombstone(struct world *w, struct t *t) {
     t_report_as(t, of_uid, 1, 1, 1, seen);
 }
 
+static void random_quota(struct world *w, struct t *t) {
+  struct blx_quota q = BLX_QUOTA_INIT;
+  if (draw(w, 3) == 0) {
+    t_taint(t, "node2", draw(w, 2) ? "gpu" : "old", "x", BLX_TAINT_EFFECT_AVOID);
+    t_untaint(t, "node2", draw(w, 2) ? "gpu" : "old");
+    return;
+  }
+  q.tenant = draw(w, 4) == 0 ? "default" : "other";
+  q.has_instances = draw(w, 2) == 0;
+  q.instances = 4 + (uint32_t)draw(w, VMS * REPLICAS);
+  q.has_memory_mib = draw(w, 2) == 0;
+  q.memory_mib = 1024 + draw(w, 4096);
+  if (draw(w, 2))
+    t_quota(t, &q);
+  else
+    t_quota_remove(t, q.tenant);
+}
+
 static void random_op(struct world *w, struct t *t) {
   char name[32];
   const struct blx_instance *i = t_instance(t, instance_name(w, name));
-  switch (i ? draw(w, 21) : draw(w, 4) ? 0 : draw(w, 4) ? 2 : 1) {
+  switch (i ? draw(w, 23) : draw(w, 4) ? 0 : draw(w, 4) ? 2 : 1) {
   case 0: {
     const char *on = vm_name(w);
     struct blx_vm_spec spec = t_spec(vm_name(w), draw(w, 8) ? 1 + (uint32_t)draw(w, REPLICAS) : 0);
     spec.memory_mib = 64 + 64 * (uint32_t)draw(w, 8);
+    struct blx_amount gpu = {.struct_size = sizeof gpu, .name = draw(w, 12) ? "gpu" : "fpga", .amount = draw(w, 3)};
+    struct blx_amount *amounts = &gpu;
+    spec.resources = &amounts;
+    spec.n_resources = draw(w, 6) == 0;
+    spec.cpu_milli = draw(w, 3) ? 0 : 500;
     spec.restart_policy = (int32_t)draw(w, 3);
     spec.ha = (int32_t)draw(w, 3);
-    spec.strategy = draw(w, 10) ? (int32_t)draw(w, 2) : BLX_STRATEGY_DATA_LOCALITY;
+    spec.strategy = draw(w, 10) ? (int32_t)draw(w, 2) : BLX_STRATEGY_COMBINED;
     spec.depends_on = &on;
     spec.n_depends_on = draw(w, 6) == 0;
     t_create(t, &spec, draw(w, 4) ? BLX_DESIRED_RUNNING : BLX_DESIRED_STOPPED);
@@ -180,9 +203,11 @@ static void random_op(struct world *w, struct t *t) {
   case 10: t_restart(t, draw(w, 2) ? vm_name(w) : i ? i->name : "none", (int32_t)draw(w, 3)); return;
   case 11: t_pause(t, vm_name(w), draw(w, 2)); return;
   case 12: t_kill(t, vm_name(w)); return;
-  case 13:
-  case 14:
-  case 15: random_fence(w, t, i); return;
+  case 13: t_scale(t, vm_name(w), draw(w, 4) ? REPLICAS : (uint32_t)draw(w, REPLICAS)); return;
+  case 14: random_quota(w, t); return;
+  case 15:
+  case 16:
+  case 17: random_fence(w, t, i); return;
   default: random_report(w, t, i); return;
   }
 }

@@ -5,8 +5,12 @@
 
 static void fill(struct t *t) {
   char sha256[65];
+  struct blx_quota quota = BLX_QUOTA_INIT;
   t_open_cluster(t, 2);
   ck_assert_int_eq(t_config(t, "{ }", sha256), 0);
+  quota.has_instances = 1;
+  quota.instances = 5;
+  ck_assert_int_eq(t_quota(t, &quota), 0);
   struct blx_vm_spec spec = t_spec("web", 3);
   spec.config_sha256 = sha256;
   t->request_id = "r1";
@@ -39,6 +43,8 @@ START_TEST(a_restored_state__is_the_same_and_goes_on_the_same) {
     ck_assert_mem_eq(x, y, sizeof x);
     ck_assert_int_eq(t_assign(&t, "web-2", 1), 0);
     ck_assert_int_eq(t_assign(&u, "web-2", 1), 0);
+    ck_assert_int_eq(t_scale(&u, "web", 6), BLX_E_QUOTA);
+    ck_assert_int_eq(t_scale(&t, "web", 6), BLX_E_QUOTA);
     ck_assert_int_eq(t_report(&t, "web-2", (struct t_seen){.phase = BLX_PHASE_FAILED, .dead = true}), 0);
     ck_assert_int_eq(t_report(&u, "web-2", (struct t_seen){.phase = BLX_PHASE_FAILED, .dead = true}), 0);
     t.time_ms = u.time_ms += 5000;
@@ -63,6 +69,7 @@ START_TEST(what_is_frozen__is_written_as_it_was_whatever_comes_after) {
   ck_assert_int_eq(t_report(&t, "web-2", (struct t_seen){.phase = BLX_PHASE_RUNNING}), 0);
   ck_assert_int_eq(t_desire(&t, "web", BLX_DESIRED_STOPPED), 0);
   ck_assert_int_eq(t_delete(&t, "web"), 0);
+  ck_assert_int_eq(t_quota_remove(&t, NULL), 0);
   blx__state_thaw(t.st, second);
   blx__buf_init(&later, 1 << 20);
   ck_assert_int_eq(blx__state_write(z, &later, NULL).code, 0);
