@@ -199,6 +199,7 @@ static void begun(struct blx__call *call, const struct blx_op_result *result) {
   struct blx_op op = {.struct_size = sizeof op, .fence_done = &done};
   (void)blx__str_format(proof, sizeof proof, "operator %s: %s", call->principal, req->proved);
   done.incarnation = n->fence_incarnation;
+  done.word = 1;
   done.whole = blx__state_is_unclear(call->node->state, n->uid);
   blx__call_propose(call, &op, NULL, blx__call_answer_node);
 }

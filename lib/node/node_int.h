@@ -291,6 +291,9 @@ blx__rc blx__node_open_agent(struct blx__node *n, blx_error *err) BLX__MUST; /* 
 
 /* ---- worker.c: a node without consensus, state or vote; all it knows of its cluster comes from the servers */
 blx__rc blx__worker_start(struct blx__node *n, blx_error *err) BLX__MUST; /* needs n->identity */
+blx__rc blx__worker_new(struct blx__node *n, blx_error *err) BLX__MUST;   /* n->worker, which asks nobody yet */
+/* A server told a part of this worker's share. */
+void blx__worker_take(struct blx__node *n, struct blx__slice message);
 void blx__worker_announce(struct blx__node *n);
 /* Where the server is that is asked at present. */
 const char *blx__worker_server(const struct blx__node *n);

@@ -177,10 +177,9 @@ static blx__rc take_part(struct blx__node *n, const struct blx_share_part *part,
   return BLX__OK;
 }
 
-static bool on_message(void *user, struct blx__slice message) {
-  struct blx__node *n = user;
+void blx__worker_take(struct blx__node *n, struct blx__slice message) {
   struct blx__worker *w = n->worker;
-  if (n->closing || w->gone) return true;
+  if (n->closing || w->gone) return;
   struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
   void *part = NULL;
   blx_error err;
@@ -192,9 +191,13 @@ static bool on_message(void *user, struct blx__slice message) {
     blx__log(&n->log, BLX_LOG_ERROR, "node", "this worker's share could not be taken over: %s", err.message);
     drop_share(w);
     next_server(n);
-    return true;
+    return;
   }
   w->failures = 0;
+}
+
+static bool on_message(void *user, struct blx__slice message) {
+  blx__worker_take(user, message);
   return true;
 }
 
@@ -425,6 +428,13 @@ void blx__worker_init_done(struct blx__node *n) {
 
 /* ---- its life */
 
+blx__rc blx__worker_new(struct blx__node *n, blx_error *err) {
+  n->worker = calloc(1, sizeof *n->worker);
+  if (n->worker) n->worker->retry = blx__timer_new(n->loop, retry_fn, n);
+  if (n->worker && n->worker->retry) return BLX__OK;
+  return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a worker");
+}
+
 blx__rc blx__worker_start(struct blx__node *n, blx_error *err) {
   BLX__ASSERT(n->identity && !n->worker && !n->consensus);
   const struct blx_identity *id = n->identity;
@@ -436,10 +446,8 @@ blx__rc blx__worker_start(struct blx__node *n, blx_error *err) {
   n->uid = n->identity->uid;
   n->self->uid = n->uid;
   n->announce = blx__timer_new(n->loop, announce_fn, n);
-  n->worker = calloc(1, sizeof *n->worker);
-  if (n->worker) n->worker->retry = blx__timer_new(n->loop, retry_fn, n);
-  if (!n->announce || !n->worker || !n->worker->retry)
-    return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a worker");
+  BLX__TRY(blx__worker_new(n, err));
+  if (!n->announce) return blx__fail(err, BLX_E_NOMEM, "node", "no memory for a timer");
   blx__state_free(n->state);
   n->state = NULL;
   BLX__TRY(blx__node_open_agent(n, err));

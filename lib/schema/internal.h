@@ -265,6 +265,7 @@ struct blx_op_fence_done {
   uint64_t incarnation; /* as in op_fence_begin */
   const char *proof; /* the proof; at most 512 bytes */
   uint32_t whole; /* it holds for all that may run there, known or not: the machine is off */
+  uint32_t word; /* it is an operator's word, and void if the node came back meanwhile */
 };
 
 /* OpNodeReturn: a fenced node is there again, in a new incarnation, and runs nothing under epochs that are over. */

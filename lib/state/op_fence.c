@@ -173,6 +173,11 @@ blx__rc blx__state_op_fence_done(struct blx__state *st, const struct blx_op *op,
   BLX__TRY(blx__state_node_known(st, o->node_uid, &e, err));
   if (e->rec->fence != BLX_FENCE_BEGUN || e->rec->fence_incarnation != o->incarnation)
     return blx__fail(err, BLX_E_CONFLICT, "state", "no fence of that incarnation of %s is under way", e->rec->name);
+  /* Said while it was silent, and overtaken: what ran there may run until its agent, which is back, has ended it. */
+  if (o->word && e->rec->incarnation != e->rec->fence_incarnation)
+    return blx__fail(err, BLX_E_CONFLICT, "state",
+                     "the node %s has come back, so its machine is not off: what is to end there is proved by itself",
+                     e->rec->name);
   if (!o->proof || !o->proof[0])
     return blx__fail(err, BLX_E_INVALID, "state", "proof: say what proves that nothing runs on %s any more",
                      e->rec->name);

@@ -162,6 +162,7 @@ def test_a_killed_daemon_s_instance_is_dead_before_it_runs_elsewhere(three, tmp_
     died = boot()
     assert died - began < three.lease_s
     until(lambda: runs_elsewhere(three, "ha", away, asked), three.lease_s * 3 + 30, "it runs elsewhere")
+    until(lambda: len(ha.all()) == 2, 10, "its monitor has written that down")
     before, after = ha.never_twice()
     print(f"lease {three.lease_s} s: ended {died - began:.1f} s after its daemon, elsewhere {after[1] - began:.1f} s")
     assert only(three, "off", node=asked)["phase"] == "Unreachable"

@@ -154,6 +154,40 @@ START_TEST(one_whose_disk_is_not_known_yet__stays_until_its_agent_has_looked) {
 }
 END_TEST
 
+static int say_off(struct t *t, uint64_t uid, uint64_t incarnation) {
+  struct blx_op_fence_done o = BLX_OP_FENCE_DONE_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  o.node_uid = uid;
+  o.incarnation = incarnation;
+  o.proof = "operator root: its plug was pulled";
+  o.word = 1;
+  op.fence_done = &o;
+  return t_apply(t, &op);
+}
+
+START_TEST(an_operators_word__is_void_when_the_node_came_back_before_it_was_committed) {
+  struct t t;
+  open_three(&t);
+  T_SHALL(0, t_fence_begin(&t, 1, OLD, true));
+  T_SHALL(0, t_return(&t, 1, NEW)); /* between the leader's look and its proposal */
+  T_SHALL(BLX_E_CONFLICT, say_off(&t, 1, OLD));
+  T_SAYS("the node node1 has come back, so its machine is not off: what is to end there is proved by itself");
+  ck_assert_int_eq(t_instance(&t, "auto-1")->dead, 0);
+  T_SHALL(BLX_E_CONFLICT, t_assign(&t, "auto-1", 2));
+  T_SHALL(0, t_fence_done(&t, 1, OLD)); /* the end of a lease proves it, whatever came since */
+  ck_assert_int_eq(t_instance(&t, "auto-1")->dead, 1);
+  T_SHALL(0, t_assign(&t, "auto-1", 2));
+  t_close(&t);
+
+  open_three(&t); /* the other way round it counts */
+  T_SHALL(0, t_fence_begin(&t, 1, OLD, true));
+  T_SHALL(0, say_off(&t, 1, OLD));
+  T_SHALL(0, t_return(&t, 1, NEW));
+  ck_assert_int_eq(t_instance(&t, "auto-1")->dead, 1);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(a_proof__lets_what_was_fenced_start_elsewhere_at_once_without_a_failure) {
   struct t t;
   open_three(&t);
@@ -516,7 +550,8 @@ START_TEST(a_fence_command__is_kept_and_taken_away_and_survives_a_registration) 
 }
 END_TEST
 
-BLX_TEST_MAIN("state/fence", one_whose_disk_is_not_known_yet__stays_until_its_agent_has_looked,
+BLX_TEST_MAIN("state/fence", an_operators_word__is_void_when_the_node_came_back_before_it_was_committed,
+              one_whose_disk_is_not_known_yet__stays_until_its_agent_has_looked,
               an_automatic_fence__raises_the_epochs_of_auto_alone_and_says_what_becomes_of_the_others,
               another_incarnation__is_not_fenced_for_the_silence_of_the_one_before,
               an_operators_fence__takes_the_manual_ones_and_may_follow_an_automatic_one,
