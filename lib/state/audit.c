@@ -107,8 +107,8 @@ static void more_fence(struct blx__state *st, const struct blx_op *op, struct na
 static void more_preempt(struct blx__state *st, const struct blx_op *op, struct named *n) {
   (void)n;
   size_t victims = op->preempt->n_victims;
-  (void)blx__str_format(st->audit.detail, sizeof st->audit.detail, "%zu instance%s end for it on %s", victims,
-                        victims == 1 ? "" : "s", node_name(st, op->preempt->node_uid));
+  (void)blx__str_format(st->audit.detail, sizeof st->audit.detail, "on %s, of %zu instance%s",
+                        node_name(st, op->preempt->node_uid), victims, victims == 1 ? "" : "s");
 }
 
 static void more_scale(struct blx__state *st, const struct blx_op *op, struct named *n) {

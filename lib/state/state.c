@@ -70,6 +70,7 @@ static const struct row rows[] = {
     ROW(vm_delete_force), ROW(node_label),  ROW(settings_set),       ROW(fence_begin), ROW(fence_done),
     ROW(node_return),     ROW(ha_disarm),   ROW(node_fence_command), ROW(node_remove), ROW(recover),
     ROW(regroup),         ROW(node_clear),  ROW(vm_scale),           ROW(node_taint),  ROW(quota_set),
+    ROW(preempt),
 };
 
 /* The one operation that is set; NULL: none, or several. */
