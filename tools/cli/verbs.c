@@ -147,7 +147,7 @@ static const struct cli_flag event_flags[] = {
      .value = "INDEX",
      .unit = "an index",
      .doc = "only those after this index; 0: first one of each object as it is; else all that are kept"},
-    TEXT("for", until, "OBJECT", "only those of vm/NAME (and its instances), instance/NAME or node/NAME"),
+    TEXT("for", until, "OBJECT", "only those of vm/NAME (and its instances), instance/NAME, node/NAME or quota/TENANT"),
     BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
     SELECT_FLAGS};
 static const struct cli_flag change_flags[] = {WAIT, IF_REVISION, REQUEST_ID, REASON};
