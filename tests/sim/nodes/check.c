@@ -233,7 +233,8 @@ static const char *instance_settled(const struct blx__state *st, const struct bl
                : say("%s waits for another VM, and does not say so", in->name);
   if (in->phase == BLX_PHASE_PENDING && waits_for_room(in))
     return !is_kept_off(in) && fits_somewhere((struct blx__state *)(uintptr_t)st, in)
-               ? say("%s waits for room, and there is some", in->name) : NULL;
+               ? say("%s waits for room, and there is some", in->name)
+               : NULL;
   bool left = (in->phase == BLX_PHASE_STOPPED || in->phase == BLX_PHASE_FAILED) && in->not_before_ms == 0 &&
               vm->spec->restart_policy != BLX_RESTART_POLICY_ALWAYS;
   return left ? NULL : say("%s is to run: phase %d, not before %llu ms", in->name, in->phase, (ull)in->not_before_ms);
