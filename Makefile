@@ -300,6 +300,10 @@ $(B)/tests/bench/state: $(B)/obj/tests/bench/state.o $(call objs_with_deps,state
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,state)
 
+$(B)/tests/bench/placement: $(B)/obj/tests/bench/placement.o $(call objs_with_deps,placement)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,placement)
+
 # Members of examples/replicated_counter.c are killed, one and two at once; `check` does a few of these rounds.
 .PHONY: soak soak-counter
 soak: soak-counter

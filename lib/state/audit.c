@@ -68,9 +68,17 @@ static struct named name_quota(const struct blx_op_quota_set *q) {
   return (struct named){.verb = q->remove ? "quota.remove" : "quota.set", .kind = "quota", .name = tenant};
 }
 
+static struct named name_preempt(const struct blx__state *st, const struct blx_op_preempt *p) {
+  const struct blx_instance *i = blx__state_instance(st, p->instance_uid);
+  struct named n = {.verb = "instance.preempt", .kind = "instance", .name = i ? i->name : ""};
+  (void)blx__str_format(n.detail, sizeof n.detail, "on %s, of %zu instance%s", node_name(st, p->node_uid), p->n_victims,
+                        p->n_victims == 1 ? "" : "s");
+  return n;
+}
+
 /* What placement goes by. */
 static struct named name_of_placement_op(const struct blx__state *st, const struct blx_op *op) {
-  (void)st;
+  if (op->preempt) return name_preempt(st, op->preempt);
   if (op->vm_scale) return name_scale(op->vm_scale);
   if (op->node_taint) return of_node("node.taint", op->node_taint->name);
   if (op->quota_set) return name_quota(op->quota_set);

@@ -262,6 +262,11 @@ const struct blx_quota *blx__state_quota(const struct blx__state *st, const char
   return view(blx__state_tenant_get(st, tenant));
 }
 
+const struct blx_quota *blx__state_limits(const struct blx__state *st, const char *tenant) {
+  const struct state_tenant *e = blx__state_tenant_get(st, tenant);
+  return e ? e->rec : NULL;
+}
+
 const struct blx_quota *blx__state_quota_after(const struct blx__state *st, const char *tenant) {
   size_t n = tenant ? strlen(tenant) : 0;
   return view(blx__state_after(&st->data.tenants, (const uint8_t *)tenant, n));

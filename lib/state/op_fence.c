@@ -127,6 +127,7 @@ blx__rc blx__state_op_fence_begin(struct blx__state *st, const struct blx_op *op
     else
       strand(st, i, e->rec->name);
   }
+  blx__state_forget_rooms(st, o->node_uid);
   return BLX__OK;
 }
 

@@ -415,6 +415,7 @@ blx__rc blx__state_op_node_remove(struct blx__state *st, const struct blx_op *op
   /* Each of them leaves the map, so that the first is found anew. */
   while (e->instances.count > 0) let_go(st, blx__map_value(blx__map_seek(&e->instances, NULL, 0)));
   while (e->tombstones.count > 0) blx__state_drop_tombstone(st, blx__map_value(blx__map_seek(&e->tombstones, NULL, 0)));
+  blx__state_forget_rooms(st, n->uid);
   blx__state_drop_node(st, e);
   return BLX__OK;
 }

@@ -148,6 +148,7 @@ static void report_dead(struct blx__state *st, struct state_instance *e, struct 
   bool first = !i->dead, leaves = blx__state_leaving(e);
   i->dead = 1;
   i->ending = BLX_ENDING_NONE;
+  i->preempted_for_uid = 0;
   i->paused = 0;
   if (leaves && r->gone) {
     blx__state_drop_instance(st, e);

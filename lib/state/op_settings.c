@@ -60,6 +60,8 @@ blx__rc blx__state_op_settings_set(struct blx__state *st, const struct blx_op *o
     draft.lease = o->lease;
     extend(&draft, st->data.time_ms);
   }
+  if (o->placement) BLX__TRY(blx__placement_settings_check(o->placement, err));
+  if (o->placement) draft.placement = o->placement;
   if (o->set_nixpkgs) draft.nixpkgs_ref = o->nixpkgs_ref;
   if (o->set_microvm) draft.microvm_ref = o->microvm_ref;
   blx__state_put_settings(st, &draft);
@@ -85,6 +87,16 @@ blx__rc blx__state_op_ha_disarm(struct blx__state *st, const struct blx_op *op, 
 
 /* ---- quotas */
 
+/* They are conditions as a VM's are. */
+static blx__rc check_nodes(const struct blx_quota *q, blx_error *err) {
+  struct blx_vm_spec as_spec = BLX_VM_SPEC_INIT;
+  blx_error why = {0};
+  as_spec.constraints = q->nodes;
+  as_spec.n_constraints = q->n_nodes;
+  if (blx__placement_spec_check(&as_spec, &why).code == 0) return BLX__OK;
+  return blx__fail(err, BLX_E_INVALID, "state", "quota.nodes as %s", why.message);
+}
+
 blx__rc blx__state_op_quota_set(struct blx__state *st, const struct blx_op *op, struct state_answer *out,
                                 blx_error *err) {
   const struct blx_op_quota_set *o = op->quota_set;
@@ -103,6 +115,7 @@ blx__rc blx__state_op_quota_set(struct blx__state *st, const struct blx_op *op, 
     return BLX__OK;
   }
   BLX__TRY(blx__state_amounts_check(o->quota->named, o->quota->n_named, "quota.named", err));
+  BLX__TRY(check_nodes(o->quota, err));
   if (!e && st->data.tenants.count >= BLX__STATE_TENANTS_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %d tenants, the most it can have",
                      (int)BLX__STATE_TENANTS_MAX);

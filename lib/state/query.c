@@ -252,6 +252,18 @@ uint64_t blx__state_tombstone_node_after(const struct blx__state *st, const char
 
 /* ---- for placement */
 
+bool blx__state_is_ending(const struct blx_vm *vm, const struct blx_instance *i) {
+  if (i->node_uid == 0 || i->dead) return false;
+  return i->ending != BLX_ENDING_NONE || vm->deleting || vm->desired != BLX_DESIRED_RUNNING ||
+         blx__state_scaled_away(vm, i);
+}
+
+const struct blx_instance *blx__state_room_after(const struct blx__state *st, uint64_t node_uid, uint64_t uid) {
+  uint8_t key[16];
+  const struct state_instance *e = blx__state_after(&st->data.rooms, key, blx__state_pair_key(key, node_uid, uid));
+  return e && e->rec->room_on_uid == node_uid ? e->rec : NULL;
+}
+
 bool blx__state_scaled_away(const struct blx_vm *vm, const struct blx_instance *i) {
   BLX__ASSERT(i->vm_uid == vm->uid);
   return i->ordinal > blx__state_replicas(vm->spec);

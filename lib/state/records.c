@@ -129,11 +129,16 @@ static void link_instance(struct blx__state *st, struct state_instance *e) {
     BLX__ASSERT(n != NULL);
     set_uid(&n->instances, i->uid, e);
     if (!i->dead) use_node(n, spec, true);
+    if (!i->dead) blx__state_around_instance(st, e, n, true);
     n->live += i->dead ? 0 : 1;
     n->ha += counts_as_ha(e) ? 1 : 0;
     st->data.ha += counts_as_ha(e) ? 1 : 0;
   }
   if (blx__state_wants_node(i, e->vm->rec)) blx__state_waiting_put(st, e);
+  if (i->room_on_uid) {
+    uint8_t key[16];
+    STATE_MUST(blx__map_set(&st->data.rooms, key, blx__state_pair_key(key, i->room_on_uid, i->uid), e, NULL));
+  }
   st->data.running += i->phase == BLX_PHASE_RUNNING;
 }
 
@@ -145,12 +150,29 @@ static void unlink_instance(struct blx__state *st, struct state_instance *e) {
     BLX__ASSERT(n != NULL && (i->dead || (n->live > 0 && n->memory_mib >= spec->memory_mib)));
     blx__map_remove_u64(&n->instances, i->uid);
     if (!i->dead) use_node(n, spec, false);
+    if (!i->dead) blx__state_around_instance(st, e, n, false);
     n->live -= i->dead ? 0 : 1;
     n->ha -= counts_as_ha(e) ? 1 : 0;
     st->data.ha -= counts_as_ha(e) ? 1 : 0;
   }
   blx__state_waiting_drop(st, e);
+  if (i->room_on_uid) {
+    uint8_t key[16];
+    blx__map_remove(&st->data.rooms, key, blx__state_pair_key(key, i->room_on_uid, i->uid));
+  }
   st->data.running -= i->phase == BLX_PHASE_RUNNING;
+}
+
+void blx__state_set_aside(struct blx__state *st, struct state_instance *e) {
+  BLX__ASSERT(!e->aside);
+  unlink_instance(st, e);
+  e->aside = true;
+}
+
+void blx__state_put_back(struct blx__state *st, struct state_instance *e) {
+  BLX__ASSERT(e->aside);
+  e->aside = false;
+  link_instance(st, e);
 }
 
 void blx__state_touch_share(struct blx__state *st, uint64_t node_uid) {
@@ -167,12 +189,21 @@ static bool same_assignment(const struct blx_instance *a, const struct blx_insta
 
 /* ---- put */
 
+/* Nothing about what is near what changes. */
+static bool same_labels(const struct blx_node_info *a, const struct blx_node_info *b) {
+  if (a->n_labels != b->n_labels) return false;
+  for (size_t i = 0; i < a->n_labels; i++)
+    if (!blx__str_eq(a->labels[i]->key, b->labels[i]->key) || !blx__str_eq(a->labels[i]->value, b->labels[i]->value))
+      return false;
+  return true;
+}
+
 void blx__state_put_node(struct blx__state *st, const struct blx_node_info *draft) {
   struct blx_node_info copy = *draft;
   if (!st->quiet) copy.revision = st->data.index;
   struct blx_node_info *rec = owned(blx__desc_node_info(), &copy);
   struct state_node *e = blx__state_node_get(st, rec->uid);
-  bool fresh = e == NULL;
+  bool fresh = e == NULL, moved = false;
   if (fresh) {
     e = zeroed(sizeof *e);
     set_uid(&st->data.nodes, rec->uid, e);
@@ -181,9 +212,12 @@ void blx__state_put_node(struct blx__state *st, const struct blx_node_info *draf
   } else {
     BLX__ASSERT(blx__str_eq(e->rec->name, rec->name));
     st->data.fencing -= e->rec->fence == BLX_FENCE_BEGUN;
+    moved = !same_labels(e->rec, rec);
+    if (moved) blx__state_around_node(st, e, false);
     blx__state_release(st, e->rec);
   }
   e->rec = rec;
+  if (moved) blx__state_around_node(st, e, true);
   offer(e);
   st->data.fencing += rec->fence == BLX_FENCE_BEGUN;
   blx__state_event_node(st, fresh ? BLX_EVENT_TYPE_CREATED : BLX_EVENT_TYPE_CHANGED, rec);
@@ -223,6 +257,7 @@ static void put_new_vm(struct blx__state *st, struct blx_vm *rec) {
   use_config(st, rec, true);
   link_dependencies(st, e, true);
   blx__state_count_vm(st, rec, true);
+  blx__state_around_vm(st, e, true);
   blx__state_event_vm(st, BLX_EVENT_TYPE_CREATED, rec);
 }
 
@@ -276,6 +311,9 @@ void blx__state_put_instance(struct blx__state *st, const struct blx_instance *d
     copy.revision = st->data.index;
     if (!e || e->rec->phase != draft->phase) copy.phase_since_ms = st->data.time_ms;
   }
+  const struct state_vm *vm = blx__state_vm_get(st, draft->vm_uid);
+  BLX__ASSERT(vm != NULL);
+  if (!blx__state_wants_node(&copy, vm->rec)) copy.room_on_uid = 0;
   struct blx_instance *rec = owned(blx__desc_instance(), &copy);
   bool fresh = e == NULL;
   if (fresh) {
@@ -338,6 +376,7 @@ static void count_tombstone(struct blx__state *st, struct blx_tombstone *t, bool
   uint8_t key[TOMBSTONE_KEY_MAX];
   size_t key_len = tombstone_key(key, t);
   BLX__ASSERT(n != NULL && (in || t->dead || n->memory_mib >= t->spec->memory_mib));
+  if (in && !t->dead) blx__state_around_tombstone(st, t, n, true);
   if (in) {
     set_uid(&st->data.tombstones, t->instance_uid, t);
     set_uid(&n->tombstones, t->instance_uid, t);
@@ -346,9 +385,20 @@ static void count_tombstone(struct blx__state *st, struct blx_tombstone *t, bool
     blx__map_remove_u64(&st->data.tombstones, t->instance_uid);
     blx__map_remove_u64(&n->tombstones, t->instance_uid);
     blx__map_remove(&st->data.tombstone_names, key, key_len);
+    if (!t->dead) blx__state_around_tombstone(st, t, n, false);
   }
   if (!t->dead) use_node(n, t->spec, in);
   blx__state_touch_share(st, t->node_uid);
+}
+
+void blx__state_set_buried_aside(struct blx__state *st, struct state_node *n, bool aside) {
+  BLX__ASSERT(n->buried_aside != aside);
+  n->buried_aside = aside;
+  blx__state_around_buried(st, n, !aside);
+  BLX__MAP_FOREACH(pos, &n->tombstones) {
+    const struct blx_tombstone *t = blx__map_value(pos);
+    if (!t->dead) use_node(n, t->spec, !aside);
+  }
 }
 
 void blx__state_put_tombstone(struct blx__state *st, const struct blx_tombstone *draft) {
@@ -390,6 +440,7 @@ void blx__state_drop_vm(struct blx__state *st, struct state_vm *e) {
   use_config(st, e->rec, false);
   BLX__ASSERT(e->dependents.count == 0);
   link_dependencies(st, e, false);
+  blx__state_around_vm(st, e, false);
   blx__state_count_vm(st, e->rec, false);
   blx__state_release(st, e->rec);
   free(e);
@@ -435,6 +486,7 @@ void blx__state_data_free(struct state_data *d) {
     struct state_vm *vm = blx__map_value(pos);
     blx__map_clear(&vm->instances);
     blx__map_clear(&vm->dependents);
+    free(vm->matched);
     blx__msg_free_owned(vm->rec);
     free(vm);
   }
@@ -450,13 +502,14 @@ void blx__state_data_free(struct state_data *d) {
   }
   BLX__MAP_FOREACH(pos, &d->tenants) blx__state_tenant_free(blx__map_value(pos));
   blx__state_shapes_free(d);
+  blx__state_rules_free(d);
   BLX__MAP_FOREACH(pos, &d->keys) blx__msg_free_owned(blx__map_value(pos));
   BLX__MAP_FOREACH(pos, &d->tombstones) blx__msg_free_owned(blx__map_value(pos));
   if (d->settings) blx__msg_free_owned(d->settings);
   d->settings = NULL;
-  struct blx__map *maps[] = {&d->nodes,       &d->vms,       &d->instances,      &d->node_names,
-                             &d->vm_names,    &d->configs,   &d->keys,           &d->tombstones,
-                             &d->keys_by_age, &d->waiting,   &d->ready,          &d->tenants,
-                             &d->quotas,      &d->unsettled, &d->instance_names, &d->tombstone_names};
+  struct blx__map *maps[] = {
+      &d->nodes,   &d->vms,        &d->instances,   &d->node_names,     &d->vm_names,       &d->configs,
+      &d->keys,    &d->tombstones, &d->keys_by_age, &d->waiting,        &d->ready,          &d->rooms,
+      &d->tenants, &d->quotas,     &d->unsettled,   &d->instance_names, &d->tombstone_names};
   for (size_t m = 0; m < BLX__COUNT(maps); m++) blx__map_clear(maps[m]);
 }

@@ -277,6 +277,7 @@ static blx__rc read_vm(struct blx__state *st, const struct blx_vm *vm, blx_error
   if (vm->uid == 0 || vm->uid >= st->data.next_uid || !vm->spec || !blx__name_ok(vm->spec->name, 56))
     return damaged(err, "a VM has no uid or name");
   if (!blx__name_ok(vm->tenant, STATE_TENANT_MAX)) return damaged(err, "a VM has no tenant");
+  if (blx__placement_spec_check(vm->spec, NULL).code != 0) return damaged(err, "the spec of a VM contradicts itself");
   if (blx__state_vm_get(st, vm->uid) || blx__state_vm_named(st, vm->tenant, vm->spec->name))
     return damaged(err, "a VM comes twice");
   const char *sha256 = vm->spec->config_sha256;
@@ -315,6 +316,8 @@ static blx__rc read_tombstone(struct blx__state *st, const struct blx_tombstone 
   if (!blx__state_node_get(st, t->node_uid)) return damaged(err, "the node of a tombstone is missing");
   if (blx__map_get_u64(&st->data.tombstones, t->instance_uid) || blx__state_instance_get(st, t->instance_uid))
     return damaged(err, "a tombstone comes twice, or its instance is there");
+  if (blx__placement_spec_check(t->spec, NULL).code != 0)
+    return damaged(err, "the spec of a tombstone contradicts itself");
   blx__state_put_tombstone(st, t);
   return BLX__OK;
 }
@@ -324,6 +327,8 @@ static blx__rc read_settings(struct blx__state *st, const struct blx_settings *s
   if (!s->lease || blx__lease_check(s->lease, NULL).code != 0 ||
       (s->lease_before && blx__lease_check(s->lease_before, NULL).code != 0))
     return damaged(err, "its lease settings contradict each other");
+  if (s->placement && blx__placement_settings_check(s->placement, NULL).code != 0)
+    return damaged(err, "its placement settings contradict each other");
   blx__state_put_settings(st, s);
   return BLX__OK;
 }

@@ -69,7 +69,7 @@ static const struct row rows[] = {
     ROW(report),          ROW(node_cordon), ROW(vm_restart),         ROW(vm_pause),    ROW(vm_kill),
     ROW(vm_delete_force), ROW(node_label),  ROW(settings_set),       ROW(fence_begin), ROW(fence_done),
     ROW(node_return),     ROW(ha_disarm),   ROW(node_fence_command), ROW(node_remove), ROW(recover),
-    ROW(vm_scale),        ROW(node_taint),  ROW(quota_set),
+    ROW(vm_scale),        ROW(node_taint),  ROW(quota_set),          ROW(preempt),
 };
 
 /* The one operation that is set; NULL: none, or several. */

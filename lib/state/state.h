@@ -243,13 +243,22 @@ bool blx__state_time_proves(const struct blx__state *st, uint64_t node_uid);
  *
  * A tombstone that is not dead counts wherever instances do: with its room, and for affinity with the labels and hard
  * `apart` rules of its spec, as an instance of a VM of its own whose uid is the tombstone's instance_uid. It is no
- * replica of the VM it was of. */
+ * replica of the VM it was of. For preemption it is one that ends. */
 bool blx__state_scaled_away(const struct blx_vm *vm, const struct blx_instance *i);
+
+/* Whether @i is on its way to an end, so that its room is about to be free: it was told to end, or is to be removed, or
+ * its VM stopped. What preemption counts as gone. */
+bool blx__state_is_ending(const struct blx_vm *vm, const struct blx_instance *i);
+
+/* Instances that wait for room on a node, where others end for them (room_on_uid), by uid. NULL past the end. */
+const struct blx_instance *blx__state_room_after(const struct blx__state *st, uint64_t node_uid, uint64_t uid);
 
 /* What a tenant may have, and what it has: used_* and `used` filled in. NULL: no quota and no VM. Borrowed as a record
  * is. @tenant NULL or "": default. Of one without a quota, revision is 0 and there are no limits. */
 const struct blx_quota *blx__state_quota(const struct blx__state *st, const char *tenant);
-/* The same of the tenant after @tenant, by name; NULL or "": the first. NULL past the end. */
+/* What was set for it, and nothing of what it has: the same until it is set anew. NULL: nothing was. */
+const struct blx_quota *blx__state_limits(const struct blx__state *st, const char *tenant);
+/* As blx__state_quota, of the tenant after @tenant, by name; NULL or "": the first. NULL past the end. */
 const struct blx_quota *blx__state_quota_after(const struct blx__state *st, const char *tenant);
 
 /* Whether that operation would be accepted now. Errors: its own. */

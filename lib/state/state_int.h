@@ -15,6 +15,7 @@ enum {
 };
 
 struct state_vm;
+struct state_rule;
 
 struct state_amount {
   char *name;
@@ -36,8 +37,10 @@ struct state_node {
   struct state_amounts named;
   struct blx__placement_amount *offered; /* what its capacity names, with what of that is allocated */
   size_t n_offered;
-  uint32_t live; /* how many instances are not dead */
-  uint32_t ha;   /* and how many of them are highly available */
+  uint32_t live;  /* how many instances are not dead */
+  uint32_t ha;    /* and how many of them are highly available */
+  uint32_t autos; /* and how many have ha=auto */
+  bool buried_aside;
   uint64_t share_revision;
   uint64_t share_index; /* of the entry, or the snapshot, that touched the share last */
 };
@@ -48,12 +51,17 @@ struct state_instance {
   bool waiting; /* in data.waiting under due_ms, and in data.ready under priority before it */
   uint64_t due_ms;
   uint32_t priority;
+  bool aside; /* blx__state_set_aside */
 };
 
 struct state_vm {
   struct blx_vm *rec;
   struct blx__map instances;  /* ordinal -> state_instance */
   struct blx__map dependents; /* uid -> state_vm that names this one in depends_on */
+  uint32_t placed;            /* instances that are on a node and not dead */
+  /* around.c: of its affinity, the hard rules with a selector; and those of its tenant that select it */
+  struct state_rule *rule[BLX__PLACEMENT_AFFINITY_MAX], **matched;
+  size_t n_matched, matched_room;
 };
 
 /* What a tenant has, of all that is defined, and what it may have. */
@@ -92,6 +100,9 @@ struct state_data {
   struct blx__map unsettled;                            /* uid -> state_vm whose phase must be worked out again */
   struct blx__map tenants;                              /* name -> state_tenant */
   struct blx__map quotas;                               /* the same, of those that have one */
+  struct blx__map rooms;                                /* node uid, uid -> state_instance that waits for room there */
+  struct blx__map rules;                                /* around.c: tenant, digest of the rule -> state_rule */
+  struct blx__map auto_cpu, auto_memory;                /* of instances with ha=auto that are there, largest first */
   struct blx__map shapes, frequent;                     /* counts.c: (cpu_milli, memory_mib), and by count */
   struct blx_settings *settings;                        /* NULL: never changed */
   uint32_t running;
@@ -176,6 +187,14 @@ void blx__state_release(struct blx__state *st, void *rec);
 struct blx_snapshot_record;
 blx__rc blx__state_add_record(struct blx__buf *out, const struct blx_snapshot_record *r, blx_error *err) BLX__MUST;
 
+/* Out of all indexes and back in, while the record stays: to ask what would be without it. */
+void blx__state_set_aside(struct blx__state *st, struct state_instance *e);
+void blx__state_put_back(struct blx__state *st, struct state_instance *e);
+/* The same for what is buried on a node and may still run. */
+void blx__state_set_buried_aside(struct blx__state *st, struct state_node *n, bool aside);
+/* A node is lost: nobody waits for room there any more. */
+void blx__state_forget_rooms(struct blx__state *st, uint64_t node_uid);
+
 /* An agent shall look at its share again. */
 void blx__state_touch_share(struct blx__state *st, uint64_t node_uid);
 
@@ -208,6 +227,28 @@ void blx__state_drop_quota(struct blx__state *st, struct state_tenant *e);
 /* Whether the tenant may have so many more VMs, and instances of @spec. Errors: QUOTA, with the numbers. */
 blx__rc blx__state_quota_allows(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
                                 uint32_t vms, uint32_t instances, blx_error *err) BLX__MUST;
+
+/* ---- around.c: what there is for others to be near to, or away from */
+void blx__state_around_vm(struct blx__state *st, struct state_vm *vm, bool in); /* it has no instances */
+/* It is on @n, and not dead. */
+void blx__state_around_instance(struct blx__state *st, struct state_instance *e, struct state_node *n, bool in);
+/* While it is not among the tombstones; it is not dead. */
+void blx__state_around_tombstone(struct blx__state *st, const struct blx_tombstone *t, const struct state_node *n,
+                                 bool in);
+/* What is buried there, and may still run. */
+void blx__state_around_buried(struct blx__state *st, const struct state_node *n, bool in);
+/* All that is on @n, around a change of its labels. */
+void blx__state_around_node(struct blx__state *st, const struct state_node *n, bool in);
+void blx__state_rules_free(struct state_data *d);
+/* Whether a node can take an instance that is on none, or dead there, and why not. */
+struct state_judgement {
+  struct blx__placement_node node;
+  struct blx__placement_need need;
+  struct blx__placement_around around;
+  struct blx__placement_verdict verdict;
+};
+bool blx__state_judge(struct blx__state *st, const struct state_instance *e, uint64_t node_uid,
+                      struct state_judgement *out);
 
 /* True if the scheduler shall find a node for it, now or when it is due. */
 bool blx__state_wants_node(const struct blx_instance *i, const struct blx_vm *vm);
@@ -320,6 +361,7 @@ state_op_fn blx__state_op_cluster_init, blx__state_op_node_join, blx__state_op_n
     blx__state_op_assign, blx__state_op_explain, blx__state_op_report, blx__state_op_vm_delete_force,
     blx__state_op_node_label, blx__state_op_settings_set, blx__state_op_fence_begin, blx__state_op_fence_done,
     blx__state_op_node_return, blx__state_op_ha_disarm, blx__state_op_node_fence_command, blx__state_op_node_remove,
-    blx__state_op_recover, blx__state_op_vm_scale, blx__state_op_node_taint, blx__state_op_quota_set;
+    blx__state_op_recover, blx__state_op_vm_scale, blx__state_op_node_taint, blx__state_op_quota_set,
+    blx__state_op_preempt;
 
 #endif

@@ -26,7 +26,7 @@ MAY = {
     "schema": "base",
     "lease": "schema base",
     "placement": "schema base",
-    "state": "placement/feasible.h lease schema base",
+    "state": "placement/feasible.h placement/survive.h lease schema base",
     "control": "state placement lease schema base",
     "io": "base",
     "consensus": "io schema base",

@@ -55,6 +55,9 @@ int t_delete_force(struct t *t, const char *name, uint64_t silent_uid);
 /* "zone=b disk-": sets and takes away, at most 8 of each. */
 int t_label(struct t *t, const char *node, const char *changes);
 
+int t_placement(struct t *t, const struct blx_placement_settings *settings);
+/* For @instance, with its epoch, on a node; of the instances named, up to a NULL. */
+int t_preempt(struct t *t, const char *instance, uint64_t node_uid, const char *const *victims);
 int t_taint(struct t *t, const char *node, const char *key, const char *value, int32_t effect);
 int t_untaint(struct t *t, const char *node, const char *key);
 int t_quota(struct t *t, const struct blx_quota *quota);

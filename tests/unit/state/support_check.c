@@ -74,6 +74,7 @@ static void same_nodes(const struct blx__state *a, const struct blx__state *b) {
     ck_assert_uint_eq(x->memory_mib, y->memory_mib);
     ck_assert_uint_eq(x->cpu_milli, y->cpu_milli);
     same_amounts(&x->named, &y->named);
+    ck_assert_uint_eq(x->autos, y->autos);
     ck_assert_uint_eq(x->n_offered, y->n_offered);
     for (size_t i = 0; i < x->n_offered; i++) {
       ck_assert_str_eq(x->offered[i].name, y->offered[i].name);
@@ -117,6 +118,9 @@ void t_check_rebuilt(const struct t *t) {
   same_keys(&a->keys_by_age, &b->keys_by_age, "request ids by age");
   same_keys(&a->waiting, &b->waiting, "waiting");
   same_keys(&a->ready, &b->ready, "ready");
+  same_keys(&a->rooms, &b->rooms, "those that wait for room");
+  same_keys(&a->auto_cpu, &b->auto_cpu, "processors of ha=auto");
+  same_keys(&a->auto_memory, &b->auto_memory, "memory of ha=auto");
   same_keys(&a->tombstones, &b->tombstones, "tombstones");
   same_keys(&a->tombstone_names, &b->tombstone_names, "names of tombstones");
   ck_assert_uint_eq(a->unsettled.count, 0);

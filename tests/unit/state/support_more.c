@@ -45,3 +45,35 @@ int t_quota_remove(struct t *t, const char *tenant) {
   q.tenant = tenant;
   return quota(t, &q, true);
 }
+
+int t_placement(struct t *t, const struct blx_placement_settings *settings) {
+  struct blx_placement_settings copy = *settings;
+  struct blx_op_settings_set o = BLX_OP_SETTINGS_SET_INIT;
+  o.placement = &copy;
+  struct blx_op op = BLX_OP_INIT;
+  op.settings_set = &o;
+  return t_apply(t, &op);
+}
+
+int t_preempt(struct t *t, const char *instance, uint64_t node_uid, const char *const *victims) {
+  enum { MOST = 8 };
+  struct blx_preempt_victim rows[MOST], *list[MOST];
+  struct blx_op_preempt o = BLX_OP_PREEMPT_INIT;
+  const struct blx_instance *i = t_instance(t, instance);
+  ck_assert_ptr_nonnull(i);
+  o.instance_uid = i->uid;
+  o.expected_epoch = i->epoch;
+  o.node_uid = node_uid;
+  o.victims = list;
+  for (; victims && victims[o.n_victims]; o.n_victims++) {
+    const struct blx_instance *victim = t_instance(t, victims[o.n_victims]);
+    ck_assert(victim && o.n_victims < MOST);
+    rows[o.n_victims] = (struct blx_preempt_victim)BLX_PREEMPT_VICTIM_INIT;
+    rows[o.n_victims].uid = victim->uid;
+    rows[o.n_victims].epoch = victim->epoch;
+    list[o.n_victims] = &rows[o.n_victims];
+  }
+  struct blx_op op = BLX_OP_INIT;
+  op.preempt = &o;
+  return t_apply(t, &op);
+}
