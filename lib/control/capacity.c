@@ -273,14 +273,14 @@ static blx__rc survive_as_asked(struct count *k, const struct blx_capacity_reque
 blx__rc blx__control_capacity(struct blx__control *c, const struct blx__control_input *in,
                               const struct blx_capacity_request *req, struct blx__arena *arena,
                               struct blx_capacity_report *out, blx_error *err) {
-  const struct blx_quota *quota = blx__state_quota(in->st, req->tenant);
+  const struct blx_quota *quota = blx__state_limits(in->st, req->tenant);
   struct count k = {.c = c, .in = in, .arena = arena, .out = out};
   struct blx_vm_spec spec = *req->spec;
   bool survives = false;
   *out = (struct blx_capacity_report)BLX_CAPACITY_REPORT_INIT;
   /* What is asked to survive the loss of nodes is what starts elsewhere by itself. */
   if (req->has_survive && req->survive > 0) spec.ha = BLX_HA_POLICY_AUTO;
-  k.need = blx__placement_need_of(&spec, quota && quota->revision != 0 ? quota : NULL);
+  k.need = blx__placement_need_of(&spec, quota);
   BLX__TRY(blx__view_update(c, in, err));
   blx__rc rc = survive_as_asked(&k, req, &survives, err);
   if (rc.code == 0) {

@@ -57,7 +57,7 @@ static blx__rc propose_preempt(struct pass *p, const struct blx_instance *i, con
   struct blx_preempt_victim victims[BLX__FLEET_VICTIMS_MAX], *list[BLX__FLEET_VICTIMS_MAX];
   struct blx_op_preempt o = BLX_OP_PREEMPT_INIT;
   struct blx_op op = BLX_OP_INIT;
-  BLX__ASSERT(how->n > 0 && how->n <= BLX__COUNT(victims));
+  BLX__ASSERT(how->n <= BLX__COUNT(victims));
   for (size_t v = 0; v < how->n; v++) {
     victims[v] = (struct blx_preempt_victim)BLX_PREEMPT_VICTIM_INIT;
     victims[v].uid = how->victims[v];
@@ -118,19 +118,6 @@ static blx__rc propose_wait(struct pass *p, const struct blx_instance *i, const 
   return propose_explain(p, i, &reason, err);
 }
 
-static blx__rc propose_wait_for_ending(struct pass *p, const struct blx_instance *i, uint64_t node_uid,
-                                       blx_error *err) {
-  const struct blx_node_info *n = blx__state_node(p->in->st, node_uid);
-  struct blx_reason reason = BLX_REASON_INIT;
-  char text[160];
-  BLX__ASSERT(n != NULL);
-  (void)blx__str_format(text, sizeof text, "waits for the room of instances that end on %s", n->name);
-  reason.code = BLX_REASON_CODE_WAITS_FOR_ROOM;
-  reason.text = text;
-  reason.unblock = "it starts when they have ended";
-  return propose_explain(p, i, &reason, err);
-}
-
 /* Who is waited for changes with each node, and is not said here, but by `node list`. */
 static blx__rc propose_held(struct pass *p, const struct blx_instance *i, blx_error *err) {
   struct blx_reason reason = BLX_REASON_INIT;
@@ -156,12 +143,11 @@ static void add_hold(struct pass *p, const struct turn *t, uint64_t node_uid, bo
   p->reserved += patient;
 }
 
-/* Something ends there to make room for it. */
+/* Something ends there, and it waits for that. */
 static bool room_is_made(const struct blx__state *st, const struct blx_instance *i) {
-  if (i->room_on_uid == 0) return false;
-  const struct blx_instance *v = blx__state_instance_on_node_after(st, i->room_on_uid, 0);
+  const struct blx_instance *v = i->room_on_uid ? blx__state_instance_on_node_after(st, i->room_on_uid, 0) : NULL;
   for (; v; v = blx__state_instance_on_node_after(st, i->room_on_uid, v->uid))
-    if (!v->dead && v->preempted_for_uid == i->uid) return true;
+    if (!v->dead && blx__state_is_ending(blx__state_vm(st, v->vm_uid), v)) return true;
   return false;
 }
 
@@ -251,7 +237,6 @@ static blx__rc make_room(struct pass *p, const struct turn *t, bool *made, blx_e
   if (!blx__fleet_preempt(p->c->fleet, &t->request, &how)) return BLX__OK;
   *made = true;
   add_hold(p, t, how.node_uid, false);
-  if (how.n == 0) return propose_wait_for_ending(p, t->i, how.node_uid, err);
   for (size_t v = 0; v < how.n; v++) {
     const struct blx_instance *victim = blx__state_instance(p->in->st, how.victims[v]);
     BLX__ASSERT(victim != NULL && victim->node_uid == how.node_uid);
@@ -270,7 +255,7 @@ static bool could_ever(const struct pass *p, const struct turn *t, uint64_t node
   for (size_t i = 0; i < node.n_named; i++)
     named[i] = (struct blx__placement_amount){.name = node.named[i].name, .capacity = node.named[i].capacity};
   node.named = named;
-  struct blx__placement_need need = blx__placement_need_of(t->vm->spec, blx__state_quota(p->in->st, t->vm->tenant));
+  struct blx__placement_need need = blx__placement_need_of(t->vm->spec, blx__state_limits(p->in->st, t->vm->tenant));
   return blx__placement_feasible(&node, &need, NULL, NULL);
 }
 

@@ -117,12 +117,7 @@ static struct view_vm *tell_vm(struct blx__control *c, const struct blx_vm *as, 
 
 struct view_vm *blx__view_vm(struct blx__control *c, const struct blx__state *st, const struct blx_vm *vm,
                              blx_error *err) {
-  const struct blx_quota *quota = blx__state_quota(st, vm->tenant);
-  if (!quota || quota->revision == 0) return tell_vm(c, vm, NULL, err);
-  struct blx_quota limits = *quota;
-  limits.used_vms = limits.used_instances = 0; /* what it has is no part of what it may have */
-  limits.used = NULL;
-  return tell_vm(c, vm, &limits, err);
+  return tell_vm(c, vm, blx__state_limits(st, vm->tenant), err);
 }
 
 struct view_vm *blx__view_guest(struct blx__control *c, const struct blx__state *st, const char *tenant,
@@ -174,8 +169,8 @@ static void unplace(struct blx__control *c, const struct blx__state *st, uint64_
   if (vm->placed == 0 && st && !blx__state_vm(st, vm_uid)) drop_vm(c, vm);
 }
 
-static struct view_told told_of(const struct blx_instance *i) {
-  return (struct view_told){i->uid, i->vm_uid, i->epoch, i->ending != BLX_ENDING_NONE};
+static struct view_told told_of(const struct blx__state *st, const struct blx_instance *i) {
+  return (struct view_told){i->uid, i->vm_uid, i->epoch, blx__state_is_ending(blx__state_vm(st, i->vm_uid), i)};
 }
 
 /* What was deleted by force and may run counts as a VM of its own, for its own is gone. */
@@ -200,7 +195,7 @@ static bool next_told(struct walk *w, struct view_told *out) {
     w->uid = i ? i->uid : 0;
     w->buried = !i;
     if (!i || i->dead) continue;
-    *out = told_of(i);
+    *out = told_of(w->st, i);
     return true;
   }
   for (;;) {
@@ -220,7 +215,7 @@ static void take_away(struct blx__control *c, const struct blx__state *st, struc
     struct view_told is = n->told[i], now = {0};
     const struct blx_instance *in = blx__state_instance(st, is.uid);
     const struct blx_tombstone *t = in ? NULL : blx__state_tombstone_on_node_after(st, n->uid, is.uid - 1);
-    if (in && !in->dead && in->node_uid == n->uid) now = told_of(in);
+    if (in && !in->dead && in->node_uid == n->uid) now = told_of(st, in);
     if (t && !t->dead && t->instance_uid == is.uid) now = told_of_tombstone(t);
     if (same_told(&is, &now))
       n->told[kept++] = is;
@@ -468,7 +463,7 @@ blx__rc blx__view_give(struct blx__control *c, struct view_vm *vm, const struct 
 
 blx__rc blx__view_end(struct blx__control *c, const struct blx_instance *victim, blx_error *err) {
   struct paper p = {.was = {victim->uid, victim->vm_uid, victim->node_uid, victim->epoch, false}};
-  BLX__ASSERT(victim->node_uid != 0 && victim->ending == BLX_ENDING_NONE);
+  BLX__ASSERT(victim->node_uid != 0 && !victim->dead);
   p.is = p.was;
   p.is.ending = true;
   BLX__TRY(write_down(c, &p, err));

@@ -92,12 +92,14 @@ static int plan_failed(int status) {
 }
 
 static void put_summary(const struct blx_vm_plan *plan) {
+  const char *many = plan->changes == 1 ? "" : "s";
   if (plan->changes == 0)
     puts("nothing would change");
   else if (plan->waiting == 0)
-    printf("%u would change; nothing was done\n", plan->changes);
+    printf("%u change%s; nothing was done\n", plan->changes, many);
   else
-    printf("%u would change, %u would wait for a node; nothing was done\n", plan->changes, plan->waiting);
+    printf("%u change%s, and %u instance%s would wait for a node; nothing was done\n", plan->changes, many,
+           plan->waiting, plan->waiting == 1 ? "" : "s");
 }
 
 static int show_plan(const struct cli_args *args, const struct blx_vm_plan *plan) {

@@ -32,11 +32,12 @@ static int take_object(const struct cli_args *args, struct cli_events_want *want
     want->request.vm = cli_vm_name(slash + 1, 63);
     return want->request.vm != NULL ? 0 : CLI_EXIT_USAGE;
   }
-  if (strncmp(args->until, "node/", 5) != 0 || slash[1] == '\0')
-    return cli_usage("--for: %s is not vm/NAME, instance/NAME or node/NAME",
+  bool node = strncmp(args->until, "node/", 5) == 0, quota = strncmp(args->until, "quota/", 6) == 0;
+  if ((!node && !quota) || slash[1] == '\0')
+    return cli_usage("--for: %s is not vm/NAME, instance/NAME, node/NAME or quota/TENANT",
                      cli_quote(quoted, sizeof quoted, args->until));
-  want->node = slash + 1;
-  want->request.kind = BLX_EVENT_KIND_NODE;
+  want->name = slash + 1;
+  want->request.kind = node ? BLX_EVENT_KIND_NODE : BLX_EVENT_KIND_QUOTA;
   want->request.has_kind = 1;
   return 0;
 }
@@ -56,7 +57,7 @@ int cli_events_wanted(const struct cli_args *args, struct cli_events_want *want)
 }
 
 static bool is_wanted(const struct cli_events_want *want, const struct blx_event *event) {
-  return want->node == NULL || (event->name != NULL && strcmp(event->name, want->node) == 0);
+  return want->name == NULL || (event->name != NULL && strcmp(event->name, want->name) == 0);
 }
 
 /* Not an event, but where events begin. */
@@ -71,8 +72,9 @@ static bool is_cut(const struct blx_event *event) {
 
 json_t *cli_event_document(const struct blx_event *event, int *status) {
   json_t *document = cli_document("event", event, status);
-  /* Zero values are written out, but a node has no phase. */
-  if (document != NULL && event->kind == BLX_EVENT_KIND_NODE) json_object_del(document, "phase");
+  /* Zero values are written out, but nodes, quotas and settings have no phase. */
+  bool phase = event->kind == BLX_EVENT_KIND_VM || event->kind == BLX_EVENT_KIND_INSTANCE;
+  if (document != NULL && !phase) json_object_del(document, "phase");
   return document;
 }
 

@@ -7,7 +7,7 @@
 /* Which events are wanted. */
 struct cli_events_want {
   struct blx_watch_request request;
-  const char *node; /* NULL, or only those of this node */
+  const char *name; /* NULL, or only those of this node or tenant */
 };
 
 /* What comes, over breaks of the connection. */

@@ -143,15 +143,16 @@ static const struct cli_flag list_flags[] = {SELECT_FLAGS, WATCH, STALE};
 static const struct cli_choice event_kinds[] = {{"vm", BLX_EVENT_KIND_VM + 1},
                                                 {"instance", BLX_EVENT_KIND_INSTANCE + 1},
                                                 {"node", BLX_EVENT_KIND_NODE + 1},
-                                                {"settings", BLX_EVENT_KIND_SETTINGS + 1}};
+                                                {"settings", BLX_EVENT_KIND_SETTINGS + 1},
+                                                {"quota", BLX_EVENT_KIND_QUOTA + 1}};
 static const struct cli_flag event_flags[] = {
     TEXT("since", since_time, "WHEN",
          "of this time ago (10m, 2d), since a date, or after an index, 0: first one of each object as it is; 1h "
          "without"),
-    TEXT("for", until, "OBJECT", "only those of vm/NAME (and its instances), instance/NAME or node/NAME"),
+    TEXT("for", until, "OBJECT", "only those of vm/NAME (and its instances), instance/NAME, node/NAME or quota/TENANT"),
     TEXT("vm", of_vm, "NAME", "only those of this VM and its instances"),
     TEXT("node", of_node, "NAME", "only those of this node and of instances that are assigned to it"),
-    CHOICE("kind", event_kind, "KIND", event_kinds, "only those of this kind: vm, instance, node or settings"),
+    CHOICE("kind", event_kind, "KIND", event_kinds, "only those of this kind: vm, instance, node, quota or settings"),
     BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
     SELECT_FLAGS};
 static const struct cli_flag change_flags[] = {WAIT, IF_REVISION, REQUEST_ID, REASON};

@@ -1,6 +1,8 @@
 /* The invariants, as seen by somebody who sees everything. */
 #include "nodes.h"
 
+#include "state/state_int.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,15 +200,19 @@ static const char *say(const char *fmt, ...) {
   return said;
 }
 
-static bool fits_somewhere(const struct blx__state *st, const struct blx_vm *vm) {
-  struct blx__placement_need need = blx__state_need(vm);
+static bool fits_somewhere(struct blx__state *st, const struct blx_instance *in) {
   const struct blx_node_info *node = blx__state_node_after_uid(st, 0);
   for (; node; node = blx__state_node_after_uid(st, node->uid)) {
-    struct blx__placement_node view;
-    if (blx__state_placement_node(st, node->uid, &view) && blx__placement_feasible(&view, &need, NULL, NULL))
-      return true;
+    struct state_judgement j;
+    bool barred = blx__state_tombstone_node_after(st, in->name, node->uid - 1) == node->uid;
+    if (!barred && blx__state_judge(st, blx__state_instance_get(st, in->uid), node->uid, &j)) return true;
   }
   return false;
+}
+
+/* Room that is not for it: another one has waited longer, or had it made. */
+static bool is_kept_off(const struct blx_instance *in) {
+  return strstr(in->reason->text, "is kept for") != NULL;
 }
 
 static const char *instance_settled(const struct blx__state *st, const struct blx_vm *vm,
@@ -226,7 +232,9 @@ static const char *instance_settled(const struct blx__state *st, const struct bl
                ? NULL
                : say("%s waits for another VM, and does not say so", in->name);
   if (in->phase == BLX_PHASE_PENDING && waits_for_room(in))
-    return fits_somewhere(st, vm) ? say("%s waits for room, and there is some", in->name) : NULL;
+    return !is_kept_off(in) && fits_somewhere((struct blx__state *)(uintptr_t)st, in)
+               ? say("%s waits for room, and there is some", in->name)
+               : NULL;
   bool left = (in->phase == BLX_PHASE_STOPPED || in->phase == BLX_PHASE_FAILED) && in->not_before_ms == 0 &&
               vm->spec->restart_policy != BLX_RESTART_POLICY_ALWAYS;
   return left ? NULL : say("%s is to run: phase %d, not before %llu ms", in->name, in->phase, (ull)in->not_before_ms);
