@@ -310,6 +310,10 @@ $(B)/tests/bench/quality: $(call prog_objs,tests/bench/quality*.c) $(SO)
 bench-quality: $(B)/tests/bench/quality
 	@$< '$(OPENB)' $(B)/tests/bench/quality.csv
 
+$(B)/tests/bench/placement: $(B)/obj/tests/bench/placement.o $(call objs_with_deps,placement)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,placement)
+
 # Members of examples/replicated_counter.c are killed, one and two at once; `check` does a few of these rounds.
 .PHONY: soak soak-counter
 soak: soak-counter

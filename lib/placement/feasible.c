@@ -244,3 +244,18 @@ bool blx__placement_suits(const struct blx__placement_node *node, const struct b
   check_kind(node, need, &v);
   return v.obstacles == 0;
 }
+
+bool blx__placement_has_room(const struct blx__placement_node *node, const struct blx__placement_need *need) {
+  struct blx__placement_verdict v = {.obstacles = 0};
+  if (node->cpu_milli < node->allocated_cpu_milli + need->cpu_milli) return false;
+  if (node->memory_mib < node->allocated_memory_mib + need->memory_mib) return false;
+  if (need->n_named > 0) check_named(node, need, &v);
+  return v.obstacles == 0;
+}
+
+bool blx__placement_agrees(const struct blx__placement_need *need, const struct blx__placement_around *around) {
+  struct blx__placement_verdict v = {.obstacles = 0};
+  check_others(need, around, &v);
+  check_quota(need, around, &v);
+  return v.obstacles == 0;
+}

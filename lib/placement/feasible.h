@@ -122,9 +122,10 @@ const struct blx_taint *blx__placement_taint(const struct blx__placement_node *n
 bool blx__placement_feasible(const struct blx__placement_node *node, const struct blx__placement_need *need,
                              const struct blx__placement_around *around, struct blx__placement_verdict *out);
 
-/* What of that can never be helped by room, the same check without free room, @around and named resources: for indexes.
- */
+/* The three parts of that, for indexes: what the node is; its room and named resources; what counts around it. */
 bool blx__placement_suits(const struct blx__placement_node *node, const struct blx__placement_need *need);
+bool blx__placement_has_room(const struct blx__placement_node *node, const struct blx__placement_need *need);
+bool blx__placement_agrees(const struct blx__placement_need *need, const struct blx__placement_around *around);
 
 /* What @node lacks to take an instance with that policy (enum blx_ha_policy), to stand behind its name; NULL: nothing.
  */

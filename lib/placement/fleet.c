@@ -1,6 +1,6 @@
 #include "placement/fleet.h"
 #include "base/digest.h"
-#include "placement/fleet_int.h"
+#include "placement/index.h"
 #include "schema/codec.h"
 
 #include <stdlib.h>
@@ -28,6 +28,8 @@ static bool fleet_fill(struct blx__fleet *f, blx_error *err) {
   f->places = calloc(n, sizeof *f->places);
   f->weighed = calloc(n, sizeof *f->weighed);
   if (!f->nodes || !f->replicas || !f->out || !f->weights || !f->places || !f->weighed) return false;
+  f->index = fleet_index_new(n);
+  if (!f->index) return false;
   f->host = fleet_level_ref(f, "host", err);
   f->rack = fleet_level_ref(f, "\nrack", err);
   f->zone = fleet_level_ref(f, "zone", err);
@@ -61,6 +63,7 @@ void blx__fleet_free(struct blx__fleet *f) {
   for (uint32_t i = 0; i < f->nodes_used; i++)
     if (f->nodes[i].view.uid != 0) node_free(&f->nodes[i]);
   fleet_levels_free(f);
+  fleet_index_free(f->index);
   fleet_ids_free(&f->node_ids);
   fleet_ids_free(&f->instance_ids);
   for (size_t i = 0; i < FLEET_SELF_MAX; i++) free(f->self[i].count);
@@ -103,7 +106,7 @@ blx__rc blx__fleet_settings(struct blx__fleet *f, const struct blx_placement_set
   for (uint32_t slot = 0; slot < f->nodes_used; slot++) {
     if (f->nodes[slot].view.uid == 0) continue;
     give_out(f, &f->nodes[slot]);
-    fleet_changed(f, slot);
+    fleet_index_note(f, slot, true);
   }
   return BLX__OK;
 }
@@ -127,6 +130,7 @@ static blx__rc find_slot(struct blx__fleet *f, uint64_t uid, uint32_t *out, blx_
     return no_memory(err);
   }
   *out = slot;
+  fleet_index_layout(f);
   return BLX__OK;
 }
 
@@ -205,7 +209,7 @@ static bool node_renew(struct blx__fleet *f, uint32_t slot, const struct fleet_n
     fleet_use(f, slot, f->vms[f->instances[i].vm].class, true);
   if (!fleet_levels_put(f, slot)) return false;
   fleet_count_node(f, slot, 1);
-  fleet_changed(f, slot);
+  fleet_index_note(f, slot, true);
   return true;
 }
 
@@ -243,7 +247,7 @@ bool blx__fleet_drop_node(struct blx__fleet *f, uint64_t uid) {
   node_free(n);
   *n = (struct fleet_node){.first = f->nodes_free};
   f->nodes_free = slot;
-  fleet_changed(f, slot);
+  fleet_index_layout(f);
   return true;
 }
 
@@ -258,6 +262,7 @@ blx__rc blx__fleet_shapes(struct blx__fleet *f, const struct blx__fleet_shape *s
   free(f->shapes);
   f->shapes = copy;
   f->n_shapes = n;
+  f->index->epoch++;
   return BLX__OK;
 }
 
@@ -275,16 +280,12 @@ blx__rc blx__fleet_add_strategy(struct blx__fleet *f, const char *name, blx__fle
   return BLX__OK;
 }
 
-void fleet_changed(struct blx__fleet *f, uint32_t node) {
-  BLX__ASSERT(node < f->options.nodes_max);
-}
-
 struct blx__fleet_memory blx__fleet_memory(const struct blx__fleet *f) {
   size_t per_level = sizeof(uint32_t) + sizeof(struct fleet_domain *);
   size_t per_node = sizeof *f->replicas + sizeof *f->out + 3 * sizeof(uint64_t) + FLEET_SELF_MAX * sizeof(uint32_t);
   struct blx__fleet_memory m = {.record_bytes = f->record_bytes};
   m.index_bytes = f->options.nodes_max * (f->n_levels * per_level + per_node);
-  m.index_bytes += f->node_ids.room * sizeof *f->node_ids.at;
+  m.index_bytes += fleet_index_bytes(f) + f->node_ids.room * sizeof *f->node_ids.at;
   m.instance_bytes = f->instances_room * sizeof *f->instances + f->instance_ids.room * sizeof *f->instance_ids.at;
   m.record_bytes += f->vms_room * sizeof *f->vms + f->vm_ids.room * sizeof *f->vm_ids.at;
   for (uint32_t i = 0; i < f->nodes_used; i++)

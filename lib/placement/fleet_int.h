@@ -80,6 +80,9 @@ struct fleet_class {
   struct fleet_rule *apart[BLX__PLACEMENT_AFFINITY_MAX]; /* its hard apart rules, each once */
   size_t n_apart;
   bool node_quota, is_auto;
+  bool moves, proximity; /* its cost depends on residents; by NetworkProximity */
+  struct fleet_shape *shape;
+  struct fleet_kind *kind;
 };
 
 struct fleet_vm {
@@ -145,6 +148,8 @@ struct blx__fleet {
   struct blx__fleet_shape *shapes;
   size_t n_shapes;
 
+  struct fleet_index *index;
+
   /* of one question */
   struct fleet_self self[FLEET_SELF_MAX];
   uint32_t *replicas;         /* per slot, of the asking VM */
@@ -166,6 +171,7 @@ struct fleet_query {
   size_t n_self;
   size_t self_of_affinity[BLX__PLACEMENT_AFFINITY_MAX], self_of_spread[BLX__PLACEMENT_SPREAD_MAX];
   uint32_t emptiest[BLX__PLACEMENT_SPREAD_MAX]; /* per spread rule: replicas in the domain with the fewest */
+  bool others;                                  /* what is around a node has a say */
   bool demanded, unsettled;                     /* survival is; and was weighed with instances away */
   bool survives;                                /* it is demanded */
   struct blx__survive_shape shape;
@@ -181,6 +187,9 @@ struct fleet_query {
 bool fleet_query_begin(struct fleet_query *q, struct blx__fleet *f, const struct blx__fleet_request *request);
 void fleet_query_end(struct fleet_query *q);
 
+/* Instances that match an affinity rule in the node's domain; other replicas in its domain of a spread rule. */
+uint32_t fleet_near(const struct fleet_query *q, uint32_t slot, size_t rule);
+uint32_t fleet_replicas(const struct fleet_query *q, uint32_t slot, size_t rule);
 void fleet_around(const struct fleet_query *q, uint32_t slot, struct blx__placement_around *out);
 /* The name of a VM whose hard apart rule keeps the asking one from a node, the one with the lowest uid; NULL: none. */
 const char *fleet_unwanted_by(const struct fleet_query *q, uint32_t slot);
@@ -223,8 +232,6 @@ void fleet_attach(struct blx__fleet *f, uint32_t instance, uint32_t node);
 void fleet_detach(struct blx__fleet *f, uint32_t instance);
 void fleet_use(struct blx__fleet *f, uint32_t node, const struct fleet_class *c, bool used);
 void fleet_instance_free(struct blx__fleet *f, uint32_t instance); /* detached */
-/* Something about a node changed. */
-void fleet_changed(struct blx__fleet *f, uint32_t node);
 
 /* The class of a VM that is told anew. NULL: see @err. */
 struct fleet_class *fleet_class_ref(struct blx__fleet *f, const char *tenant, const struct blx_vm_spec *spec,

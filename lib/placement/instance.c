@@ -1,5 +1,5 @@
 /* Instances of a fleet, and what they use of their nodes. */
-#include "placement/fleet_int.h"
+#include "placement/index.h"
 
 #include <stdlib.h>
 
@@ -20,7 +20,7 @@ void fleet_use(struct blx__fleet *f, uint32_t node, const struct fleet_class *c,
   n->autos += used && c->is_auto;
   n->autos -= !used && c->is_auto;
   ((struct fleet_class *)c)->instances += used ? 1 : UINT32_MAX;
-  fleet_changed(f, node);
+  fleet_index_note(f, node, false);
 }
 
 void fleet_attach(struct blx__fleet *f, uint32_t instance, uint32_t node) {

@@ -197,6 +197,8 @@ bool fleet_query_begin(struct fleet_query *q, struct blx__fleet *f, const struct
   mark_out(q, true);
   find_near(q);
   weigh(q);
+  const struct blx_vm_spec *s = q->class->spec;
+  q->others = s->n_affinity > 0 || s->n_spread > 0 || q->class->n_matched > 0 || q->class->node_quota || q->survives;
   return true;
 }
 
@@ -220,19 +222,25 @@ static void count_tenant(const struct fleet_query *q, uint32_t slot, struct blx_
   }
 }
 
+uint32_t fleet_near(const struct fleet_query *q, uint32_t slot, size_t rule) {
+  const struct fleet_rule *r = q->class->rule[rule];
+  uint32_t domain = q->class->level[rule]->of[slot];
+  return r ? r->match[domain] : q->f->self[q->self_of_affinity[rule]].count[domain];
+}
+
+uint32_t fleet_replicas(const struct fleet_query *q, uint32_t slot, size_t rule) {
+  return q->f->self[q->self_of_spread[rule]].count[q->class->spread[rule]->of[slot]];
+}
+
 void fleet_around(const struct fleet_query *q, uint32_t slot, struct blx__placement_around *out) {
   const struct fleet_class *c = q->class;
-  const struct blx__fleet *f = q->f;
   memset(out, 0, sizeof *out);
   for (size_t i = 0; i < c->spec->n_affinity; i++) {
-    const struct fleet_rule *r = c->rule[i];
-    uint32_t domain = c->level[i]->of[slot];
-    out->near[i] = r ? r->match[domain] : f->self[q->self_of_affinity[i]].count[domain];
-    out->anywhere[i] = r ? r->matches : q->vm->n;
+    out->near[i] = fleet_near(q, slot, i);
+    out->anywhere[i] = c->rule[i] ? c->rule[i]->matches : q->vm->n;
     out->itself[i] = c->itself[i];
   }
-  for (size_t i = 0; i < c->spec->n_spread; i++)
-    out->replicas[i] = f->self[q->self_of_spread[i]].count[c->spread[i]->of[slot]];
+  for (size_t i = 0; i < c->spec->n_spread; i++) out->replicas[i] = fleet_replicas(q, slot, i);
   for (size_t i = 0; i < c->n_matched; i++) {
     const struct fleet_rule *r = c->matched[i];
     if (r->all_holders > 0 && r->holders[r->level->of[slot]] > 0) out->unwanted_by = "a VM";
@@ -353,19 +361,4 @@ bool fleet_ranks_before(const struct fleet_rank *a, const struct fleet_rank *b) 
   if (a->cost != b->cost) return a->cost < b->cost;
   if (a->hash != b->hash) return a->hash < b->hash;
   return a->uid < b->uid;
-}
-
-bool blx__fleet_choose(struct blx__fleet *f, const struct blx__fleet_request *request, struct blx__fleet_choice *out) {
-  struct fleet_query q;
-  struct fleet_rank best = {0};
-  if (!fleet_query_begin(&q, f, request)) return false;
-  for (uint32_t slot = 0; slot < f->nodes_used; slot++) {
-    if (!fleet_fits(&q, slot)) continue;
-    struct fleet_rank rank = fleet_rank(&q, slot);
-    if (best.uid == 0 || fleet_ranks_before(&rank, &best)) best = rank;
-  }
-  fleet_query_end(&q);
-  if (best.uid == 0) return false;
-  *out = (struct blx__fleet_choice){.node_uid = best.uid, .cost = best.cost, .replicas = best.replicas};
-  return true;
 }

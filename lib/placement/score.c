@@ -1,4 +1,5 @@
 #include "placement/score.h"
+#include "placement/index.h"
 
 uint64_t fleet_fullness(const struct blx__placement_node *node, const struct blx__placement_need *need) {
   uint64_t cpus = node->cpu_milli ? (node->allocated_cpu_milli + need->cpu_milli) * 10000 / node->cpu_milli : 0;
@@ -10,14 +11,14 @@ static uint64_t at_most(uint64_t cost, uint64_t most) {
   return cost < most ? cost : most;
 }
 
-static uint64_t best_fit(const struct fleet_query *q, uint32_t slot) {
-  uint64_t full = fleet_fullness(&q->f->nodes[slot].view, &q->class->need);
+static uint64_t best_fit(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot) {
+  uint64_t full = fleet_fullness(&f->nodes[slot].view, &c->need);
   return FLEET_COST_MAX - at_most(full * 50, FLEET_COST_MAX);
 }
 
-static uint64_t load_balanced(const struct fleet_query *q, uint32_t slot) {
-  const struct fleet_node *n = &q->f->nodes[slot];
-  uint64_t given = at_most(fleet_fullness(&n->view, &q->class->need) * 50, FLEET_COST_MAX);
+static uint64_t load_balanced(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot) {
+  const struct fleet_node *n = &f->nodes[slot];
+  uint64_t given = at_most(fleet_fullness(&n->view, &c->need) * 50, FLEET_COST_MAX);
   if (!n->rec->has_load_cpu_permille) return given;
   uint64_t memory = n->raw_memory_mib ? n->rec->load_memory_mib * 1000000 / n->raw_memory_mib : 0;
   uint64_t load = (at_most(n->rec->load_cpu_permille, 1000) * 1000 + at_most(memory, FLEET_COST_MAX)) / 2;
@@ -30,9 +31,9 @@ static bool stores(const struct blx_node_info *rec, const char *key) {
   return false;
 }
 
-/* 2^40 are enough for a share: what is larger is scaled down before it is added. */
-static uint64_t data_locality(const struct fleet_query *q, uint32_t slot) {
-  const struct blx_vm_spec *s = q->class->spec;
+/* 2^36 each are enough for a share: what is larger is scaled down before it is added. */
+static uint64_t data_locality(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot) {
+  const struct blx_vm_spec *s = c->spec;
   uint64_t all = 0, missing = 0;
   unsigned shift = 0;
   for (size_t i = 0; i < s->n_data; i++)
@@ -40,7 +41,7 @@ static uint64_t data_locality(const struct fleet_query *q, uint32_t slot) {
   for (size_t i = 0; i < s->n_data; i++) {
     uint64_t bytes = s->data[i]->bytes >> shift;
     all += bytes;
-    if (!stores(q->f->nodes[slot].rec, s->data[i]->key)) missing += bytes;
+    if (!stores(f->nodes[slot].rec, s->data[i]->key)) missing += bytes;
   }
   return all ? missing * FLEET_COST_MAX / all : 0;
 }
@@ -108,29 +109,50 @@ static uint64_t network_proximity(const struct fleet_query *q, uint32_t slot) {
 
 /* ---- strategies: a row and a function each */
 
-static uint64_t combined(const struct fleet_query *q, uint32_t slot);
-
 static const struct {
   const char *name;
-  uint64_t (*cost)(const struct fleet_query *q, uint32_t slot);
+  uint64_t (*cost)(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot);
 } strategies[] = {
     [BLX_STRATEGY_BEST_FIT] = {"BestFit", best_fit},
     [BLX_STRATEGY_LOAD_BALANCED] = {"LoadBalanced", load_balanced},
     [BLX_STRATEGY_DATA_LOCALITY] = {"DataLocality", data_locality},
-    [BLX_STRATEGY_NETWORK_PROXIMITY] = {"NetworkProximity", network_proximity},
-    [BLX_STRATEGY_COMBINED] = {"Combined", combined},
+    [BLX_STRATEGY_NETWORK_PROXIMITY] = {"NetworkProximity", NULL}, /* residents have a say: network_proximity() */
 };
 
-static uint64_t combined(const struct fleet_query *q, uint32_t slot) {
-  const struct blx_vm_spec *s = q->class->spec;
+/* @q: NULL: what residents decide counts as nothing. */
+static uint64_t one(const struct blx__fleet *f, const struct fleet_class *c, const struct fleet_query *q, uint32_t slot,
+                    int32_t strategy) {
+  BLX__ASSERT(strategy >= 0 && (size_t)strategy < BLX__COUNT(strategies));
+  if (strategies[strategy].cost) return strategies[strategy].cost(f, c, slot);
+  return q ? network_proximity(q, slot) : 0;
+}
+
+static uint64_t combined(const struct blx__fleet *f, const struct fleet_class *c, const struct fleet_query *q,
+                         uint32_t slot) {
   uint64_t sum = 0, weights = 0;
-  for (size_t i = 0; i < s->n_strategies; i++) {
-    BLX__ASSERT(s->strategies[i]->strategy != BLX_STRATEGY_COMBINED);
-    weights += s->strategies[i]->weight;
-    if (s->strategies[i]->weight > 0)
-      sum += s->strategies[i]->weight * strategies[s->strategies[i]->strategy].cost(q, slot);
+  for (size_t i = 0; i < c->spec->n_strategies; i++) {
+    const struct blx_strategy_weight *part = c->spec->strategies[i];
+    weights += part->weight;
+    if (part->weight > 0) sum += part->weight * one(f, c, q, slot, part->strategy);
   }
   return weights ? sum / weights : 0;
+}
+
+static uint64_t own(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot) {
+  const struct fleet_strategy *s = &f->strategies[c->spec->strategy - BLX__FLEET_STRATEGY_FIRST];
+  return at_most(s->fn(s->user, &f->nodes[slot].view, &c->need), FLEET_COST_MAX);
+}
+
+static uint64_t strategy_cost(const struct blx__fleet *f, const struct fleet_class *c, const struct fleet_query *q,
+                              uint32_t slot) {
+  int32_t strategy = c->spec->strategy;
+  if (strategy >= BLX__FLEET_STRATEGY_FIRST) return own(f, c, slot);
+  return strategy == BLX_STRATEGY_COMBINED ? combined(f, c, q, slot) : one(f, c, q, slot, strategy);
+}
+
+static const char *strategy_name(const struct blx__fleet *f, int32_t strategy) {
+  if (strategy >= BLX__FLEET_STRATEGY_FIRST) return f->strategies[strategy - BLX__FLEET_STRATEGY_FIRST].name;
+  return strategy == BLX_STRATEGY_COMBINED ? "Combined" : strategies[strategy].name;
 }
 
 /* ---- the sum */
@@ -149,46 +171,52 @@ static void add(struct sum *sum, const char *what, const char *of, uint64_t cost
   (void)blx__str_format(p->name, sizeof p->name, "%s%s%s", what, of[0] ? " " : "", of);
 }
 
-static void add_strategy(const struct fleet_query *q, uint32_t slot, struct sum *sum) {
-  int32_t strategy = q->class->spec->strategy;
-  if (strategy < BLX__FLEET_STRATEGY_FIRST) {
-    add(sum, strategies[strategy].name, "", strategies[strategy].cost(q, slot));
-    return;
+static void add_preferences(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot, struct sum *sum) {
+  for (size_t i = 0; i < c->spec->n_preferences; i++) {
+    const struct blx_node_match *m = c->spec->preferences[i];
+    bool holds = blx__placement_matches(&f->nodes[slot].view, m);
+    add(sum, "preference", m->key, holds ? 0 : (uint64_t)m->weight * FLEET_WEIGHT);
   }
-  const struct fleet_strategy *own = &q->f->strategies[strategy - BLX__FLEET_STRATEGY_FIRST];
-  uint64_t cost = own->fn(own->user, &q->f->nodes[slot].view, &q->class->need);
-  add(sum, own->name, "", at_most(cost, FLEET_COST_MAX));
 }
 
-static void add_others(const struct fleet_query *q, uint32_t slot, struct sum *sum) {
+static void add_around(const struct fleet_query *q, uint32_t slot, struct sum *sum) {
   const struct blx_vm_spec *s = q->class->spec;
-  struct blx__placement_around a;
-  fleet_around(q, slot, &a);
   for (size_t i = 0; i < s->n_affinity; i++) {
     const struct blx_vm_affinity *rule = s->affinity[i];
-    bool bad = rule->apart ? a.near[i] > 0 : a.near[i] == 0;
-    if (rule->weight > 0)
-      add(sum, rule->apart ? "apart" : "affinity", rule->level ? rule->level : "host",
-          bad ? (uint64_t)rule->weight * FLEET_WEIGHT : 0);
+    if (rule->weight == 0) continue;
+    bool bad = (fleet_near(q, slot, i) > 0) == (rule->apart != 0);
+    add(sum, rule->apart ? "apart" : "affinity", rule->level ? rule->level : "host",
+        bad ? (uint64_t)rule->weight * FLEET_WEIGHT : 0);
   }
   for (size_t i = 0; i < s->n_spread; i++) {
     const struct blx_vm_spread *rule = s->spread[i];
-    uint64_t most = (uint64_t)q->emptiest[i] + rule->max_skew, would = (uint64_t)a.replicas[i] + 1;
-    if (rule->max_skew > 0)
-      add(sum, "spread", rule->level ? rule->level : "host",
-          would > most ? (would - most) * rule->weight * FLEET_WEIGHT : 0);
+    if (rule->max_skew == 0) continue;
+    uint64_t most = (uint64_t)q->emptiest[i] + rule->max_skew, would = (uint64_t)fleet_replicas(q, slot, i) + 1;
+    add(sum, "spread", rule->level ? rule->level : "host",
+        would > most ? (would - most) * rule->weight * FLEET_WEIGHT : 0);
   }
 }
 
 uint64_t fleet_cost(const struct fleet_query *q, uint32_t slot, struct blx__fleet_part *parts, size_t *n) {
-  const struct blx_vm_spec *s = q->class->spec;
   struct sum sum = {.parts = parts};
-  add_strategy(q, slot, &sum);
-  for (size_t i = 0; i < s->n_preferences; i++) {
-    bool holds = blx__placement_matches(&q->f->nodes[slot].view, s->preferences[i]);
-    add(&sum, "preference", s->preferences[i]->key, holds ? 0 : (uint64_t)s->preferences[i]->weight * FLEET_WEIGHT);
-  }
-  if (s->n_affinity > 0 || s->n_spread > 0) add_others(q, slot, &sum);
+  add(&sum, strategy_name(q->f, q->class->spec->strategy), "", strategy_cost(q->f, q->class, q, slot));
+  add_preferences(q->f, q->class, slot, &sum);
+  add_around(q, slot, &sum);
   if (n) *n = sum.n;
   return sum.cost;
+}
+
+uint64_t fleet_cost_around(const struct fleet_query *q, uint32_t slot) {
+  struct sum sum = {.cost = 0};
+  add_around(q, slot, &sum);
+  return sum.cost;
+}
+
+int32_t fleet_cost_alone(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot) {
+  struct sum sum = {.cost = 0};
+  if (!blx__placement_has_room(&f->nodes[slot].view, &c->need)) return FLEET_FULL;
+  sum.cost = strategy_cost(f, c, NULL, slot);
+  add_preferences(f, c, slot, &sum);
+  BLX__ASSERT(sum.cost < FLEET_FULL);
+  return (int32_t)sum.cost;
 }

@@ -1,6 +1,6 @@
 /* VMs of a fleet, and the classes of what they need. */
 #include "base/digest.h"
-#include "placement/fleet_int.h"
+#include "placement/index.h"
 #include "schema/codec.h"
 
 #include <stdlib.h>
@@ -76,6 +76,7 @@ void fleet_tenant_unref(struct blx__fleet *f, struct fleet_tenant *t) {
 static void class_free(struct blx__fleet *f, struct fleet_class *c) {
   struct fleet_tenant *t = c->tenant;
   fleet_class_rules_drop(f, c);
+  fleet_index_drop(f, c);
   if (c->prev)
     c->prev->next = c->next;
   else
@@ -96,6 +97,12 @@ void fleet_class_unref(struct blx__fleet *f, struct fleet_class *c) {
   class_free(f, c);
 }
 
+static bool asks_proximity(const struct blx_vm_spec *s) {
+  bool asks = s->strategy == BLX_STRATEGY_NETWORK_PROXIMITY;
+  for (size_t i = 0; i < s->n_strategies; i++) asks |= s->strategies[i]->strategy == BLX_STRATEGY_NETWORK_PROXIMITY;
+  return asks;
+}
+
 static blx__rc class_fill(struct fleet_class *c, const struct blx_vm_spec *bare, const struct blx_quota *quota,
                           blx_error *err) {
   void *copy = NULL;
@@ -106,6 +113,10 @@ static blx__rc class_fill(struct fleet_class *c, const struct blx_vm_spec *bare,
   c->need = blx__placement_need_of(c->spec, c->quota);
   c->node_quota = quota && (quota->has_node_instances || quota->has_node_vcpus || quota->has_node_memory_mib);
   c->is_auto = c->spec->ha == BLX_HA_POLICY_AUTO;
+  c->proximity = asks_proximity(c->spec);
+  c->moves = c->proximity;
+  for (size_t i = 0; i < c->spec->n_affinity; i++) c->moves |= c->spec->affinity[i]->weight > 0;
+  for (size_t i = 0; i < c->spec->n_spread; i++) c->moves |= c->spec->spread[i]->max_skew > 0;
   return BLX__OK;
 }
 
@@ -125,7 +136,7 @@ static struct fleet_class *class_new(struct blx__fleet *f, const char *tenant, c
   c->next = t->classes;
   if (c->next) c->next->prev = c;
   t->classes = c;
-  if (fleet_class_rules(f, c, err).code == 0) return c;
+  if (fleet_class_rules(f, c, err).code == 0 && fleet_index_class(f, c, err).code == 0) return c;
   class_free(f, c);
   return NULL;
 }

@@ -244,21 +244,28 @@ static uint64_t strategy(const struct oracle *o, const struct blx__fleet_request
   return sum / weights;
 }
 
-/* Replicas in the domain that has the fewest. */
-static uint32_t emptiest(const struct oracle *o, const struct blx__fleet_request *r, size_t rule) {
-  uint32_t least = UINT32_MAX;
+/* Per spread rule: replicas in the domain that has the fewest. */
+struct emptiest {
+  uint32_t replicas[BLX__PLACEMENT_SPREAD_MAX];
+};
+
+static struct emptiest emptiest(const struct oracle *o, const struct blx__fleet_request *r) {
+  struct emptiest least;
+  memset(&least, 0xff, sizeof least);
   for
     EACH(i, o->nodes) {
       struct blx__placement_around a;
-      if (o->nodes[i].info.uid == 0) continue;
+      if (o->nodes[i].info.uid == 0 || vm_of(o, r->vm_uid)->spec.n_spread == 0) continue;
       look_around(o, r, i, &a);
-      if (a.replicas[rule] < least) least = a.replicas[rule];
+    for
+      EACH(k, least.replicas)
+    if (a.replicas[k] < least.replicas[k]) least.replicas[k] = a.replicas[k];
     }
   return least;
 }
 
 static uint64_t cost_of(const struct oracle *o, const struct blx__fleet_request *r, size_t node, const struct seen *s,
-                        const struct blx__placement_around *a) {
+                        const struct blx__placement_around *a, const struct emptiest *least) {
   const struct blx_vm_spec *spec = &vm_of(o, r->vm_uid)->spec;
   uint64_t cost = strategy(o, r, node, s, spec->strategy);
   for (size_t i = 0; i < spec->n_preferences; i++)
@@ -266,7 +273,7 @@ static uint64_t cost_of(const struct oracle *o, const struct blx__fleet_request 
   for (size_t i = 0; i < spec->n_affinity; i++)
     if ((a->near[i] > 0) == (spec->affinity[i]->apart != 0)) cost += spec->affinity[i]->weight * 10000;
   for (size_t i = 0; i < spec->n_spread; i++) {
-    uint32_t most = spec->spread[i]->max_skew ? emptiest(o, r, i) + spec->spread[i]->max_skew : UINT32_MAX;
+    uint32_t most = spec->spread[i]->max_skew ? least->replicas[i] + spec->spread[i]->max_skew : UINT32_MAX;
     if (a->replicas[i] + 1 > most) cost += (a->replicas[i] + 1 - most) * (uint64_t)spec->spread[i]->weight * 10000;
   }
   return cost;
@@ -280,7 +287,8 @@ static bool listed(const uint64_t *uids, size_t n, uint64_t uid) {
   return at < n;
 }
 
-struct oracle_verdict oracle_judge(const struct oracle *o, const struct blx__fleet_request *r, size_t node) {
+static struct oracle_verdict judge(const struct oracle *o, const struct blx__fleet_request *r, size_t node,
+                                   const struct emptiest *least) {
   const struct oracle_vm *vm = vm_of(o, r->vm_uid);
   struct blx__placement_need need = blx__placement_need_of(&vm->spec, vm->quota);
   struct blx__placement_around a;
@@ -302,17 +310,23 @@ struct oracle_verdict oracle_judge(const struct oracle *o, const struct blx__fle
       const struct blx__fleet_instance *e = &o->instances[i].told;
       out.replicas += e->uid != 0 && e->uid != r->instance_uid && e->vm_uid == r->vm_uid && e->node_uid == uid;
     }
-  out.cost = cost_of(o, r, node, &s, &a);
+  out.cost = cost_of(o, r, node, &s, &a, least);
   return out;
+}
+
+struct oracle_verdict oracle_judge(const struct oracle *o, const struct blx__fleet_request *r, size_t node) {
+  struct emptiest least = emptiest(o, r);
+  return judge(o, r, node, &least);
 }
 
 uint64_t oracle_choose(const struct oracle *o, const struct blx__fleet_request *r, uint64_t *cost) {
   uint64_t best[7] = {0}, chosen = 0;
+  struct emptiest least = emptiest(o, r);
   for
     EACH(i, o->nodes) {
       uint64_t uid = o->nodes[i].info.uid;
       if (uid == 0) continue;
-      struct oracle_verdict v = oracle_judge(o, r, i);
+      struct oracle_verdict v = judge(o, r, i, &least);
       uint64_t rank[7] = {r->avoid_uid && r->avoid_uid == uid,
                           !(r->sticky_uid && r->sticky_uid == uid),
                           v.avoids,

@@ -5,7 +5,7 @@
 
 #include "placement/fleet.h"
 
-enum { ORACLE_NODES = 12, ORACLE_VMS = 8, ORACLE_INSTANCES = 48 };
+enum { ORACLE_NODES = 64, ORACLE_VMS = 8, ORACLE_INSTANCES = 48 };
 
 struct oracle_node {
   struct blx_node_info info; /* uid 0: none */

@@ -1,0 +1,191 @@
+/* The best node for an instance, found in the index. */
+#include "placement/index.h"
+#include "placement/score.h"
+
+/* The best found so far; a place is its node's rank among equal costs. */
+struct pick {
+  uint64_t cost;
+  uint32_t place; /* FLEET_NONE: none */
+};
+
+struct hunt {
+  const struct fleet_query *q;
+  const struct fleet_tree *tree;
+  const struct fleet_bits *bits;
+  bool avoids; /* among the nodes with an Avoid taint that is not tolerated, or among the others */
+  struct pick best;
+};
+
+/* Everything but room, which the tree knows; without replicas of the VM. */
+static bool may_take(const struct hunt *h, uint32_t place) {
+  const struct fleet_query *q = h->q;
+  const struct blx__fleet *f = q->f;
+  uint32_t slot = f->index->slot_at[place];
+  if (!fleet_bit(h->bits->suits, place) || fleet_bit(h->bits->avoids, place) != h->avoids) return false;
+  if (f->out[slot] != FLEET_IN || f->replicas[slot] > 0 || f->nodes[slot].view.uid == q->request->avoid_uid)
+    return false;
+  if (!q->others) return true;
+  struct blx__placement_around around;
+  fleet_around(q, slot, &around);
+  return blx__placement_agrees(&q->class->need, &around);
+}
+
+static uint64_t whole_cost(const struct hunt *h, uint32_t place) {
+  uint32_t slot = h->q->f->index->slot_at[place];
+  if (h->q->class->proximity) return fleet_cost(h->q, slot, NULL, NULL);
+  uint64_t alone = (uint64_t)h->tree->least[0][place];
+  return h->q->class->moves ? alone + fleet_cost_around(h->q, slot) : alone;
+}
+
+static void consider(struct hunt *h, uint32_t place) {
+  uint64_t cost = whole_cost(h, place);
+  bool better = cost < h->best.cost || (cost == h->best.cost && place < h->best.place);
+  if ((h->best.place == FLEET_NONE || better) && may_take(h, place)) h->best = (struct pick){cost, place};
+}
+
+/* ---- all nodes that suit it */
+
+static void scan(struct hunt *h) {
+  uint32_t n = h->q->f->index->n;
+  for (uint32_t word = 0; word < (n + 63) / 64; word++) {
+    for (uint64_t left = h->bits->suits[word]; left != 0; left &= left - 1) {
+      uint32_t place = word * 64 + (uint32_t)__builtin_ctzll(left);
+      int32_t alone = h->tree->least[0][place];
+      if (alone == FLEET_FULL || (h->best.place != FLEET_NONE && (uint64_t)alone > h->best.cost)) continue;
+      consider(h, place);
+    }
+  }
+}
+
+/* ---- the cheapest first */
+
+/* A subtree in the heap: its least cost, the first place below it, its level. The lower, the sooner. */
+static uint64_t entry(int32_t least, size_t level, uint32_t at) {
+  return (uint64_t)least << 32 | (uint64_t)at << (4 * level + 3) | level;
+}
+
+static void push(uint64_t *heap, uint32_t *n, uint64_t e) {
+  uint32_t at = (*n)++;
+  for (; at > 0 && heap[(at - 1) / 2] > e; at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
+  heap[at] = e;
+}
+
+static uint64_t pop(uint64_t *heap, uint32_t *n) {
+  uint64_t first = heap[0], last = heap[--*n];
+  uint32_t at = 0;
+  for (uint32_t child; (child = at * 2 + 1) < *n; at = child) {
+    if (child + 1 < *n && heap[child + 1] < heap[child]) child++;
+    if (heap[child] >= last) break;
+    heap[at] = heap[child];
+  }
+  heap[at] = last;
+  return first;
+}
+
+static void push_group(const struct hunt *h, uint32_t *n, size_t level, uint32_t first) {
+  uint32_t end = first + FLEET_FAN < h->tree->n[level] ? first + FLEET_FAN : h->tree->n[level];
+  for (uint32_t at = first; at < end; at++) {
+    int32_t least = h->tree->least[level][at];
+    if (least != FLEET_FULL) push(h->q->f->index->heap, n, entry(least, level, at));
+  }
+}
+
+/* Best first (as a priority search tree is read: McCreight, 1985). False: too many were in vain. */
+static bool walk(struct hunt *h) {
+  struct fleet_index *x = h->q->f->index;
+  uint32_t n = 0, most = 32 + x->n / 64;
+  push_group(h, &n, FLEET_TREE_LEVELS - 1, 0);
+  while (n > 0) {
+    uint64_t e = pop(x->heap, &n);
+    size_t level = e & 7;
+    uint32_t at = (uint32_t)(e & UINT32_MAX) >> (4 * level + 3);
+    if (h->best.place != FLEET_NONE && e >> 32 > h->best.cost) return true;
+    if (level > 0) {
+      push_group(h, &n, level - 1, at * FLEET_FAN);
+      continue;
+    }
+    consider(h, at);
+    if (h->best.place != FLEET_NONE && !h->q->class->moves) return true;
+    if (most-- == 0) return false;
+  }
+  return true;
+}
+
+/* The leftmost of the cheapest; FLEET_NONE: all are full. */
+static uint32_t cheapest(const struct fleet_tree *t) {
+  uint32_t at = 0;
+  for (size_t level = FLEET_TREE_LEVELS; level-- > 0;) {
+    const int32_t *group = t->least[level] + (size_t)at * FLEET_FAN;
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < FLEET_FAN; i++) best = group[i] < group[best] ? i : best;
+    if (group[best] == FLEET_FULL) return FLEET_NONE;
+    at = at * FLEET_FAN + best;
+  }
+  return at;
+}
+
+/* Nodes without a replica of the VM. */
+static bool hunt_fresh(struct hunt *h) {
+  uint64_t n = h->q->f->index->n, suits = h->bits->n_suits;
+  h->best.place = FLEET_NONE;
+  if (h->avoids ? h->bits->n_avoids == 0 : suits == h->bits->n_avoids) return false;
+  if (suits * suits < 8 * n) {
+    scan(h);
+    return h->best.place != FLEET_NONE;
+  }
+  uint32_t first = cheapest(h->tree);
+  if (first == FLEET_NONE) return false;
+  if (!h->q->class->moves) consider(h, first);
+  if (h->best.place == FLEET_NONE && !walk(h)) scan(h);
+  return h->best.place != FLEET_NONE;
+}
+
+/* ---- in the order of rank */
+
+static void note_if_better(const struct fleet_query *q, uint32_t slot, struct fleet_rank *best) {
+  if (!fleet_fits(q, slot)) return;
+  struct fleet_rank rank = fleet_rank(q, slot);
+  if (best->uid == 0 || fleet_ranks_before(&rank, best)) *best = rank;
+}
+
+/* Nodes with replicas of the VM: those where its instances are. */
+static bool hunt_among_replicas(const struct hunt *h, struct fleet_rank *best) {
+  const struct fleet_query *q = h->q;
+  const struct blx__fleet *f = q->f;
+  for (uint32_t i = q->vm->first; i != FLEET_NONE; i = f->instances[i].next_of_vm) {
+    uint32_t slot = f->instances[i].node;
+    if (f->nodes[slot].view.uid == q->request->avoid_uid) continue;
+    if (fleet_bit(h->bits->avoids, f->index->place_of[slot]) == h->avoids) note_if_better(q, slot, best);
+  }
+  return best->uid != 0;
+}
+
+static void find_best(const struct fleet_query *q, struct fleet_rank *best) {
+  const struct blx__fleet_request *r = q->request;
+  uint32_t sticky = r->sticky_uid == r->avoid_uid ? FLEET_NONE : fleet_ids_get(&q->f->node_ids, r->sticky_uid);
+  uint32_t avoid = fleet_ids_get(&q->f->node_ids, r->avoid_uid);
+  if (sticky != FLEET_NONE) note_if_better(q, sticky, best);
+  if (best->uid != 0 || q->f->node_ids.count == 0) return;
+  struct hunt h = {.q = q, .tree = fleet_tree_of(q), .bits = fleet_bits_of(q)};
+  for (int avoids = 0; avoids <= 1; avoids++) {
+    h.avoids = avoids == 1;
+    if (hunt_fresh(&h)) {
+      *best = fleet_rank(q, q->f->index->slot_at[h.best.place]);
+      BLX__ASSERT(best->cost == h.best.cost);
+      return;
+    }
+    if (hunt_among_replicas(&h, best)) return;
+  }
+  if (avoid != FLEET_NONE) note_if_better(q, avoid, best);
+}
+
+bool blx__fleet_choose(struct blx__fleet *f, const struct blx__fleet_request *request, struct blx__fleet_choice *out) {
+  struct fleet_query q;
+  struct fleet_rank best = {.uid = 0};
+  if (!fleet_query_begin(&q, f, request)) return false;
+  find_best(&q, &best);
+  fleet_query_end(&q);
+  if (best.uid == 0) return false;
+  *out = (struct blx__fleet_choice){.node_uid = best.uid, .cost = best.cost, .replicas = best.replicas};
+  return true;
+}

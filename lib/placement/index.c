@@ -1,0 +1,381 @@
+#include "placement/index.h"
+#include "base/digest.h"
+#include "schema/codec.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- memory */
+
+static uint32_t groups_of(uint32_t n) {
+  return (n + FLEET_FAN - 1) / FLEET_FAN;
+}
+
+static void tree_free(struct fleet_tree *t) {
+  free(t->least[0]);
+  t->least[0] = NULL;
+}
+
+/* All levels in one piece, each padded to whole groups. */
+static bool tree_new(struct fleet_tree *t, uint32_t nodes_max) {
+  size_t all = 0, at = 0, room[FLEET_TREE_LEVELS];
+  uint32_t n = nodes_max;
+  for (size_t i = 0; i < FLEET_TREE_LEVELS; i++) {
+    room[i] = (size_t)groups_of(n) * FLEET_FAN;
+    all += room[i];
+    n = groups_of(n);
+  }
+  int32_t *memory = malloc(all * sizeof *memory);
+  if (!memory) return false;
+  for (size_t i = 0; i < FLEET_TREE_LEVELS; i++) {
+    t->least[i] = memory + at;
+    at += room[i];
+  }
+  return true;
+}
+
+struct fleet_index *fleet_index_new(uint32_t nodes_max) {
+  struct fleet_index *x = calloc(1, sizeof *x);
+  if (!x) return NULL;
+  x->place_of = malloc(nodes_max * sizeof *x->place_of);
+  x->slot_at = malloc(nodes_max * sizeof *x->slot_at);
+  x->heap = malloc((nodes_max + groups_of(nodes_max) * 2 + 2 * FLEET_FAN) * sizeof *x->heap);
+  x->layout = 1;
+  x->stale = true;
+  if (x->place_of && x->slot_at && x->heap) return x;
+  fleet_index_free(x);
+  return NULL;
+}
+
+void fleet_index_free(struct fleet_index *x) {
+  if (!x) return;
+  BLX__ASSERT(x->shapes.count == 0 && x->kind_map.count == 0);
+  for (size_t i = 0; i < x->n_trees; i++) tree_free(&x->trees[i]);
+  for (size_t i = 0; i < x->n_bits; i++) free(x->bits[i].suits);
+  blx__map_clear(&x->shapes);
+  blx__map_clear(&x->kind_map);
+  free(x->place_of);
+  free(x->slot_at);
+  free(x->heap);
+  free(x);
+}
+
+size_t fleet_index_bytes(const struct blx__fleet *f) {
+  const struct fleet_index *x = f->index;
+  size_t n = f->options.nodes_max, tree = 0;
+  for (size_t i = 0, level = n; i < FLEET_TREE_LEVELS; i++, level = groups_of((uint32_t)level))
+    tree += groups_of((uint32_t)level) * FLEET_FAN * sizeof(int32_t);
+  size_t bits = (n + 63) / 64 * 2 * sizeof(uint64_t);
+  return sizeof *x + n * (2 * sizeof(uint32_t) + sizeof(uint64_t)) + x->n_trees * tree + x->n_bits * bits;
+}
+
+/* ---- what changed */
+
+void fleet_index_note(struct blx__fleet *f, uint32_t slot, bool kind) {
+  struct fleet_index *x = f->index;
+  x->rooms.slot[x->rooms.head++ % FLEET_LOG] = slot;
+  if (kind) x->kinds.slot[x->kinds.head++ % FLEET_LOG] = slot;
+}
+
+void fleet_index_layout(struct blx__fleet *f) {
+  f->index->stale = true;
+  f->index->layout++;
+}
+
+static bool ties_before(const struct blx__fleet *f, uint32_t a, uint32_t b) {
+  const struct fleet_node *left = &f->nodes[a], *right = &f->nodes[b];
+  return left->hash != right->hash ? left->hash < right->hash : left->view.uid < right->view.uid;
+}
+
+static void swap(uint32_t *a, uint32_t *b) {
+  uint32_t was = *a;
+  *a = *b;
+  *b = was;
+}
+
+static void sift(const struct blx__fleet *f, uint32_t *slots, uint32_t root, uint32_t end) {
+  for (uint32_t child; (child = root * 2 + 1) < end; root = child) {
+    if (child + 1 < end && ties_before(f, slots[child], slots[child + 1])) child++;
+    if (!ties_before(f, slots[root], slots[child])) return;
+    swap(&slots[root], &slots[child]);
+  }
+}
+
+/* Heapsort (Williams, 1964): in place, for a question takes no memory. */
+static void sort_places(struct blx__fleet *f) {
+  struct fleet_index *x = f->index;
+  x->n = 0;
+  for (uint32_t slot = 0; slot < f->nodes_used; slot++)
+    if (f->nodes[slot].view.uid != 0) x->slot_at[x->n++] = slot;
+  for (uint32_t root = x->n / 2; root-- > 0;) sift(f, x->slot_at, root, x->n);
+  for (uint32_t end = x->n; end > 1; end--) {
+    swap(&x->slot_at[0], &x->slot_at[end - 1]);
+    sift(f, x->slot_at, 0, end - 1);
+  }
+  for (uint32_t at = 0; at < x->n; at++) x->place_of[x->slot_at[at]] = at;
+  x->stale = false;
+}
+
+/* ---- interning */
+
+static blx__rc digest(const struct blx__msg_desc *desc, const void *msg, const struct blx_quota *quota,
+                      uint8_t key[BLX__SHA256_BYTES], blx_error *err) {
+  struct blx__buf bytes;
+  blx__buf_init(&bytes, 8 << 20);
+  blx__rc rc = blx__msg_encode(desc, msg, &bytes, err);
+  if (rc.code == 0 && quota) rc = blx__msg_encode(blx__desc_quota(), quota, &bytes, err);
+  struct blx__slice part = {.data = bytes.data, .len = bytes.len};
+  if (rc.code == 0) blx__sha256(&part, 1, key);
+  blx__buf_free(&bytes);
+  return rc;
+}
+
+/* What decides room and the cost alone. An embedder's strategy may look at all of a need. */
+static blx__rc shape_key(const struct fleet_class *c, uint8_t key[BLX__SHA256_BYTES], blx_error *err) {
+  const struct blx_vm_spec *s = c->spec;
+  struct blx_vm_spec shape = BLX_VM_SPEC_INIT;
+  if (s->strategy >= BLX__FLEET_STRATEGY_FIRST) return digest(blx__desc_vm_spec(), s, c->quota, key, err);
+  shape.cpu_milli = (uint32_t)c->need.cpu_milli;
+  shape.memory_mib = s->memory_mib;
+  shape.strategy = s->strategy;
+  shape.strategies = s->strategies;
+  shape.n_strategies = s->n_strategies;
+  shape.preferences = s->preferences;
+  shape.n_preferences = s->n_preferences;
+  shape.resources = s->resources;
+  shape.n_resources = s->n_resources;
+  shape.data = s->data;
+  shape.n_data = s->n_data;
+  return digest(blx__desc_vm_spec(), &shape, NULL, key, err);
+}
+
+static blx__rc kind_key(const struct fleet_class *c, uint8_t key[BLX__SHA256_BYTES], blx_error *err) {
+  const struct blx_vm_spec *s = c->spec;
+  struct blx_vm_spec kind = BLX_VM_SPEC_INIT;
+  struct blx_quota nodes = BLX_QUOTA_INIT;
+  kind.hypervisor = s->hypervisor;
+  kind.ha = s->ha;
+  kind.node_selector = s->node_selector;
+  kind.n_node_selector = s->n_node_selector;
+  kind.constraints = s->constraints;
+  kind.n_constraints = s->n_constraints;
+  kind.tolerations = s->tolerations;
+  kind.n_tolerations = s->n_tolerations;
+  kind.cpu_features = s->cpu_features;
+  kind.n_cpu_features = s->n_cpu_features;
+  if (c->quota) {
+    nodes.nodes = c->quota->nodes;
+    nodes.n_nodes = c->quota->n_nodes;
+  }
+  return digest(blx__desc_vm_spec(), &kind, c->quota && c->quota->n_nodes ? &nodes : NULL, key, err);
+}
+
+/* Shapes and kinds begin alike: key, refs. */
+static void *interned(struct blx__map *map, const uint8_t key[BLX__SHA256_BYTES], size_t size) {
+  void *found = blx__map_get(map, key, BLX__SHA256_BYTES);
+  if (found) return found;
+  found = calloc(1, size);
+  if (found && blx__map_set(map, key, BLX__SHA256_BYTES, found, NULL)) return found;
+  free(found);
+  return NULL;
+}
+
+/* Room for one more shape's or kind's answers while there is; after that they take turns. */
+static bool more_trees(struct blx__fleet *f) {
+  struct fleet_index *x = f->index;
+  if (x->n_trees == FLEET_TREES_MAX || x->n_trees >= x->shapes.count) return true;
+  if (!tree_new(&x->trees[x->n_trees], f->options.nodes_max)) return false;
+  x->n_trees++;
+  return true;
+}
+
+static bool more_bits(struct blx__fleet *f) {
+  struct fleet_index *x = f->index;
+  size_t words = (f->options.nodes_max + 63) / 64;
+  if (x->n_bits == FLEET_KINDS_MAX || x->n_bits >= x->kind_map.count) return true;
+  uint64_t *memory = malloc(words * 2 * sizeof *memory);
+  if (!memory) return false;
+  x->bits[x->n_bits].suits = memory;
+  x->bits[x->n_bits++].avoids = memory + words;
+  return true;
+}
+
+blx__rc fleet_index_class(struct blx__fleet *f, struct fleet_class *c, blx_error *err) {
+  struct fleet_index *x = f->index;
+  uint8_t shape[BLX__SHA256_BYTES], kind[BLX__SHA256_BYTES];
+  BLX__TRY(shape_key(c, shape, err));
+  BLX__TRY(kind_key(c, kind, err));
+  c->shape = interned(&x->shapes, shape, sizeof *c->shape);
+  if (c->shape) {
+    c->shape->refs++;
+    memcpy(c->shape->key, shape, sizeof shape);
+  }
+  c->kind = interned(&x->kind_map, kind, sizeof *c->kind);
+  if (c->kind) {
+    c->kind->refs++;
+    memcpy(c->kind->key, kind, sizeof kind);
+  }
+  bool made = c->shape && c->kind && more_trees(f) && more_bits(f);
+  return made ? BLX__OK : blx__fail(err, BLX_E_NOMEM, "placement", "no memory for an index");
+}
+
+void fleet_index_drop(struct blx__fleet *f, struct fleet_class *c) {
+  struct fleet_shape *s = c->shape;
+  struct fleet_kind *k = c->kind;
+  if (s && --s->refs == 0) {
+    if (s->tree) s->tree->of = NULL;
+    blx__map_remove(&f->index->shapes, s->key, sizeof s->key);
+    free(s);
+  }
+  if (k && --k->refs == 0) {
+    if (k->bits) k->bits->of = NULL;
+    blx__map_remove(&f->index->kind_map, k->key, sizeof k->key);
+    free(k);
+  }
+  c->shape = NULL;
+  c->kind = NULL;
+}
+
+/* ---- trees */
+
+static int32_t least_of(const int32_t *group) {
+  int32_t least = group[0];
+  for (int i = 1; i < FLEET_FAN; i++) least = group[i] < least ? group[i] : least;
+  return least;
+}
+
+static void pad(int32_t *level, uint32_t n) {
+  for (uint32_t i = n; i % FLEET_FAN != 0 || i == 0; i++) level[i] = FLEET_FULL;
+}
+
+static void tree_build(const struct blx__fleet *f, const struct fleet_class *c, struct fleet_tree *t) {
+  const struct fleet_index *x = f->index;
+  t->n[0] = x->n;
+  for (uint32_t at = 0; at < x->n; at++) t->least[0][at] = fleet_cost_alone(f, c, x->slot_at[at]);
+  pad(t->least[0], x->n);
+  for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) {
+    t->n[level] = groups_of(t->n[level - 1]);
+    for (uint32_t at = 0; at < t->n[level]; at++)
+      t->least[level][at] = least_of(&t->least[level - 1][(size_t)at * FLEET_FAN]);
+    pad(t->least[level], t->n[level]);
+  }
+  BLX__ASSERT(t->n[FLEET_TREE_LEVELS - 1] <= FLEET_FAN);
+}
+
+enum { GROUPS_MAX = (BLX__FLEET_NODES_MAX + FLEET_FAN - 1) / FLEET_FAN, GROUP_WORDS = (GROUPS_MAX + 63) / 64 };
+
+/* Of the groups marked below, the least; and what that changes above. */
+static void tree_lift(struct fleet_tree *t, size_t level, uint64_t *marked) {
+  uint64_t above[GROUP_WORDS] = {0};
+  size_t words = (t->n[level] + 63) / 64;
+  for (size_t w = 0; w < words; w++) {
+    for (uint64_t left = marked[w]; left != 0; left &= left - 1) {
+      uint32_t at = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(left);
+      int32_t least = least_of(&t->least[level - 1][(size_t)at * FLEET_FAN]);
+      if (least == t->least[level][at]) continue;
+      t->least[level][at] = least;
+      above[at / FLEET_FAN / 64] |= UINT64_C(1) << at / FLEET_FAN % 64;
+    }
+  }
+  memcpy(marked, above, sizeof above);
+}
+
+static void tree_replay(const struct blx__fleet *f, const struct fleet_class *c, struct fleet_tree *t) {
+  const struct fleet_index *x = f->index;
+  uint64_t marked[GROUP_WORDS] = {0};
+  for (uint64_t i = t->seen; i < x->rooms.head; i++) {
+    uint32_t slot = x->rooms.slot[i % FLEET_LOG], at = x->place_of[slot];
+    int32_t cost = fleet_cost_alone(f, c, slot);
+    if (cost == t->least[0][at]) continue;
+    t->least[0][at] = cost;
+    marked[at / FLEET_FAN / 64] |= UINT64_C(1) << at / FLEET_FAN % 64;
+  }
+  for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) tree_lift(t, level, marked);
+}
+
+static struct fleet_tree *tree_take(struct fleet_index *x) {
+  struct fleet_tree *oldest = &x->trees[0];
+  for (size_t i = 0; i < x->n_trees; i++) {
+    if (!x->trees[i].of) return &x->trees[i];
+    if (x->trees[i].asked < oldest->asked) oldest = &x->trees[i];
+  }
+  oldest->of->tree = NULL;
+  return oldest;
+}
+
+const struct fleet_tree *fleet_tree_of(const struct fleet_query *q) {
+  struct fleet_index *x = q->f->index;
+  struct fleet_shape *s = q->class->shape;
+  struct fleet_tree *t = s->tree;
+  if (x->stale) sort_places(q->f);
+  if (!t) {
+    t = tree_take(x);
+    t->of = s;
+    t->layout = 0;
+    s->tree = t;
+  }
+  uint64_t behind = x->rooms.head - t->seen;
+  if (t->layout != x->layout || t->epoch != x->epoch || behind > FLEET_LOG || behind > x->n / 2)
+    tree_build(q->f, q->class, t);
+  else
+    tree_replay(q->f, q->class, t);
+  t->seen = x->rooms.head;
+  t->layout = x->layout;
+  t->epoch = x->epoch;
+  t->asked = ++x->asked;
+  return t;
+}
+
+/* ---- kinds */
+
+static void bit_set(uint64_t *bits, uint32_t *count, uint32_t at, bool on) {
+  uint64_t bit = UINT64_C(1) << at % 64;
+  *count += on && !(bits[at / 64] & bit);
+  *count -= !on && (bits[at / 64] & bit);
+  bits[at / 64] = on ? bits[at / 64] | bit : bits[at / 64] & ~bit;
+}
+
+static void look(const struct blx__fleet *f, const struct fleet_class *c, struct fleet_bits *b, uint32_t at) {
+  const struct fleet_node *n = &f->nodes[f->index->slot_at[at]];
+  bool suits = n->usable && blx__placement_suits(&n->view, &c->need);
+  bool avoids = n->view.n_taints > 0 && blx__placement_taint(&n->view, &c->need, BLX_TAINT_EFFECT_AVOID) != NULL;
+  bit_set(b->suits, &b->n_suits, at, suits);
+  bit_set(b->avoids, &b->n_avoids, at, suits && avoids);
+}
+
+static struct fleet_bits *bits_take(struct fleet_index *x) {
+  struct fleet_bits *oldest = &x->bits[0];
+  for (size_t i = 0; i < x->n_bits; i++) {
+    if (!x->bits[i].of) return &x->bits[i];
+    if (x->bits[i].asked < oldest->asked) oldest = &x->bits[i];
+  }
+  oldest->of->bits = NULL;
+  return oldest;
+}
+
+const struct fleet_bits *fleet_bits_of(const struct fleet_query *q) {
+  struct fleet_index *x = q->f->index;
+  struct fleet_kind *k = q->class->kind;
+  struct fleet_bits *b = k->bits;
+  if (x->stale) sort_places(q->f);
+  if (!b) {
+    b = bits_take(x);
+    b->of = k;
+    b->layout = 0;
+    k->bits = b;
+  }
+  if (b->layout != x->layout || x->kinds.head - b->seen > FLEET_LOG || x->kinds.head - b->seen > x->n) {
+    size_t words = (x->n + 63) / 64;
+    memset(b->suits, 0, words * sizeof *b->suits);
+    memset(b->avoids, 0, words * sizeof *b->avoids);
+    b->n_suits = b->n_avoids = 0;
+    for (uint32_t at = 0; at < x->n; at++) look(q->f, q->class, b, at);
+  } else {
+    for (uint64_t i = b->seen; i < x->kinds.head; i++)
+      look(q->f, q->class, b, x->place_of[x->kinds.slot[i % FLEET_LOG]]);
+  }
+  b->seen = x->kinds.head;
+  b->layout = x->layout;
+  b->asked = ++x->asked;
+  return b;
+}

@@ -1,0 +1,90 @@
+/* What makes a decision cheap. Nodes stand in the order of ties (hash, uid), so that of two equal ones the left one
+ * wins.
+ *
+ * For each shape, which is what of a need decides cost and room: a tree of fan-out 16 over what each node costs,
+ * FLEET_FULL where it has no room; its inner nodes hold the least below them. For each kind, which is what of a need a
+ * node's record decides: a bit per node that suits it, and one per node with an Avoid taint that it does not tolerate.
+ * Both are brought up to date when they are asked, from a log of the nodes that changed since, or built anew where that
+ * is cheaper. There is a bounded number of each: the one asked for least recently makes room. */
+#ifndef BLX__PLACEMENT_INDEX_H
+#define BLX__PLACEMENT_INDEX_H
+
+#include "placement/fleet_int.h"
+
+enum {
+  FLEET_FULL = INT32_MAX,
+  FLEET_FAN = 16,
+  FLEET_TREE_LEVELS = 4, /* 16^4 are more than BLX__FLEET_NODES_MAX */
+  FLEET_TREES_MAX = 168,
+  FLEET_KINDS_MAX = 256,
+  FLEET_LOG = 8192, /* a power of two */
+};
+
+/* Nodes that changed, the newest overwriting the oldest. */
+struct fleet_log {
+  uint32_t slot[FLEET_LOG];
+  uint64_t head; /* how many ever */
+};
+
+struct fleet_tree {
+  struct fleet_shape *of;
+  int32_t *least[FLEET_TREE_LEVELS]; /* 0: the nodes; the last: at most FLEET_FAN */
+  uint32_t n[FLEET_TREE_LEVELS];
+  uint64_t seen, layout, asked, epoch;
+};
+
+/* Interned: classes with the same have the same. */
+struct fleet_shape {
+  uint8_t key[32];
+  uint32_t refs;
+  struct fleet_tree *tree; /* NULL: none at present */
+};
+
+struct fleet_bits {
+  struct fleet_kind *of;
+  uint64_t *suits, *avoids; /* a bit per place in the order */
+  uint32_t n_suits, n_avoids;
+  uint64_t seen, layout, asked;
+};
+
+struct fleet_kind {
+  uint8_t key[32];
+  uint32_t refs;
+  struct fleet_bits *bits;
+};
+
+struct fleet_index {
+  struct fleet_log rooms, kinds; /* kinds: told anew; each of them is among the rooms too */
+  uint32_t *place_of, *slot_at;  /* the order of ties: of a slot, and back */
+  uint32_t n;                    /* nodes in it */
+  uint64_t layout, asked, epoch; /* counts of nodes that came or went; of questions; of what changes every cost */
+  bool stale;                    /* the order is to be made anew */
+  uint64_t *heap;                /* of a walk */
+  struct fleet_tree trees[FLEET_TREES_MAX];
+  struct fleet_bits bits[FLEET_KINDS_MAX];
+  size_t n_trees, n_bits;
+  struct blx__map shapes, kind_map; /* digest -> fleet_shape, fleet_kind */
+};
+
+struct fleet_index *fleet_index_new(uint32_t nodes_max); /* NULL: no memory */
+void fleet_index_free(struct fleet_index *x);
+size_t fleet_index_bytes(const struct blx__fleet *f);
+void fleet_index_note(struct blx__fleet *f, uint32_t slot, bool kind);
+void fleet_index_layout(struct blx__fleet *f); /* nodes came or went */
+blx__rc fleet_index_class(struct blx__fleet *f, struct fleet_class *c, blx_error *err) BLX__MUST;
+void fleet_index_drop(struct blx__fleet *f, struct fleet_class *c);
+
+/* Up to date, for the class of a question. */
+const struct fleet_tree *fleet_tree_of(const struct fleet_query *q);
+const struct fleet_bits *fleet_bits_of(const struct fleet_query *q);
+
+static inline bool fleet_bit(const uint64_t *bits, uint32_t at) {
+  return bits[at / 64] >> at % 64 & 1;
+}
+
+/* What a node costs without what residents decide, at most what it costs with it. FLEET_FULL: it has no room. */
+int32_t fleet_cost_alone(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot);
+/* The rest, whose sum is fleet_cost() exactly unless the class moves (NetworkProximity): then ask that. */
+uint64_t fleet_cost_around(const struct fleet_query *q, uint32_t slot);
+
+#endif
