@@ -55,6 +55,7 @@ blx__rc blx__fleet_new(const struct blx__fleet_options *o, struct blx__fleet **o
 static void node_free(struct fleet_node *n) {
   blx__msg_free_owned(n->rec);
   free(n->named);
+  free(n->named_extra);
 }
 
 void blx__fleet_free(struct blx__fleet *f) {
@@ -170,6 +171,10 @@ static uint64_t amount_of(const struct blx_resources *r, const char *name) {
   return 0;
 }
 
+static uint64_t cpu_milli_of(const struct blx_resources *r) {
+  return r->cpu_milli ? r->cpu_milli : (uint64_t)r->vcpus * 1000;
+}
+
 /* The view of a record, without instances. */
 static blx__rc read_node(const struct blx_node_info *rec, const struct blx_resources *extra, struct fleet_node *out,
                          blx_error *err) {
@@ -178,16 +183,20 @@ static blx__rc read_node(const struct blx_node_info *rec, const struct blx_resou
   out->raw_cpu_milli = out->view.cpu_milli;
   out->raw_memory_mib = out->view.memory_mib;
   if (extra) {
-    out->view.allocated_cpu_milli = extra->cpu_milli ? extra->cpu_milli : (uint64_t)extra->vcpus * 1000;
-    out->view.allocated_memory_mib = extra->memory_mib;
+    out->extra_cpu_milli = cpu_milli_of(extra);
+    out->extra_memory_mib = extra->memory_mib;
   }
+  out->view.allocated_cpu_milli = out->extra_cpu_milli;
+  out->view.allocated_memory_mib = out->extra_memory_mib;
   if (!has || has->n_named == 0) return BLX__OK;
   out->named = calloc(has->n_named, sizeof *out->named);
-  if (!out->named) return no_memory(err);
-  for (size_t i = 0; i < has->n_named; i++)
-    out->named[i] = (struct blx__placement_amount){.name = has->named[i]->name,
-                                                   .capacity = has->named[i]->amount,
-                                                   .allocated = amount_of(extra, has->named[i]->name)};
+  out->named_extra = calloc(has->n_named, sizeof *out->named_extra);
+  if (!out->named || !out->named_extra) return no_memory(err);
+  for (size_t i = 0; i < has->n_named; i++) {
+    out->named_extra[i] = amount_of(extra, has->named[i]->name);
+    out->named[i] = (struct blx__placement_amount){
+        .name = has->named[i]->name, .capacity = has->named[i]->amount, .allocated = out->named_extra[i]};
+  }
   out->view.named = out->named;
   out->view.n_named = has->n_named;
   return BLX__OK;
@@ -233,6 +242,38 @@ blx__rc blx__fleet_set_node(struct blx__fleet *f, const struct blx_node_info *re
   return node_renew(f, slot, &anew) ? BLX__OK : no_memory(err);
 }
 
+/* In place of @was, which is part of @all. */
+static void replace(uint64_t *all, uint64_t *was, uint64_t now) {
+  BLX__ASSERT(*all >= *was);
+  *all = *all - *was + now;
+  *was = now;
+}
+
+bool blx__fleet_set_extra(struct blx__fleet *f, uint64_t uid, const struct blx_resources *extra) {
+  uint32_t slot = fleet_ids_get(&f->node_ids, uid);
+  if (slot == FLEET_NONE) return false;
+  struct fleet_node *n = &f->nodes[slot];
+  replace(&n->view.allocated_cpu_milli, &n->extra_cpu_milli, cpu_milli_of(extra));
+  replace(&n->view.allocated_memory_mib, &n->extra_memory_mib, extra->memory_mib);
+  for (size_t i = 0; i < n->view.n_named; i++)
+    replace(&n->named[i].allocated, &n->named_extra[i], amount_of(extra, n->named[i].name));
+  fleet_index_note(f, slot, false);
+  return true;
+}
+
+bool blx__fleet_add_extra(struct blx__fleet *f, uint64_t uid, const struct blx_vm_spec *spec) {
+  uint32_t slot = fleet_ids_get(&f->node_ids, uid);
+  struct blx_resources used = {.named = spec->resources, .n_named = spec->n_resources};
+  if (slot == FLEET_NONE) return false;
+  struct fleet_node *n = &f->nodes[slot];
+  replace(&n->view.allocated_cpu_milli, &n->extra_cpu_milli, n->extra_cpu_milli + blx__placement_cpu_milli(spec));
+  replace(&n->view.allocated_memory_mib, &n->extra_memory_mib, n->extra_memory_mib + spec->memory_mib);
+  for (size_t i = 0; i < n->view.n_named; i++)
+    replace(&n->named[i].allocated, &n->named_extra[i], n->named_extra[i] + amount_of(&used, n->named[i].name));
+  fleet_index_note(f, slot, false);
+  return true;
+}
+
 bool blx__fleet_drop_node(struct blx__fleet *f, uint64_t uid) {
   uint32_t slot = fleet_ids_get(&f->node_ids, uid);
   if (slot == FLEET_NONE) return false;
@@ -264,6 +305,15 @@ blx__rc blx__fleet_shapes(struct blx__fleet *f, const struct blx__fleet_shape *s
   f->n_shapes = n;
   f->index->epoch++;
   return BLX__OK;
+}
+
+bool blx__fleet_has_vm(const struct blx__fleet *f, uint64_t vm_uid) {
+  return fleet_ids_get(&f->vm_ids, vm_uid) != FLEET_NONE;
+}
+
+void blx__fleet_arrived(struct blx__fleet *f, uint64_t vm_uid) {
+  (void)f;
+  (void)vm_uid;
 }
 
 blx__rc blx__fleet_add_strategy(struct blx__fleet *f, const char *name, blx__fleet_score_fn fn, void *user,

@@ -103,9 +103,10 @@ struct fleet_node {
   struct blx__placement_node view;
   struct blx_node_info *rec; /* owned; what view points to */
   struct blx__placement_amount *named;
-  uint64_t hash, raw_cpu_milli, raw_memory_mib; /* raw: before overcommit */
-  uint32_t first, n;                            /* its instances */
-  uint32_t autos;                               /* of them with ha=auto */
+  uint64_t *named_extra, extra_cpu_milli, extra_memory_mib; /* of what is allocated: by what was not told */
+  uint64_t hash, raw_cpu_milli, raw_memory_mib;             /* raw: before overcommit */
+  uint32_t first, n;                                        /* its instances */
+  uint32_t autos;                                           /* of them with ha=auto */
   bool usable;
   const char *why_not;
 };
@@ -172,6 +173,7 @@ struct fleet_query {
   size_t self_of_affinity[BLX__PLACEMENT_AFFINITY_MAX], self_of_spread[BLX__PLACEMENT_SPREAD_MAX];
   uint32_t emptiest[BLX__PLACEMENT_SPREAD_MAX]; /* per spread rule: replicas in the domain with the fewest */
   bool others;                                  /* what is around a node has a say */
+  size_t also;                                  /* replicas that were not told */
   bool demanded, unsettled;                     /* survival is; and was weighed with instances away */
   bool survives;                                /* it is demanded */
   struct blx__survive_shape shape;
