@@ -98,9 +98,9 @@ static void add_vms(struct bench *b) {
     snprintf(name, sizeof name, "vm%u", i);
     snprintf(app_name, sizeof app_name, "app%u", shape);
     s.name = name;
-    s.cpu_milli = 1000 + 750 * (shape % 15);
+    s.cpu_milli = 500 + 750 * (shape % 15);
     s.vcpus = 1 + s.cpu_milli / 1000;
-    s.memory_mib = 4096 * (1 + shape / 15);
+    s.memory_mib = 2048 * (1 + shape / 15);
     s.labels = labels;
     s.n_labels = 1;
     app.key = "app";
