@@ -30,7 +30,7 @@ static void read_rows(const char *path, struct rows *out) {
   char line[1024], after;
   FILE *f = fopen(path, "r");
   if (!f) refuse(path, 0, strerror(errno));
-  if (!fgets(line, sizeof line, f) || !strchr(line, ',') || strncmp(strchr(line, ','), ",cpu_milli,memory_mib", 21))
+  if (!fgets(line, sizeof line, f) || sscanf(line, "%*[^,],cpu_milli,memory_mib%c", &after) != 1)
     refuse(path, 1, "columns 2 and 3 must be named cpu_milli and memory_mib");
   for (out->path = path; fgets(line, sizeof line, f); out->n++) {
     if (out->n == ROWS_MAX) refuse(path, out->n + 2, "there are more than 1000000 rows");

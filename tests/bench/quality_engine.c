@@ -1,4 +1,4 @@
-/* Blixard's own placement, through the public header. */
+/* Blixard's own placement, through the public header. Each request is a VM of its own: replicas of one would spread. */
 #include "quality.h"
 
 #include <blixard/blixard.h>
@@ -7,6 +7,7 @@
 struct engine {
   blx_placement *placement;
   size_t n_nodes;
+  uint64_t arrived;
 };
 
 static void tell(struct engine *e, size_t number, const struct amount *has) {
@@ -38,6 +39,7 @@ struct engine *engine_open(const struct trial *t) {
 
 size_t engine_place(struct engine *e, const struct amount *need) {
   struct blx_vm_spec spec = BLX_VM_SPEC_INIT;
+  struct blx_placement_vm vm = BLX_PLACEMENT_VM_INIT;
   struct blx_placement_request request = BLX_PLACEMENT_REQUEST_INIT;
   blx_error err = {0};
   uint64_t uid = 0;
@@ -45,9 +47,11 @@ size_t engine_place(struct engine *e, const struct amount *need) {
   spec.memory_mib = (uint32_t)need->memory_mib;
   spec.hypervisor = BLX_HYPERVISOR_QEMU;
   spec.strategy = BLX_STRATEGY_BEST_FIT;
-  request.spec = &spec;
+  vm.uid = request.vm_uid = request.instance_uid = ++e->arrived;
+  vm.spec = &spec;
   request.reserve = 1;
-  int rc = blx_placement_choose(e->placement, &request, &uid, &err);
+  int rc = blx_placement_set_vm(e->placement, &vm, &err);
+  if (rc == 0) rc = blx_placement_choose(e->placement, &request, &uid, &err);
   if (rc != 0 && rc != BLX_E_NO_CAPACITY) fail("blx_placement_choose", err.message);
   return rc == 0 ? uid - 1 : e->n_nodes;
 }
