@@ -300,6 +300,16 @@ $(B)/tests/bench/state: $(B)/obj/tests/bench/state.o $(call objs_with_deps,state
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,state)
 
+# How well it packs, through the public header as an embedder would; the trace is not ours to ship: OPENB names its folder.
+OPENB ?= $(or $(BLX_OPENB),../shared/data/openb)
+$(B)/tests/bench/quality: $(call prog_objs,tests/bench/quality*.c) $(SO)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -lm
+
+.PHONY: bench-quality
+bench-quality: $(B)/tests/bench/quality
+	@$< '$(OPENB)' $(B)/tests/bench/quality.csv
+
 $(B)/tests/bench/placement: $(B)/obj/tests/bench/placement.o $(call objs_with_deps,placement)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,placement)

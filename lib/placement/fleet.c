@@ -29,7 +29,8 @@ static bool fleet_fill(struct blx__fleet *f, blx_error *err) {
   f->weighed = calloc(n, sizeof *f->weighed);
   if (!f->nodes || !f->replicas || !f->out || !f->weights || !f->places || !f->weighed) return false;
   f->index = fleet_index_new(n);
-  if (!f->index) return false;
+  if (f->options.learns) f->learn = fleet_learn_new(&f->options);
+  if (!f->index || (f->options.learns && !f->learn)) return false;
   f->host = fleet_level_ref(f, "host", err);
   f->rack = fleet_level_ref(f, "\nrack", err);
   f->zone = fleet_level_ref(f, "zone", err);
@@ -69,7 +70,7 @@ void blx__fleet_free(struct blx__fleet *f) {
   fleet_ids_free(&f->instance_ids);
   for (size_t i = 0; i < FLEET_SELF_MAX; i++) free(f->self[i].count);
   blx__msg_free_owned(f->settings);
-  free(f->shapes);
+  fleet_learn_free(f->learn);
   free(f->instances);
   free(f->nodes);
   free(f->replicas);
@@ -294,26 +295,8 @@ bool blx__fleet_drop_node(struct blx__fleet *f, uint64_t uid) {
 
 /* ---- the rest */
 
-blx__rc blx__fleet_shapes(struct blx__fleet *f, const struct blx__fleet_shape *shapes, size_t n, blx_error *err) {
-  if (n > BLX__FLEET_SHAPES_MAX)
-    return blx__fail(err, BLX_E_INVALID, origin, "%zu shapes are more than %d", n, BLX__FLEET_SHAPES_MAX);
-  struct blx__fleet_shape *copy = n ? malloc(n * sizeof *copy) : NULL;
-  if (n && !copy) return no_memory(err);
-  if (n) memcpy(copy, shapes, n * sizeof *copy);
-  free(f->shapes);
-  f->shapes = copy;
-  f->n_shapes = n;
-  f->index->epoch++;
-  return BLX__OK;
-}
-
 bool blx__fleet_has_vm(const struct blx__fleet *f, uint64_t vm_uid) {
   return fleet_ids_get(&f->vm_ids, vm_uid) != FLEET_NONE;
-}
-
-void blx__fleet_arrived(struct blx__fleet *f, uint64_t vm_uid) {
-  (void)f;
-  (void)vm_uid;
 }
 
 blx__rc blx__fleet_add_strategy(struct blx__fleet *f, const char *name, blx__fleet_score_fn fn, void *user,
@@ -335,7 +318,7 @@ struct blx__fleet_memory blx__fleet_memory(const struct blx__fleet *f) {
   size_t per_node = sizeof *f->replicas + sizeof *f->out + 3 * sizeof(uint64_t) + FLEET_SELF_MAX * sizeof(uint32_t);
   struct blx__fleet_memory m = {.record_bytes = f->record_bytes};
   m.index_bytes = f->options.nodes_max * (f->n_levels * per_level + per_node);
-  m.index_bytes += fleet_index_bytes(f) + f->node_ids.room * sizeof *f->node_ids.at;
+  m.index_bytes += fleet_index_bytes(f) + fleet_learn_bytes(f) + f->node_ids.room * sizeof *f->node_ids.at;
   m.instance_bytes = f->instances_room * sizeof *f->instances + f->instance_ids.room * sizeof *f->instance_ids.at;
   m.record_bytes += f->vms_room * sizeof *f->vms + f->vm_ids.room * sizeof *f->vm_ids.at;
   for (uint32_t i = 0; i < f->nodes_used; i++)

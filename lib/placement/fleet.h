@@ -95,14 +95,19 @@ blx__rc blx__fleet_place(struct blx__fleet *f, const struct blx__fleet_instance 
 bool blx__fleet_unplace(struct blx__fleet *f, uint64_t instance_uid); /* false: it was not there */
 bool blx__fleet_has_vm(const struct blx__fleet *f, uint64_t vm_uid);
 
-/* The shapes that came so far, for BestFit's look ahead, in place of those told before. None: it looks at the node
- * alone.
- * @shapes  sorted in any way; the first BLX__FLEET_SHAPES_MAX by count are kept */
+/* The shapes that came so far, for BestFit's look ahead (fit.h), in place of those told before, and a refresh. None: it
+ * looks at the node alone. Counts matter by their highest three bits.
+ * @shapes  at most BLX__FLEET_SHAPES_MAX, in any order. Errors: INVALID. */
 struct blx__fleet_shape {
   uint64_t cpu_milli, memory_mib, count;
 };
 blx__rc blx__fleet_shapes(struct blx__fleet *f, const struct blx__fleet_shape *shapes, size_t n,
                           blx_error *err) BLX__MUST;
+
+/* Let BestFit go by the room there is now: until then it goes by that at the last refresh, whatever was placed since.
+ * The only thing that makes a decision depend on more than what was told; so an owner refreshes where all that would
+ * decide in its place do: at the begin of a pass. Costs of all nodes change by it. */
+void blx__fleet_refresh(struct blx__fleet *f);
 
 /* Of a fleet that learns: an instance of a VM comes that is not told itself. */
 void blx__fleet_arrived(struct blx__fleet *f, uint64_t vm_uid);

@@ -5,6 +5,7 @@
 
 #include "base/map.h"
 #include "placement/fleet.h"
+#include "placement/fit.h"
 #include "placement/survive.h"
 
 enum {
@@ -80,6 +81,7 @@ struct fleet_class {
   struct fleet_rule *apart[BLX__PLACEMENT_AFFINITY_MAX]; /* its hard apart rules, each once */
   size_t n_apart;
   bool node_quota, is_auto;
+  bool fits;             /* BestFit has a say */
   bool moves, proximity; /* its cost depends on residents; by NetworkProximity */
   struct fleet_shape *shape;
   struct fleet_kind *kind;
@@ -146,8 +148,7 @@ struct blx__fleet {
 
   struct fleet_strategy strategies[BLX__FLEET_STRATEGIES_MAX];
   size_t n_strategies;
-  struct blx__fleet_shape *shapes;
-  size_t n_shapes;
+  struct fleet_learn *learn; /* NULL: nothing was told yet, and it does not count itself */
 
   struct fleet_index *index;
 
@@ -228,6 +229,14 @@ bool fleet_rules_grow(struct blx__fleet *f, const struct fleet_level *level) BLX
 void fleet_count_rules(const struct fleet_class *c, uint32_t slot, int32_t by);
 /* A node left its domains, or comes into them: so do its instances. */
 void fleet_count_node(struct blx__fleet *f, uint32_t slot, int32_t by);
+
+/* ---- what BestFit goes by */
+struct fleet_learn *fleet_learn_new(const struct blx__fleet_options *o); /* NULL: no memory */
+void fleet_learn_free(struct fleet_learn *l);
+size_t fleet_learn_bytes(const struct blx__fleet *f);
+const struct blx__fit *fleet_fit(const struct blx__fleet *f); /* NULL: nothing is known yet */
+struct blx__fit_node fleet_fit_node(const struct blx__placement_node *n);
+void fleet_arrived(struct blx__fleet *f, const struct fleet_class *c);
 
 /* ---- instances */
 void fleet_attach(struct blx__fleet *f, uint32_t instance, uint32_t node);

@@ -79,15 +79,11 @@ def test_a_program_with_its_own_libuv_loop_builds_and_runs_against_the_installed
 
 
 def test_placement_without_a_cluster_builds_and_decides_against_the_installed_copy(installed, tmp_path):
-    assert run(installed, build(installed, "place", tmp_path)) == """\
-replica 1: node1
-replica 2: node2
-replica 3: node2
-node2 lacks 1 vCPU; node1 lacks 5 vCPUs; node3 does not carry the label disk=ssd
-  fullness 23750: node1 has 0 vCPUs free, 5 needed: 5 vCPUs short
-  fullness 15000: node2 has 4 vCPUs free, 5 needed: 1 vCPUs short
-  fullness   937: node3 does not carry the label disk=ssd
-"""
+    (tmp_path / "nodes.csv").write_text("sn,cpu_milli,memory_mib\nn1,4000,8192\n")
+    (tmp_path / "pods.csv").write_text("name,cpu_milli,memory_mib\np1,1000,2048\n")
+    program = build(installed, "place", tmp_path)
+    answer = json.loads(run(installed, program, tmp_path / "nodes.csv", tmp_path / "pods.csv"))
+    assert (answer["placed"], answer["cpu_allocated_pct"], answer["memory_allocated_pct"]) == (1, 25, 25)
 
 
 def test_a_driver_of_ones_own_builds_and_runs_against_the_installed_copy(installed, tmp_path):
