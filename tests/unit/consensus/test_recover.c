@@ -143,12 +143,12 @@ START_TEST(a_survivor__leads_alone_with_all_of_its_log_in_a_term_above_all) {
   blx_error err = {0};
   ck_assert_msg(real_open(&r, 2, &err) == 0, "%s", err.message); /* the mark does not refuse it */
   real_until(&r, serves, &r.m[2]);
-  has_all(&r, 2, 40);
   struct blx__consensus_status s;
   blx__consensus_status(r.m[2].c, &s);
   ck_assert_uint_gt(s.term, term);
   ck_assert_uint_eq(blx__consensus_gone_below(r.m[2].c), BELOW);
-  commit_on(&r, 2, 41);
+  commit_on(&r, 2, 41); /* what is before it is applied when that is answered */
+  has_all(&r, 2, 41);
   real_make(&r, 3, false); /* a wiped one, under a new uid */
   ck_assert_int_eq(real_open(&r, 3, NULL), 0);
   add(&r, 3);
