@@ -206,7 +206,7 @@ START_TEST(what_is_kept_between_steps__changes_nothing) {
   define(&l, "low", 6, 64, 0);
   uint64_t random = 11;
   size_t assigns = 0, preempts = 0;
-  for (unsigned n = 0; n < 3000; n++) {
+  for (unsigned n = 0; n < 1500; n++) {
     random = blx__mix64(random);
     char node[16];
     const char *vm = vms[random % 4];
@@ -227,7 +227,7 @@ START_TEST(what_is_kept_between_steps__changes_nothing) {
     preempts += l.preempts;
   }
   ck_assert_uint_gt(assigns, 100);
-  ck_assert_uint_gt(preempts, 8);
+  ck_assert_uint_gt(preempts, 4);
   close_leader(&l);
 }
 END_TEST
