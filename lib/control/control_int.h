@@ -47,7 +47,7 @@ struct blx__control {
   uint64_t settings_revision;
   struct blx__fleet_shape shapes[CONTROL_SHAPES_MAX];
   size_t n_shapes;
-  bool shapes_told;
+  bool shapes_told, stale;        /* stale: something was told since the engine last looked at all of it */
   uint64_t cpu_milli, memory_mib; /* of all nodes */
   struct paper *paper;            /* what the engine was told beside what is so, to be taken back */
   size_t n_paper, paper_room;
@@ -109,6 +109,9 @@ enum { CONTROL_BARRED_MAX = 64 };
 /* What is asked of the engine for that instance. Nodes that must still remove an earlier one of its name are barred. */
 struct blx__fleet_request blx__control_request(const struct blx__state *st, const struct blx_instance *i,
                                                const struct blx_vm *vm, uint64_t barred[CONTROL_BARRED_MAX]);
+/* Instances that could end so that one of @as fits; none of a VM that it depends on. */
+bool blx__control_preempt(const struct blx__control *c, const struct blx__state *st, const struct blx_vm *as,
+                          const struct blx__fleet_request *request, struct blx__fleet_preemption *out);
 blx__rc blx__control_schedule(struct blx__control *c, const struct blx__control_input *in, struct blx__arena *arena,
                               struct blx__control_out *out, blx_error *err) BLX__MUST;
 
