@@ -10,6 +10,7 @@
 
 enum {
   DAEMON_LABELS_MAX = 64,
+  DAEMON_NAMED_MAX = 32, /* named resources of a capacity */
   DAEMON_ROWS_MAX = 32,
   DAEMON_NAME_SIZE = 65,
   DAEMON_WHY_SIZE = 512,       /* room for a sentence on what is wrong */
@@ -31,7 +32,7 @@ enum daemon_kind {
   DAEMON_SWITCH,   /* a flag without a value; true or false */
   DAEMON_NUMBER,   /* lo..hi, of a unit */
   DAEMON_LEVEL,    /* of the log */
-  DAEMON_CAPACITY, /* a record of two numbers */
+  DAEMON_CAPACITY, /* a record of two numbers, and amounts of named resources */
   DAEMON_LABELS,   /* a map of text to text */
   DAEMON_ORDER     /* of the command line only: what to do */
 };
@@ -59,6 +60,9 @@ struct daemon_source {
 struct daemon_config {
   struct blx_node_options options;
   struct blx_resources capacity;
+  struct blx_amount named[DAEMON_NAMED_MAX];
+  struct blx_amount *named_list[DAEMON_NAMED_MAX];
+  char named_names[DAEMON_NAMED_MAX][DAEMON_NAME_SIZE];
   struct blx_label labels[DAEMON_LABELS_MAX];
   struct blx_label *label_list[DAEMON_LABELS_MAX];
   char hostname[DAEMON_NAME_SIZE];

@@ -40,6 +40,11 @@ static void put_capacity(const struct daemon_config *config, const struct daemon
   printf("capacity:");
   put_source(config, source);
   printf("  vcpus: %u\n  memory_mib: %llu\n", config->capacity.vcpus, (unsigned long long)config->capacity.memory_mib);
+  for (size_t i = 0; i < config->capacity.n_named; i++) {
+    printf("  ");
+    put_text(config->named[i].name);
+    printf(": %llu\n", (unsigned long long)config->named[i].amount);
+  }
 }
 
 static void put_value(const struct daemon_config *config, const struct daemon_row *row, const char *key) {

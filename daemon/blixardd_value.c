@@ -6,11 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LABEL_KEY_MAX = 63, LABEL_VALUE_MAX = 253, SHOWN_MAX = 90 };
+enum { LABEL_KEY_MAX = 63, LABEL_VALUE_MAX = 253, RESOURCE_NAME_MAX = 63, SHOWN_MAX = 90 };
+#define AMOUNT_MAX ((uint64_t)1 << 40) /* as in the schema: what has no measure */
 
 static const char *const levels[] = {"error", "warning", "info", "debug"};
 
-/* The numbers of the capacity; 0 is what is not given yet. */
+/* The numbers of the capacity; 0 is what is not given yet. What has another name is a named resource. */
 static const struct {
   const char *name;
   uint64_t lo, hi;
@@ -114,7 +115,62 @@ void daemon_set_begin(struct daemon_config *config, const struct daemon_row *row
     return;
   }
   config->capacity = (struct blx_resources)BLX_RESOURCES_INIT;
+  config->capacity.named = config->named_list;
   config->options.capacity = &config->capacity;
+}
+
+/* A whole number; of a disk, or whatever is measured so, with MiB, GiB or TiB behind it; or that it has no measure. */
+static bool parse_amount(const char *text, uint64_t *out) {
+  static const struct {
+    const char *unit;
+    uint64_t times;
+  } units[] = {{"", 1}, {"MiB", 1}, {"GiB", 1024}, {"TiB", 1024 * 1024}};
+  size_t digits = strspn(text, "0123456789");
+  char number[32];
+  if (strcmp(text, "shared") == 0) {
+    *out = AMOUNT_MAX;
+    return true;
+  }
+  if (digits == 0 || digits >= sizeof number) return false;
+  memcpy(number, text, digits);
+  number[digits] = '\0';
+  for (size_t i = 0; i < DAEMON_COUNT(units); i++) {
+    if (strcmp(text + digits, units[i].unit) != 0) continue;
+    if (!parse_u64(number, 0, AMOUNT_MAX / units[i].times, out)) return false;
+    *out *= units[i].times;
+    return true;
+  }
+  return false;
+}
+
+static bool set_named(struct daemon_config *config, const char *name, const char *text, char why[DAEMON_WHY_SIZE]) {
+  char cut[SHOWN_MAX + 4];
+  size_t n = config->capacity.n_named;
+  uint64_t amount = 0;
+  for (size_t i = 0; i < n; i++) {
+    if (strcmp(config->named_names[i], name) != 0) continue;
+    snprintf(why, DAEMON_WHY_SIZE, "\"%s\" is given twice", shown(name, cut));
+    return false;
+  }
+  if (n == DAEMON_NAMED_MAX || !is_line(name, 1, RESOURCE_NAME_MAX) || strpbrk(name, " ,=") != NULL) {
+    snprintf(why, DAEMON_WHY_SIZE, "\"%s\" is not a named resource: at most %d, of 1 to %d bytes without blanks",
+             shown(name, cut), DAEMON_NAMED_MAX, RESOURCE_NAME_MAX);
+    return false;
+  }
+  if (!parse_amount(text, &amount)) {
+    snprintf(why, DAEMON_WHY_SIZE,
+             "%s: \"%s\" is not an amount: a whole number, which MiB, GiB or TiB may follow, or "
+             "shared",
+             name, shown(text, cut));
+    return false;
+  }
+  snprintf(config->named_names[n], sizeof config->named_names[n], "%s", name);
+  config->named[n] = (struct blx_amount)BLX_AMOUNT_INIT;
+  config->named[n].name = config->named_names[n];
+  config->named[n].amount = amount;
+  config->named_list[n] = &config->named[n];
+  config->capacity.n_named = n + 1;
+  return true;
 }
 
 static bool set_capacity(struct daemon_config *config, const char *part, const char *text, char why[DAEMON_WHY_SIZE]) {
@@ -133,9 +189,7 @@ static bool set_capacity(struct daemon_config *config, const char *part, const c
       config->capacity.memory_mib = number;
     return true;
   }
-  snprintf(why, DAEMON_WHY_SIZE, "there is no \"%s\" in a capacity; it is made of vcpus and memory_mib",
-           shown(part, cut));
-  return false;
+  return set_named(config, part, text, why);
 }
 
 static bool set_label(struct daemon_config *config, const char *key, const char *text, char why[DAEMON_WHY_SIZE]) {

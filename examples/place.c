@@ -45,17 +45,17 @@ static int place_three(blx_placement *placement, struct blx_placement_request *r
 }
 
 static int explain(blx_placement *placement, const struct blx_placement_request *request, blx_error *err) {
-  struct blx_placement_reason reason = BLX_PLACEMENT_REASON_INIT;
-  char text[BLX_PLACEMENT_TEXT_BYTES];
+  struct blx_placement_report *report = NULL;
   uint64_t uid = 0;
   int rc = blx_placement_choose(placement, request, &uid, err);
   if (rc != BLX_E_NO_CAPACITY) return rc == 0 ? BLX_E_INTERNAL : rc;
-  rc = blx_placement_explain(placement, request, text, sizeof text, err);
+  rc = blx_placement_report_get(placement, request, 0, &report, err);
   if (rc != 0) return rc;
-  printf("%s\n", text);
-  while ((rc = blx_placement_reason_after(placement, request, reason.uid, &reason, err)) == 1)
-    printf("  fullness %5llu: %s\n", (unsigned long long)reason.fullness, reason.text);
-  return rc;
+  printf("%s\n", report->text);
+  for (size_t i = 0; i < report->n_nodes; i++)
+    for (size_t k = 0; k < report->nodes[i]->n_obstacles; k++) printf("  %s\n", report->nodes[i]->obstacles[k]->text);
+  blx_message_free(report);
+  return 0;
 }
 
 int main(void) {
@@ -72,7 +72,6 @@ int main(void) {
   spec.node_selector = selector;
   spec.n_node_selector = 1;
   request.spec = &spec;
-  request.seed = 1;
   if (rc == 0) rc = tell_nodes(placement, &err);
   if (rc == 0) rc = place_three(placement, &request, &err);
   spec.vcpus = 5;

@@ -1,22 +1,37 @@
-/* Placement without a cluster: a fleet of copied node records, and lib/placement asked about it. */
+/* Placement without a cluster: lib/placement's fleet behind a handle. */
 #include "api/api_int.h"
-#include "placement/place.h"
+#include "base/digest.h"
+#include "placement/fleet.h"
 #include "schema/validate.h"
 
 #include <blixard/placement.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALLOCATED_MAX = 1 << 30 };
+enum {
+  ALLOCATED_MAX = 1 << 30,
+  NODES_DEFAULT = 5000,
+  INSTANCES_DEFAULT = 100000,
+  PASSING = 64, /* VMs of requests that told none, so that those asked about in turn find what was prepared */
+  REPORT_BYTES_MAX = 256 << 20,
+};
 
-_Static_assert((int)BLX_PLACEMENT_TEXT_BYTES == (int)BLX__PLACEMENT_EXPLAIN_BYTES, "as the header says");
+_Static_assert((int)BLX_PLACEMENT_TEXT_BYTES == (int)BLX__FLEET_NEAREST_BYTES, "as the header says");
+_Static_assert((int)BLX_PLACEMENT_NODES_MAX == (int)BLX__FLEET_NODES_MAX, "as the header says");
+_Static_assert((int)BLX_PLACEMENT_VICTIMS_MAX == (int)BLX__FLEET_VICTIMS_MAX, "as the header says");
+_Static_assert((int)BLX_PLACEMENT_STRATEGIES_MAX == (int)BLX__FLEET_STRATEGIES_MAX, "as the header says");
+
+struct own_strategy {
+  blx_placement_cost_fn cost;
+  void *user;
+};
 
 /* What is behind a blx_placement. */
 struct placement {
   pthread_mutex_t lock;
-  size_t n, max;
-  struct blx__place_node *nodes; /* by uid; what they point to is in the record of the same place */
-  struct blx_node_info **records;
+  struct blx__fleet *fleet;
+  struct own_strategy own[BLX_PLACEMENT_STRATEGIES_MAX];
+  size_t n_own;
 };
 
 static const char origin[] = "placement";
@@ -28,35 +43,39 @@ static int misuse(blx_error *reterr, const char *sentence) {
 /* ---- open and close */
 
 static void placement_free(struct placement *p) {
-  for (size_t i = 0; i < p->n; i++) blx__msg_free_owned(p->records[i]);
   pthread_mutex_destroy(&p->lock);
-  free(p->records);
-  free(p->nodes);
+  blx__fleet_free(p->fleet);
   free(p);
 }
 
-static struct placement *placement_new(size_t max) {
+static blx__rc placement_new(const struct blx_placement_options *o, struct placement **out, blx_error *err) {
+  struct blx__fleet_options f = {.nodes_max = o->nodes_max ? o->nodes_max : NODES_DEFAULT,
+                                 .instances_max = o->instances_max ? o->instances_max : INSTANCES_DEFAULT,
+                                 .seed = o->seed,
+                                 .learns = true};
   struct placement *p = calloc(1, sizeof *p);
-  if (!p) return NULL;
+  if (!p) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a placement");
   pthread_mutex_init(&p->lock, NULL);
-  p->max = max;
-  p->nodes = calloc(max, sizeof *p->nodes);
-  p->records = calloc(max, sizeof *p->records);
-  if (p->nodes && p->records) return p;
-  placement_free(p);
-  return NULL;
+  blx__rc rc = blx__fleet_new(&f, &p->fleet, err);
+  if (rc.code != 0)
+    placement_free(p);
+  else
+    *out = p;
+  return rc;
 }
 
 int blx_placement_open(const struct blx_placement_options *options, blx_placement **out, blx_error *reterr) {
   struct blx_placement_options o = BLX_PLACEMENT_OPTIONS_INIT;
+  struct placement *p = NULL;
   if (!out) return misuse(reterr, "the place for the placement is NULL");
   blx__rc rc = options ? blx__api_take_struct(&o, sizeof o, sizeof(size_t), options, origin, reterr) : BLX__OK;
+  if (rc.code == 0 && o.nodes_max > BLX_PLACEMENT_NODES_MAX)
+    rc = blx__fail(reterr, BLX_E_INVALID, origin, "nodes_max: %u is above %d", o.nodes_max, BLX_PLACEMENT_NODES_MAX);
+  if (rc.code == 0 && o.instances_max > BLX_PLACEMENT_INSTANCES_MAX)
+    rc = blx__fail(reterr, BLX_E_INVALID, origin, "instances_max: %u is above %d", o.instances_max,
+                   BLX_PLACEMENT_INSTANCES_MAX);
+  if (rc.code == 0) rc = placement_new(&o, &p, reterr);
   if (rc.code != 0) return rc.code;
-  if (o.nodes_max > BLX_PLACEMENT_NODES_MAX)
-    return blx__fail(reterr, BLX_E_INVALID, origin, "nodes_max: %u is above %d", o.nodes_max, BLX_PLACEMENT_NODES_MAX)
-        .code;
-  struct placement *p = placement_new(o.nodes_max ? o.nodes_max : BLX_PLACEMENT_NODES_MAX);
-  if (!p) return blx__fail(reterr, BLX_E_NOMEM, origin, "no memory for a placement").code;
   blx_placement *handle = blx__api_handle_new(BLX__API_PLACEMENT, p, reterr);
   if (!handle) {
     placement_free(p);
@@ -87,69 +106,67 @@ static void leave(const blx_placement *handle, struct placement *p) {
   blx__api_handle_put(handle);
 }
 
-/* ---- nodes */
+/* A message of the embedder's, whole, with defaults, within its limits. */
+static blx__rc take_message(const struct blx__msg_desc *desc, const void *given, void **out, blx_error *err) {
+  void *copy = NULL;
+  BLX__TRY(blx__msg_own(desc, given, &copy, err));
+  blx__rc rc = blx__msg_defaults(desc, NULL, copy, err);
+  if (rc.code == 0) rc = blx__msg_validate(desc, copy, err);
+  if (rc.code == 0)
+    *out = copy;
+  else
+    blx__msg_free_owned(copy);
+  return rc;
+}
 
-/* Where @uid is, or would be. */
-static size_t place_of(const struct placement *p, uint64_t uid) {
-  size_t lo = 0, hi = p->n;
-  while (lo < hi) {
-    size_t mid = lo + (hi - lo) / 2;
-    if (p->nodes[mid].node.uid < uid)
-      lo = mid + 1;
-    else
-      hi = mid;
+static int not_found(const char *what, uint64_t uid, blx_error *reterr) {
+  return blx__fail(reterr, BLX_E_NOT_FOUND, origin, "there is no %s with uid %llu", what, (unsigned long long)uid).code;
+}
+
+/* ---- telling */
+
+int blx_placement_set_settings(blx_placement *placement, const struct blx_placement_settings *settings,
+                               blx_error *reterr) {
+  void *copy = NULL;
+  blx__rc rc = settings ? take_message(blx__desc_placement_settings(), settings, &copy, reterr) : BLX__OK;
+  if (rc.code != 0) return rc.code;
+  struct placement *p = enter(placement, reterr);
+  rc.code = BLX_E_MISUSE;
+  if (p) {
+    rc = blx__fleet_settings(p->fleet, copy, reterr);
+    leave(placement, p);
   }
-  return lo;
+  blx__msg_free_owned(copy);
+  return rc.code;
 }
 
-static bool is_at(const struct placement *p, size_t at, uint64_t uid) {
-  return at < p->n && p->nodes[at].node.uid == uid;
-}
-
-static int not_found(uint64_t uid, blx_error *reterr) {
-  return blx__fail(reterr, BLX_E_NOT_FOUND, origin, "there is no node with uid %llu", (unsigned long long)uid).code;
-}
-
-static struct blx__place_node view_of(const struct blx_node_info *n) {
+static blx__rc tell_node(struct placement *p, const struct blx_node_info *n, blx_error *err) {
   bool heard = n->status != BLX_NODE_STATUS_SUSPECT;
-  return (struct blx__place_node){
-      .node = blx__placement_node_of(n),
-      .usable = heard,
-      .why_not = heard ? NULL : "has not been heard from",
-  };
-}
-
-static blx__rc insert(struct placement *p, struct blx_node_info *record, blx_error *err) {
-  size_t at = place_of(p, record->uid);
-  if (is_at(p, at, record->uid)) {
-    blx__msg_free_owned(p->records[at]);
-  } else {
-    if (p->n == p->max)
-      return blx__fail(err, BLX_E_BUSY, origin, "%zu nodes are known, which is nodes_max: remove one first", p->max);
-    memmove(&p->nodes[at + 1], &p->nodes[at], (p->n - at) * sizeof *p->nodes);
-    memmove(&p->records[at + 1], &p->records[at], (p->n - at) * sizeof *p->records);
-    p->n++;
-  }
-  p->records[at] = record;
-  p->nodes[at] = view_of(record);
-  return BLX__OK;
+  struct blx__fleet_soft soft = {.usable = heard,
+                                 .why_not = heard ? NULL : "has not been heard from",
+                                 .has_load = n->has_load_cpu_permille && n->has_load_memory_mib,
+                                 .load_cpu_permille = n->load_cpu_permille,
+                                 .load_memory_mib = n->load_memory_mib,
+                                 .stored = n->stored,
+                                 .n_stored = n->n_stored};
+  return blx__fleet_set_node(p->fleet, n, n->allocated, &soft, err);
 }
 
 int blx_placement_set_node(blx_placement *placement, const struct blx_node_info *node, blx_error *reterr) {
-  if (!node) return misuse(reterr, "the node is NULL");
   void *record = NULL;
+  if (!node) return misuse(reterr, "the node is NULL");
   blx__rc rc = blx__msg_own(blx__desc_node_info(), node, &record, reterr);
   if (rc.code == 0) rc = blx__msg_validate(blx__desc_node_info(), record, reterr);
   if (rc.code == 0 && ((struct blx_node_info *)record)->uid == 0)
     rc = blx__fail(reterr, BLX_E_INVALID, origin, "uid: 0 is below 1");
   struct placement *p = rc.code == 0 ? enter(placement, reterr) : NULL;
   if (p) {
-    rc = insert(p, record, reterr);
+    rc = tell_node(p, record, reterr);
     leave(placement, p);
   } else if (rc.code == 0) {
     rc.code = BLX_E_MISUSE;
   }
-  if (rc.code != 0) blx__msg_free_owned(record);
+  blx__msg_free_owned(record);
   return rc.code;
 }
 
@@ -159,14 +176,12 @@ int blx_placement_set_allocated(blx_placement *placement, uint64_t uid, uint64_t
     return blx__fail(reterr, BLX_E_INVALID, origin, "allocated: %llu vCPUs and %llu MiB; neither may be above %d",
                      (unsigned long long)vcpus, (unsigned long long)memory_mib, ALLOCATED_MAX)
         .code;
+  struct blx_resources extra = BLX_RESOURCES_INIT;
+  extra.vcpus = (uint32_t)vcpus;
+  extra.memory_mib = memory_mib;
   struct placement *p = enter(placement, reterr);
   if (!p) return BLX_E_MISUSE;
-  size_t at = place_of(p, uid);
-  int rc = is_at(p, at, uid) ? 0 : not_found(uid, reterr);
-  if (rc == 0) {
-    p->nodes[at].node.allocated_cpu_milli = vcpus * 1000;
-    p->nodes[at].node.allocated_memory_mib = memory_mib;
-  }
+  int rc = blx__fleet_set_extra(p->fleet, uid, &extra) ? 0 : not_found("node", uid, reterr);
   leave(placement, p);
   return rc;
 }
@@ -174,173 +189,273 @@ int blx_placement_set_allocated(blx_placement *placement, uint64_t uid, uint64_t
 int blx_placement_remove_node(blx_placement *placement, uint64_t uid, blx_error *reterr) {
   struct placement *p = enter(placement, reterr);
   if (!p) return BLX_E_MISUSE;
-  size_t at = place_of(p, uid);
-  int rc = is_at(p, at, uid) ? 0 : not_found(uid, reterr);
-  if (rc == 0) {
-    blx__msg_free_owned(p->records[at]);
-    p->n--;
-    memmove(&p->nodes[at], &p->nodes[at + 1], (p->n - at) * sizeof *p->nodes);
-    memmove(&p->records[at], &p->records[at + 1], (p->n - at) * sizeof *p->records);
-  }
+  int rc = blx__fleet_drop_node(p->fleet, uid) ? 0 : not_found("node", uid, reterr);
   leave(placement, p);
   return rc;
 }
 
-/* ---- requests */
+static blx__rc take_spec(const struct blx_vm_spec *given, struct blx_vm_spec **out, blx_error *err) {
+  struct blx_vm_spec named;
+  void *copy = NULL;
+  if (!given) return blx__fail(err, BLX_E_INVALID, origin, "spec: is required");
+  BLX__TRY(blx__api_take_struct(&named, sizeof named, sizeof(size_t), given, origin, err));
+  if (!named.name || !*named.name) named.name = "unnamed"; /* a decision needs none */
+  BLX__TRY(take_message(blx__desc_vm_spec(), &named, &copy, err));
+  *out = copy;
+  return BLX__OK;
+}
 
-/* A request as lib/placement takes it. Its selector is the embedder's. */
+int blx_placement_set_vm(blx_placement *placement, const struct blx_placement_vm *given, blx_error *reterr) {
+  struct blx_placement_vm vm;
+  struct blx_vm_spec *spec = NULL;
+  void *quota = NULL;
+  if (!given) return misuse(reterr, "the VM is NULL");
+  blx__rc rc = blx__api_take_struct(&vm, sizeof vm, sizeof(size_t), given, origin, reterr);
+  if (rc.code != 0) return rc.code;
+  if (vm.uid == 0 || vm.uid > UINT64_C(1) << 63)
+    return blx__fail(reterr, BLX_E_INVALID, origin, "uid: %llu is not from 1 to 2^63", (unsigned long long)vm.uid).code;
+  rc = take_spec(vm.spec, &spec, reterr);
+  if (rc.code == 0 && vm.quota) rc = take_message(blx__desc_quota(), vm.quota, &quota, reterr);
+  if (rc.code == 0 && vm.strategy != 0) spec->strategy = vm.strategy;
+  struct placement *p = rc.code == 0 ? enter(placement, reterr) : NULL;
+  if (p) {
+    rc = blx__fleet_set_vm(p->fleet, vm.uid, vm.tenant, spec, quota, reterr);
+    leave(placement, p);
+  } else if (rc.code == 0) {
+    rc.code = BLX_E_MISUSE;
+  }
+  blx__msg_free_owned(spec);
+  blx__msg_free_owned(quota);
+  return rc.code;
+}
+
+int blx_placement_remove_vm(blx_placement *placement, uint64_t uid, blx_error *reterr) {
+  struct placement *p = enter(placement, reterr);
+  if (!p) return BLX_E_MISUSE;
+  bool known = uid <= UINT64_C(1) << 63 && blx__fleet_drop_vm(p->fleet, uid);
+  leave(placement, p);
+  return known ? 0 : not_found("VM", uid, reterr);
+}
+
+int blx_placement_place(blx_placement *placement, const struct blx_placement_instance *given, blx_error *reterr) {
+  struct blx_placement_instance i;
+  if (!given) return misuse(reterr, "the instance is NULL");
+  blx__rc rc = blx__api_take_struct(&i, sizeof i, sizeof(size_t), given, origin, reterr);
+  if (rc.code != 0) return rc.code;
+  if (i.vm_uid > UINT64_C(1) << 63) return not_found("VM", i.vm_uid, reterr);
+  struct placement *p = enter(placement, reterr);
+  if (!p) return BLX_E_MISUSE;
+  struct blx__fleet_instance told = {i.uid, i.vm_uid, i.node_uid, i.epoch, i.ending != 0};
+  rc = blx__fleet_place(p->fleet, &told, reterr);
+  leave(placement, p);
+  return rc.code;
+}
+
+int blx_placement_unplace(blx_placement *placement, uint64_t uid, blx_error *reterr) {
+  struct placement *p = enter(placement, reterr);
+  if (!p) return BLX_E_MISUSE;
+  int rc = blx__fleet_unplace(p->fleet, uid) ? 0 : not_found("instance", uid, reterr);
+  leave(placement, p);
+  return rc;
+}
+
+static uint64_t own_cost(void *user, const struct blx__placement_node *node, const struct blx__placement_need *need) {
+  const struct own_strategy *own = user;
+  struct blx_placement_candidate c = {.struct_size = sizeof c,
+                                      .uid = node->uid,
+                                      .name = node->name,
+                                      .labels = node->labels,
+                                      .n_labels = node->n_labels,
+                                      .cpu_milli = node->cpu_milli,
+                                      .memory_mib = node->memory_mib,
+                                      .allocated_cpu_milli = node->allocated_cpu_milli,
+                                      .allocated_memory_mib = node->allocated_memory_mib,
+                                      .need_cpu_milli = need->cpu_milli,
+                                      .need_memory_mib = need->memory_mib};
+  return own->cost(own->user, &c);
+}
+
+int blx_placement_add_strategy(blx_placement *placement, const char *name, blx_placement_cost_fn cost, void *user,
+                               int32_t *number, blx_error *reterr) {
+  if (!name || !cost || !number) return misuse(reterr, "a strategy has a name, a function and a place for its number");
+  struct placement *p = enter(placement, reterr);
+  if (!p) return BLX_E_MISUSE;
+  struct own_strategy *own = p->n_own < BLX_PLACEMENT_STRATEGIES_MAX ? &p->own[p->n_own] : NULL;
+  if (own) *own = (struct own_strategy){cost, user};
+  blx__rc rc = blx__fleet_add_strategy(p->fleet, name, own_cost, own, number, reterr);
+  p->n_own += rc.code == 0;
+  leave(placement, p);
+  return rc.code;
+}
+
+/* ---- asking */
+
+/* A request as the fleet takes it, with what of it is to be freed. */
 struct asked {
-  struct blx__place_request place;
-  const uint64_t *replica_uids;
-  size_t n_replica_uids;
+  struct blx__fleet_request fleet;
+  struct blx_vm_spec *spec; /* owned; NULL: of a VM that was told */
   bool reserve;
+  struct placement *p;
 };
 
-/* No memory: the copy is flat, and what it points to is looked at only. */
-static blx__rc take_spec(const struct blx_vm_spec *given, struct blx__placement_need *need, int32_t *strategy,
-                         blx_error *err) {
-  struct blx_vm_spec spec;
-  BLX__TRY(blx__api_take_struct(&spec, sizeof spec, sizeof(size_t), given, origin, err));
-  BLX__TRY(blx__msg_defaults(blx__desc_vm_spec(), NULL, &spec, err));
-  if (!spec.name || !*spec.name) spec.name = "unnamed"; /* a decision needs none */
-  BLX__TRY(blx__msg_validate(blx__desc_vm_spec(), &spec, err));
-  for (size_t i = 0; i < spec.n_node_selector; i++)
-    if (spec.node_selector[i]->struct_size < sizeof(struct blx_label))
-      return blx__fail(err, BLX_E_UNSUPPORTED, origin, "node_selector[%zu]: struct_size is not set", i);
-  *strategy = spec.strategy;
-  *need = blx__placement_need_of(&spec, NULL);
-  return blx__placement_spec_check(&spec, err);
+static blx__rc check_uids(const char *field, const uint64_t *uids, size_t n, size_t most, blx_error *err) {
+  if (n > most) return blx__fail(err, BLX_E_INVALID, origin, "%s: %zu are more than %zu", field, n, most);
+  if (n > 0 && !uids) return blx__fail(err, BLX_E_INVALID, origin, "%s: is NULL and has %zu elements", field, n);
+  return BLX__OK;
+}
+
+static blx__rc check_request(const struct blx_placement_request *r, blx_error *err) {
+  BLX__TRY(check_uids("replica_uids", r->replica_uids, r->n_replica_uids, BLX_PLACEMENT_REPLICAS_MAX, err));
+  BLX__TRY(check_uids("barred_uids", r->barred_uids, r->n_barred_uids, BLX_PLACEMENT_BARRED_MAX, err));
+  if (!r->spec == !r->vm_uid)
+    return blx__fail(err, BLX_E_INVALID, origin, "spec, vm_uid: one of them says what is to be placed");
+  if (r->reserve > 1) return blx__fail(err, BLX_E_INVALID, origin, "reserve: %u is neither 0 nor 1", r->reserve);
+  if (r->reserve && r->vm_uid && !r->instance_uid)
+    return blx__fail(err, BLX_E_INVALID, origin, "instance_uid: is needed to reserve for a VM that was told");
+  return BLX__OK;
 }
 
 static blx__rc take_request(const struct blx_placement_request *given, struct asked *out, blx_error *err) {
   struct blx_placement_request r;
   if (!given) return blx__fail(err, BLX_E_MISUSE, origin, "the request is NULL");
   BLX__TRY(blx__api_take_struct(&r, sizeof r, sizeof(size_t), given, origin, err));
-  if (!r.spec) return blx__fail(err, BLX_E_INVALID, origin, "spec: is required");
-  if (r.n_replica_uids > BLX_PLACEMENT_REPLICAS_MAX)
-    return blx__fail(err, BLX_E_INVALID, origin, "replica_uids: %zu are more than %d", r.n_replica_uids,
-                     BLX_PLACEMENT_REPLICAS_MAX);
-  if (r.n_replica_uids > 0 && !r.replica_uids)
-    return blx__fail(err, BLX_E_INVALID, origin, "replica_uids: is NULL and has %zu elements", r.n_replica_uids);
-  if (r.reserve > 1) return blx__fail(err, BLX_E_INVALID, origin, "reserve: %u is neither 0 nor 1", r.reserve);
-  *out = (struct asked){.replica_uids = r.replica_uids, .n_replica_uids = r.n_replica_uids, .reserve = r.reserve != 0};
-  out->place.sticky_uid = r.sticky_uid;
-  out->place.seed = r.seed;
-  return take_spec(r.spec, &out->place.need, &out->place.strategy, err);
+  BLX__TRY(check_request(&r, err));
+  *out = (struct asked){.reserve = r.reserve != 0};
+  out->fleet = (struct blx__fleet_request){.vm_uid = r.vm_uid,
+                                           .instance_uid = r.instance_uid,
+                                           .sticky_uid = r.sticky_uid,
+                                           .avoid_uid = r.avoid_uid,
+                                           .barred = r.barred_uids,
+                                           .n_barred = r.n_barred_uids,
+                                           .replicas = r.replica_uids,
+                                           .n_replicas = r.n_replica_uids,
+                                           .keep_survive = r.keep_survive != 0};
+  if (!r.spec) return BLX__OK;
+  BLX__TRY(take_spec(r.spec, &out->spec, err));
+  if (r.strategy != 0) out->spec->strategy = r.strategy;
+  return BLX__OK;
 }
 
-/* Note the replicas on their nodes, or take the notes back: each request leaves the fleet as it was. */
-static void count_replicas(struct placement *p, const struct asked *asked, bool there) {
-  for (size_t i = 0; i < asked->n_replica_uids; i++) {
-    size_t at = place_of(p, asked->replica_uids[i]);
-    if (!is_at(p, at, asked->replica_uids[i])) continue;
-    if (there)
-      p->nodes[at].same_vm_count++;
-    else
-      p->nodes[at].same_vm_count--;
-  }
+/* A VM that is there for this request and, until its place is needed, for the next with the same spec. */
+static blx__rc pass_by(struct placement *p, struct asked *asked, blx_error *err) {
+  const struct blx_vm_spec *s = asked->spec;
+  uint64_t hash = blx__mix64(blx__placement_cpu_milli(s) << 32 ^ s->memory_mib ^ (uint64_t)s->strategy << 24);
+  char name[16];
+  struct blx_vm_spec passing = *s;
+  (void)blx__str_format(name, sizeof name, "?%u", (unsigned)(hash % PASSING)); /* no VM can have that name */
+  passing.name = name;
+  asked->fleet.vm_uid = UINT64_MAX - hash % PASSING;
+  return blx__fleet_set_vm(p->fleet, asked->fleet.vm_uid, NULL, &passing, NULL, err);
 }
 
-/* The placement, its replicas counted, and the request; leave_with() undoes it. NULL: *@rc says why. */
-static struct placement *enter_with(const blx_placement *handle, const struct blx_placement_request *request,
-                                    struct asked *asked, int *rc, blx_error *reterr) {
-  *rc = take_request(request, asked, reterr).code;
-  if (*rc != 0) return NULL;
-  struct placement *p = enter(handle, reterr);
-  if (!p) *rc = BLX_E_MISUSE;
-  if (p) count_replicas(p, asked, true);
-  return p;
+/* leave_with() undoes it, unless it fails. */
+static int enter_with(const blx_placement *handle, const struct blx_placement_request *request, struct asked *asked,
+                      blx_error *reterr) {
+  blx__rc rc = take_request(request, asked, reterr);
+  if (rc.code != 0) return rc.code;
+  asked->p = enter(handle, reterr);
+  if (!asked->p) rc.code = BLX_E_MISUSE;
+  if (asked->p && asked->spec) rc = pass_by(asked->p, asked, reterr);
+  if (asked->p && !asked->spec && !blx__fleet_has_vm(asked->p->fleet, asked->fleet.vm_uid))
+    rc.code = not_found("VM", asked->fleet.vm_uid, reterr);
+  if (rc.code == 0) return 0;
+  if (asked->p) leave(handle, asked->p);
+  blx__msg_free_owned(asked->spec);
+  return rc.code;
 }
 
-static void leave_with(const blx_placement *handle, struct placement *p, const struct asked *asked) {
-  count_replicas(p, asked, false);
-  leave(handle, p);
+static void leave_with(const blx_placement *handle, struct asked *asked) {
+  leave(handle, asked->p);
+  blx__msg_free_owned(asked->spec);
+}
+
+static blx__rc reserve(const struct asked *asked, uint64_t node_uid, blx_error *err) {
+  struct blx__fleet *f = asked->p->fleet;
+  struct blx__fleet_instance i = {
+      .uid = asked->fleet.instance_uid, .vm_uid = asked->fleet.vm_uid, .node_uid = node_uid};
+  if (!asked->spec) return blx__fleet_place(f, &i, err);
+  BLX__ASSERT(blx__fleet_add_extra(f, node_uid, asked->spec));
+  return BLX__OK;
 }
 
 int blx_placement_choose(blx_placement *placement, const struct blx_placement_request *request, uint64_t *out_uid,
                          blx_error *reterr) {
   struct asked asked;
-  int rc;
+  struct blx__fleet_choice choice;
   if (!out_uid) return misuse(reterr, "the place for the uid is NULL");
-  struct placement *p = enter_with(placement, request, &asked, &rc, reterr);
-  if (!p) return rc;
-  int32_t at = blx__place_choose(p->nodes, p->n, &asked.place);
-  if (at == BLX__PLACEMENT_NONE) {
-    rc = blx__fail(reterr, BLX_E_NO_CAPACITY, origin, "none of %zu nodes can take it: blx_placement_explain() says why",
-                   p->n)
+  int rc = enter_with(placement, request, &asked, reterr);
+  if (rc != 0) return rc;
+  if (asked.reserve && asked.spec) blx__fleet_arrived(asked.p->fleet, asked.fleet.vm_uid);
+  if (!blx__fleet_choose(asked.p->fleet, &asked.fleet, &choice))
+    rc = blx__fail(reterr, BLX_E_NO_CAPACITY, origin, "none of the nodes can take it: blx_placement_explain() says why")
              .code;
-  } else {
-    struct blx__placement_node *node = &p->nodes[at].node;
-    *out_uid = node->uid;
-    if (asked.reserve) {
-      node->allocated_cpu_milli += asked.place.need.cpu_milli;
-      node->allocated_memory_mib += asked.place.need.memory_mib;
-    }
-  }
-  leave_with(placement, p, &asked);
+  if (rc == 0 && asked.reserve) rc = reserve(&asked, choice.node_uid, reterr).code;
+  if (rc == 0) *out_uid = choice.node_uid;
+  leave_with(placement, &asked);
   return rc;
 }
-
-/* ---- reasons */
 
 int blx_placement_explain(blx_placement *placement, const struct blx_placement_request *request, char *out, size_t size,
                           blx_error *reterr) {
   struct asked asked;
-  int rc;
   if (!out || size == 0) return misuse(reterr, "there is no place for the explanation");
-  struct placement *p = enter_with(placement, request, &asked, &rc, reterr);
-  if (!p) return rc;
-  blx__place_explain(p->nodes, p->n, &asked.place, out, size);
-  leave_with(placement, p, &asked);
+  int rc = enter_with(placement, request, &asked, reterr);
+  if (rc != 0) return rc;
+  blx__fleet_nearest(asked.p->fleet, &asked.fleet, out, size);
+  leave_with(placement, &asked);
   return 0;
 }
 
-static int32_t obstacle_of(int32_t obstacle) {
-  switch (obstacle) {
-  case BLX_OBSTACLE_CODE_HYPERVISOR: return BLX_PLACEMENT_HYPERVISOR;
-  case BLX_OBSTACLE_CODE_LABEL: return BLX_PLACEMENT_LABEL;
-  case BLX_OBSTACLE_CODE_HA: return BLX_PLACEMENT_HA;
-  case BLX_OBSTACLE_CODE_FENCED: return BLX_PLACEMENT_FENCED;
-  case BLX_OBSTACLE_CODE_CORDONED: return BLX_PLACEMENT_CORDONED;
-  case BLX_OBSTACLE_CODE_SILENT: return BLX_PLACEMENT_SILENT;
-  case -1: return BLX_PLACEMENT_FITS;
-  }
-  return BLX_PLACEMENT_ROOM;
-}
-
-static struct blx_placement_reason reason_of(const struct blx__place_node *n, const struct blx__place_request *r) {
-  struct blx_placement_reason out = {.struct_size = sizeof out, .uid = n->node.uid, .replicas = n->same_vm_count};
-  struct blx__placement_verdict v;
-  (void)blx__placement_feasible(&n->node, &r->need, NULL, &v);
-  if (!n->usable) v.obstacles |= 1u << BLX_OBSTACLE_CODE_SILENT;
-  out.obstacle = obstacle_of(blx__placement_worst(v.obstacles));
-  out.fullness = blx__place_fullness(&n->node, &r->need);
-  out.free_vcpus = v.free_cpu_milli / 1000;
-  out.free_memory_mib = v.free_memory_mib;
-  out.short_vcpus = (v.short_cpu_milli + 999) / 1000;
-  out.short_memory_mib = v.short_memory_mib;
-  if (out.obstacle == BLX_PLACEMENT_SILENT)
-    (void)blx__str_format(out.text, sizeof out.text, "%s %s", n->node.name, n->why_not);
-  else
-    blx__placement_sentence(&(struct blx__placement_case){.node = &n->node, .need = &r->need, .verdict = &v},
-                            blx__placement_worst(v.obstacles), out.text, sizeof out.text);
-  return out;
-}
-
-int blx_placement_reason_after(blx_placement *placement, const struct blx_placement_request *request,
-                               uint64_t after_uid, struct blx_placement_reason *out, blx_error *reterr) {
+int blx_placement_report_get(blx_placement *placement, const struct blx_placement_request *request, size_t most,
+                             struct blx_placement_report **out, blx_error *reterr) {
   struct asked asked;
-  int rc;
-  if (!out) return misuse(reterr, "the place for the reason is NULL");
-  if (out->struct_size != sizeof *out)
-    return misuse(reterr, "struct_size of the reason is not set: begin with BLX_PLACEMENT_REASON_INIT");
-  struct placement *p = enter_with(placement, request, &asked, &rc, reterr);
-  if (!p) return rc;
-  size_t at = after_uid == UINT64_MAX ? p->n : place_of(p, after_uid + 1);
-  if (at < p->n) {
-    *out = reason_of(&p->nodes[at], &asked.place);
-    rc = 1;
-  }
-  leave_with(placement, p, &asked);
+  struct blx__arena arena = {.limit_bytes = REPORT_BYTES_MAX};
+  struct blx_placement_report report;
+  void *own = NULL;
+  if (!out) return misuse(reterr, "the place for the report is NULL");
+  int rc = enter_with(placement, request, &asked, reterr);
+  if (rc != 0) return rc;
+  rc = blx__fleet_explain(asked.p->fleet, &asked.fleet, most, &arena, &report, reterr).code;
+  leave_with(placement, &asked);
+  if (rc == 0) rc = blx__msg_own(blx__desc_placement_report(), &report, &own, reterr).code;
+  if (rc == 0) *out = own;
+  blx__arena_free(&arena);
   return rc;
+}
+
+int blx_placement_judge(blx_placement *placement, const struct blx_placement_request *request, uint64_t node_uid,
+                        struct blx_node_verdict **out, blx_error *reterr) {
+  struct asked asked;
+  struct blx__arena arena = {.limit_bytes = REPORT_BYTES_MAX};
+  struct blx_node_verdict *verdict = NULL;
+  void *own = NULL;
+  if (!out) return misuse(reterr, "the place for the verdict is NULL");
+  int rc = enter_with(placement, request, &asked, reterr);
+  if (rc != 0) return rc;
+  rc = blx__fleet_node_verdict(asked.p->fleet, &asked.fleet, node_uid, &arena, &verdict, reterr).code;
+  leave_with(placement, &asked);
+  if (rc == 0) rc = blx__msg_own(blx__desc_node_verdict(), verdict, &own, reterr).code;
+  if (rc == 0) *out = own;
+  blx__arena_free(&arena);
+  return rc;
+}
+
+int blx_placement_preempt(blx_placement *placement, const struct blx_placement_request *request,
+                          struct blx_placement_preemption *out, blx_error *reterr) {
+  struct asked asked;
+  struct blx__fleet_preemption found;
+  if (!out) return misuse(reterr, "the place for the preemption is NULL");
+  if (out->struct_size != sizeof *out)
+    return misuse(reterr, "struct_size of the preemption is not set: begin with BLX_PLACEMENT_PREEMPTION_INIT");
+  int rc = enter_with(placement, request, &asked, reterr);
+  if (rc != 0) return rc;
+  bool any = blx__fleet_preempt(asked.p->fleet, &asked.fleet, &found);
+  leave_with(placement, &asked);
+  if (!any)
+    return blx__fail(reterr, BLX_E_NO_CAPACITY, origin, "no node has room that ending instances would free").code;
+  out->node_uid = found.node_uid;
+  out->n = found.n;
+  memcpy(out->victim_uids, found.victims, sizeof found.victims);
+  memcpy(out->victim_epochs, found.epochs, sizeof found.epochs);
+  return 0;
 }

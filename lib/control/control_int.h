@@ -108,6 +108,9 @@ enum { CONTROL_BARRED_MAX = 64 };
 /* What is asked of the engine for that instance. Nodes that must still remove an earlier one of its name are barred. */
 struct blx__fleet_request blx__control_request(const struct blx__state *st, const struct blx_instance *i,
                                                const struct blx_vm *vm, uint64_t barred[CONTROL_BARRED_MAX]);
+/* Instances that could end so that one of @as fits; none of a VM that it depends on. */
+bool blx__control_preempt(const struct blx__control *c, const struct blx__state *st, const struct blx_vm *as,
+                          const struct blx__fleet_request *request, struct blx__fleet_preemption *out);
 blx__rc blx__control_schedule(struct blx__control *c, const struct blx__control_input *in, struct blx__arena *arena,
                               struct blx__control_out *out, blx_error *err) BLX__MUST;
 

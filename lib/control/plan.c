@@ -94,7 +94,8 @@ static blx__rc plan_none(struct plan *p, struct blx__fleet_request *r, struct bl
   struct blx__fleet_preemption how;
   char text[TEXT_BYTES];
   bool may = p->spec->priority > 0 && p->n_kept < BLX__CONTROL_HOLDS_MAX;
-  if (may && blx__fleet_preempt(p->c->fleet, r, &how)) return plan_preempt(p, &how, out, err);
+  struct blx_vm as = {.struct_size = sizeof as, .tenant = p->tenant, .spec = (struct blx_vm_spec *)(uintptr_t)p->spec};
+  if (may && blx__control_preempt(p->c, p->in->st, &as, r, &how)) return plan_preempt(p, &how, out, err);
   out->action = "wait";
   out->node = "";
   p->out->waiting++;

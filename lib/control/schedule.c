@@ -22,6 +22,7 @@ struct pass {
   struct hold holds[BLX__CONTROL_HOLDS_MAX];
   size_t n_holds, reserved;
   struct blx__map hopeless; /* VM uid and whether survival counts -> the text; what no node could take in this step */
+  struct blx__map ended;    /* uids of VMs of which an instance is to end for another one, by this step */
   size_t explained, nearest, preempted;
   bool cut, look_again;
 };
@@ -213,6 +214,51 @@ static bool may_change_soon(const struct pass *p, const struct turn *t) {
   return false;
 }
 
+enum { DEPENDED_MAX = 256, PREEMPT_TRIES = 8 };
+
+/* The VMs that must run before one of @spec starts, each once, those behind them too. */
+static size_t depended_on(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
+                          uint64_t uids[DEPENDED_MAX]) {
+  size_t n = 0;
+  for (size_t at = 0;; at++) {
+    for (size_t d = 0; d < spec->n_depends_on && n < DEPENDED_MAX; d++) {
+      const struct blx_vm *on = blx__state_vm_by_name(st, tenant, spec->depends_on[d]);
+      size_t k = 0;
+      while (on && k < n && uids[k] != on->uid) k++;
+      if (on && k == n) uids[n++] = on->uid;
+    }
+    if (at == n) return n;
+    spec = blx__state_vm(st, uids[at])->spec;
+  }
+}
+
+/* What ended for one that waits for it to run would be started again, and ended again. */
+static bool ends_what_it_needs(const struct blx__state *st, const struct blx__fleet_preemption *how,
+                               const uint64_t *uids, size_t n) {
+  for (size_t v = 0; v < how->n; v++) {
+    const struct blx_instance *victim = blx__state_instance(st, how->victims[v]);
+    BLX__ASSERT(victim != NULL && victim->node_uid == how->node_uid);
+    for (size_t i = 0; i < n; i++)
+      if (uids[i] == victim->vm_uid) return true;
+  }
+  return false;
+}
+
+bool blx__control_preempt(const struct blx__control *c, const struct blx__state *st, const struct blx_vm *as,
+                          const struct blx__fleet_request *request, struct blx__fleet_preemption *out) {
+  uint64_t needed[DEPENDED_MAX], reserved[BLX__CONTROL_HOLDS_MAX + PREEMPT_TRIES];
+  size_t n = depended_on(st, as->tenant, as->spec, needed);
+  struct blx__fleet_request r = *request;
+  BLX__ASSERT(r.n_reserved <= BLX__CONTROL_HOLDS_MAX);
+  for (size_t i = 0; i < r.n_reserved; i++) reserved[i] = r.reserved[i];
+  r.reserved = reserved;
+  for (unsigned tries = 0; tries < PREEMPT_TRIES && blx__fleet_preempt(c->fleet, &r, out); tries++) {
+    if (!ends_what_it_needs(st, out, needed, n)) return true;
+    reserved[r.n_reserved++] = out->node_uid;
+  }
+  return false;
+}
+
 /* Instances of lower priority end for it; true: that is on its way now. */
 static blx__rc make_room(struct pass *p, const struct turn *t, bool *made, blx_error *err) {
   struct blx__fleet_preemption how;
@@ -223,13 +269,14 @@ static blx__rc make_room(struct pass *p, const struct turn *t, bool *made, blx_e
     return BLX__OK;
   }
   p->preempted++;
-  if (!blx__fleet_preempt(p->c->fleet, &t->request, &how)) return BLX__OK;
+  if (!blx__control_preempt(p->c, p->in->st, t->vm, &t->request, &how)) return BLX__OK;
   *made = true;
   add_hold(p, t, how.node_uid, false);
   for (size_t v = 0; v < how.n; v++) {
     const struct blx_instance *victim = blx__state_instance(p->in->st, how.victims[v]);
-    BLX__ASSERT(victim != NULL && victim->node_uid == how.node_uid);
     BLX__TRY(blx__view_end(p->c, victim, err));
+    if (!blx__map_set_u64(&p->ended, victim->vm_uid, p, NULL))
+      return blx__fail(err, BLX_E_NOMEM, "control", "no memory for a step");
   }
   return propose_preempt(p, t->i, &how, err);
 }
@@ -291,6 +338,15 @@ static const char *text_of(struct pass *p, struct turn *t, bool share) {
   return copy;
 }
 
+/* What it depends on runs, and is to end by this very step. */
+static bool needs_ended(const struct pass *p, const struct blx_vm *vm) {
+  for (size_t d = 0; p->ended.count > 0 && d < vm->spec->n_depends_on; d++) {
+    const struct blx_vm *on = blx__state_vm_by_name(p->in->st, vm->tenant, vm->spec->depends_on[d]);
+    if (on && blx__map_get_u64(&p->ended, on->uid)) return true;
+  }
+  return false;
+}
+
 static blx__rc turn(struct pass *p, const struct blx_instance *i, blx_error *err) {
   struct turn t = {.i = i, .vm = blx__state_vm(p->in->st, i->vm_uid)};
   struct blx__fleet_choice choice;
@@ -298,6 +354,7 @@ static blx__rc turn(struct pass *p, const struct blx_instance *i, blx_error *err
   BLX__ASSERT(t.vm != NULL);
   const struct blx_vm *awaited = blx__state_awaits(p->in->st, t.vm);
   if (awaited) return propose_wait(p, i, awaited, err);
+  if (needs_ended(p, t.vm)) return BLX__OK; /* and says so in the next step */
   t.view = blx__view_vm(p->c, p->in->st, t.vm, err);
   if (!t.view) return (blx__rc){BLX_E_NOMEM};
   t.request = blx__control_request(p->in->st, i, t.vm, t.barred);
@@ -355,6 +412,7 @@ blx__rc blx__control_schedule(struct blx__control *c, const struct blx__control_
     note_due(&p);
   }
   blx__map_clear(&p.hopeless);
+  blx__map_clear(&p.ended);
   if (rc.code == 0)
     blx__view_undo(c);
   else

@@ -158,3 +158,41 @@ bool blx__identity_virtualized(const char *cpuinfo, const char *dmi) {
       return true;
   return false;
 }
+
+/* ---- what its processors can do, of what guests are built for or refuse to start without */
+
+static const char *const features[] = {
+    /* x86-64, by the names of its levels and beyond */
+    "cx16", "lahf_lm", "popcnt", "sse3", "pni", "ssse3", "sse4_1", "sse4_2", "avx", "avx2", "bmi1", "bmi2", "f16c",
+    "fma", "abm", "movbe", "xsave", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni",
+    "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16", "aes", "vaes", "pclmulqdq", "vpclmulqdq", "sha_ni",
+    "gfni", "rdrand", "rdseed", "pdpe1gb", "invtsc", "constant_tsc", "nonstop_tsc", "vmx", "svm", "sev", "sev_es",
+    "sev_snp", "tdx_guest", "sgx", "la57",
+    /* arm64 */
+    "asimd", "crc32", "atomics", "sha2", "sha3", "sve", "sve2", "i8mm", "bf16", "asimddp", "paca"};
+
+/* Between blanks in the first line that begins with one of the two names. */
+static bool has_feature(const char *line, size_t len, const char *name) {
+  size_t n = strlen(name);
+  for (size_t at = 0; at + n < len; at++) {
+    if (line[at] != ' ' || strncmp(line + at + 1, name, n) != 0) continue;
+    if (at + 1 + n >= len || line[at + 1 + n] == ' ') return true;
+  }
+  return false;
+}
+
+size_t blx__identity_features(const char *cpuinfo, const char *out[BLX__IDENTITY_FEATURES_MAX]) {
+  struct blx__buf text;
+  size_t n = 0;
+  _Static_assert(BLX__COUNT(features) <= BLX__IDENTITY_FEATURES_MAX, "a record holds no more");
+  blx__buf_init(&text, CPUINFO_MAX);
+  if (blx__file_read(cpuinfo, CPUINFO_MAX - 1, &text, NULL).code == 0 && blx__buf_add(&text, "", 1)) {
+    const char *all = (const char *)text.data, *line = strstr(all, "flags\t");
+    if (!line) line = strstr(all, "Features\t");
+    size_t len = line ? strcspn(line, "\n") : 0;
+    for (size_t i = 0; i < BLX__COUNT(features); i++)
+      if (has_feature(line, len, features[i])) out[n++] = features[i];
+  }
+  blx__buf_free(&text);
+  return n;
+}

@@ -22,6 +22,12 @@ void blx__identity_capacity(struct blx_resources *out);
 
 /* Whether this machine is itself a virtual one, as @cpuinfo ("/proc/cpuinfo") or @dmi ("/sys/class/dmi/id") tells: it
  * may then be held without its clocks moving. What cannot be read says no. */
+/* Features of the processors that VMs may ask for (spec.cpu_features), of a fixed list, in its order.
+ * @cpuinfo  /proc/cpuinfo; flags of the first processor that it names
+ * @out      static texts. Returns how many, BLX__IDENTITY_FEATURES_MAX at most. */
+enum { BLX__IDENTITY_FEATURES_MAX = 64 };
+size_t blx__identity_features(const char *cpuinfo, const char *out[BLX__IDENTITY_FEATURES_MAX]);
+
 bool blx__identity_virtualized(const char *cpuinfo, const char *dmi);
 
 #endif

@@ -65,6 +65,9 @@ static blx__rc copy_self(struct blx__node *n, const struct blx_node_options *o, 
   self.capacity = o->capacity ? o->capacity : &detected;
   self.labels = o->labels;
   self.n_labels = o->n_labels;
+  const char *features[BLX__IDENTITY_FEATURES_MAX];
+  self.cpu_features = features;
+  self.n_cpu_features = blx__identity_features("/proc/cpuinfo", features);
   self.hypervisors = (int32_t *)(uintptr_t)runs;
   self.n_hypervisors = BLX__COUNT(runs);
   self.simulated = o->simulate_vms != 0;

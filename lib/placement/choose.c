@@ -157,6 +157,11 @@ static bool hunt_among_replicas(const struct hunt *h, struct fleet_rank *best) {
     if (f->nodes[slot].view.uid == q->request->avoid_uid) continue;
     if (fleet_bit(h->bits->avoids, f->index->place_of[slot]) == h->avoids) note_if_better(q, slot, best);
   }
+  for (size_t i = 0; i < q->request->n_replicas; i++) {
+    uint32_t slot = fleet_ids_get(&f->node_ids, q->request->replicas[i]);
+    if (slot == FLEET_NONE || f->nodes[slot].view.uid == q->request->avoid_uid) continue;
+    if (fleet_bit(h->bits->avoids, f->index->place_of[slot]) == h->avoids) note_if_better(q, slot, best);
+  }
   return best->uid != 0;
 }
 

@@ -251,8 +251,7 @@ static bool add_parts(const struct report *r, const struct blx__fleet_verdict *v
   return true;
 }
 
-static struct blx_node_verdict *verdict_of(const struct report *r, size_t at) {
-  uint32_t slot = r->all[at].miss.slot;
+static struct blx_node_verdict *verdict_of(const struct report *r, uint32_t slot, uint32_t rank) {
   const struct fleet_node *n = &r->q->f->nodes[slot];
   struct blx_node_verdict *out = blx__arena_alloc(r->arena, sizeof *out);
   struct blx__fleet_verdict v;
@@ -263,7 +262,7 @@ static struct blx_node_verdict *verdict_of(const struct report *r, size_t at) {
   out->node = blx__arena_strdup(r->arena, n->view.name);
   out->uid = n->view.uid;
   out->fits = v.v.obstacles == 0;
-  out->rank = out->fits ? (uint32_t)at + 1 : 0;
+  out->rank = out->fits ? rank : 0;
   out->cost = v.cost;
   out->replicas = v.replicas;
   return out->node && add_obstacles(r, &c, out) && add_parts(r, &v, out) ? out : NULL;
@@ -275,7 +274,7 @@ static bool add_nodes(const struct report *r, size_t most, struct blx_placement_
   out->nodes = blx__arena_alloc(r->arena, (most + 1) * sizeof(struct blx_node_verdict *));
   if (!out->nodes) return false;
   for (size_t i = 0; i < most; i++) {
-    out->nodes[i] = verdict_of(r, i);
+    out->nodes[i] = verdict_of(r, r->all[i].miss.slot, (uint32_t)i + 1);
     if (!out->nodes[i]) return false;
     out->n_nodes++;
   }
@@ -371,5 +370,21 @@ blx__rc blx__fleet_explain(struct blx__fleet *f, const struct blx__fleet_request
   fleet_query_end(&q);
   if (!done) return full(arena, err);
   *out = report;
+  return BLX__OK;
+}
+
+blx__rc blx__fleet_node_verdict(struct blx__fleet *f, const struct blx__fleet_request *request, uint64_t node_uid,
+                                struct blx__arena *arena, struct blx_node_verdict **out, blx_error *err) {
+  struct fleet_query q;
+  struct report r = {.q = &q, .arena = arena};
+  uint32_t slot = fleet_ids_get(&f->node_ids, node_uid);
+  if (slot == FLEET_NONE || !fleet_query_begin(&q, f, request))
+    return blx__fail(err, BLX_E_NOT_FOUND, "placement", "there is no %s with uid %llu",
+                     slot == FLEET_NONE ? "node" : "VM",
+                     (unsigned long long)(slot == FLEET_NONE ? node_uid : request->vm_uid));
+  struct blx_node_verdict *verdict = verdict_of(&r, slot, 0);
+  fleet_query_end(&q);
+  if (!verdict) return full(arena, err);
+  *out = verdict;
   return BLX__OK;
 }

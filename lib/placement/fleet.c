@@ -29,7 +29,8 @@ static bool fleet_fill(struct blx__fleet *f, blx_error *err) {
   f->weighed = calloc(n, sizeof *f->weighed);
   if (!f->nodes || !f->replicas || !f->out || !f->weights || !f->places || !f->weighed) return false;
   f->index = fleet_index_new(n);
-  if (!f->index) return false;
+  if (f->options.learns) f->learn = fleet_learn_new(&f->options);
+  if (!f->index || (f->options.learns && !f->learn)) return false;
   f->host = fleet_level_ref(f, "host", err);
   f->rack = fleet_level_ref(f, "\nrack", err);
   f->zone = fleet_level_ref(f, "zone", err);
@@ -55,6 +56,7 @@ blx__rc blx__fleet_new(const struct blx__fleet_options *o, struct blx__fleet **o
 static void node_free(struct fleet_node *n) {
   blx__msg_free_owned(n->rec);
   free(n->named);
+  free(n->named_extra);
 }
 
 void blx__fleet_free(struct blx__fleet *f) {
@@ -68,7 +70,7 @@ void blx__fleet_free(struct blx__fleet *f) {
   fleet_ids_free(&f->instance_ids);
   for (size_t i = 0; i < FLEET_SELF_MAX; i++) free(f->self[i].count);
   blx__msg_free_owned(f->settings);
-  free(f->shapes);
+  fleet_learn_free(f->learn);
   free(f->instances);
   free(f->nodes);
   free(f->replicas);
@@ -170,6 +172,10 @@ static uint64_t amount_of(const struct blx_resources *r, const char *name) {
   return 0;
 }
 
+static uint64_t cpu_milli_of(const struct blx_resources *r) {
+  return r->cpu_milli ? r->cpu_milli : (uint64_t)r->vcpus * 1000;
+}
+
 /* The view of a record, without instances. */
 static blx__rc read_node(const struct blx_node_info *rec, const struct blx_resources *extra, struct fleet_node *out,
                          blx_error *err) {
@@ -178,16 +184,20 @@ static blx__rc read_node(const struct blx_node_info *rec, const struct blx_resou
   out->raw_cpu_milli = out->view.cpu_milli;
   out->raw_memory_mib = out->view.memory_mib;
   if (extra) {
-    out->view.allocated_cpu_milli = extra->cpu_milli ? extra->cpu_milli : (uint64_t)extra->vcpus * 1000;
-    out->view.allocated_memory_mib = extra->memory_mib;
+    out->extra_cpu_milli = cpu_milli_of(extra);
+    out->extra_memory_mib = extra->memory_mib;
   }
+  out->view.allocated_cpu_milli = out->extra_cpu_milli;
+  out->view.allocated_memory_mib = out->extra_memory_mib;
   if (!has || has->n_named == 0) return BLX__OK;
   out->named = calloc(has->n_named, sizeof *out->named);
-  if (!out->named) return no_memory(err);
-  for (size_t i = 0; i < has->n_named; i++)
-    out->named[i] = (struct blx__placement_amount){.name = has->named[i]->name,
-                                                   .capacity = has->named[i]->amount,
-                                                   .allocated = amount_of(extra, has->named[i]->name)};
+  out->named_extra = calloc(has->n_named, sizeof *out->named_extra);
+  if (!out->named || !out->named_extra) return no_memory(err);
+  for (size_t i = 0; i < has->n_named; i++) {
+    out->named_extra[i] = amount_of(extra, has->named[i]->name);
+    out->named[i] = (struct blx__placement_amount){
+        .name = has->named[i]->name, .capacity = has->named[i]->amount, .allocated = out->named_extra[i]};
+  }
   out->view.named = out->named;
   out->view.n_named = has->n_named;
   return BLX__OK;
@@ -233,6 +243,38 @@ blx__rc blx__fleet_set_node(struct blx__fleet *f, const struct blx_node_info *re
   return node_renew(f, slot, &anew) ? BLX__OK : no_memory(err);
 }
 
+/* In place of @was, which is part of @all. */
+static void replace(uint64_t *all, uint64_t *was, uint64_t now) {
+  BLX__ASSERT(*all >= *was);
+  *all = *all - *was + now;
+  *was = now;
+}
+
+bool blx__fleet_set_extra(struct blx__fleet *f, uint64_t uid, const struct blx_resources *extra) {
+  uint32_t slot = fleet_ids_get(&f->node_ids, uid);
+  if (slot == FLEET_NONE) return false;
+  struct fleet_node *n = &f->nodes[slot];
+  replace(&n->view.allocated_cpu_milli, &n->extra_cpu_milli, cpu_milli_of(extra));
+  replace(&n->view.allocated_memory_mib, &n->extra_memory_mib, extra->memory_mib);
+  for (size_t i = 0; i < n->view.n_named; i++)
+    replace(&n->named[i].allocated, &n->named_extra[i], amount_of(extra, n->named[i].name));
+  fleet_index_note(f, slot, false);
+  return true;
+}
+
+bool blx__fleet_add_extra(struct blx__fleet *f, uint64_t uid, const struct blx_vm_spec *spec) {
+  uint32_t slot = fleet_ids_get(&f->node_ids, uid);
+  struct blx_resources used = {.named = spec->resources, .n_named = spec->n_resources};
+  if (slot == FLEET_NONE) return false;
+  struct fleet_node *n = &f->nodes[slot];
+  replace(&n->view.allocated_cpu_milli, &n->extra_cpu_milli, n->extra_cpu_milli + blx__placement_cpu_milli(spec));
+  replace(&n->view.allocated_memory_mib, &n->extra_memory_mib, n->extra_memory_mib + spec->memory_mib);
+  for (size_t i = 0; i < n->view.n_named; i++)
+    replace(&n->named[i].allocated, &n->named_extra[i], n->named_extra[i] + amount_of(&used, n->named[i].name));
+  fleet_index_note(f, slot, false);
+  return true;
+}
+
 bool blx__fleet_drop_node(struct blx__fleet *f, uint64_t uid) {
   uint32_t slot = fleet_ids_get(&f->node_ids, uid);
   if (slot == FLEET_NONE) return false;
@@ -253,17 +295,8 @@ bool blx__fleet_drop_node(struct blx__fleet *f, uint64_t uid) {
 
 /* ---- the rest */
 
-blx__rc blx__fleet_shapes(struct blx__fleet *f, const struct blx__fleet_shape *shapes, size_t n, blx_error *err) {
-  if (n > BLX__FLEET_SHAPES_MAX)
-    return blx__fail(err, BLX_E_INVALID, origin, "%zu shapes are more than %d", n, BLX__FLEET_SHAPES_MAX);
-  struct blx__fleet_shape *copy = n ? malloc(n * sizeof *copy) : NULL;
-  if (n && !copy) return no_memory(err);
-  if (n) memcpy(copy, shapes, n * sizeof *copy);
-  free(f->shapes);
-  f->shapes = copy;
-  f->n_shapes = n;
-  f->index->epoch++;
-  return BLX__OK;
+bool blx__fleet_has_vm(const struct blx__fleet *f, uint64_t vm_uid) {
+  return fleet_ids_get(&f->vm_ids, vm_uid) != FLEET_NONE;
 }
 
 blx__rc blx__fleet_add_strategy(struct blx__fleet *f, const char *name, blx__fleet_score_fn fn, void *user,
@@ -285,7 +318,7 @@ struct blx__fleet_memory blx__fleet_memory(const struct blx__fleet *f) {
   size_t per_node = sizeof *f->replicas + sizeof *f->out + 3 * sizeof(uint64_t) + FLEET_SELF_MAX * sizeof(uint32_t);
   struct blx__fleet_memory m = {.record_bytes = f->record_bytes};
   m.index_bytes = f->options.nodes_max * (f->n_levels * per_level + per_node);
-  m.index_bytes += fleet_index_bytes(f) + f->node_ids.room * sizeof *f->node_ids.at;
+  m.index_bytes += fleet_index_bytes(f) + fleet_learn_bytes(f) + f->node_ids.room * sizeof *f->node_ids.at;
   m.instance_bytes = f->instances_room * sizeof *f->instances + f->instance_ids.room * sizeof *f->instance_ids.at;
   m.record_bytes += f->vms_room * sizeof *f->vms + f->vm_ids.room * sizeof *f->vm_ids.at;
   for (uint32_t i = 0; i < f->nodes_used; i++)

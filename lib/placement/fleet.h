@@ -33,6 +33,7 @@ struct blx__fleet_options {
   uint32_t nodes_max;     /* 1..BLX__FLEET_NODES_MAX */
   uint32_t instances_max; /* 1..BLX__FLEET_INSTANCES_MAX */
   uint64_t seed;          /* of ties */
+  bool learns;            /* it counts the shapes that come itself; else blx__fleet_shapes() tells them */
 };
 
 /* Errors: INVALID (options), NOMEM. */
@@ -64,6 +65,11 @@ struct blx__fleet_soft {
 blx__rc blx__fleet_set_node(struct blx__fleet *f, const struct blx_node_info *record, const struct blx_resources *extra,
                             const struct blx__fleet_soft *soft, blx_error *err) BLX__MUST;
 
+/* What is allocated on a node besides the instances told, in place of what was said before; or more of it, as an
+ * instance with that spec uses. False: no such node. */
+bool blx__fleet_set_extra(struct blx__fleet *f, uint64_t uid, const struct blx_resources *extra);
+bool blx__fleet_add_extra(struct blx__fleet *f, uint64_t uid, const struct blx_vm_spec *spec);
+
 /* Forget a node, and the instances on it. False: there is none. */
 bool blx__fleet_drop_node(struct blx__fleet *f, uint64_t uid);
 
@@ -87,15 +93,24 @@ struct blx__fleet_instance {
  * Errors: NOT_FOUND (VM or node were not told), INVALID (uid 0), BUSY (instances_max). */
 blx__rc blx__fleet_place(struct blx__fleet *f, const struct blx__fleet_instance *instance, blx_error *err) BLX__MUST;
 bool blx__fleet_unplace(struct blx__fleet *f, uint64_t instance_uid); /* false: it was not there */
+bool blx__fleet_has_vm(const struct blx__fleet *f, uint64_t vm_uid);
 
-/* The shapes that came so far, for BestFit's look ahead, in place of those told before. None: it looks at the node
- * alone.
- * @shapes  sorted in any way; the first BLX__FLEET_SHAPES_MAX by count are kept */
+/* The shapes that came so far, for BestFit's look ahead (fit.h), in place of those told before, and a refresh. None: it
+ * looks at the node alone. Counts matter by their highest three bits.
+ * @shapes  at most BLX__FLEET_SHAPES_MAX, in any order. Errors: INVALID. */
 struct blx__fleet_shape {
   uint64_t cpu_milli, memory_mib, count;
 };
 blx__rc blx__fleet_shapes(struct blx__fleet *f, const struct blx__fleet_shape *shapes, size_t n,
                           blx_error *err) BLX__MUST;
+
+/* Let BestFit go by the room there is now: until then it goes by that at the last refresh, whatever was placed since.
+ * The only thing that makes a decision depend on more than what was told; so an owner refreshes where all that would
+ * decide in its place do: at the begin of a pass. Costs of all nodes change by it. */
+void blx__fleet_refresh(struct blx__fleet *f);
+
+/* Of a fleet that learns: an instance of a VM comes that is not told itself. */
+void blx__fleet_arrived(struct blx__fleet *f, uint64_t vm_uid);
 
 /* An embedder's strategy: the cost of a node, 0 the best, cut at 1,000,000. It must depend on nothing but its
  * arguments, and is asked again only when the node changed.
@@ -117,6 +132,8 @@ struct blx__fleet_request {
   size_t n_barred;
   const uint64_t *reserved; /* nodes kept for one that waits for long: SILENT, "is kept for ..." */
   size_t n_reserved;
+  const uint64_t *replicas; /* nodes with replicas of the VM that were not told, one entry for each */
+  size_t n_replicas;
   bool keep_survive; /* survive_* holds for it: it was never placed before */
 };
 
@@ -153,6 +170,10 @@ bool blx__fleet_judge(struct blx__fleet *f, const struct blx__fleet_request *req
  * Errors: NOT_FOUND (VM), INVALID (arena's limit), NOMEM. */
 blx__rc blx__fleet_explain(struct blx__fleet *f, const struct blx__fleet_request *request, size_t most,
                            struct blx__arena *arena, struct blx_placement_report *out, blx_error *err) BLX__MUST;
+
+/* The verdict on one node as the report has it, without rank. Errors: NOT_FOUND (node, VM), INVALID, NOMEM. */
+blx__rc blx__fleet_node_verdict(struct blx__fleet *f, const struct blx__fleet_request *request, uint64_t node_uid,
+                                struct blx__arena *arena, struct blx_node_verdict **out, blx_error *err) BLX__MUST;
 
 /* Why none can take it, nearest miss first: "node2 lacks 32 MiB; node3 is cordoned; and 44 more nodes: 40 lack memory
  * or vCPUs, 4 are cordoned". Cut to @size bytes and terminated. As dear as an explanation. */

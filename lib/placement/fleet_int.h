@@ -5,6 +5,7 @@
 
 #include "base/map.h"
 #include "placement/fleet.h"
+#include "placement/fit.h"
 #include "placement/survive.h"
 
 enum {
@@ -80,6 +81,7 @@ struct fleet_class {
   struct fleet_rule *apart[BLX__PLACEMENT_AFFINITY_MAX]; /* its hard apart rules, each once */
   size_t n_apart;
   bool node_quota, is_auto;
+  bool fits;             /* BestFit has a say */
   bool moves, proximity; /* its cost depends on residents; by NetworkProximity */
   struct fleet_shape *shape;
   struct fleet_kind *kind;
@@ -103,9 +105,10 @@ struct fleet_node {
   struct blx__placement_node view;
   struct blx_node_info *rec; /* owned; what view points to */
   struct blx__placement_amount *named;
-  uint64_t hash, raw_cpu_milli, raw_memory_mib; /* raw: before overcommit */
-  uint32_t first, n;                            /* its instances */
-  uint32_t autos;                               /* of them with ha=auto */
+  uint64_t *named_extra, extra_cpu_milli, extra_memory_mib; /* of what is allocated: by what was not told */
+  uint64_t hash, raw_cpu_milli, raw_memory_mib;             /* raw: before overcommit */
+  uint32_t first, n;                                        /* its instances */
+  uint32_t autos;                                           /* of them with ha=auto */
   bool usable;
   const char *why_not;
 };
@@ -145,8 +148,7 @@ struct blx__fleet {
 
   struct fleet_strategy strategies[BLX__FLEET_STRATEGIES_MAX];
   size_t n_strategies;
-  struct blx__fleet_shape *shapes;
-  size_t n_shapes;
+  struct fleet_learn *learn; /* NULL: nothing was told yet, and it does not count itself */
 
   struct fleet_index *index;
 
@@ -172,6 +174,7 @@ struct fleet_query {
   size_t self_of_affinity[BLX__PLACEMENT_AFFINITY_MAX], self_of_spread[BLX__PLACEMENT_SPREAD_MAX];
   uint32_t emptiest[BLX__PLACEMENT_SPREAD_MAX]; /* per spread rule: replicas in the domain with the fewest */
   bool others;                                  /* what is around a node has a say */
+  size_t also;                                  /* replicas that were not told */
   bool demanded, unsettled;                     /* survival is; and was weighed with instances away */
   bool survives;                                /* it is demanded */
   struct blx__survive_shape shape;
@@ -226,6 +229,14 @@ bool fleet_rules_grow(struct blx__fleet *f, const struct fleet_level *level) BLX
 void fleet_count_rules(const struct fleet_class *c, uint32_t slot, int32_t by);
 /* A node left its domains, or comes into them: so do its instances. */
 void fleet_count_node(struct blx__fleet *f, uint32_t slot, int32_t by);
+
+/* ---- what BestFit goes by */
+struct fleet_learn *fleet_learn_new(const struct blx__fleet_options *o); /* NULL: no memory */
+void fleet_learn_free(struct fleet_learn *l);
+size_t fleet_learn_bytes(const struct blx__fleet *f);
+const struct blx__fit *fleet_fit(const struct blx__fleet *f); /* NULL: nothing is known yet */
+struct blx__fit_node fleet_fit_node(const struct blx__placement_node *n);
+void fleet_arrived(struct blx__fleet *f, const struct fleet_class *c);
 
 /* ---- instances */
 void fleet_attach(struct blx__fleet *f, uint32_t instance, uint32_t node);

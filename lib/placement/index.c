@@ -315,7 +315,7 @@ const struct fleet_tree *fleet_tree_of(const struct fleet_query *q) {
     s->tree = t;
   }
   uint64_t behind = x->rooms.head - t->seen;
-  if (t->layout != x->layout || t->epoch != x->epoch || behind > FLEET_LOG || behind > x->n / 2)
+  if (t->layout != x->layout || (q->class->fits && t->epoch != x->epoch) || behind > FLEET_LOG || behind > x->n / 2)
     tree_build(q->f, q->class, t);
   else
     tree_replay(q->f, q->class, t);

@@ -111,9 +111,11 @@ blx__rc blx__fleet_place(struct blx__fleet *f, const struct blx__fleet_instance 
   e->epoch = i->epoch;
   e->ending = i->ending;
   if (e->node == node && e->vm == vm) return BLX__OK;
-  if (e->node != FLEET_NONE) fleet_detach(f, at);
+  bool came = e->node == FLEET_NONE;
+  if (!came) fleet_detach(f, at);
   e->vm = vm;
   fleet_attach(f, at, node);
+  if (came) fleet_arrived(f, f->vms[vm].class);
   return BLX__OK;
 }
 

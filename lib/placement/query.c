@@ -33,11 +33,27 @@ static void count_self(struct fleet_query *q, bool there) {
   }
 }
 
+static void count_also(struct fleet_query *q) {
+  for (size_t i = 0; i < q->request->n_replicas; i++) {
+    uint32_t slot = fleet_ids_get(&q->f->node_ids, q->request->replicas[i]);
+    if (slot == FLEET_NONE) continue;
+    fleet_query_own(q, slot, true);
+    q->also++;
+  }
+}
+
+static void forget_also(struct fleet_query *q) {
+  for (size_t i = 0; i < q->request->n_replicas; i++) {
+    uint32_t slot = fleet_ids_get(&q->f->node_ids, q->request->replicas[i]);
+    if (slot != FLEET_NONE) fleet_query_own(q, slot, false);
+  }
+}
+
 /* Only if every domain holds one is the emptiest among those that do. */
 static uint32_t emptiest_of(const struct fleet_query *q, const struct fleet_self *self) {
   uint32_t least = UINT32_MAX;
   size_t held = 0;
-  for (uint32_t d = 0; q->vm->n >= self->level->ids.count && d < self->level->n_domains; d++) {
+  for (uint32_t d = 0; q->vm->n + q->also >= self->level->ids.count && d < self->level->n_domains; d++) {
     if (self->level->domains[d] && self->count[d] < least) least = self->count[d];
     held += self->count[d] > 0;
   }
@@ -193,6 +209,7 @@ bool fleet_query_begin(struct fleet_query *q, struct blx__fleet *f, const struct
   if (q->own != FLEET_NONE) fleet_detach(f, q->own);
   find_self(q);
   count_self(q, true);
+  count_also(q);
   for (size_t i = 0; i < q->class->spec->n_spread; i++) q->emptiest[i] = emptiest_of(q, &f->self[q->self_of_spread[i]]);
   mark_out(q, true);
   find_near(q);
@@ -204,6 +221,7 @@ bool fleet_query_begin(struct fleet_query *q, struct blx__fleet *f, const struct
 
 void fleet_query_end(struct fleet_query *q) {
   mark_out(q, false);
+  forget_also(q);
   count_self(q, false);
   if (q->own != FLEET_NONE) fleet_attach(q->f, q->own, q->own_node);
   q->f = NULL;
@@ -237,7 +255,7 @@ void fleet_around(const struct fleet_query *q, uint32_t slot, struct blx__placem
   memset(out, 0, sizeof *out);
   for (size_t i = 0; i < c->spec->n_affinity; i++) {
     out->near[i] = fleet_near(q, slot, i);
-    out->anywhere[i] = c->rule[i] ? c->rule[i]->matches : q->vm->n;
+    out->anywhere[i] = c->rule[i] ? c->rule[i]->matches : q->vm->n + (uint32_t)q->also;
     out->itself[i] = c->itself[i];
   }
   for (size_t i = 0; i < c->spec->n_spread; i++) out->replicas[i] = fleet_replicas(q, slot, i);

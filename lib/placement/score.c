@@ -12,8 +12,11 @@ static uint64_t at_most(uint64_t cost, uint64_t most) {
 }
 
 static uint64_t best_fit(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot) {
-  uint64_t full = fleet_fullness(&f->nodes[slot].view, &c->need);
-  return FLEET_COST_MAX - at_most(full * 50, FLEET_COST_MAX);
+  const struct blx__placement_node *view = &f->nodes[slot].view;
+  const struct blx__fit *fit = fleet_fit(f);
+  if (!fit) return FLEET_COST_MAX - at_most(fleet_fullness(view, &c->need) * 50, FLEET_COST_MAX);
+  struct blx__fit_node node = fleet_fit_node(view);
+  return blx__fit_cost(fit, &node, c->need.cpu_milli, c->need.memory_mib);
 }
 
 static uint64_t load_balanced(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot) {

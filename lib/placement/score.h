@@ -1,7 +1,7 @@
 /* What a node costs an instance: the lower, the better. The sum of
  *   the strategy, 0..1,000,000:
- *     BestFit          1,000,000 less 50 x fullness; fullness is both shares of the node with the instance there, in
- *                      1/10000 rounded down, added (Kubernetes' MostAllocated)
+ *     BestFit          fit.h; while no shapes are known 1,000,000 less 50 x fullness, which is both shares of the node
+ *                      with the instance there, in 1/10000 rounded down, added (Kubernetes' MostAllocated)
  *     LoadBalanced     50 x fullness, and where load is measured the mean of that and of the measured shares
  *     DataLocality     bytes of spec.data that the node does not have, as a share of all of them
  *     NetworkProximity mean over spec.near of the distance to the nearest of its nodes: 0 on the host, 100,000 in the

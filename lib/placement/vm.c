@@ -97,10 +97,10 @@ void fleet_class_unref(struct blx__fleet *f, struct fleet_class *c) {
   class_free(f, c);
 }
 
-static bool asks_proximity(const struct blx_vm_spec *s) {
-  bool asks = s->strategy == BLX_STRATEGY_NETWORK_PROXIMITY;
-  for (size_t i = 0; i < s->n_strategies; i++) asks |= s->strategies[i]->strategy == BLX_STRATEGY_NETWORK_PROXIMITY;
-  return asks;
+static bool asks(const struct blx_vm_spec *s, int32_t strategy) {
+  bool does = s->strategy == strategy;
+  for (size_t i = 0; i < s->n_strategies; i++) does |= s->strategies[i]->strategy == strategy;
+  return does;
 }
 
 static blx__rc class_fill(struct fleet_class *c, const struct blx_vm_spec *bare, const struct blx_quota *quota,
@@ -113,8 +113,9 @@ static blx__rc class_fill(struct fleet_class *c, const struct blx_vm_spec *bare,
   c->need = blx__placement_need_of(c->spec, c->quota);
   c->node_quota = quota && (quota->has_node_instances || quota->has_node_vcpus || quota->has_node_memory_mib);
   c->is_auto = c->spec->ha == BLX_HA_POLICY_AUTO;
-  c->proximity = asks_proximity(c->spec);
+  c->proximity = asks(c->spec, BLX_STRATEGY_NETWORK_PROXIMITY);
   c->moves = c->proximity;
+  c->fits = asks(c->spec, BLX_STRATEGY_BEST_FIT);
   for (size_t i = 0; i < c->spec->n_affinity; i++) c->moves |= c->spec->affinity[i]->weight > 0;
   for (size_t i = 0; i < c->spec->n_spread; i++) c->moves |= c->spec->spread[i]->max_skew > 0;
   return BLX__OK;

@@ -100,6 +100,45 @@ static void add_run_ops(const struct t *t) {
   add(&c);
 }
 
+static void add_preempt_op(const struct t *t) {
+  struct blx_op_preempt o = BLX_OP_PREEMPT_INIT;
+  struct blx_preempt_victim victim = BLX_PREEMPT_VICTIM_INIT, *list[] = {&victim};
+  struct blx_op op = BLX_OP_INIT;
+  victim.uid = t_instance(t, "web-1")->uid;
+  victim.epoch = 1;
+  o.instance_uid = t_instance(t, "web-2")->uid;
+  o.node_uid = 1;
+  o.victims = list;
+  o.n_victims = 1;
+  op.preempt = &o;
+  add(&op);
+}
+
+static void add_rules_op(void) {
+  struct blx_label app = BLX_LABEL_INIT, *apps[] = {&app};
+  struct blx_vm_affinity away = BLX_VM_AFFINITY_INIT, *rules[] = {&away};
+  struct blx_vm_spread spread = BLX_VM_SPREAD_INIT, *spreads[] = {&spread};
+  struct blx_vm_spec spec = t_spec("near", 2);
+  struct blx_op_vm_create create = BLX_OP_VM_CREATE_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  app.key = "app";
+  app.value = "x";
+  away.selector = apps;
+  away.n_selector = 1;
+  away.level = "zone";
+  away.apart = 1;
+  spread.max_per_domain = 1;
+  spec.labels = apps;
+  spec.n_labels = 1;
+  spec.affinity = rules;
+  spec.n_affinity = 1;
+  spec.spread = spreads;
+  spec.n_spread = 1;
+  create.spec = &spec;
+  op.vm_create = &create;
+  add(&op);
+}
+
 static void add_placement_ops(void) {
   struct blx_op_vm_scale scale = BLX_OP_VM_SCALE_INIT;
   struct blx_op_node_taint taint = BLX_OP_NODE_TAINT_INIT;
@@ -208,6 +247,8 @@ void fuzz_seeds(void) {
   add_node_ops();
   add_run_ops(&t);
   add_fence_ops(&t);
+  add_preempt_op(&t);
+  add_rules_op();
   add_placement_ops();
   add_vm_ops();
   fuzz_seed(all.data, all.len);

@@ -358,6 +358,12 @@ void storm_applied(const struct blx__state *st, struct storm_op *o, const struct
       blx__msg_decode(blx__desc_op_result(), &o->arena, (struct blx__slice){result->data, result->len}, &decoded, NULL)
               .code == 0;
   const struct blx_op_result *r = decoded;
+  if (known && (o->op->assign || o->op->preempt)) {
+    uint64_t uid = o->op->assign ? o->op->assign->instance_uid : o->op->preempt->instance_uid;
+    const struct blx_instance *i = blx__state_instance(st, uid);
+    cluster_log("control: %s %s: %s", o->op->assign ? "assign" : "make room for", i ? i->name : "nobody",
+                r->code ? r->message : i && i->reason ? i->reason->text : "good");
+  }
   if (known && o->expected && r->code != 0 && (o->op->assign || o->op->preempt))
     cluster_fail("I6 the engine and apply disagree: %s", r->message);
   if (known && o->op->preempt && r->code == 0) {

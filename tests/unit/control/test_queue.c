@@ -167,6 +167,53 @@ START_TEST(the_same_priority_and_what_is_not_preemptible__are_never_ended) {
 }
 END_TEST
 
+/* It would end, and be started for it again, for ever. */
+START_TEST(what_one_depends_on__does_not_end_for_it) {
+  struct leader l;
+  open_leader(&l, 1);
+  define(&l, "db", 1, 800, 1);
+  turn(&l);
+  t_report(&l.t, "db-1", running);
+  struct blx_vm_spec mid = t_spec("mid", 0), web = t_spec("web", 1);
+  const char *on_db = "db", *on_mid = "mid";
+  mid.depends_on = &on_db;
+  mid.n_depends_on = 1;
+  web.depends_on = &on_mid;
+  web.n_depends_on = 1;
+  web.priority = 9;
+  web.memory_mib = 500;
+  ck_assert_int_eq(t_create(&l.t, &mid, BLX_DESIRED_RUNNING), 0);
+  ck_assert_int_eq(t_create(&l.t, &web, BLX_DESIRED_RUNNING), 0);
+  turn(&l);
+  ck_assert_uint_eq(l.preempts, 0);
+  ck_assert_int_eq(t_instance(&l.t, "web-1")->reason->code, BLX_REASON_CODE_NO_ROOM);
+  close_leader(&l);
+}
+END_TEST
+
+/* db-1 ends for `high`: what depends on it is not placed by the same step, which apply would refuse. */
+START_TEST(what_depends_on_one_that_is_ended__waits_in_the_same_step) {
+  struct leader l;
+  open_leader(&l, 1);
+  ck_assert_int_eq(t_join(&l.t, "small", 8, 200), 0); /* which has room for web, and no other */
+  define(&l, "db", 1, 800, 1);
+  turn(&l);
+  t_report(&l.t, "db-1", running);
+  define(&l, "high", 1, 800, 9);
+  struct blx_vm_spec web = t_spec("web", 1);
+  const char *on_db = "db";
+  web.depends_on = &on_db;
+  web.n_depends_on = 1;
+  web.memory_mib = 100;
+  ck_assert_int_eq(t_create(&l.t, &web, BLX_DESIRED_RUNNING), 0);
+  turn(&l);
+  ck_assert_uint_eq(l.preempts, 1);
+  ck_assert_uint_eq(l.refused, 0);
+  ck_assert_uint_eq(l.assigns, 0);
+  close_leader(&l);
+}
+END_TEST
+
 /* Two of higher priority in one step: each has its own room made. */
 START_TEST(two_that_make_room_in_one_step__do_not_count_on_the_same) {
   struct leader l;
@@ -206,7 +253,7 @@ START_TEST(what_is_kept_between_steps__changes_nothing) {
   define(&l, "low", 6, 64, 0);
   uint64_t random = 11;
   size_t assigns = 0, preempts = 0;
-  for (unsigned n = 0; n < 3000; n++) {
+  for (unsigned n = 0; n < 1500; n++) {
     random = blx__mix64(random);
     char node[16];
     const char *vm = vms[random % 4];
@@ -227,7 +274,7 @@ START_TEST(what_is_kept_between_steps__changes_nothing) {
     preempts += l.preempts;
   }
   ck_assert_uint_gt(assigns, 100);
-  ck_assert_uint_gt(preempts, 8);
+  ck_assert_uint_gt(preempts, 4);
   close_leader(&l);
 }
 END_TEST
@@ -236,5 +283,6 @@ BLX_TEST_MAIN("control/queue", the_higher_priority__is_placed_first_however_long
               tenants__share_what_there_is_whoever_came_first, of_one_tenant__the_one_that_waits_longer_comes_first,
               one_that_waits_for_a_minute__is_kept_a_node_for, one_that_no_node_could_ever_take__keeps_none,
               a_higher_priority__ends_those_below_and_gets_their_room,
-              the_same_priority_and_what_is_not_preemptible__are_never_ended,
+              the_same_priority_and_what_is_not_preemptible__are_never_ended, what_one_depends_on__does_not_end_for_it,
+              what_depends_on_one_that_is_ended__waits_in_the_same_step,
               two_that_make_room_in_one_step__do_not_count_on_the_same, what_is_kept_between_steps__changes_nothing)

@@ -124,8 +124,25 @@ START_TEST(virtualized__is_told_by_the_processor_or_by_its_maker_and_else_not) {
 }
 END_TEST
 
-BLX_TEST_MAIN("node/identity", identity__comes_back_as_it_was_written,
-              identity__with_any_byte_flipped_is_refused_by_name,
+START_TEST(features__are_those_of_the_list_that_the_first_processor_has) {
+  const char *found[BLX__IDENTITY_FEATURES_MAX];
+  char cpuinfo[128];
+  make_dir();
+  ck_assert(blx__str_format(cpuinfo, sizeof cpuinfo, "%s/cpuinfo", dir));
+  ck_assert_uint_eq(blx__identity_features(cpuinfo, found), 0);
+  put("cpuinfo", "model name\t: avx512f\nflags\t\t: fpu avx2 avx aes\nbugs\t\t: svm\nflags\t\t: fpu vmx\n");
+  ck_assert_uint_eq(blx__identity_features(cpuinfo, found), 3);
+  ck_assert_str_eq(found[0], "avx");
+  ck_assert_str_eq(found[1], "avx2");
+  ck_assert_str_eq(found[2], "aes");
+  put("cpuinfo", "Features\t: fp asimd aes");
+  ck_assert_uint_eq(blx__identity_features(cpuinfo, found), 2);
+  remove_dir();
+}
+END_TEST
+
+BLX_TEST_MAIN("node/identity", features__are_those_of_the_list_that_the_first_processor_has,
+              identity__comes_back_as_it_was_written, identity__with_any_byte_flipped_is_refused_by_name,
               lock__is_refused_to_a_second_holder_and_on_a_directory_open_to_all,
               lock__is_refused_on_a_directory_of_somebody_else,
               virtualized__is_told_by_the_processor_or_by_its_maker_and_else_not)

@@ -32,7 +32,7 @@ static void recount_tenant(const struct t *t, const struct state_tenant *e) {
     const struct blx_instance *i = blx__state_instance_after(t->st, vm->uid, 0);
     for (; i; i = blx__state_instance_after(t->st, vm->uid, i->ordinal), instances++) {
       vcpus += vm->spec->vcpus;
-      cpu_milli += vm->spec->cpu_milli ? vm->spec->cpu_milli : (uint64_t)vm->spec->vcpus * 1000;
+      cpu_milli += blx__placement_cpu_milli(vm->spec);
       memory_mib += vm->spec->memory_mib;
       blx__state_amounts_count(&named, vm->spec->resources, vm->spec->n_resources, true);
     }
@@ -55,7 +55,7 @@ static void recount_shapes(const struct t *t) {
     uint64_t count = 0;
     const struct blx_vm *vm = blx__state_vm_after_uid(t->st, 0);
     for (; vm; vm = blx__state_vm_after_uid(t->st, vm->uid)) {
-      uint64_t milli = vm->spec->cpu_milli ? vm->spec->cpu_milli : (uint64_t)vm->spec->vcpus * 1000;
+      uint64_t milli = blx__placement_cpu_milli(vm->spec);
       if (milli == shapes[k].cpu_milli && vm->spec->memory_mib == shapes[k].memory_mib)
         count += blx__state_vm_get(t->st, vm->uid)->instances.count;
     }

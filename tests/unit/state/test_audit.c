@@ -167,7 +167,9 @@ START_TEST(what_placement_goes_by__is_named_with_what_it_was_set_to) {
   struct blx_quota quota = {.struct_size = sizeof quota, .tenant = "acme"};
   struct blx_op_quota_set set = {.struct_size = sizeof set, .quota = &quota};
   struct blx_op_quota_set remove = {.struct_size = sizeof remove, .quota = &quota, .remove = 1};
-  struct blx_op ops[] = {BLX_OP_INIT, BLX_OP_INIT, BLX_OP_INIT, BLX_OP_INIT};
+  struct blx_op ops[] = {BLX_OP_INIT, BLX_OP_INIT, BLX_OP_INIT, BLX_OP_INIT, BLX_OP_INIT};
+  struct blx_op_preempt preempt = {.struct_size = sizeof preempt, .instance_uid = t_instance(&t, "web-1")->uid};
+  ops[4].preempt = &preempt;
   ops[0].vm_scale = &scale;
   ops[1].node_taint = &taint;
   ops[2].quota_set = &set;
@@ -176,13 +178,15 @@ START_TEST(what_placement_goes_by__is_named_with_what_it_was_set_to) {
   static const char *const want[][2] = {{"vm.scale", "vm/web"},
                                         {"node.taint", "node/node1"},
                                         {"quota.set", "quota/acme"},
-                                        {"quota.remove", "quota/acme"}};
+                                        {"quota.remove", "quota/acme"},
+                                        {"instance.preempt", "instance/web-1"}};
   ck_assert_uint_eq(log.count, BLX__COUNT(want));
   for (unsigned i = 0; i < BLX__COUNT(want); i++) {
     ck_assert_str_eq(log.records[i]->verb, want[i][0]);
     ck_assert_str_eq(log.records[i]->object, want[i][1]);
   }
   ck_assert_str_eq(log.records[0]->detail, "to 4 replicas");
+  ck_assert_str_eq(log.records[4]->detail, "on , of 0 instances");
   ck_assert_int_eq(log.records[1]->code, BLX_E_NOT_FOUND);
   close_logged(&t, &log);
 }
