@@ -84,7 +84,7 @@ def test_top_is_sorted_and_sums_up_nodes(shared):
     assert sizes == sorted(sizes, reverse=True)
     text = shared.cli("top", "nodes").stdout.splitlines()
     for line in text[1:4]:
-        name, count, cpu, of, memory, capacity, driver, heard = line.split()
+        name, count, cpu, of, memory, capacity, _, _, driver, heard = line.split()
         mine = [r for r in rows if r["NODE"] == name]
         assert int(count) == len(mine) and abs(float(cpu) - sum(float(r["CPU%"]) for r in mine)) < 0.5
         assert memory == f"{sum(int(r['MEMORY'].rstrip('M')) for r in mine)}M"

@@ -24,7 +24,7 @@ static const struct cli_column node_wide[] = {
     {"TAINTS", "{taints:taints}"},
     {"LOAD", "{:load}"},
     {"RESOURCES", "{:named}"},
-    {"CPU FEATURES", "{cpu_features:names}"},
+    {"CPU FEATURES", "{cpu_features[]}"},
 };
 
 static const struct cli_column instance_columns[] = {
