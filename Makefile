@@ -306,9 +306,15 @@ $(B)/tests/bench/quality: $(call prog_objs,tests/bench/quality*.c) $(SO)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -lm
 
-.PHONY: bench-quality
-bench-quality: $(B)/tests/bench/quality
+.PHONY: bench-quality bench-placement plots
+bench-quality: $(B)/tests/bench/quality ## how well placement packs, beside other strategies; OPENB: the folder of the trace
 	@$< '$(OPENB)' $(B)/tests/bench/quality.csv
+
+bench-placement: $(B)/tests/bench/placement ## how fast placement decides, beside a scan of every node
+	@$< $(B)/tests/bench/placement.csv
+
+plots: ## docs/placement-*.svg anew, from what bench-quality and bench-placement wrote
+	@/usr/bin/python3 tests/bench/plot.py $(B)/tests/bench/quality.csv $(B)/tests/bench/placement.csv docs
 
 $(B)/tests/bench/placement: $(B)/obj/tests/bench/placement.o $(call objs_with_deps,placement)
 	@mkdir -p $(@D)
@@ -374,12 +380,13 @@ bench-etcd: all $(B)/tests/bench/rpc
 bench-workers: all $(B)/tests/bench/workers ## what 2,000 idle workers (WORKERS) cost three servers: processor, memory, log entries
 	@BLX_BUILD=$(abspath $(B)) /usr/bin/python3 tests/bench/scale.py
 
-bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema $(B)/tests/bench/state bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, real VMs, memory, size
+bench: all $(B)/tests/bench/create $(B)/tests/bench/workers $(B)/tests/bench/schema $(B)/tests/bench/state $(B)/tests/bench/quality $(B)/tests/bench/placement bench-consensus bench-snapshot bench-etcd ## print figures of consensus, creates and assignments a second, time to serve, real VMs, memory, size
 	@BLX_BUILD=$(B) tests/bench/bench.py
 	@BLX_BUILD=$(B) tests/bench/vms.py
 	@$(B)/tests/bench/schema
 	@$(B)/tests/bench/state
 	@BLX_BUILD=$(B) tests/bench/failover.py
+	@$(MAKE) --no-print-directory B=$(B) -k bench-placement bench-quality
 
 # Everything goes below $(DESTDIR)$(PREFIX); the .pc file is made for this PREFIX, whatever the tree was built for.
 install: all ## install into $(DESTDIR)$(PREFIX)

@@ -13,7 +13,7 @@ enum {
   PRICE = 128,      /* room against waste */
   PRIOR = 256,      /* requests that a capacity class counts for */
   MEMORY = 48,      /* memory against processors, both as shares of the fleet */
-  RESERVE = 12,     /* places: below it the price grows with the square of reserve / places; a whole number */
+  RESERVE = 20,     /* places: below it the price grows with the square of reserve / places; a whole number */
   OPENING = 96,     /* per cell of processors that the machine is smaller than the largest */
 };
 #define PRICE_MAX (UINT64_C(1) << 30)

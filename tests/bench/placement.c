@@ -20,6 +20,7 @@ enum {
   SCANS = 50,
   EXPLANATIONS = 9,
   EXPLAINED_NODES = 5000,
+  PASS = 4096, /* decisions of a pass, at whose begin the fleet is refreshed */
 };
 
 struct bench {
@@ -90,6 +91,14 @@ static void add_nodes(struct bench *b) {
   }
 }
 
+static uint32_t cpu_of(uint32_t shape) {
+  return 500 + 750 * (shape % 15);
+}
+
+static uint32_t memory_of(uint32_t shape) {
+  return 2048 * (1 + shape / 15);
+}
+
 /* Four fifths of what there is are taken in the end. A third of the shapes is bound: to labels, apart from their like
  * by host or rack, spread over racks. */
 static void add_vms(struct bench *b) {
@@ -106,9 +115,9 @@ static void add_vms(struct bench *b) {
     snprintf(name, sizeof name, "vm%u", i);
     snprintf(app_name, sizeof app_name, "app%u", shape);
     s.name = name;
-    s.cpu_milli = 500 + 750 * (shape % 15);
+    s.cpu_milli = cpu_of(shape);
     s.vcpus = 1 + s.cpu_milli / 1000;
-    s.memory_mib = 2048 * (1 + shape / 15);
+    s.memory_mib = memory_of(shape);
     s.labels = labels;
     s.n_labels = 1;
     app.key = "app";
@@ -130,6 +139,14 @@ static void add_vms(struct bench *b) {
     if (shape % 5 == 1) s.strategy = BLX_STRATEGY_LOAD_BALANCED;
     must(blx__fleet_set_vm(b->f, i + 1, NULL, &s, NULL, &err), &err);
   }
+}
+
+static void tell_shapes(struct bench *b) {
+  struct blx__fleet_shape shapes[SHAPES];
+  blx_error err = {0};
+  for (uint32_t i = 0; i < SHAPES; i++)
+    shapes[i] = (struct blx__fleet_shape){cpu_of(i), memory_of(i), b->resident / SHAPES};
+  must(blx__fleet_shapes(b->f, shapes, SHAPES, &err), &err);
 }
 
 static bool place_one(struct bench *b, size_t at) {
@@ -206,14 +223,17 @@ static double explain_ms(struct bench *b) {
 }
 
 static void fill(struct bench *b, struct figures *out) {
-  for (size_t i = 0; i < b->resident; i++)
+  for (size_t i = 0; i < b->resident; i++) {
+    if (i % PASS == 0) blx__fleet_refresh(b->f);
     while (!place_one(b, i)) out->refused++;
+  }
 }
 
 static void decide(struct bench *b, size_t decisions, struct figures *out) {
   uint64_t begin = used_ns();
   for (size_t i = 0; i < decisions; i++) {
     uint64_t one = now_ns();
+    if (i % PASS == 0) blx__fleet_refresh(b->f);
     blx__fleet_unplace(b->f, b->queue[b->head]);
     while (!place_one(b, b->head)) out->refused++;
     b->head = (b->head + 1) % b->resident;
@@ -239,6 +259,7 @@ static struct figures run(uint32_t nodes, size_t decisions) {
   must(blx__fleet_new(&o, &b.f, &err), &err);
   add_nodes(&b);
   add_vms(&b);
+  tell_shapes(&b);
   fill(&b, &out);
   decide(&b, decisions, &out);
   struct blx__fleet_memory m = blx__fleet_memory(b.f);

@@ -8,7 +8,7 @@
 enum { CURVE_EVERY = 32 };
 
 const char *const strategy_names[STRATEGIES] = {
-    "first-fit",     "first-fit by size",  "best-fit",           "worst-fit",
+    "first-fit",     "first-fit by size", "best-fit",           "worst-fit",
     "Nomad binpack", "K8s MostAllocated", "K8s LeastAllocated", "Blixard BestFit",
 };
 
