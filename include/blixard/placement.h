@@ -60,7 +60,7 @@ typedef struct blx_placement blx_placement;
 
 struct blx_placement_options {
   size_t struct_size;
-  uint32_t nodes_max;     /* 0: 5000; 1..20000; some memory for so many is taken at the open */
+  uint32_t nodes_max;     /* 0: 5000; 1..20000; some memory for so many is taken at the first call */
   uint32_t instances_max; /* 0: 100000; 1..1000000 */
   uint64_t seed;          /* for ties */
 };

@@ -29,7 +29,8 @@ struct own_strategy {
 /* What is behind a blx_placement. */
 struct placement {
   pthread_mutex_t lock;
-  struct blx__fleet *fleet;
+  struct blx__fleet_options options;
+  struct blx__fleet *fleet; /* NULL until it is told or asked something: one that is only open costs next to nothing */
   struct own_strategy own[BLX_PLACEMENT_STRATEGIES_MAX];
   size_t n_own;
 };
@@ -48,25 +49,19 @@ static void placement_free(struct placement *p) {
   free(p);
 }
 
-static blx__rc placement_new(const struct blx_placement_options *o, struct placement **out, blx_error *err) {
-  struct blx__fleet_options f = {.nodes_max = o->nodes_max ? o->nodes_max : NODES_DEFAULT,
-                                 .instances_max = o->instances_max ? o->instances_max : INSTANCES_DEFAULT,
-                                 .seed = o->seed,
-                                 .learns = true};
+static struct placement *placement_new(const struct blx_placement_options *o) {
   struct placement *p = calloc(1, sizeof *p);
-  if (!p) return blx__fail(err, BLX_E_NOMEM, origin, "no memory for a placement");
+  if (!p) return NULL;
   pthread_mutex_init(&p->lock, NULL);
-  blx__rc rc = blx__fleet_new(&f, &p->fleet, err);
-  if (rc.code != 0)
-    placement_free(p);
-  else
-    *out = p;
-  return rc;
+  p->options = (struct blx__fleet_options){.nodes_max = o->nodes_max ? o->nodes_max : NODES_DEFAULT,
+                                           .instances_max = o->instances_max ? o->instances_max : INSTANCES_DEFAULT,
+                                           .seed = o->seed,
+                                           .learns = true};
+  return p;
 }
 
 int blx_placement_open(const struct blx_placement_options *options, blx_placement **out, blx_error *reterr) {
   struct blx_placement_options o = BLX_PLACEMENT_OPTIONS_INIT;
-  struct placement *p = NULL;
   if (!out) return misuse(reterr, "the place for the placement is NULL");
   blx__rc rc = options ? blx__api_take_struct(&o, sizeof o, sizeof(size_t), options, origin, reterr) : BLX__OK;
   if (rc.code == 0 && o.nodes_max > BLX_PLACEMENT_NODES_MAX)
@@ -74,8 +69,9 @@ int blx_placement_open(const struct blx_placement_options *options, blx_placemen
   if (rc.code == 0 && o.instances_max > BLX_PLACEMENT_INSTANCES_MAX)
     rc = blx__fail(reterr, BLX_E_INVALID, origin, "instances_max: %u is above %d", o.instances_max,
                    BLX_PLACEMENT_INSTANCES_MAX);
-  if (rc.code == 0) rc = placement_new(&o, &p, reterr);
   if (rc.code != 0) return rc.code;
+  struct placement *p = placement_new(&o);
+  if (!p) return blx__fail(reterr, BLX_E_NOMEM, origin, "no memory for a placement").code;
   blx_placement *handle = blx__api_handle_new(BLX__API_PLACEMENT, p, reterr);
   if (!handle) {
     placement_free(p);
@@ -95,10 +91,17 @@ void blx_placement_close(blx_placement *placement) {
   placement_free(p);
 }
 
-static struct placement *enter(const blx_placement *handle, blx_error *reterr) {
+/* NULL: *@rc and @reterr say why. */
+static struct placement *enter(const blx_placement *handle, int *rc, blx_error *reterr) {
   struct placement *p = blx__api_handle_take(handle, BLX__API_PLACEMENT, reterr);
-  if (p) pthread_mutex_lock(&p->lock);
-  return p;
+  *rc = BLX_E_MISUSE;
+  if (!p) return NULL;
+  pthread_mutex_lock(&p->lock);
+  *rc = p->fleet ? 0 : blx__fleet_new(&p->options, &p->fleet, reterr).code;
+  if (*rc == 0) return p;
+  pthread_mutex_unlock(&p->lock);
+  blx__api_handle_put(handle);
+  return NULL;
 }
 
 static void leave(const blx_placement *handle, struct placement *p) {
@@ -130,8 +133,7 @@ int blx_placement_set_settings(blx_placement *placement, const struct blx_placem
   void *copy = NULL;
   blx__rc rc = settings ? take_message(blx__desc_placement_settings(), settings, &copy, reterr) : BLX__OK;
   if (rc.code != 0) return rc.code;
-  struct placement *p = enter(placement, reterr);
-  rc.code = BLX_E_MISUSE;
+  struct placement *p = enter(placement, &rc.code, reterr);
   if (p) {
     rc = blx__fleet_settings(p->fleet, copy, reterr);
     leave(placement, p);
@@ -159,12 +161,10 @@ int blx_placement_set_node(blx_placement *placement, const struct blx_node_info 
   if (rc.code == 0) rc = blx__msg_validate(blx__desc_node_info(), record, reterr);
   if (rc.code == 0 && ((struct blx_node_info *)record)->uid == 0)
     rc = blx__fail(reterr, BLX_E_INVALID, origin, "uid: 0 is below 1");
-  struct placement *p = rc.code == 0 ? enter(placement, reterr) : NULL;
+  struct placement *p = rc.code == 0 ? enter(placement, &rc.code, reterr) : NULL;
   if (p) {
     rc = tell_node(p, record, reterr);
     leave(placement, p);
-  } else if (rc.code == 0) {
-    rc.code = BLX_E_MISUSE;
   }
   blx__msg_free_owned(record);
   return rc.code;
@@ -179,17 +179,19 @@ int blx_placement_set_allocated(blx_placement *placement, uint64_t uid, uint64_t
   struct blx_resources extra = BLX_RESOURCES_INIT;
   extra.vcpus = (uint32_t)vcpus;
   extra.memory_mib = memory_mib;
-  struct placement *p = enter(placement, reterr);
-  if (!p) return BLX_E_MISUSE;
-  int rc = blx__fleet_set_extra(p->fleet, uid, &extra) ? 0 : not_found("node", uid, reterr);
+  int rc;
+  struct placement *p = enter(placement, &rc, reterr);
+  if (!p) return rc;
+  rc = blx__fleet_set_extra(p->fleet, uid, &extra) ? 0 : not_found("node", uid, reterr);
   leave(placement, p);
   return rc;
 }
 
 int blx_placement_remove_node(blx_placement *placement, uint64_t uid, blx_error *reterr) {
-  struct placement *p = enter(placement, reterr);
-  if (!p) return BLX_E_MISUSE;
-  int rc = blx__fleet_drop_node(p->fleet, uid) ? 0 : not_found("node", uid, reterr);
+  int rc;
+  struct placement *p = enter(placement, &rc, reterr);
+  if (!p) return rc;
+  rc = blx__fleet_drop_node(p->fleet, uid) ? 0 : not_found("node", uid, reterr);
   leave(placement, p);
   return rc;
 }
@@ -217,12 +219,10 @@ int blx_placement_set_vm(blx_placement *placement, const struct blx_placement_vm
   rc = take_spec(vm.spec, &spec, reterr);
   if (rc.code == 0 && vm.quota) rc = take_message(blx__desc_quota(), vm.quota, &quota, reterr);
   if (rc.code == 0 && vm.strategy != 0) spec->strategy = vm.strategy;
-  struct placement *p = rc.code == 0 ? enter(placement, reterr) : NULL;
+  struct placement *p = rc.code == 0 ? enter(placement, &rc.code, reterr) : NULL;
   if (p) {
     rc = blx__fleet_set_vm(p->fleet, vm.uid, vm.tenant, spec, quota, reterr);
     leave(placement, p);
-  } else if (rc.code == 0) {
-    rc.code = BLX_E_MISUSE;
   }
   blx__msg_free_owned(spec);
   blx__msg_free_owned(quota);
@@ -230,8 +230,9 @@ int blx_placement_set_vm(blx_placement *placement, const struct blx_placement_vm
 }
 
 int blx_placement_remove_vm(blx_placement *placement, uint64_t uid, blx_error *reterr) {
-  struct placement *p = enter(placement, reterr);
-  if (!p) return BLX_E_MISUSE;
+  int rc;
+  struct placement *p = enter(placement, &rc, reterr);
+  if (!p) return rc;
   bool known = uid <= UINT64_C(1) << 63 && blx__fleet_drop_vm(p->fleet, uid);
   leave(placement, p);
   return known ? 0 : not_found("VM", uid, reterr);
@@ -243,8 +244,8 @@ int blx_placement_place(blx_placement *placement, const struct blx_placement_ins
   blx__rc rc = blx__api_take_struct(&i, sizeof i, sizeof(size_t), given, origin, reterr);
   if (rc.code != 0) return rc.code;
   if (i.vm_uid > UINT64_C(1) << 63) return not_found("VM", i.vm_uid, reterr);
-  struct placement *p = enter(placement, reterr);
-  if (!p) return BLX_E_MISUSE;
+  struct placement *p = enter(placement, &rc.code, reterr);
+  if (!p) return rc.code;
   struct blx__fleet_instance told = {i.uid, i.vm_uid, i.node_uid, i.epoch, i.ending != 0};
   rc = blx__fleet_place(p->fleet, &told, reterr);
   leave(placement, p);
@@ -252,9 +253,10 @@ int blx_placement_place(blx_placement *placement, const struct blx_placement_ins
 }
 
 int blx_placement_unplace(blx_placement *placement, uint64_t uid, blx_error *reterr) {
-  struct placement *p = enter(placement, reterr);
-  if (!p) return BLX_E_MISUSE;
-  int rc = blx__fleet_unplace(p->fleet, uid) ? 0 : not_found("instance", uid, reterr);
+  int rc;
+  struct placement *p = enter(placement, &rc, reterr);
+  if (!p) return rc;
+  rc = blx__fleet_unplace(p->fleet, uid) ? 0 : not_found("instance", uid, reterr);
   leave(placement, p);
   return rc;
 }
@@ -278,11 +280,12 @@ static uint64_t own_cost(void *user, const struct blx__placement_node *node, con
 int blx_placement_add_strategy(blx_placement *placement, const char *name, blx_placement_cost_fn cost, void *user,
                                int32_t *number, blx_error *reterr) {
   if (!name || !cost || !number) return misuse(reterr, "a strategy has a name, a function and a place for its number");
-  struct placement *p = enter(placement, reterr);
-  if (!p) return BLX_E_MISUSE;
+  blx__rc rc;
+  struct placement *p = enter(placement, &rc.code, reterr);
+  if (!p) return rc.code;
   struct own_strategy *own = p->n_own < BLX_PLACEMENT_STRATEGIES_MAX ? &p->own[p->n_own] : NULL;
   if (own) *own = (struct own_strategy){cost, user};
-  blx__rc rc = blx__fleet_add_strategy(p->fleet, name, own_cost, own, number, reterr);
+  rc = blx__fleet_add_strategy(p->fleet, name, own_cost, own, number, reterr);
   p->n_own += rc.code == 0;
   leave(placement, p);
   return rc.code;
@@ -353,8 +356,7 @@ static int enter_with(const blx_placement *handle, const struct blx_placement_re
                       blx_error *reterr) {
   blx__rc rc = take_request(request, asked, reterr);
   if (rc.code != 0) return rc.code;
-  asked->p = enter(handle, reterr);
-  if (!asked->p) rc.code = BLX_E_MISUSE;
+  asked->p = enter(handle, &rc.code, reterr);
   if (asked->p && asked->spec) rc = pass_by(asked->p, asked, reterr);
   if (asked->p && !asked->spec && !blx__fleet_has_vm(asked->p->fleet, asked->fleet.vm_uid))
     rc.code = not_found("VM", asked->fleet.vm_uid, reterr);
