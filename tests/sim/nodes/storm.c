@@ -362,7 +362,9 @@ void storm_applied(const struct blx__state *st, struct storm_op *o, const struct
     uint64_t uid = o->op->assign ? o->op->assign->instance_uid : o->op->preempt->instance_uid;
     const struct blx_instance *i = blx__state_instance(st, uid);
     cluster_log("control: %s %s: %s", o->op->assign ? "assign" : "make room for", i ? i->name : "nobody",
-                r->code ? r->message : i && i->reason ? i->reason->text : "good");
+                r->code          ? r->message
+                : i && i->reason ? i->reason->text
+                                 : "good");
   }
   if (known && o->expected && r->code != 0 && (o->op->assign || o->op->preempt))
     cluster_fail("I6 the engine and apply disagree: %s", r->message);
