@@ -46,7 +46,7 @@ struct blx__control {
   uint64_t settings_revision;
   struct blx__fleet_shape shapes[CONTROL_SHAPES_MAX];
   size_t n_shapes;
-  bool shapes_told;
+  bool shapes_told, stale;        /* stale: something was told since the engine last looked at all of it */
   uint64_t cpu_milli, memory_mib; /* of all nodes */
   struct paper *paper;            /* what the engine was told beside what is so, to be taken back */
   size_t n_paper, paper_room;

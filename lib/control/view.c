@@ -276,6 +276,7 @@ static blx__rc tell_node(struct blx__control *c, const struct blx_node_info *rec
                                     .stored = soft->stored,
                                     .n_stored = soft->n_stored};
   BLX__TRY(blx__fleet_set_node(c->fleet, record, NULL, &s, err));
+  c->stale = true;
   c->cpu_milli -= n->cpu_milli;
   c->memory_mib -= n->memory_mib;
   const struct blx_resources *has = record->capacity;
@@ -291,6 +292,7 @@ static void drop_node(struct blx__control *c, size_t at) {
   struct view_node *n = &c->nodes[at];
   for (size_t i = 0; i < n->n_told; i++) unplace(c, NULL, n->told[i].uid, n->told[i].vm_uid);
   (void)blx__fleet_drop_node(c->fleet, n->uid);
+  c->stale = true;
   c->unknown -= n->soft.status == BLX_NODE_STATUS_UNKNOWN;
   c->cpu_milli -= n->cpu_milli;
   c->memory_mib -= n->memory_mib;
@@ -320,6 +322,7 @@ static blx__rc look_at_node(struct blx__control *c, const struct blx__control_in
   c->unknown += soft.status == BLX_NODE_STATUS_UNKNOWN;
   n->soft = soft;
   n->changed = n->share != share;
+  c->stale = c->stale || n->changed;
   n->share = share;
   BLX__ASSERT(share > 0);
   return BLX__OK;
@@ -424,12 +427,16 @@ static blx__rc update(struct blx__control *c, const struct blx__control_input *i
   if (c->settings_revision != settings->revision) {
     BLX__TRY(blx__fleet_settings(c->fleet, settings->placement, err));
     c->settings_revision = settings->revision;
+    c->stale = true;
   }
-  BLX__TRY(tell_shapes(c, in->st, err));
   size_t changed = 0;
   BLX__TRY(look_at_nodes(c, in, &changed, err));
   if (changed > 0) BLX__TRY(look_at_instances(c, in->st, err));
   sweep(c, in->st);
+  BLX__TRY(tell_shapes(c, in->st, err));
+  /* What the engine looks ahead by is what is so now, whatever was so before. */
+  if (c->stale) blx__fleet_refresh(c->fleet);
+  c->stale = false;
   return BLX__OK;
 }
 

@@ -241,6 +241,18 @@ bool __wrap_blx__rpc_call_send(struct blx__rpc_call *c, const void *message, siz
   return __real_blx__rpc_call_send(c, message, size);
 }
 
+static void say_op(const struct blx__state *st, const char *who, struct blx__slice bytes) {
+  struct blx__arena arena = {.limit_bytes = 1 << 20};
+  void *decoded = NULL;
+  if (blx__msg_decode(blx__desc_op(), &arena, bytes, &decoded, NULL).code != 0) return;
+  const struct blx_op *op = decoded;
+  uint64_t uid = op->assign ? op->assign->instance_uid : op->explain ? op->explain->instance_uid : 0;
+  const struct blx_instance *i = blx__state_instance(st, uid);
+  cluster_log("%s: %s to %llu: %s", who, i ? i->name : "?", op->assign ? (unsigned long long)op->assign->node_uid : 0,
+              op->explain && op->explain->reason ? op->explain->reason->text : "");
+  blx__arena_free(&arena);
+}
+
 /* What control keeps between steps is a cache: one that knows nothing yet comes to the same. */
 static void check_fresh(const struct blx__control_input *in, const struct blx__control_out *out) {
   enum { EVERY = 16 };
@@ -255,6 +267,8 @@ static void check_fresh(const struct blx__control_input *in, const struct blx__c
   bool same = again.op_count == out->op_count && again.next_due_ms == out->next_due_ms;
   for (size_t i = 0; same && i < out->op_count; i++)
     same = out->ops[i].len == again.ops[i].len && memcmp(out->ops[i].data, again.ops[i].data, out->ops[i].len) == 0;
+  for (size_t i = 0; !same && i < out->op_count; i++) say_op(in->st, "kept", out->ops[i]);
+  for (size_t i = 0; !same && i < again.op_count; i++) say_op(in->st, "fresh", again.ops[i]);
   if (!same)
     cluster_fail("control proposes %zu operations with what it keeps, and %zu others without", out->op_count,
                  again.op_count);

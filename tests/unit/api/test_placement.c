@@ -293,6 +293,147 @@ START_TEST(the_answer__does_not_depend_on_the_order_of_telling_and_ties_on_the_s
 }
 END_TEST
 
+/* ---- what is told of VMs, instances and the fleet */
+
+static void tell_vm(blx_placement *p, uint64_t uid, const struct blx_vm_spec *spec, int32_t strategy) {
+  struct blx_placement_vm vm = BLX_PLACEMENT_VM_INIT;
+  blx_error err = {0};
+  vm.uid = uid;
+  vm.spec = spec;
+  vm.strategy = strategy;
+  ck_assert_msg(blx_placement_set_vm(p, &vm, &err) == 0, "%s", err.message);
+}
+
+static uint64_t place(blx_placement *p, uint64_t vm_uid, uint64_t instance_uid) {
+  struct blx_placement_request r = BLX_PLACEMENT_REQUEST_INIT;
+  r.vm_uid = vm_uid;
+  r.instance_uid = instance_uid;
+  r.reserve = 1;
+  return choose(p, &r);
+}
+
+START_TEST(instances_that_are_told__use_room_spread_and_give_it_back) {
+  blx_placement *p = open_placement();
+  struct blx_vm_spec spec = spec_of(BLX_STRATEGY_BEST_FIT, 2, 512);
+  TELL(p, .uid = 1, .vcpus = 4, .memory_mib = 1024);
+  TELL(p, .uid = 2, .vcpus = 4, .memory_mib = 1024);
+  tell_vm(p, 7, &spec, 0);
+  uint64_t first = place(p, 7, 100), second = place(p, 7, 101);
+  ck_assert_uint_eq(first + second, 3);
+  ck_assert_uint_ne(place(p, 7, 102), 0);
+  ck_assert_uint_ne(place(p, 7, 103), 0);
+  ck_assert_uint_eq(place(p, 7, 104), 0);
+  ck_assert_int_eq(blx_placement_unplace(p, 100, NULL), 0);
+  ck_assert_int_eq(blx_placement_unplace(p, 100, NULL), BLX_E_NOT_FOUND);
+  ck_assert_uint_eq(place(p, 7, 104), first);
+  ck_assert_int_eq(blx_placement_remove_vm(p, 7, NULL), 0);
+  tell_vm(p, 8, &spec, 0);
+  for (uint64_t uid = 200; uid < 204; uid++) ck_assert_uint_ne(place(p, 8, uid), 0);
+  blx_placement_close(p);
+}
+END_TEST
+
+START_TEST(settings__give_out_twice_and_keep_room_for_the_loss_of_a_node) {
+  blx_placement *p = open_placement();
+  struct blx_vm_spec spec = spec_of(BLX_STRATEGY_BEST_FIT, 4, 128);
+  struct blx_placement_settings s = BLX_PLACEMENT_SETTINGS_INIT;
+  struct blx_overcommit twice = BLX_OVERCOMMIT_INIT, *rows[] = {&twice};
+  struct blx_placement_request r = BLX_PLACEMENT_REQUEST_INIT;
+  char text[256];
+  TELL(p, .uid = 1, .vcpus = 4, .memory_mib = 4096, .ha_ready = 1, .no_watchdog = 1);
+  TELL(p, .uid = 2, .vcpus = 4, .memory_mib = 4096, .ha_ready = 1, .no_watchdog = 1);
+  spec.ha = BLX_HA_POLICY_AUTO;
+  tell_vm(p, 1, &spec, 0);
+  s.survive_nodes = 1;
+  ck_assert_int_eq(blx_placement_set_settings(p, &s, NULL), 0);
+  r.vm_uid = 1;
+  r.keep_survive = 1;
+  r.instance_uid = 10;
+  r.reserve = 1;
+  uint64_t first = choose(p, &r);
+  ck_assert_uint_ne(first, 0);
+  r.instance_uid = 11;
+  ck_assert_uint_eq(choose(p, &r), 0);
+  ck_assert_int_eq(obstacle(p, &r, 3 - first, text), BLX_OBSTACLE_CODE_SURVIVE);
+  ck_assert_ptr_nonnull(strstr(text, "1 ha=auto instance would find no room after the loss of nodes"));
+  twice.cpu_percent = 200;
+  s.overcommit = rows;
+  s.n_overcommit = 1;
+  ck_assert_int_eq(blx_placement_set_settings(p, &s, NULL), 0);
+  ck_assert_uint_ne(choose(p, &r), 0);
+  s.survive_nodes = 17;
+  ck_assert_int_eq(blx_placement_set_settings(p, &s, NULL), BLX_E_INVALID);
+  ck_assert_int_eq(blx_placement_set_settings(p, NULL, NULL), 0);
+  ck_assert_int_eq(obstacle(p, &r, first, NULL), BLX_OBSTACLE_CODE_ROOM);
+  blx_placement_close(p);
+}
+END_TEST
+
+START_TEST(a_preemption__names_victims_with_their_epochs) {
+  blx_placement *p = open_placement();
+  struct blx_vm_spec low = spec_of(BLX_STRATEGY_BEST_FIT, 4, 128), high = low;
+  struct blx_placement_instance i = BLX_PLACEMENT_INSTANCE_INIT;
+  struct blx_placement_preemption out = BLX_PLACEMENT_PREEMPTION_INIT;
+  struct blx_placement_request r = BLX_PLACEMENT_REQUEST_INIT;
+  TELL(p, .uid = 1, .vcpus = 4, .memory_mib = 1024);
+  high.priority = 10;
+  tell_vm(p, 1, &low, 0);
+  tell_vm(p, 2, &high, 0);
+  i.uid = 100;
+  i.vm_uid = i.node_uid = 1;
+  i.epoch = 5;
+  ck_assert_int_eq(blx_placement_place(p, &i, NULL), 0);
+  r.vm_uid = 2;
+  ck_assert_uint_eq(choose(p, &r), 0);
+  ck_assert_int_eq(blx_placement_preempt(p, &r, &out, NULL), 0);
+  ck_assert(out.node_uid == 1 && out.n == 1 && out.victim_uids[0] == 100 && out.victim_epochs[0] == 5);
+  r.vm_uid = 1;
+  ck_assert_int_eq(blx_placement_preempt(p, &r, &out, NULL), BLX_E_NO_CAPACITY);
+  i.node_uid = 9;
+  ck_assert_int_eq(blx_placement_place(p, &i, NULL), BLX_E_NOT_FOUND);
+  blx_placement_close(p);
+}
+END_TEST
+
+static uint64_t highest_uid(void *user, const struct blx_placement_candidate *c) {
+  ck_assert_uint_eq(c->need_cpu_milli, 1000);
+  return *(const uint64_t *)user - c->uid;
+}
+
+START_TEST(a_strategy_of_one_s_own__decides_and_is_named_in_reports) {
+  blx_placement *p = open_placement();
+  struct blx_vm_spec spec = spec_of(BLX_STRATEGY_BEST_FIT, 1, 128);
+  struct blx_placement_report *report = NULL;
+  struct blx_placement_request r = BLX_PLACEMENT_REQUEST_INIT;
+  uint64_t most = 1000;
+  int32_t own = 0;
+  char *json = NULL;
+  tell_three(p);
+  ck_assert_int_eq(blx_placement_add_strategy(p, "highest", highest_uid, &most, &own, NULL), 0);
+  tell_vm(p, 5, &spec, own);
+  r.vm_uid = 5;
+  ck_assert_uint_eq(choose(p, &r), 3);
+  r.vm_uid = 0;
+  r.spec = &spec;
+  r.strategy = own;
+  ck_assert_uint_eq(choose(p, &r), 3);
+  ck_assert_int_eq(blx_placement_report_get(p, &r, 2, &report, NULL), 0);
+  ck_assert_uint_eq(report->nodes_total, 3);
+  ck_assert_uint_eq(report->nodes_fit, 3);
+  ck_assert_uint_eq(report->n_nodes, 2);
+  ck_assert_str_eq(report->chosen, "node3");
+  ck_assert_str_eq(report->nodes[0]->parts[0]->name, "highest");
+  ck_assert_uint_eq(report->nodes[0]->cost, 997);
+  ck_assert_int_eq(blx_to_json("placement_report", report, &json, NULL), 0);
+  ck_assert_ptr_nonnull(strstr(json, "\"chosen\":\"node3\""));
+  blx_string_free(json);
+  blx_message_free(report);
+  r.strategy = own + 1;
+  ck_assert_int_eq(blx_placement_choose(p, &r, &most, NULL), BLX_E_INVALID);
+  blx_placement_close(p);
+}
+END_TEST
+
 static uint64_t now_us(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -431,6 +572,9 @@ BLX_TEST_MAIN("api/placement", the_cost__is_both_shares_rounded_down_and_decides
               selectors_sticky_and_spread__come_before_the_score, reservations__fill_the_fleet_and_never_beyond,
               reasons__name_the_obstacle_of_each_node, high_availability__is_what_a_node_must_be_ready_for,
               the_answer__does_not_depend_on_the_order_of_telling_and_ties_on_the_seed_alone,
+              instances_that_are_told__use_room_spread_and_give_it_back,
+              settings__give_out_twice_and_keep_room_for_the_loss_of_a_node,
+              a_preemption__names_victims_with_their_epochs, a_strategy_of_one_s_own__decides_and_is_named_in_reports,
               a_decision_over_5000_nodes__takes_no_memory_and_well_under_a_millisecond,
               requests_and_nodes__outside_of_their_limits_are_refused_by_name,
               a_placement_closed_under_its_callers__turns_them_away)

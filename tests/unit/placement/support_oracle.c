@@ -151,6 +151,28 @@ static uint64_t short_places(const struct oracle *o, const struct blx__fleet_req
 
 /* ---- what a node costs */
 
+static struct blx__fit_node vector(const struct seen *s) {
+  const struct blx__placement_node *v = &s->view;
+  struct blx__fit_node n = {.cpu_milli = v->cpu_milli, .memory_mib = v->memory_mib};
+  if (v->cpu_milli > v->allocated_cpu_milli) n.free_cpu_milli = v->cpu_milli - v->allocated_cpu_milli;
+  if (v->memory_mib > v->allocated_memory_mib) n.free_memory_mib = v->memory_mib - v->allocated_memory_mib;
+  return n;
+}
+
+void oracle_refresh(const struct oracle *o, struct blx__fit *fit) {
+  const struct blx__fleet_request nobody = {.vm_uid = 0};
+  struct blx__fit_node nodes[ORACLE_NODES];
+  size_t n = 0;
+  for
+    EACH(i, o->nodes) {
+      struct seen s;
+      if (o->nodes[i].info.uid == 0) continue;
+      see(o, &nobody, i, &s);
+      nodes[n++] = vector(&s);
+    }
+  (void)blx__fit_refresh(fit, nodes, n);
+}
+
 static uint64_t full(const struct seen *s, const struct blx_vm_spec *spec) {
   uint64_t cpus = s->view.cpu_milli
                       ? (s->view.allocated_cpu_milli + blx__placement_cpu_milli(spec)) * 10000 / s->view.cpu_milli
@@ -228,6 +250,10 @@ static uint64_t strategy(const struct oracle *o, const struct blx__fleet_request
                          int32_t number) {
   const struct blx_vm_spec *spec = &vm_of(o, r->vm_uid)->spec;
   uint64_t sum = 0, weights = 0;
+  if (number == BLX_STRATEGY_BEST_FIT && blx__fit_ready(o->fit)) {
+    struct blx__fit_node n = vector(s);
+    return blx__fit_cost(o->fit, &n, blx__placement_cpu_milli(spec), spec->memory_mib);
+  }
   if (number == BLX_STRATEGY_BEST_FIT) return 1000000 - full(s, spec);
   if (number == BLX_STRATEGY_LOAD_BALANCED) return balance(o, node, s, spec);
   if (number == BLX_STRATEGY_DATA_LOCALITY) return bytes_to_move(o, node, spec);

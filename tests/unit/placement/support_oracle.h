@@ -3,6 +3,7 @@
 #ifndef BLX_TESTS_PLACEMENT_ORACLE_H
 #define BLX_TESTS_PLACEMENT_ORACLE_H
 
+#include "placement/fit.h"
 #include "placement/fleet.h"
 
 enum { ORACLE_NODES = 64, ORACLE_VMS = 8, ORACLE_INSTANCES = 48 };
@@ -30,7 +31,8 @@ struct oracle {
   struct oracle_instance instances[ORACLE_INSTANCES];
   const struct blx_placement_settings *settings;
   uint64_t seed;
-  blx__fleet_score_fn own; /* the embedder's strategy */
+  const struct blx__fit *fit; /* NULL: no shapes are known */
+  blx__fleet_score_fn own;    /* the embedder's strategy */
 };
 
 struct oracle_verdict {
@@ -40,6 +42,7 @@ struct oracle_verdict {
 };
 
 struct oracle_verdict oracle_judge(const struct oracle *o, const struct blx__fleet_request *r, size_t node);
+void oracle_refresh(const struct oracle *o, struct blx__fit *fit);
 uint64_t oracle_choose(const struct oracle *o, const struct blx__fleet_request *r, uint64_t *cost); /* 0: none */
 
 #endif
