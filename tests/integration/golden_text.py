@@ -15,7 +15,7 @@ def clean(cluster):
         text = re.sub(r"(\"stored\": )\[[^\]]*\]", r"\1LIST", text)
         text = re.sub(r"(\"cpu_features\": )\[[^\]]*\]", r"\1LIST", text)
         text = re.sub(r"^( *cpu_features:)(?: \[\]|(?:\n *- [a-z0-9_]+)+)$", r"\1 LIST", text, flags=re.M)
-        text = re.sub(r"(?:[a-z0-9_]+, ?){3,}(?:[a-z0-9_]+|\.\.\.)$", "FEATURES", text, flags=re.M)
+        text = re.sub(r"(?:[a-z0-9_]+, ?){7,}(?:[a-z0-9_]+|\.\.\.)$", "FEATURES", text, flags=re.M)
         text = re.sub(r"\d+\.\d% CPU, \d+ MiB", "LOAD", text)
         text = re.sub(r"(\"?load_\w+\"?: )\d+", r"\1N", text)
         text = re.sub(r"\b\d+(  BestFit )\d+", r"N\1N", text)

@@ -85,7 +85,8 @@ def plan(fleet, *words, status):
 
 def test_what_the_flags_of_create_say_is_in_the_spec_and_reads_as_it_was_typed(fleet):
     create(fleet, "all", "--stopped", "--cpu", "1.5", "--vcpus", 2, "--resource", "gpu=1", "--resource",
-           "disk/ssd=2GiB", "--constraint", "zone in a,b", "--constraint", "cores>4", "--constraint", "!gone", "--constraint", "zone!=c",
+           "disk/ssd=2GiB", "--constraint", "zone in a,b", "--constraint", "cores>4", "--constraint",
+           "!gone", "--constraint", "zone!=c",
            "--constraint", "rack", "--constraint", "zone not in (x, y)", "--prefer", "zone=b:30", "--tolerate", "gpu",
            "--tolerate", "old=yes", "--tolerate", "*", "--together", "app=db,tier=back@zone:10", "--apart", "self@rack",
            "--apart", "app=web:5", "--spread", "zone:max=2", "--spread", "rack:skew=1:weight=20", "--cpu-feature",
