@@ -39,9 +39,8 @@ class Plot:
         ]
         self.text(LEFT, 22, title, size=14)
         self.text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_title, anchor="middle")
-        self.parts.append(
-            f'<text transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">{y_title}</text>'
-        )
+        turned = f'transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"'
+        self.parts.append(f'<text {turned} text-anchor="middle">{y_title}</text>')
 
     def text(self, x, y, text, anchor="start", size=12, colour="black"):
         self.parts.append(
