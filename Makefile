@@ -53,7 +53,7 @@ CFLAGS_ALL := -std=gnu11 -D_GNU_SOURCE -Ilib -Iinclude -I$(B)/gen $(WARN) $(OPT)
   -fstack-protector-strong $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined -fno-omit-frame-pointer,-D_FORTIFY_SOURCE=2) $(CFLAGS)
 LDFLAGS_ALL := $(if $(SAN),-fsanitize=$(SAN)) -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
 
-src_of = $(wildcard lib/$(1)/*.c)
+src_of = $(wildcard lib/$(1)/*.c lib/$(1)/*/*.c)
 obj_of = $(patsubst %.c,$(B)/obj/%.o,$(call src_of,$(1)))
 with_deps = $(1) $(DEPS_$(1))
 objs_with_deps = $(foreach f,$(call with_deps,$(1)),$(call obj_of,$(f)))

@@ -221,8 +221,8 @@ def check_sizes(lint):
                 if last - first + 1 > FUNCTION_LINES_MAX:
                     lint.add(path, first, f"{name} has {last - first + 1} lines; {FUNCTION_LINES_MAX} is the most")
         parts = path.split("/")
-        if len(parts) == 3 and parts[0] == "lib" and path.endswith(".c"):
-            folders.setdefault("/".join(parts[:2]), []).append(path)
+        if len(parts) >= 3 and parts[0] == "lib" and path.endswith(".c"):
+            folders.setdefault("/".join(parts[:-1]), []).append(path)
     for folder, sources in sorted(folders.items()):
         if len(sources) > FOLDER_SOURCES_MAX:
             lint.add(sources[FOLDER_SOURCES_MAX], 1,

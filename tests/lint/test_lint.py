@@ -54,7 +54,7 @@ PLANTED = {
     "banned in lib": ("lib/io/a.c", "void f(void) {\n  exit(1);\n}\n", "lib/io/a.c:2: uses exit, which is banned"),
     "standard error in lib": ("lib/io/a.c", "void f(void) {\n  fprintf(stderr, x);\n}\n", "uses stderr"),
     "folder out of the table": ("lib/base/a.c", '#include "io/loop.h"\n', 'lib/base may not include "io/loop.h"'),
-    "one header of a folder": ("lib/state/a.c", '#include "placement/place.h"\n', 'not include "placement/place.h"'),
+    "one header of a folder": ("lib/state/a.c", '#include "placement/fleet.h"\n', 'not include "placement/fleet.h"'),
     "unknown folder": ("lib/misc/a.c", '#include "base/rc.h"\n', "table of folders"),
     "private header": ("lib/vm/a.c", '#include "io/io_int.h"\n', "is private to its folder"),
     "header without folder": ("lib/vm/a.c", '#include "driver.h"\n', "needs its folder in front"),
