@@ -9,14 +9,13 @@
 #include "placement/survive.h"
 
 enum {
-  FLEET_NONE = UINT32_MAX,
   FLEET_LEVELS_MAX = 64,
   FLEET_SELF_MAX = BLX__PLACEMENT_AFFINITY_MAX + BLX__PLACEMENT_SPREAD_MAX,
   FLEET_NEAR_MAX = 4,
   FLEET_COST_MAX = 1000000, /* of a strategy; 100 * FLEET_WEIGHT of a preference */
   FLEET_WEIGHT = 10000,
 };
-_Static_assert((uint32_t)FLEET_NONE == UINT32_MAX, "no slot");
+#define FLEET_NONE UINT32_MAX /* no slot */
 
 /* uid -> slot: open addressing, at most half full. */
 struct fleet_ids {
