@@ -68,6 +68,7 @@ class FenceCampaign(Campaign):
         where = {}
 
         def all_run():
+            where.clear()
             where.update(self.homes(nodes[0]))
             return self.over.is_set() or set(where) == set(self.guests)
 
@@ -81,21 +82,23 @@ class FenceCampaign(Campaign):
 
         def moved():
             seen.update(node=self.told(victim, asked), homes=self.homes(asked))
-            return self.over.is_set() or (seen["node"].get("fence") == "done" and set(seen["homes"]) == set(self.guests)
+            return self.over.is_set() or (set(seen["homes"]) == set(self.guests) and "status" in seen["node"]
                                           and victim.name not in seen["homes"].values())
 
         self.until(moved, ELSEWHERE_S, lambda: f"what {victim.name} had runs elsewhere: {seen}")
         if self.over.is_set():
             return
-        self.counts["fenced"] += 1
+        # One whose guests had just ended, of the fault before, loses them without a fence.
+        fenced = seen["node"].get("fence") == "done"
+        self.counts["fenced"] += fenced
         self.longest["elsewhere_ms"] = max(self.longest["elsewhere_ms"], int((time.monotonic() - began) * 1000))
         self.wait(seconds - (time.monotonic() - began))
         self.cluster.heal()
         self.start_ended()
-        self.returned(victim, asked, before)
+        self.returned(victim, asked, before if fenced else {})
 
     def returned(self, victim, asked, before):
-        """It goes on, as one that is new."""
+        """It goes on, and after a fence as one that is new."""
         def back():
             now = self.told(victim, asked)
             return self.over.is_set() or (now.get("status") == "Ready" and not now.get("fence_proof")
