@@ -14,7 +14,7 @@ import runners
 from chaos import Broken, Watcher, launch, wait_for_equal_chains
 from cluster import ROOT, cgroups, processes_of, program, until
 from linear import UNKNOWN
-from load import Client
+from load import GENERATION_S, NAMES, Client
 
 LEADER_S, SERVICE_S = 10, 60
 MARGIN_KIB = 256  # of a "full" disk that is left: nothing to write into, but the file system's own
@@ -33,13 +33,15 @@ class Campaign:
     available."""
 
     def __init__(self, cluster, messages, seed, clients=6, kinds=KINDS, longest_s=4, flake=None, shared=None,
-                 memory_mib=32, replicas=(1, 1, 2, 3), pace_s=0.02, ha_part=0):
+                 memory_mib=32, replicas=(1, 1, 2, 3), pace_s=0.02, ha_part=0,
+                 names=NAMES, generation_s=GENERATION_S):
         self.cluster, self.messages, self.seed = cluster, messages, seed
         self.random = random.Random(seed)
         self.over = threading.Event()
         self.began = time.monotonic()
         self.flake, self.shared, self.memory_mib, self.replicas = flake, shared, memory_mib, replicas
         self.pace_s, self.kinds, self.longest_s, self.ha_part = pace_s, kinds, longest_s, ha_part
+        self.names, self.generation_s = names, generation_s
         self.clients = [Client(self, n, seed * 1000 + n) for n in range(clients)]
         self.watchers = [Watcher(self, seed * 1000 + 500 + n) for n in range(2)]
         self.faults, self.counts = collections.Counter(), collections.Counter()

@@ -15,7 +15,7 @@ from stock import Stub
 RECONNECT = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50),
              ("grpc.max_reconnect_backoff_ms", 500))
 CALL_S, GIVE_UP_S = 3, 12
-NAMES = 12  # in use at a time; after GENERATION_S there are new ones, and the old are deleted
+NAMES = 12  # in use at a time; after GENERATION_S there are new ones, and most of the old are deleted
 GENERATION_S = 30
 LOST = UNKNOWN | {"NOSPACE", "STALE"}  # also refused for want of space: a member may say so of what another one did
 DESIRED = {0: RUNNING, 1: STOPPED}
@@ -44,8 +44,8 @@ class Client(threading.Thread):
             stub.close()
 
     def name(self, back=0):
-        generation = int((time.monotonic() - self.campaign.began) / GENERATION_S)
-        return f"g{max(0, generation - back)}-{self.random.randrange(NAMES)}"
+        generation = int((time.monotonic() - self.campaign.began) / self.campaign.generation_s)
+        return f"g{max(0, generation - back)}-{self.random.randrange(self.campaign.names)}"
 
     def step(self):
         choice = self.random.random()

@@ -86,6 +86,7 @@ def of_hello(cluster):
 
 def qemu(new_net, messages, directory, seed, seconds, **more):
     more = {"pace_s": 0.5, "clients": 2, "replicas": (1,), "memory_mib": 128, **more}
+    more = {"names": 8, "generation_s": 1 << 30, **more}  # no more than there is room for
     more["capacity"] = "vcpus=4,memory_mib=1024"
     return guarded(new_net, messages, directory, seed, seconds, "QEMU", of_hello, **more)
 
