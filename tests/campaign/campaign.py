@@ -12,30 +12,36 @@ import linear
 import net
 import runners
 from chaos import Broken, Watcher, launch, wait_for_equal_chains
-from cluster import ROOT, cgroups, processes_of, until
+from cluster import ROOT, cgroups, processes_of, program, until
 from linear import UNKNOWN
-from load import Client
+from load import GENERATION_S, NAMES, Client
 
 LEADER_S, SERVICE_S = 10, 60
 MARGIN_KIB = 256  # of a "full" disk that is left: nothing to write into, but the file system's own
+WATCHDOG = "blixard-watchdog"  # one of each node stays
 CORRUPT_FREE = (0, -signal.SIGKILL, 70)  # ends of a daemon that may be started again: 70 when its disk failed
 
 KINDS = ("kill", "kill two", "stop", "one way", "isolate", "split", "loss", "half open", "full disk", "full disks",
          "clock", "clocks", "slow")
 REAL_KINDS = ("kill", "kill two", "stop", "one way", "isolate", "split", "loss", "half open", "slow")
+# Of fences.py: a node is lost for longer than T_safe, until what it had runs elsewhere.
+FENCE_KINDS = ("fence cut", "fence deaf", "fence mute", "fence kill", "fence stop", "fence power")
 
 
 class Campaign:
-    """@clients: threads; @kinds: the faults; @longest_s: of one of them."""
+    """@clients: threads; @kinds: the faults; @longest_s: of one of them; @ha_part: of what they make is highly
+    available."""
 
     def __init__(self, cluster, messages, seed, clients=6, kinds=KINDS, longest_s=4, flake=None, shared=None,
-                 memory_mib=32, replicas=(1, 1, 2, 3), pace_s=0.02):
+                 memory_mib=32, replicas=(1, 1, 2, 3), pace_s=0.02, ha_part=0,
+                 names=NAMES, generation_s=GENERATION_S):
         self.cluster, self.messages, self.seed = cluster, messages, seed
         self.random = random.Random(seed)
         self.over = threading.Event()
         self.began = time.monotonic()
         self.flake, self.shared, self.memory_mib, self.replicas = flake, shared, memory_mib, replicas
-        self.pace_s, self.kinds, self.longest_s = pace_s, kinds, longest_s
+        self.pace_s, self.kinds, self.longest_s, self.ha_part = pace_s, kinds, longest_s, ha_part
+        self.names, self.generation_s = names, generation_s
         self.clients = [Client(self, n, seed * 1000 + n) for n in range(clients)]
         self.watchers = [Watcher(self, seed * 1000 + 500 + n) for n in range(2)]
         self.faults, self.counts = collections.Counter(), collections.Counter()
@@ -188,7 +194,8 @@ class Campaign:
             client.close()
         self.counts["started"] = runners.started(self.shared) if self.shared else 0
         return {"operations": self.counts["calls"], "acknowledged": self.counts["acknowledged"], **failed,
-                "double": double, "leaks": len(leaks)}
+                "double": double, "leaks": len(leaks), "reads": self.counts["read"],
+                **{name: self.counts[name] for name in ("leader_ms", "service_ms")}}
 
     def history(self):
         return [op for client in self.clients for op in client.history]
@@ -265,7 +272,9 @@ class Campaign:
 
     def leaks(self):
         ours = {n.pid for n in self.cluster.nodes} | {n.relay.pid for n in self.cluster.nodes}
-        found = [words for pid, words in processes_of(self.cluster.dir).items() if pid not in ours]
+        others = {pid: words for pid, words in processes_of(self.cluster.dir).items() if pid not in ours}
+        dogs = [words for pid, words in others.items() if program(pid) == WATCHDOG]
+        found = [words for words in others.values() if words not in dogs] + dogs[len(self.cluster.nodes):]
         found += [str(path) for n in self.cluster.nodes for part in ("vms", "agent")
                   for path in (n.dir / part).glob("g*")]
         found += [group for group in cgroups(self.cluster.id) if "/g" in group]
@@ -277,4 +286,4 @@ class Campaign:
 
 def sentence(told, minutes, more=""):
     return " ".join([f"campaign {more}minutes={minutes:.3g}", *(f"{name}={told[name]}" for name in (
-        "operations", "acknowledged", "lost", "double", "leaks", "failed"))])
+        "operations", "acknowledged", "reads", "lost", "double", "leaks", "failed", "failovers"))])

@@ -15,10 +15,11 @@ from stock import Stub
 RECONNECT = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50),
              ("grpc.max_reconnect_backoff_ms", 500))
 CALL_S, GIVE_UP_S = 3, 12
-NAMES = 12  # in use at a time; after GENERATION_S there are new ones, and the old are deleted
+NAMES = 12  # in use at a time; after GENERATION_S there are new ones, and most of the old are deleted
 GENERATION_S = 30
 LOST = UNKNOWN | {"NOSPACE", "STALE"}  # also refused for want of space: a member may say so of what another one did
 DESIRED = {0: RUNNING, 1: STOPPED}
+HA_AUTO = 2
 
 
 class Client(threading.Thread):
@@ -43,8 +44,8 @@ class Client(threading.Thread):
             stub.close()
 
     def name(self, back=0):
-        generation = int((time.monotonic() - self.campaign.began) / GENERATION_S)
-        return f"g{max(0, generation - back)}-{self.random.randrange(NAMES)}"
+        generation = int((time.monotonic() - self.campaign.began) / self.campaign.generation_s)
+        return f"g{max(0, generation - back)}-{self.random.randrange(self.campaign.names)}"
 
     def step(self):
         choice = self.random.random()
@@ -108,6 +109,8 @@ class Client(threading.Thread):
         if self.campaign.flake:
             request.spec.flake, request.spec.ready_none = self.campaign.flake, True
             request.spec.stop_timeout_ms, request.spec.memory_mib = 2000, self.campaign.memory_mib
+            if self.random.random() < self.campaign.ha_part:
+                request.spec.ha, request.spec.ha_max_restart = HA_AUTO, 100
         else:
             request.spec.config_name, request.config = "hello.nix", CONFIG
         call = ("create", f"{self.number}-{self.serial}", STOPPED if stopped else RUNNING)
