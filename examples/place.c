@@ -112,8 +112,8 @@ int main(int argc, char **argv) {
   if (first > 0) snprintf(at, sizeof at, "%llu", first);
   printf("{\"placed\": %llu, \"refused\": %llu, \"first_refusal_at\": %s, \"nodes_used\": %llu, "
          "\"cpu_allocated_pct\": %.3f, \"memory_allocated_pct\": %.3f, \"seconds\": %.3f}\n",
-         n - refused, refused, at, n_used, 100 * cpu / (all_cpu ? all_cpu : 1),
-         100 * memory / (all_memory ? all_memory : 1), (double)(clock() - begin) / CLOCKS_PER_SEC);
+         n - refused, refused, at, n_used, 100 * cpu / (all_cpu > 0 ? all_cpu : 1),
+         100 * memory / (all_memory > 0 ? all_memory : 1), (double)(clock() - begin) / CLOCKS_PER_SEC);
   blx_placement_close(placement);
   return 0;
 }
