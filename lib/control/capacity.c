@@ -112,13 +112,14 @@ static blx__rc place(struct count *k, bool survives, blx_error *err) {
   uint64_t most = PLACED_MAX;
   if (survives && k->c->n_nodes > 0 && PLACED_WORK_MAX / k->c->n_nodes < most) most = PLACED_WORK_MAX / k->c->n_nodes;
   struct blx__fleet_choice choice;
-  while (k->fits < most && blx__fleet_choose(k->c->fleet, &k->request, &choice)) {
-    k->fits++;
+  uint64_t work = 0;
+  while (k->fits < most && work < PLACED_WORK_MAX && blx__fleet_choose(k->c->fleet, &k->request, &choice)) {
+    work += ++k->fits; /* each looks at those before it */
     const struct blx__fleet_instance to = {CONTROL_UID + k->fits, CONTROL_UID, choice.node_uid, 1, false};
     BLX__TRY(blx__view_give(k->c, k->vm, &to, err));
     spot_of(k, choice.node_uid)->fits++;
   }
-  k->cut = k->fits == most;
+  k->cut = k->fits == most || work >= PLACED_WORK_MAX;
   for (size_t i = 0; i < k->c->n_nodes; i++) {
     struct blx__fleet_verdict v;
     if (blx__fleet_judge(k->c->fleet, &k->request, k->spots[i].uid, &v)) k->spots[i].obstacles = v.v.obstacles;

@@ -12,7 +12,8 @@ struct plan {
   struct view_vm *vm;
   const char *name, *tenant;
   const struct blx_vm_spec *spec;
-  const char *held; /* why none of them would be placed now; NULL: they would */
+  const char *held;      /* why none of them would be placed now; NULL: they would */
+  const char *none_text; /* why no node takes one now, of one that no node is barred for; NULL: not looked for yet */
   bool reported_none;
   uint64_t kept[BLX__CONTROL_HOLDS_MAX]; /* nodes where room is made */
   size_t n_kept;
@@ -93,13 +94,16 @@ static blx__rc plan_none(struct plan *p, struct blx__fleet_request *r, struct bl
                          blx_error *err) {
   struct blx__fleet_preemption how;
   char text[TEXT_BYTES];
-  bool may = p->spec->priority > 0 && p->n_kept < BLX__CONTROL_HOLDS_MAX;
+  bool alike = p->none_text && r->n_barred == 0; /* as the one before it, for which the whole fleet was looked at */
+  bool may = !alike && p->spec->priority > 0 && p->n_kept < BLX__CONTROL_HOLDS_MAX;
   struct blx_vm as = {.struct_size = sizeof as, .tenant = p->tenant, .spec = (struct blx_vm_spec *)(uintptr_t)p->spec};
   if (may && blx__control_preempt(p->c, p->in->st, &as, r, &how)) return plan_preempt(p, &how, out, err);
   out->action = "wait";
   out->node = "";
   p->out->waiting++;
+  if (alike) return set_text(p, out, p->none_text) ? BLX__OK : no_memory(p, err);
   blx__fleet_nearest(p->c->fleet, r, text, sizeof text);
+  if (r->n_barred == 0) p->none_text = blx__arena_strdup(p->arena, text);
   return set_text(p, out, text) ? BLX__OK : no_memory(p, err);
 }
 

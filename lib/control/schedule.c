@@ -4,7 +4,7 @@
 #include "control/control_int.h"
 #include "base/digest.h"
 
-enum { TEXT_BYTES = BLX__FLEET_NEAREST_BYTES };
+enum { TEXT_BYTES = BLX__FLEET_NEAREST_BYTES, SOON_MAX = 16 };
 
 /* A node that is kept: for one that instances end for there, or for one that has waited for long. */
 struct hold {
@@ -23,7 +23,7 @@ struct pass {
   size_t n_holds, reserved;
   struct blx__map hopeless; /* VM uid and whether survival counts -> the text; what no node could take in this step */
   struct blx__map ended;    /* uids of VMs of which an instance is to end for another one, by this step */
-  size_t explained, nearest, preempted;
+  size_t explained, nearest, preempted, soon;
   bool cut, look_again;
 };
 
@@ -198,7 +198,11 @@ static blx__rc find_holds(struct pass *p, blx_error *err) {
     if (i->room_on_uid == 0 || !blx__view_node(p->c, i->room_on_uid)) continue;
     struct turn t = {.i = i, .vm = blx__state_vm(p->in->st, i->vm_uid)};
     struct blx__fleet_verdict v;
-    if (!blx__view_vm(p->c, p->in->st, t.vm, err)) return (blx__rc){BLX_E_NOMEM};
+    blx_error why = {0};
+    if (!blx__view_vm(p->c, p->in->st, t.vm, &why)) {
+      if (why.code == BLX_E_BUSY) continue; /* its turn says so */
+      return blx__fail_as(err, &why);
+    }
     t.request = blx__control_request(p->in->st, i, t.vm, t.barred);
     bool fits = blx__fleet_judge(p->c->fleet, &t.request, i->room_on_uid, &v) && v.v.obstacles == 0;
     if (fits || room_is_made(p->in->st, i)) add_hold(p, &t, i->room_on_uid, false);
@@ -214,12 +218,19 @@ static blx__rc give(struct pass *p, const struct turn *t, uint64_t node_uid, blx
 }
 
 /* A node that has not been heard from by this leader yet could take it. */
-static bool may_change_soon(const struct pass *p, const struct turn *t) {
+static bool may_change_soon(struct pass *p, const struct turn *t) {
+  struct blx__fleet_request r = t->request;
+  r.keep_survive = false; /* weighs the whole fleet for each node */
+  if (p->c->unknown == 0) return false;
+  if (p->soon++ == SOON_MAX) {
+    p->soon--;
+    return true;
+  }
   for (size_t n = 0; p->c->unknown > 0 && n < p->c->n_nodes; n++) {
     struct blx__fleet_verdict v;
     if (p->c->nodes[n].soft.status != BLX_NODE_STATUS_UNKNOWN) continue;
-    if (blx__fleet_judge(p->c->fleet, &t->request, p->c->nodes[n].uid, &v) &&
-        v.v.obstacles == UINT32_C(1) << BLX_OBSTACLE_CODE_SILENT)
+    if (blx__fleet_judge(p->c->fleet, &r, p->c->nodes[n].uid, &v) && v.v.obstacles == UINT32_C(1)
+                                                                                          << BLX_OBSTACLE_CODE_SILENT)
       return true;
   }
   return false;
@@ -367,8 +378,10 @@ static blx__rc turn(struct pass *p, const struct blx_instance *i, blx_error *err
   const struct blx_vm *awaited = blx__state_awaits(p->in->st, t.vm);
   if (awaited) return propose_wait(p, i, awaited, err);
   if (needs_ended(p, t.vm)) return BLX__OK; /* and says so in the next step */
-  t.view = blx__view_vm(p->c, p->in->st, t.vm, err);
-  if (!t.view) return (blx__rc){BLX_E_NOMEM};
+  blx_error why = {0};
+  t.view = blx__view_vm(p->c, p->in->st, t.vm, &why);
+  if (!t.view && why.code == BLX_E_BUSY) return propose_no_room(p, i, why.message, err);
+  if (!t.view) return blx__fail_as(err, &why);
   t.request = blx__control_request(p->in->st, i, t.vm, t.barred);
   keep_off(p, &t);
   /* What holds for it alone says nothing about the others of its VM, nor they about it. */

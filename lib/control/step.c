@@ -30,5 +30,11 @@ blx__rc blx__control_step(struct blx__control *c, const struct blx__control_inpu
                           struct blx__control_out *out, blx_error *err) {
   *out = (struct blx__control_out){0};
   BLX__TRY(blx__control_fence(in, arena, out, err));
-  return blx__control_schedule(c, in, arena, out, err);
+  size_t fences = out->op_count;
+  blx__rc rc = blx__control_schedule(c, in, arena, out, err);
+  if (rc.code == 0 || fences == 0) return rc;
+  /* Fencing never waits for what placement lacks: the next step, without these, says what that is. */
+  out->op_count = fences;
+  blx__control_due(out, in->now_ms + BLX__CONTROL_LOOK_AGAIN_MS);
+  return BLX__OK;
 }

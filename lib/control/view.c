@@ -124,7 +124,9 @@ struct view_vm *blx__view_guest(struct blx__control *c, const struct blx__state 
                                 const struct blx_vm_spec *spec, blx_error *err) {
   BLX__ASSERT(!blx__map_get_u64(&c->vms, CONTROL_UID));
   struct blx_vm as = {.struct_size = sizeof as, .uid = CONTROL_UID, .tenant = tenant, .spec_revision = 1};
-  as.spec = (struct blx_vm_spec *)(uintptr_t)spec;
+  struct blx_vm_spec unnamed = *spec;
+  unnamed.name = "a shape"; /* no VM's name: `near` finds VMs by theirs */
+  as.spec = &unnamed;
   return blx__view_vm(c, st, &as, err);
 }
 
@@ -231,7 +233,9 @@ static struct view_vm *vm_of_told(struct blx__control *c, const struct blx__stat
   if (vm) return blx__view_vm(c, st, vm, err);
   const struct blx_tombstone *t = blx__state_tombstone_on_node_after(st, node_uid, told->uid - 1);
   BLX__ASSERT(t != NULL && t->instance_uid == told->uid);
-  struct blx_vm as = {.struct_size = sizeof as, .uid = told->uid, .spec = t->spec, .spec_revision = 1};
+  struct blx_vm_spec spec = *t->spec;
+  spec.name = "a VM that was deleted by force";
+  struct blx_vm as = {.struct_size = sizeof as, .uid = told->uid, .spec = &spec, .spec_revision = 1};
   as.tenant = t->tenant;
   return tell_vm(c, &as, NULL, err);
 }

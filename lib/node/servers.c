@@ -139,7 +139,7 @@ static void end_instances(struct blx__node *n, uint64_t uid) {
   const struct blx_instance *i = blx__state_instance_on_node_after(n->state, uid, 0);
   for (unsigned told = 0; i && told < EVACUATE_MAX; i = blx__state_instance_on_node_after(n->state, uid, i->uid)) {
     const struct blx_vm *vm = blx__state_vm(n->state, i->vm_uid);
-    if (i->dead || i->ending != BLX_ENDING_NONE || vm->deleting || vm->desired != BLX_DESIRED_RUNNING) continue;
+    if (i->dead || blx__state_is_ending(vm, i)) continue;
     struct blx_op_vm_restart o = {.struct_size = sizeof o, .name = i->name, .ending = BLX_ENDING_SHUT_DOWN};
     struct blx_op op = {.struct_size = sizeof op, .vm_restart = &o, .tenant = vm->tenant};
     op.principal = n->servers.removal->principal;

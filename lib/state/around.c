@@ -402,8 +402,8 @@ static uint64_t short_places(struct blx__state *st, const struct state_vm *vm, c
   uint64_t cpu_milli = blx__placement_cpu_milli(spec);
   if (is_auto && cpu_milli > shape.cpu_milli) shape.cpu_milli = cpu_milli;
   if (is_auto && spec->memory_mib > shape.memory_mib) shape.memory_mib = spec->memory_mib;
-  struct blx__survive_node *nodes = blx__arena_alloc(&st->scratch, count * sizeof *nodes);
-  uint64_t *scratch = blx__arena_alloc(&st->scratch, count * sizeof *scratch);
+  struct blx__survive_node *nodes = calloc(count, sizeof *nodes);
+  uint64_t *scratch = calloc(count, sizeof *scratch);
   struct blx__map domains = {0};
   STATE_MUST(nodes && scratch);
   BLX__MAP_FOREACH(pos, &st->data.nodes) {
@@ -424,6 +424,8 @@ static uint64_t short_places(struct blx__state *st, const struct state_vm *vm, c
   uint32_t k = s->survive_nodes < BLX__SURVIVE_NODES_MAX ? s->survive_nodes : BLX__SURVIVE_NODES_MAX;
   uint64_t of_nodes = blx__survive_nodes_missing(nodes, at, shape, k), of_domain = 0;
   if (by_domain) of_domain = blx__survive_domain_missing(nodes, at, shape, scratch);
+  free(nodes);
+  free(scratch);
   return of_nodes > of_domain ? of_nodes : of_domain;
 }
 

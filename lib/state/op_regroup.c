@@ -44,7 +44,7 @@ uint32_t blx__state_unclear(const struct blx__state *st) {
 
 bool blx__state_is_held(const struct blx__state *st, const struct blx_instance *i) {
   if (st->data.unclear == 0 || i->uid >= st->data.uids_from) return false;
-  return i->epoch < st->data.era && i->seen_era != st->data.era;
+  return i->seen_era != st->data.era;
 }
 
 uint64_t blx__state_next_epoch(const struct blx__state *st, const struct blx_instance *i) {

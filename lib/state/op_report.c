@@ -224,9 +224,11 @@ static void learn_epoch(struct blx__state *st, uint64_t node_uid, const struct b
   i.dead = i.fenced = 0;
   i.report_seq = 0;
   i.ending = BLX_ENDING_NONE;
+  i.preempted_for_uid = 0;
   i.not_before_ms = 0;
-  bool stops = e->vm->rec->deleting || e->vm->rec->desired == BLX_DESIRED_STOPPED;
-  i.phase = stops ? BLX_PHASE_STOPPING : BLX_PHASE_CREATING; /* what the report says comes next */
+  bool leaves = blx__state_leaving(e), stops = e->vm->rec->desired == BLX_DESIRED_STOPPED;
+  /* What the report says comes next. */
+  i.phase = leaves ? BLX_PHASE_DELETING : stops ? BLX_PHASE_STOPPING : BLX_PHASE_CREATING;
   blx__state_put_instance(st, &i);
 }
 

@@ -54,6 +54,7 @@ static blx__rc may_scale(const struct blx__state *st, const struct blx_op *op, s
   if (to > STATE_REPLICAS_MAX)
     return blx__fail(err, BLX_E_INVALID, "state", "replicas: %u is above %d", to, (int)STATE_REPLICAS_MAX);
   if (to > from) BLX__TRY(may_grow(st, op, e, from, to, err));
+  if (to < from) BLX__TRY(blx__state_none_held(st, e, to, err));
   *out = e;
   return BLX__OK;
 }
@@ -106,8 +107,9 @@ blx__rc blx__state_give_up(struct blx__state *st, const struct blx_op *op, struc
   }
   if (!silent)
     return blx__fail(err, BLX_E_CONFLICT, "state",
-                     "%s is heard from and removes %s by itself; a node is Suspect after 9 s of silence", n->name,
-                     name);
+                     "%s is heard from and removes %s by itself; a node is Suspect after %u ms of silence "
+                     "(lease.suspect_ms)",
+                     n->name, name, blx__state_settings(st)->lease->suspect_ms);
   if (st->data.tombstones.count >= BLX__STATE_TOMBSTONES_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state",
                      "the cluster remembers %zu instances that silent nodes must still remove, %d is the most: bring "

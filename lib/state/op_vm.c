@@ -432,6 +432,18 @@ static blx__rc no_dependents(const struct state_vm *e, blx_error *err) {
                    by);
 }
 
+blx__rc blx__state_none_held(const struct blx__state *st, const struct state_vm *e, uint32_t above, blx_error *err) {
+  BLX__MAP_FOREACH(pos, &e->instances) {
+    const struct blx_instance *i = ((const struct state_instance *)blx__map_value(pos))->rec;
+    if (i->ordinal <= above || !blx__state_is_held(st, i)) continue;
+    return blx__fail(err, BLX_E_CONFLICT, "state",
+                     "%s may run on one of %u nodes that have not said since the recovery what runs there: start them, "
+                     "or `blixard node fence NODE --proved 'HOW YOU KNOW'`, and remove it then",
+                     i->name, blx__state_unclear(st));
+  }
+  return BLX__OK;
+}
+
 /* @force: NULL, or what names the nodes that are not waited for. */
 static void delete_vm(struct blx__state *st, struct state_vm *e, const struct blx_op_vm_delete_force *force,
                       const char *principal) {
@@ -461,6 +473,7 @@ blx__rc blx__state_op_vm_delete(struct blx__state *st, const struct blx_op *op, 
   out->uid = e->rec->uid;
   if (e->rec->deleting) return BLX__OK;
   BLX__TRY(no_dependents(e, err));
+  BLX__TRY(blx__state_none_held(st, e, 0, err));
   delete_vm(st, e, NULL, NULL);
   return BLX__OK;
 }

@@ -321,6 +321,10 @@ struct blx_reason blx__state_not_started(void);
 enum { STATE_NODES_TEXT_BYTES = 160 };
 unsigned blx__state_unconfirmed_nodes(const struct blx__state *st, const struct state_vm *vm,
                                       char out[STATE_NODES_TEXT_BYTES]);
+/* None of the VM's instances with an ordinal above @above is held after a recovery: its name must not be free before
+ * every node has said what runs there. Errors: CONFLICT. */
+blx__rc blx__state_none_held(const struct blx__state *st, const struct state_vm *e, uint32_t above,
+                             blx_error *err) BLX__MUST;
 
 /* ---- op_scale.c
  * As a VM by force, but one instance that its VM is not to have any more, and whose node is silent. Errors: CONFLICT,

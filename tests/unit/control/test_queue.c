@@ -279,7 +279,37 @@ START_TEST(what_is_kept_between_steps__changes_nothing) {
 }
 END_TEST
 
-BLX_TEST_MAIN("control/queue", the_higher_priority__is_placed_first_however_long_the_other_waits,
+/* Of 72 levels the engine takes 64. */
+START_TEST(more_levels_than_there_can_be__let_their_vms_wait_and_nobody_else) {
+  struct leader l;
+  open_leader(&l, 3);
+  for (unsigned v = 0; v < 18; v++) {
+    struct blx_vm_spread spread[4], *list[4];
+    char name[16], level[4][16];
+    blx__str_format(name, sizeof name, "v%u", v);
+    for (unsigned i = 0; i < 4; i++) {
+      blx__str_format(level[i], sizeof level[i], "level%u", v * 4 + i);
+      spread[i] = (struct blx_vm_spread)BLX_VM_SPREAD_INIT;
+      spread[i].level = level[i];
+      spread[i].max_skew = 1;
+      list[i] = &spread[i];
+    }
+    struct blx_vm_spec spec = t_spec(name, 1);
+    spec.spread = list;
+    spec.n_spread = 4;
+    spec.memory_mib = 32;
+    ck_assert_int_eq(t_create(&l.t, &spec, BLX_DESIRED_RUNNING), 0);
+  }
+  ck_assert_int_eq(t_create_named(&l.t, "other", 1), 0);
+  for (unsigned n = 0; n < 3; n++) turn(&l);
+  ck_assert_uint_ne(t_instance(&l.t, "other-1")->node_uid, 0);
+  ck_assert_int_eq(t_instance(&l.t, "v17-1")->reason->code, BLX_REASON_CODE_NO_ROOM);
+  close_leader(&l);
+}
+END_TEST
+
+BLX_TEST_MAIN("control/queue", more_levels_than_there_can_be__let_their_vms_wait_and_nobody_else,
+              the_higher_priority__is_placed_first_however_long_the_other_waits,
               tenants__share_what_there_is_whoever_came_first, of_one_tenant__the_one_that_waits_longer_comes_first,
               one_that_waits_for_a_minute__is_kept_a_node_for, one_that_no_node_could_ever_take__keeps_none,
               a_higher_priority__ends_those_below_and_gets_their_room,

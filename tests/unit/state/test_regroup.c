@@ -261,6 +261,41 @@ START_TEST(a_snapshot__keeps_who_is_clear_and_what_is_held) {
 }
 END_TEST
 
+START_TEST(what_a_fence_proved_dead_where_it_was__may_run_elsewhere_and_stays_held) {
+  struct t t;
+  t_open_cluster(&t, 3);
+  for (uint64_t uid = 1; uid <= 3; uid++) T_SHALL(0, t_register_ha(&t, uid, 10 + uid));
+  T_SHALL(0, t_create_ha(&t, "old", BLX_HA_POLICY_AUTO));
+  T_SHALL(0, t_assign(&t, "old-1", 2));
+  T_SHALL(0, regroup(&t, 1, 4)); /* the lost part had given it to node3 */
+  T_SHALL(0, clear(&t, 1, 11, ERA));
+  T_SHALL(0, t_fence_begin(&t, 2, 12, true));
+  T_SHALL(0, prove(&t, 2, 12, true));
+  ck_assert(t_instance(&t, "old-1")->dead);
+  ck_assert(blx__state_is_unclear(t.st, 3));
+  T_SHALL(BLX_E_CONFLICT, t_assign(&t, "old-1", 1));
+  T_SHALL(0, clear(&t, 3, 13, ERA));
+  T_SHALL(0, t_assign(&t, "old-1", 1));
+  t_close(&t);
+}
+END_TEST
+
+START_TEST(a_held_one__keeps_its_name_until_every_node_is_clear) {
+  struct t t;
+  t_open_cluster(&t, 3);
+  for (uint64_t uid = 1; uid <= 3; uid++) T_SHALL(0, t_register_ha(&t, uid, 10 + uid));
+  T_SHALL(0, t_create_named(&t, "old", 2));
+  T_SHALL(0, regroup(&t, 1, 4)); /* the lost part had given them to node3 */
+  T_SHALL(BLX_E_CONFLICT, t_delete(&t, "old"));
+  T_SHALL(BLX_E_CONFLICT, t_scale(&t, "old", 1));
+  for (uint64_t uid = 1; uid <= 3; uid++) T_SHALL(0, clear(&t, uid, 10 + uid, ERA));
+  T_SHALL(0, t_scale(&t, "old", 1));
+  T_SHALL(0, t_delete(&t, "old"));
+  T_SHALL(0, t_create_named(&t, "old", 1));
+  t_close(&t);
+}
+END_TEST
+
 BLX_TEST_MAIN("state/regroup", what_was_there_before__is_started_nowhere_until_every_node_is_clear,
               what_is_made_after_it__is_placed_at_once_on_a_node_that_is_clear_with_uids_of_its_own,
               a_share__holds_what_is_not_known_dead_until_all_is_clear,
@@ -269,4 +304,6 @@ BLX_TEST_MAIN("state/regroup", what_was_there_before__is_started_nowhere_until_e
               what_runs_elsewhere__is_stale_and_stays_held,
               a_gone_node__is_cleared_by_a_proof_that_its_machine_is_off_and_by_no_lease,
               a_node_speaks_for_itself__in_its_present_start_and_of_the_present_era,
-              a_fence__gives_epochs_of_the_new_era, a_snapshot__keeps_who_is_clear_and_what_is_held)
+              a_fence__gives_epochs_of_the_new_era, a_held_one__keeps_its_name_until_every_node_is_clear,
+              what_a_fence_proved_dead_where_it_was__may_run_elsewhere_and_stays_held,
+              a_snapshot__keeps_who_is_clear_and_what_is_held)
