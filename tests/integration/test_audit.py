@@ -170,7 +170,8 @@ def ends(node):
 def test_what_is_refused_before_the_log_is_in_a_chain_of_the_members_own(three):
     node = three.nodes[0]
     for i in range(3):
-        assert node.cli("vm", "create", f"big{i}", "--flake", "a path without a name", check=False).returncode == EXIT_USAGE
+        refused = node.cli("vm", "create", f"big{i}", "--flake", "a path without a name", check=False)
+        assert refused.returncode == EXIT_USAGE
     leader = three.leader()
     denied = three.json("audit", "list", "--denied", node=leader)["records"]
     assert [r["object"] for r in denied[-3:]] == ["vm/big0", "vm/big1", "vm/big2"]
