@@ -54,6 +54,26 @@ bool blx__fit_ready(const struct blx__fit *m);
 uint64_t blx__fit_cost(const struct blx__fit *m, const struct blx__fit_node *node, uint64_t cpu_milli,
                        uint64_t memory_mib);
 
+/* The same for many nodes: what of them and of a request a cost needs, worked out once. A room holds until the next
+ * refresh. */
+struct blx__fit_room {
+  uint64_t cpu_milli, memory_mib; /* free */
+  int64_t before;                 /* what a score has of the node as it is */
+};
+struct blx__fit_room blx__fit_room_of(const struct blx__fit *m, const struct blx__fit_node *node);
+
+struct blx__fit_ask {
+  uint64_t cpu_milli, memory_mib;
+  int64_t size;
+};
+struct blx__fit_ask blx__fit_ask_of(const struct blx__fit *m, uint64_t cpu_milli, uint64_t memory_mib);
+
+/* blx__fit_cost() of one, and of @n into @out; @full where it has no room. */
+int32_t blx__fit_cost_in(const struct blx__fit *m, const struct blx__fit_room *room, const struct blx__fit_ask *ask,
+                         int32_t full);
+void blx__fit_costs_in(const struct blx__fit *m, const struct blx__fit_room *rooms, size_t n,
+                       const struct blx__fit_ask *ask, int32_t full, int32_t *out);
+
 size_t blx__fit_bytes(const struct blx__fit *m);
 
 #endif

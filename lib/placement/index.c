@@ -7,6 +7,8 @@
 
 /* ---- memory */
 
+enum { GROUP_BYTES = FLEET_FAN * sizeof(int32_t) }; /* a line of most caches */
+
 static uint32_t groups_of(uint32_t n) {
   return (n + FLEET_FAN - 1) / FLEET_FAN;
 }
@@ -25,7 +27,7 @@ static bool tree_new(struct fleet_tree *t, uint32_t nodes_max) {
     all += room[i];
     n = groups_of(n);
   }
-  int32_t *memory = malloc(all * sizeof *memory);
+  int32_t *memory = aligned_alloc(GROUP_BYTES, all * sizeof *memory);
   if (!memory) return false;
   for (size_t i = 0; i < FLEET_TREE_LEVELS; i++) {
     t->least[i] = memory + at;
@@ -39,10 +41,11 @@ struct fleet_index *fleet_index_new(uint32_t nodes_max) {
   if (!x) return NULL;
   x->place_of = malloc(nodes_max * sizeof *x->place_of);
   x->slot_at = malloc(nodes_max * sizeof *x->slot_at);
+  x->room = malloc(nodes_max * sizeof *x->room);
   x->heap = malloc((nodes_max + groups_of(nodes_max) * 2 + 2 * FLEET_FAN) * sizeof *x->heap);
-  x->layout = 1;
+  x->layout = x->epoch = 1;
   x->stale = true;
-  if (x->place_of && x->slot_at && x->heap) return x;
+  if (x->place_of && x->slot_at && x->room && x->heap) return x;
   fleet_index_free(x);
   return NULL;
 }
@@ -56,6 +59,7 @@ void fleet_index_free(struct fleet_index *x) {
   blx__map_clear(&x->kind_map);
   free(x->place_of);
   free(x->slot_at);
+  free(x->room);
   free(x->heap);
   free(x);
 }
@@ -66,15 +70,30 @@ size_t fleet_index_bytes(const struct blx__fleet *f) {
   for (size_t i = 0, level = n; i < FLEET_TREE_LEVELS; i++, level = groups_of((uint32_t)level))
     tree += groups_of((uint32_t)level) * FLEET_FAN * sizeof(int32_t);
   size_t bits = (n + 63) / 64 * 2 * sizeof(uint64_t);
-  return sizeof *x + n * (2 * sizeof(uint32_t) + sizeof(uint64_t)) + x->n_trees * tree + x->n_bits * bits;
+  return sizeof *x + n * (2 * sizeof(uint32_t) + sizeof *x->room + sizeof(uint64_t)) + x->n_trees * tree +
+         x->n_bits * bits;
 }
 
 /* ---- what changed */
 
+static struct blx__fit_room room_of(const struct blx__fleet *f, uint32_t slot) {
+  struct blx__fit_node node = fleet_fit_node(&f->nodes[slot].view);
+  return blx__fit_room_of(fleet_fit(f), &node);
+}
+
+/* While the order is to be made anew no place is known; then every tree is too. */
 void fleet_index_note(struct blx__fleet *f, uint32_t slot, bool kind) {
   struct fleet_index *x = f->index;
-  x->rooms.slot[x->rooms.head++ % FLEET_LOG] = slot;
-  if (kind) x->kinds.slot[x->kinds.head++ % FLEET_LOG] = slot;
+  uint32_t place = x->stale ? 0 : x->place_of[slot];
+  x->rooms.of[x->rooms.head++ % FLEET_LOG] = place;
+  if (kind) x->kinds.of[x->kinds.head++ % FLEET_LOG] = slot;
+  if (!x->stale && x->room_epoch == x->epoch) x->room[place] = room_of(f, slot);
+}
+
+static void rooms_build(struct blx__fleet *f) {
+  struct fleet_index *x = f->index;
+  for (uint32_t at = 0; at < x->n; at++) x->room[at] = room_of(f, x->slot_at[at]);
+  x->room_epoch = x->epoch;
 }
 
 void fleet_index_layout(struct blx__fleet *f) {
@@ -114,6 +133,7 @@ static void sort_places(struct blx__fleet *f) {
   }
   for (uint32_t at = 0; at < x->n; at++) x->place_of[x->slot_at[at]] = at;
   x->stale = false;
+  x->room_epoch = 0;
 }
 
 /* ---- interning */
@@ -238,20 +258,52 @@ void fleet_index_drop(struct blx__fleet *f, struct fleet_class *c) {
 
 /* ---- trees */
 
-static int32_t least_of(const int32_t *group) {
-  int32_t least = group[0];
-  for (int i = 1; i < FLEET_FAN; i++) least = group[i] < least ? group[i] : least;
-  return least;
+/* In four chains, so that no comparison waits for the one before. */
+static inline int32_t least_of(const int32_t *group) {
+  int32_t least[4] = {group[0], group[1], group[2], group[3]};
+  for (int i = 4; i < FLEET_FAN; i += 4)
+    for (int k = 0; k < 4; k++) least[k] = group[i + k] < least[k] ? group[i + k] : least[k];
+  int32_t left = least[0] < least[1] ? least[0] : least[1], right = least[2] < least[3] ? least[2] : least[3];
+  return left < right ? left : right;
+}
+
+/* What of a question a leaf's cost needs; BestFit alone goes by rooms. */
+struct leaf {
+  const struct blx__fleet *f;
+  const struct fleet_class *c;
+  const struct blx__fit *fit; /* NULL: the cost is more than that */
+  struct blx__fit_ask ask;
+};
+
+/* More taken than there is looks in a room as if nothing were free: then only what asks for nothing would differ. */
+static struct leaf leaf_of(struct blx__fleet *f, const struct fleet_class *c) {
+  struct leaf leaf = {.f = f, .c = c};
+  bool asks = c->need.cpu_milli > 0 && c->need.memory_mib > 0 && c->need.n_named == 0;
+  if (c->spec->strategy != BLX_STRATEGY_BEST_FIT || c->spec->n_preferences > 0 || !asks) return leaf;
+  leaf.fit = fleet_fit(f);
+  if (!leaf.fit) return leaf;
+  leaf.ask = blx__fit_ask_of(leaf.fit, c->need.cpu_milli, c->need.memory_mib);
+  if (f->index->room_epoch != f->index->epoch) rooms_build(f);
+  return leaf;
+}
+
+static int32_t leaf_cost(const struct leaf *leaf, uint32_t place) {
+  const struct fleet_index *x = leaf->f->index;
+  if (leaf->fit) return blx__fit_cost_in(leaf->fit, &x->room[place], &leaf->ask, FLEET_FULL);
+  return fleet_cost_alone(leaf->f, leaf->c, x->slot_at[place]);
 }
 
 static void pad(int32_t *level, uint32_t n) {
   for (uint32_t i = n; i % FLEET_FAN != 0 || i == 0; i++) level[i] = FLEET_FULL;
 }
 
-static void tree_build(const struct blx__fleet *f, const struct fleet_class *c, struct fleet_tree *t) {
-  const struct fleet_index *x = f->index;
+static void tree_build(const struct leaf *leaf, struct fleet_tree *t) {
+  const struct fleet_index *x = leaf->f->index;
   t->n[0] = x->n;
-  for (uint32_t at = 0; at < x->n; at++) t->least[0][at] = fleet_cost_alone(f, c, x->slot_at[at]);
+  if (leaf->fit)
+    blx__fit_costs_in(leaf->fit, x->room, x->n, &leaf->ask, FLEET_FULL, t->least[0]);
+  else
+    for (uint32_t at = 0; at < x->n; at++) t->least[0][at] = leaf_cost(leaf, at);
   pad(t->least[0], x->n);
   for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) {
     t->n[level] = groups_of(t->n[level - 1]);
@@ -262,7 +314,11 @@ static void tree_build(const struct blx__fleet *f, const struct fleet_class *c, 
   BLX__ASSERT(t->n[FLEET_TREE_LEVELS - 1] <= FLEET_FAN);
 }
 
-enum { GROUPS_MAX = (BLX__FLEET_NODES_MAX + FLEET_FAN - 1) / FLEET_FAN, GROUP_WORDS = (GROUPS_MAX + 63) / 64 };
+enum {
+  GROUPS_MAX = (BLX__FLEET_NODES_MAX + FLEET_FAN - 1) / FLEET_FAN,
+  GROUP_WORDS = (GROUPS_MAX + 63) / 64,
+  PLACE_WORDS = (BLX__FLEET_NODES_MAX + 63) / 64,
+};
 
 /* Of the groups marked below, the least; and what that changes above. */
 static void tree_lift(struct fleet_tree *t, size_t level, uint64_t *marked) {
@@ -280,15 +336,23 @@ static void tree_lift(struct fleet_tree *t, size_t level, uint64_t *marked) {
   memcpy(marked, above, sizeof above);
 }
 
-static void tree_replay(const struct blx__fleet *f, const struct fleet_class *c, struct fleet_tree *t) {
-  const struct fleet_index *x = f->index;
-  uint64_t marked[GROUP_WORDS] = {0};
+/* Each node that changed is looked at once, in order; what is known of them is on its way from memory by then. */
+static void tree_replay(const struct leaf *leaf, struct fleet_tree *t) {
+  const struct fleet_index *x = leaf->f->index;
+  uint64_t changed[PLACE_WORDS] = {0}, marked[GROUP_WORDS] = {0};
   for (uint64_t i = t->seen; i < x->rooms.head; i++) {
-    uint32_t slot = x->rooms.slot[i % FLEET_LOG], at = x->place_of[slot];
-    int32_t cost = fleet_cost_alone(f, c, slot);
-    if (cost == t->least[0][at]) continue;
-    t->least[0][at] = cost;
-    marked[at / FLEET_FAN / 64] |= UINT64_C(1) << at / FLEET_FAN % 64;
+    uint32_t at = x->rooms.of[i % FLEET_LOG];
+    changed[at / 64] |= UINT64_C(1) << at % 64;
+    __builtin_prefetch(&t->least[0][at], 1);
+  }
+  for (uint32_t w = 0; w < (x->n + 63) / 64; w++) {
+    for (uint64_t left = changed[w]; left != 0; left &= left - 1) {
+      uint32_t at = w * 64 + (uint32_t)__builtin_ctzll(left);
+      int32_t cost = leaf_cost(leaf, at);
+      if (cost == t->least[0][at]) continue;
+      t->least[0][at] = cost;
+      marked[at / FLEET_FAN / 64] |= UINT64_C(1) << at / FLEET_FAN % 64;
+    }
   }
   for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) tree_lift(t, level, marked);
 }
@@ -314,11 +378,12 @@ const struct fleet_tree *fleet_tree_of(const struct fleet_query *q) {
     t->layout = 0;
     s->tree = t;
   }
+  struct leaf leaf = leaf_of(q->f, q->class);
   uint64_t behind = x->rooms.head - t->seen;
   if (t->layout != x->layout || (q->class->fits && t->epoch != x->epoch) || behind > FLEET_LOG || behind > x->n / 2)
-    tree_build(q->f, q->class, t);
+    tree_build(&leaf, t);
   else
-    tree_replay(q->f, q->class, t);
+    tree_replay(&leaf, t);
   t->seen = x->rooms.head;
   t->layout = x->layout;
   t->epoch = x->epoch;
@@ -371,8 +436,7 @@ const struct fleet_bits *fleet_bits_of(const struct fleet_query *q) {
     b->n_suits = b->n_avoids = 0;
     for (uint32_t at = 0; at < x->n; at++) look(q->f, q->class, b, at);
   } else {
-    for (uint64_t i = b->seen; i < x->kinds.head; i++)
-      look(q->f, q->class, b, x->place_of[x->kinds.slot[i % FLEET_LOG]]);
+    for (uint64_t i = b->seen; i < x->kinds.head; i++) look(q->f, q->class, b, x->place_of[x->kinds.of[i % FLEET_LOG]]);
   }
   b->seen = x->kinds.head;
   b->layout = x->layout;

@@ -22,7 +22,7 @@ enum {
 
 /* Nodes that changed, the newest overwriting the oldest. */
 struct fleet_log {
-  uint32_t slot[FLEET_LOG];
+  uint32_t of[FLEET_LOG];
   uint64_t head; /* how many ever */
 };
 
@@ -54,10 +54,12 @@ struct fleet_kind {
 };
 
 struct fleet_index {
-  struct fleet_log rooms, kinds; /* kinds: told anew; each of them is among the rooms too */
+  struct fleet_log rooms, kinds; /* places; slots of those told anew, each of them is among the rooms too */
   uint32_t *place_of, *slot_at;  /* the order of ties: of a slot, and back */
   uint32_t n;                    /* nodes in it */
   uint64_t layout, asked, epoch; /* counts of nodes that came or went; of questions; of what changes every cost */
+  struct blx__fit_room *room;    /* per place, one behind the other: what BestFit goes by */
+  uint64_t room_epoch;           /* for which they are; 0: for none */
   bool stale;                    /* the order is to be made anew */
   uint64_t *heap;                /* of a walk */
   struct fleet_tree trees[FLEET_TREES_MAX];
