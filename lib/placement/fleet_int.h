@@ -82,7 +82,7 @@ struct fleet_class {
   bool node_quota, is_auto;
   bool fits;             /* BestFit has a say */
   bool moves, proximity; /* its cost depends on residents; by NetworkProximity */
-  struct fleet_shape *shape;
+  struct fleet_shape *shape, *pair; /* pair: both shape and kind */
   struct fleet_kind *kind;
 };
 

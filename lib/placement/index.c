@@ -7,7 +7,10 @@
 
 /* ---- memory */
 
-enum { GROUP_BYTES = FLEET_FAN * sizeof(int32_t) }; /* a line of most caches */
+enum {
+  GROUP_BYTES = FLEET_FAN * sizeof(int32_t), /* a line of most caches */
+  TREE_IDLE = 4,                             /* questions, times the trees: a tree not asked for so long may go */
+};
 
 static uint32_t groups_of(uint32_t n) {
   return (n + FLEET_FAN - 1) / FLEET_FAN;
@@ -52,10 +55,11 @@ struct fleet_index *fleet_index_new(uint32_t nodes_max) {
 
 void fleet_index_free(struct fleet_index *x) {
   if (!x) return;
-  BLX__ASSERT(x->shapes.count == 0 && x->kind_map.count == 0);
+  BLX__ASSERT(x->shapes.count == 0 && x->pairs.count == 0 && x->kind_map.count == 0);
   for (size_t i = 0; i < x->n_trees; i++) tree_free(&x->trees[i]);
   for (size_t i = 0; i < x->n_bits; i++) free(x->bits[i].suits);
   blx__map_clear(&x->shapes);
+  blx__map_clear(&x->pairs);
   blx__map_clear(&x->kind_map);
   free(x->place_of);
   free(x->slot_at);
@@ -203,7 +207,7 @@ static void *interned(struct blx__map *map, const uint8_t key[BLX__SHA256_BYTES]
 /* Room for one more shape's or kind's answers while there is; after that they take turns. */
 static bool more_trees(struct blx__fleet *f) {
   struct fleet_index *x = f->index;
-  if (x->n_trees == FLEET_TREES_MAX || x->n_trees >= x->shapes.count) return true;
+  if (x->n_trees == FLEET_TREES_MAX || x->n_trees >= x->pairs.count) return true;
   if (!tree_new(&x->trees[x->n_trees], f->options.nodes_max)) return false;
   x->n_trees++;
   return true;
@@ -220,39 +224,49 @@ static bool more_bits(struct blx__fleet *f) {
   return true;
 }
 
+static struct fleet_shape *shape_ref(struct blx__map *map, const uint8_t key[BLX__SHA256_BYTES]) {
+  struct fleet_shape *s = interned(map, key, sizeof *s);
+  if (!s) return NULL;
+  s->refs++;
+  memcpy(s->key, key, sizeof s->key);
+  return s;
+}
+
+static void shape_unref(struct blx__map *map, struct fleet_shape *s) {
+  if (!s || --s->refs > 0) return;
+  if (s->tree) s->tree->of = NULL;
+  blx__map_remove(map, s->key, sizeof s->key);
+  free(s);
+}
+
 blx__rc fleet_index_class(struct blx__fleet *f, struct fleet_class *c, blx_error *err) {
   struct fleet_index *x = f->index;
-  uint8_t shape[BLX__SHA256_BYTES], kind[BLX__SHA256_BYTES];
+  uint8_t shape[BLX__SHA256_BYTES], kind[BLX__SHA256_BYTES], pair[BLX__SHA256_BYTES];
   BLX__TRY(shape_key(c, shape, err));
   BLX__TRY(kind_key(c, kind, err));
-  c->shape = interned(&x->shapes, shape, sizeof *c->shape);
-  if (c->shape) {
-    c->shape->refs++;
-    memcpy(c->shape->key, shape, sizeof shape);
-  }
+  const struct blx__slice both[] = {{.data = shape, .len = sizeof shape}, {.data = kind, .len = sizeof kind}};
+  blx__sha256(both, BLX__COUNT(both), pair);
+  c->shape = shape_ref(&x->shapes, shape);
+  c->pair = shape_ref(&x->pairs, pair);
   c->kind = interned(&x->kind_map, kind, sizeof *c->kind);
   if (c->kind) {
     c->kind->refs++;
     memcpy(c->kind->key, kind, sizeof kind);
   }
-  bool made = c->shape && c->kind && more_trees(f) && more_bits(f);
+  bool made = c->shape && c->pair && c->kind && more_trees(f) && more_bits(f);
   return made ? BLX__OK : blx__fail(err, BLX_E_NOMEM, "placement", "no memory for an index");
 }
 
 void fleet_index_drop(struct blx__fleet *f, struct fleet_class *c) {
-  struct fleet_shape *s = c->shape;
   struct fleet_kind *k = c->kind;
-  if (s && --s->refs == 0) {
-    if (s->tree) s->tree->of = NULL;
-    blx__map_remove(&f->index->shapes, s->key, sizeof s->key);
-    free(s);
-  }
+  shape_unref(&f->index->shapes, c->shape);
+  shape_unref(&f->index->pairs, c->pair);
   if (k && --k->refs == 0) {
     if (k->bits) k->bits->of = NULL;
     blx__map_remove(&f->index->kind_map, k->key, sizeof k->key);
     free(k);
   }
-  c->shape = NULL;
+  c->shape = c->pair = NULL;
   c->kind = NULL;
 }
 
@@ -273,11 +287,12 @@ struct leaf {
   const struct fleet_class *c;
   const struct blx__fit *fit; /* NULL: the cost is more than that */
   struct blx__fit_ask ask;
+  const uint64_t *suits; /* places that have a cost; NULL: all */
 };
 
 /* More taken than there is looks in a room as if nothing were free: then only what asks for nothing would differ. */
-static struct leaf leaf_of(struct blx__fleet *f, const struct fleet_class *c) {
-  struct leaf leaf = {.f = f, .c = c};
+static struct leaf leaf_of(struct blx__fleet *f, const struct fleet_class *c, const uint64_t *suits) {
+  struct leaf leaf = {.f = f, .c = c, .suits = suits};
   bool asks = c->need.cpu_milli > 0 && c->need.memory_mib > 0 && c->need.n_named == 0;
   if (c->spec->strategy != BLX_STRATEGY_BEST_FIT || c->spec->n_preferences > 0 || !asks) return leaf;
   leaf.fit = fleet_fit(f);
@@ -289,6 +304,7 @@ static struct leaf leaf_of(struct blx__fleet *f, const struct fleet_class *c) {
 
 static int32_t leaf_cost(const struct leaf *leaf, uint32_t place) {
   const struct fleet_index *x = leaf->f->index;
+  if (leaf->suits && !fleet_bit(leaf->suits, place)) return FLEET_FULL;
   if (leaf->fit) return blx__fit_cost_in(leaf->fit, &x->room[place], &leaf->ask, FLEET_FULL);
   return fleet_cost_alone(leaf->f, leaf->c, x->slot_at[place]);
 }
@@ -297,13 +313,19 @@ static void pad(int32_t *level, uint32_t n) {
   for (uint32_t i = n; i % FLEET_FAN != 0 || i == 0; i++) level[i] = FLEET_FULL;
 }
 
+static void leaves_build(const struct leaf *leaf, int32_t *out) {
+  const struct fleet_index *x = leaf->f->index;
+  if (!leaf->suits && leaf->fit) {
+    blx__fit_costs_in(leaf->fit, x->room, x->n, &leaf->ask, FLEET_FULL, out);
+    return;
+  }
+  for (uint32_t at = 0; at < x->n; at++) out[at] = leaf_cost(leaf, at);
+}
+
 static void tree_build(const struct leaf *leaf, struct fleet_tree *t) {
   const struct fleet_index *x = leaf->f->index;
   t->n[0] = x->n;
-  if (leaf->fit)
-    blx__fit_costs_in(leaf->fit, x->room, x->n, &leaf->ask, FLEET_FULL, t->least[0]);
-  else
-    for (uint32_t at = 0; at < x->n; at++) t->least[0][at] = leaf_cost(leaf, at);
+  leaves_build(leaf, t->least[0]);
   pad(t->least[0], x->n);
   for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) {
     t->n[level] = groups_of(t->n[level - 1]);
@@ -357,40 +379,6 @@ static void tree_replay(const struct leaf *leaf, struct fleet_tree *t) {
   for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) tree_lift(t, level, marked);
 }
 
-static struct fleet_tree *tree_take(struct fleet_index *x) {
-  struct fleet_tree *oldest = &x->trees[0];
-  for (size_t i = 0; i < x->n_trees; i++) {
-    if (!x->trees[i].of) return &x->trees[i];
-    if (x->trees[i].asked < oldest->asked) oldest = &x->trees[i];
-  }
-  oldest->of->tree = NULL;
-  return oldest;
-}
-
-const struct fleet_tree *fleet_tree_of(const struct fleet_query *q) {
-  struct fleet_index *x = q->f->index;
-  struct fleet_shape *s = q->class->shape;
-  struct fleet_tree *t = s->tree;
-  if (x->stale) sort_places(q->f);
-  if (!t) {
-    t = tree_take(x);
-    t->of = s;
-    t->layout = 0;
-    s->tree = t;
-  }
-  struct leaf leaf = leaf_of(q->f, q->class);
-  uint64_t behind = x->rooms.head - t->seen;
-  if (t->layout != x->layout || (q->class->fits && t->epoch != x->epoch) || behind > FLEET_LOG || behind > x->n / 2)
-    tree_build(&leaf, t);
-  else
-    tree_replay(&leaf, t);
-  t->seen = x->rooms.head;
-  t->layout = x->layout;
-  t->epoch = x->epoch;
-  t->asked = ++x->asked;
-  return t;
-}
-
 /* ---- kinds */
 
 static void bit_set(uint64_t *bits, uint32_t *count, uint32_t at, bool on) {
@@ -442,4 +430,49 @@ const struct fleet_bits *fleet_bits_of(const struct fleet_query *q) {
   b->layout = x->layout;
   b->asked = ++x->asked;
   return b;
+}
+
+/* ---- which tree */
+
+/* One that is free, or the one asked for least recently. */
+static struct fleet_tree *tree_spare(struct fleet_index *x) {
+  struct fleet_tree *oldest = &x->trees[0];
+  for (size_t i = 0; i < x->n_trees; i++) {
+    if (!x->trees[i].of) return &x->trees[i];
+    if (x->trees[i].asked < oldest->asked) oldest = &x->trees[i];
+  }
+  return oldest;
+}
+
+/* That of the pair where it spares a search, unless trees are so few that the shape's, shared by all kinds, must do. */
+static struct fleet_shape *tree_owner(struct fleet_index *x, const struct fleet_class *c, const struct fleet_bits *b) {
+  if (b->n_suits == x->n) return c->shape;
+  if (c->pair->tree) return c->pair;
+  const struct fleet_tree *spare = tree_spare(x);
+  return !spare->of || spare->asked + TREE_IDLE * x->n_trees < x->asked ? c->pair : c->shape;
+}
+
+const struct fleet_tree *fleet_tree_of(const struct fleet_query *q, const struct fleet_bits *bits) {
+  struct fleet_index *x = q->f->index;
+  struct fleet_shape *s = tree_owner(x, q->class, bits);
+  struct fleet_tree *t = s->tree;
+  BLX__ASSERT(!x->stale && bits->layout == x->layout);
+  if (!t) {
+    t = tree_spare(x);
+    if (t->of) t->of->tree = NULL;
+    t->of = s;
+    t->layout = 0;
+    s->tree = t;
+  }
+  struct leaf leaf = leaf_of(q->f, q->class, s == q->class->pair ? bits->suits : NULL);
+  uint64_t behind = x->rooms.head - t->seen;
+  if (t->layout != x->layout || (q->class->fits && t->epoch != x->epoch) || behind > FLEET_LOG || behind > x->n / 2)
+    tree_build(&leaf, t);
+  else
+    tree_replay(&leaf, t);
+  t->seen = x->rooms.head;
+  t->layout = x->layout;
+  t->epoch = x->epoch;
+  t->asked = ++x->asked;
+  return t;
 }

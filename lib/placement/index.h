@@ -4,8 +4,9 @@
  * For each shape, which is what of a need decides cost and room: a tree of fan-out 16 over what each node costs,
  * FLEET_FULL where it has no room; its inner nodes hold the least below them. For each kind, which is what of a need a
  * node's record decides: a bit per node that suits it, and one per node with an Avoid taint that it does not tolerate.
- * Both are brought up to date when they are asked, from a log of the nodes that changed since, or built anew where that
- * is cheaper. There is a bounded number of each: the one asked for least recently makes room. */
+ * A kind that not all nodes suit has, with a shape, a tree of the nodes that suit it, as long as there are trees
+ * enough. All are brought up to date when they are asked, from a log of the nodes that changed since, or built anew
+ * where that is cheaper. There is a bounded number of each: the one asked for least recently makes room. */
 #ifndef BLX__PLACEMENT_INDEX_H
 #define BLX__PLACEMENT_INDEX_H
 
@@ -33,7 +34,7 @@ struct fleet_tree {
   uint64_t seen, layout, asked, epoch;
 };
 
-/* Interned: classes with the same have the same. */
+/* Interned: classes with the same have the same. A shape, or a pair of a shape and a kind. */
 struct fleet_shape {
   uint8_t key[32];
   uint32_t refs;
@@ -65,7 +66,7 @@ struct fleet_index {
   struct fleet_tree trees[FLEET_TREES_MAX];
   struct fleet_bits bits[FLEET_KINDS_MAX];
   size_t n_trees, n_bits;
-  struct blx__map shapes, kind_map; /* digest -> fleet_shape, fleet_kind */
+  struct blx__map shapes, pairs, kind_map; /* digest -> fleet_shape, fleet_shape, fleet_kind */
 };
 
 struct fleet_index *fleet_index_new(uint32_t nodes_max); /* NULL: no memory */
@@ -77,8 +78,8 @@ blx__rc fleet_index_class(struct blx__fleet *f, struct fleet_class *c, blx_error
 void fleet_index_drop(struct blx__fleet *f, struct fleet_class *c);
 
 /* Up to date, for the class of a question. */
-const struct fleet_tree *fleet_tree_of(const struct fleet_query *q);
 const struct fleet_bits *fleet_bits_of(const struct fleet_query *q);
+const struct fleet_tree *fleet_tree_of(const struct fleet_query *q, const struct fleet_bits *bits);
 
 static inline bool fleet_bit(const uint64_t *bits, uint32_t at) {
   return bits[at / 64] >> at % 64 & 1;
