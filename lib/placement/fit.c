@@ -129,35 +129,39 @@ struct blx__fit_ask blx__fit_ask_of(const struct blx__fit *m, uint64_t cpu_milli
 /* Without a jump that depends on whether it fits: half of a fleet does, in no order. @grid: a copy, which no write to
  * costs can change, so that it stays in registers. */
 static inline int32_t cost_in(const struct grid *grid, const int64_t *potential, const struct blx__fit_room *room,
-                              const struct blx__fit_ask *ask, int32_t full) {
+                              const struct blx__fit_ask *ask) {
   bool fits = (room->cpu_milli >= ask->cpu_milli) & (room->memory_mib >= ask->memory_mib);
   uint32_t cpu = cell_of(&grid->cpu, fits ? room->cpu_milli - ask->cpu_milli : 0);
   uint32_t memory = cell_of(&grid->memory, fits ? room->memory_mib - ask->memory_mib : 0);
   int64_t score = potential[(size_t)cpu * (grid->memory.last + 1) + memory] + room->before + ask->size;
   int32_t cost = score > 0 ? (int32_t)squeeze((uint64_t)score) : 0;
-  return fits ? cost : full;
+  return fits ? cost : BLX__FIT_FULL;
 }
 
-int32_t blx__fit_cost_in(const struct blx__fit *m, const struct blx__fit_room *room, const struct blx__fit_ask *ask,
-                         int32_t full) {
-  BLX__ASSERT(m->ready);
-  return cost_in(&m->grid, m->potential, room, ask, full);
-}
-
-void blx__fit_costs_in(const struct blx__fit *m, const struct blx__fit_room *rooms, size_t n,
-                       const struct blx__fit_ask *ask, int32_t full, int32_t *out) {
+void blx__fit_costs(const struct blx__fit *m, const struct blx__fit_room *rooms, size_t n,
+                    const struct blx__fit_ask *ask, int32_t *out) {
   const struct grid grid = m->grid;
   const struct blx__fit_ask asked = *ask;
   const int64_t *potential = m->potential;
   BLX__ASSERT(m->ready);
-  for (size_t i = 0; i < n; i++) out[i] = cost_in(&grid, potential, &rooms[i], &asked, full);
+  for (size_t i = 0; i < n; i++) out[i] = cost_in(&grid, potential, &rooms[i], &asked);
+}
+
+void blx__fit_costs_of(const struct blx__fit *m, const struct blx__fit_room *rooms, const uint32_t *which, size_t n,
+                       const struct blx__fit_ask *ask, int32_t *out) {
+  const struct grid grid = m->grid;
+  const struct blx__fit_ask asked = *ask;
+  const int64_t *potential = m->potential;
+  BLX__ASSERT(m->ready);
+  for (size_t i = 0; i < n; i++) out[i] = cost_in(&grid, potential, &rooms[which[i]], &asked);
 }
 
 uint64_t blx__fit_cost(const struct blx__fit *m, const struct blx__fit_node *node, uint64_t cpu_milli,
                        uint64_t memory_mib) {
   struct blx__fit_room room = blx__fit_room_of(m, node);
   struct blx__fit_ask ask = blx__fit_ask_of(m, cpu_milli, memory_mib);
-  return (uint64_t)blx__fit_cost_in(m, &room, &ask, BLX__FIT_COST_MAX);
+  int32_t cost = cost_in(&m->grid, m->potential, &room, &ask);
+  return cost == BLX__FIT_FULL ? BLX__FIT_COST_MAX : (uint64_t)cost;
 }
 
 /* ---- waste */

@@ -283,7 +283,7 @@ static inline int32_t least_of(const int32_t *group) {
 
 /* What of a question a leaf's cost needs; BestFit alone goes by rooms. */
 struct leaf {
-  const struct blx__fleet *f;
+  struct blx__fleet *f;
   const struct fleet_class *c;
   const struct blx__fit *fit; /* NULL: the cost is more than that */
   struct blx__fit_ask ask;
@@ -302,24 +302,40 @@ static struct leaf leaf_of(struct blx__fleet *f, const struct fleet_class *c, co
   return leaf;
 }
 
-static int32_t leaf_cost(const struct leaf *leaf, uint32_t place) {
+static void leaf_costs(const struct leaf *leaf, const uint32_t *places, size_t n, int32_t *out) {
   const struct fleet_index *x = leaf->f->index;
-  if (leaf->suits && !fleet_bit(leaf->suits, place)) return FLEET_FULL;
-  if (leaf->fit) return blx__fit_cost_in(leaf->fit, &x->room[place], &leaf->ask, FLEET_FULL);
-  return fleet_cost_alone(leaf->f, leaf->c, x->slot_at[place]);
+  if (leaf->fit)
+    blx__fit_costs_of(leaf->fit, x->room, places, n, &leaf->ask, out);
+  else
+    for (size_t i = 0; i < n; i++) out[i] = fleet_cost_alone(leaf->f, leaf->c, x->slot_at[places[i]]);
+  for (size_t i = 0; leaf->suits && i < n; i++) out[i] = fleet_bit(leaf->suits, places[i]) ? out[i] : FLEET_FULL;
 }
 
 static void pad(int32_t *level, uint32_t n) {
   for (uint32_t i = n; i % FLEET_FAN != 0 || i == 0; i++) level[i] = FLEET_FULL;
 }
 
+/* A word of places that suit. */
+static void leaves_of(const struct leaf *leaf, uint32_t first, uint64_t suits, int32_t *out) {
+  uint32_t places[64];
+  int32_t costs[64];
+  size_t n = 0;
+  for (; suits != 0; suits &= suits - 1) places[n++] = first + (uint32_t)__builtin_ctzll(suits);
+  leaf_costs(leaf, places, n, costs);
+  for (size_t i = 0; i < n; i++) out[places[i]] = costs[i];
+}
+
 static void leaves_build(const struct leaf *leaf, int32_t *out) {
   const struct fleet_index *x = leaf->f->index;
   if (!leaf->suits && leaf->fit) {
-    blx__fit_costs_in(leaf->fit, x->room, x->n, &leaf->ask, FLEET_FULL, out);
+    blx__fit_costs(leaf->fit, x->room, x->n, &leaf->ask, out);
     return;
   }
-  for (uint32_t at = 0; at < x->n; at++) out[at] = leaf_cost(leaf, at);
+  for (uint32_t at = 0; at < x->n; at++) out[at] = FLEET_FULL;
+  for (uint32_t first = 0; first < x->n; first += 64) {
+    uint64_t all = x->n - first < 64 ? (UINT64_C(1) << (x->n - first)) - 1 : UINT64_MAX;
+    leaves_of(leaf, first, leaf->suits ? leaf->suits[first / 64] : all, out);
+  }
 }
 
 static void tree_build(const struct leaf *leaf, struct fleet_tree *t) {
@@ -340,6 +356,7 @@ enum {
   GROUPS_MAX = (BLX__FLEET_NODES_MAX + FLEET_FAN - 1) / FLEET_FAN,
   GROUP_WORDS = (GROUPS_MAX + 63) / 64,
   PLACE_WORDS = (BLX__FLEET_NODES_MAX + 63) / 64,
+  BATCH = 32,
 };
 
 /* Of the groups marked below, the least; and what that changes above. */
@@ -350,30 +367,46 @@ static void tree_lift(struct fleet_tree *t, size_t level, uint64_t *marked) {
     for (uint64_t left = marked[w]; left != 0; left &= left - 1) {
       uint32_t at = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(left);
       int32_t least = least_of(&t->least[level - 1][(size_t)at * FLEET_FAN]);
-      if (least == t->least[level][at]) continue;
+      above[at / FLEET_FAN / 64] |= (uint64_t)(least != t->least[level][at]) << at / FLEET_FAN % 64;
       t->least[level][at] = least;
-      above[at / FLEET_FAN / 64] |= UINT64_C(1) << at / FLEET_FAN % 64;
     }
   }
   memcpy(marked, above, sizeof above);
 }
 
-/* Each node that changed is looked at once, in order; what is known of them is on its way from memory by then. */
-static void tree_replay(const struct leaf *leaf, struct fleet_tree *t) {
-  const struct fleet_index *x = leaf->f->index;
-  uint64_t changed[PLACE_WORDS] = {0}, marked[GROUP_WORDS] = {0};
-  for (uint64_t i = t->seen; i < x->rooms.head; i++) {
+/* Places that changed since, each once. */
+static size_t changed_since(struct fleet_index *x, uint64_t seen) {
+  uint64_t met[PLACE_WORDS] = {0};
+  size_t n = 0;
+  for (uint64_t i = seen; i < x->rooms.head; i++) {
     uint32_t at = x->rooms.of[i % FLEET_LOG];
-    changed[at / 64] |= UINT64_C(1) << at % 64;
-    __builtin_prefetch(&t->least[0][at], 1);
+    x->changed[n] = at;
+    n += !(met[at / 64] >> at % 64 & 1);
+    met[at / 64] |= UINT64_C(1) << at % 64;
   }
-  for (uint32_t w = 0; w < (x->n + 63) / 64; w++) {
-    for (uint64_t left = changed[w]; left != 0; left &= left - 1) {
-      uint32_t at = w * 64 + (uint32_t)__builtin_ctzll(left);
-      int32_t cost = leaf_cost(leaf, at);
-      if (cost == t->least[0][at]) continue;
-      t->least[0][at] = cost;
-      marked[at / FLEET_FAN / 64] |= UINT64_C(1) << at / FLEET_FAN % 64;
+  return n;
+}
+
+static void fetch(const struct fleet_tree *t, const uint32_t *places, size_t n) {
+  for (size_t i = 0; i < n; i++) __builtin_prefetch(&t->least[0][places[i]], 1);
+}
+
+/* In batches: while one is worked out the leaves of the next come from memory. No jump depends on what a cost is. */
+static void tree_replay(const struct leaf *leaf, struct fleet_tree *t) {
+  struct fleet_index *x = leaf->f->index;
+  uint64_t marked[GROUP_WORDS] = {0};
+  const uint32_t *left = x->changed;
+  int32_t costs[BATCH];
+  size_t n = changed_since(x, t->seen), batch = n < BATCH ? n : BATCH;
+  fetch(t, left, batch);
+  for (; n > 0; left += batch, n -= batch, batch = n < BATCH ? n : BATCH) {
+    size_t more = n - batch < BATCH ? n - batch : BATCH;
+    fetch(t, left + batch, more);
+    leaf_costs(leaf, left, batch, costs);
+    for (size_t i = 0; i < batch; i++) {
+      uint32_t at = left[i], group = at / FLEET_FAN;
+      marked[group / 64] |= (uint64_t)(costs[i] != t->least[0][at]) << group % 64;
+      t->least[0][at] = costs[i];
     }
   }
   for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) tree_lift(t, level, marked);

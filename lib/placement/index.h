@@ -13,7 +13,7 @@
 #include "placement/fleet_int.h"
 
 enum {
-  FLEET_FULL = INT32_MAX,
+  FLEET_FULL = BLX__FIT_FULL,
   FLEET_FAN = 16,
   FLEET_TREE_LEVELS = 4, /* 16^4 are more than BLX__FLEET_NODES_MAX */
   FLEET_TREES_MAX = 168,
@@ -63,6 +63,7 @@ struct fleet_index {
   uint64_t room_epoch;           /* for which they are; 0: for none */
   bool stale;                    /* the order is to be made anew */
   uint64_t *heap;                /* of a walk */
+  uint32_t changed[FLEET_LOG];   /* of a replay: places, each once */
   struct fleet_tree trees[FLEET_TREES_MAX];
   struct fleet_bits bits[FLEET_KINDS_MAX];
   size_t n_trees, n_bits;
