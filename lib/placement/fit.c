@@ -101,7 +101,7 @@ static int64_t worth(const struct blx__fit *m, uint32_t cpu_cells, uint32_t memo
 /* ---- a cost */
 
 /* Exact below 2^18; above, 2^15 steps for each doubling. */
-static uint64_t squeeze(uint64_t score) {
+static inline uint64_t squeeze(uint64_t score) {
   if (score < UINT64_C(1) << 18) return score;
   unsigned log2 = 63 - (unsigned)__builtin_clzll(score);
   uint64_t cost = (UINT64_C(1) << 18) + ((uint64_t)(log2 - 18) << 15) + ((score >> (log2 - 15)) & 0x7fff);
@@ -126,16 +126,14 @@ struct blx__fit_ask blx__fit_ask_of(const struct blx__fit *m, uint64_t cpu_milli
   };
 }
 
-/* Without a jump that depends on whether it fits: half of a fleet does, in no order. @grid: a copy, which no write to
- * costs can change, so that it stays in registers. */
+/* @grid: a copy, which no write to costs can change, so that it stays in registers. */
 static inline int32_t cost_in(const struct grid *grid, const int64_t *potential, const struct blx__fit_room *room,
                               const struct blx__fit_ask *ask) {
-  bool fits = (room->cpu_milli >= ask->cpu_milli) & (room->memory_mib >= ask->memory_mib);
-  uint32_t cpu = cell_of(&grid->cpu, fits ? room->cpu_milli - ask->cpu_milli : 0);
-  uint32_t memory = cell_of(&grid->memory, fits ? room->memory_mib - ask->memory_mib : 0);
+  if (room->cpu_milli < ask->cpu_milli || room->memory_mib < ask->memory_mib) return BLX__FIT_FULL;
+  uint32_t cpu = cell_of(&grid->cpu, room->cpu_milli - ask->cpu_milli);
+  uint32_t memory = cell_of(&grid->memory, room->memory_mib - ask->memory_mib);
   int64_t score = potential[(size_t)cpu * (grid->memory.last + 1) + memory] + room->before + ask->size;
-  int32_t cost = score > 0 ? (int32_t)squeeze((uint64_t)score) : 0;
-  return fits ? cost : BLX__FIT_FULL;
+  return score > 0 ? (int32_t)squeeze((uint64_t)score) : 0;
 }
 
 void blx__fit_costs(const struct blx__fit *m, const struct blx__fit_room *rooms, size_t n,

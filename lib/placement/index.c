@@ -302,12 +302,26 @@ static struct leaf leaf_of(struct blx__fleet *f, const struct fleet_class *c, co
   return leaf;
 }
 
+/* Records lie apart, each in several lines: all are asked for before the first is read. */
+static void costs_alone(const struct leaf *leaf, const uint32_t *places, size_t n, int32_t *out) {
+  const struct blx__fleet *f = leaf->f;
+  const uint32_t *slot_at = f->index->slot_at;
+  for (size_t i = 0; i < n; i++) {
+    const struct fleet_node *node = &f->nodes[slot_at[places[i]]];
+    __builtin_prefetch(&node->view.cpu_milli);
+    __builtin_prefetch(&node->rec);
+    __builtin_prefetch(&node->raw_memory_mib);
+  }
+  for (size_t i = 0; i < n; i++) __builtin_prefetch(&f->nodes[slot_at[places[i]]].rec->has_load_cpu_permille);
+  for (size_t i = 0; i < n; i++) out[i] = fleet_cost_alone(f, leaf->c, slot_at[places[i]]);
+}
+
 static void leaf_costs(const struct leaf *leaf, const uint32_t *places, size_t n, int32_t *out) {
   const struct fleet_index *x = leaf->f->index;
   if (leaf->fit)
     blx__fit_costs_of(leaf->fit, x->room, places, n, &leaf->ask, out);
   else
-    for (size_t i = 0; i < n; i++) out[i] = fleet_cost_alone(leaf->f, leaf->c, x->slot_at[places[i]]);
+    costs_alone(leaf, places, n, out);
   for (size_t i = 0; leaf->suits && i < n; i++) out[i] = fleet_bit(leaf->suits, places[i]) ? out[i] : FLEET_FULL;
 }
 
@@ -391,7 +405,8 @@ static void fetch(const struct fleet_tree *t, const uint32_t *places, size_t n) 
   for (size_t i = 0; i < n; i++) __builtin_prefetch(&t->least[0][places[i]], 1);
 }
 
-/* In batches: while one is worked out the leaves of the next come from memory. No jump depends on what a cost is. */
+/* In batches: while one is worked out the leaves of the next come from memory. Marking has no jump that depends on a
+ * cost: half of them change, in no order. */
 static void tree_replay(const struct leaf *leaf, struct fleet_tree *t) {
   struct fleet_index *x = leaf->f->index;
   uint64_t marked[GROUP_WORDS] = {0};
