@@ -405,8 +405,8 @@ static void fetch(const struct fleet_tree *t, const uint32_t *places, size_t n) 
   for (size_t i = 0; i < n; i++) __builtin_prefetch(&t->least[0][places[i]], 1);
 }
 
-/* In batches: while one is worked out the leaves of the next come from memory. Marking has no jump that depends on a
- * cost: half of them change, in no order. */
+/* In batches: while one is worked out the leaves of the next come from memory. A group whose least neither left nor was
+ * undercut is as it was above. No jump there depends on a cost: half of them change, in no order. */
 static void tree_replay(const struct leaf *leaf, struct fleet_tree *t) {
   struct fleet_index *x = leaf->f->index;
   uint64_t marked[GROUP_WORDS] = {0};
@@ -420,7 +420,8 @@ static void tree_replay(const struct leaf *leaf, struct fleet_tree *t) {
     leaf_costs(leaf, left, batch, costs);
     for (size_t i = 0; i < batch; i++) {
       uint32_t at = left[i], group = at / FLEET_FAN;
-      marked[group / 64] |= (uint64_t)(costs[i] != t->least[0][at]) << group % 64;
+      int32_t was = t->least[0][at], lower = was < costs[i] ? was : costs[i];
+      marked[group / 64] |= (uint64_t)((was != costs[i]) & (lower <= t->least[1][group])) << group % 64;
       t->least[0][at] = costs[i];
     }
   }
