@@ -171,7 +171,8 @@ static void find_best(const struct fleet_query *q, struct fleet_rank *best) {
   uint32_t avoid = fleet_ids_get(&q->f->node_ids, r->avoid_uid);
   if (sticky != FLEET_NONE) note_if_better(q, sticky, best);
   if (best->uid != 0 || q->f->node_ids.count == 0) return;
-  struct hunt h = {.q = q, .tree = fleet_tree_of(q), .bits = fleet_bits_of(q)};
+  struct hunt h = {.q = q, .bits = fleet_bits_of(q)};
+  h.tree = fleet_tree_of(q, h.bits);
   for (int avoids = 0; avoids <= 1; avoids++) {
     h.avoids = avoids == 1;
     if (hunt_fresh(&h)) {

@@ -20,13 +20,21 @@ enum {
 #define POTENTIAL_MAX (INT64_C(1) << 40)
 #define CHANCE_ONE (UINT64_C(1) << 31)
 
+struct axis {
+  uint64_t unit, recip, top; /* what a cell holds, 0: nothing is known yet; 2^40 / unit; of the last cell */
+  uint64_t last;             /* cell */
+};
+
+struct grid {
+  struct axis cpu, memory;
+};
+
 struct blx__fit {
   uint32_t cpu_cells, memory_cells;
-  uint64_t unit_cpu, unit_memory;   /* what a cell holds; 0: nothing is known yet */
-  uint64_t recip_cpu, recip_memory; /* 2^40 / unit */
-  uint64_t fleet_cpu;               /* sum of the capacities */
-  int64_t memory_worth;             /* of one cell of memory, in the unit of the potential */
-  int64_t opening;                  /* per cell of processors */
+  struct grid grid;
+  uint64_t fleet_cpu;   /* sum of the capacities */
+  int64_t memory_worth; /* of one cell of memory, in the unit of the potential */
+  int64_t opening;      /* per cell of processors */
   size_t n_shapes, n_classes;
   struct blx__fit_shape shapes[BLX__FIT_SHAPES_MAX], classes[BLX__FIT_CLASSES_MAX];
   bool ready, stale;                   /* stale: the waste is of other shapes or units */
@@ -67,27 +75,23 @@ bool blx__fit_ready(const struct blx__fit *m) {
 /* ---- cells */
 
 /* The nearest cell, for capacities and shapes alike, so that what fits exactly fits in cells too. */
-static uint32_t cell_of(uint64_t amount, uint64_t unit, uint64_t recip, uint32_t cells) {
-  if (amount >= unit * (cells - 1)) return cells - 1;
-  uint32_t cell = (uint32_t)(((amount + unit / 2) * recip) >> 40);
-  return cell < cells ? cell : cells - 1;
+static inline uint32_t cell_of(const struct axis *a, uint64_t amount) {
+  uint64_t cell = ((amount + a->unit / 2) * a->recip) >> 40;
+  if (amount >= a->top) cell = a->last;
+  return cell < a->last ? (uint32_t)cell : (uint32_t)a->last;
 }
 
 static uint32_t cpu_cell(const struct blx__fit *m, uint64_t cpu_milli) {
-  return cell_of(cpu_milli, m->unit_cpu, m->recip_cpu, m->cpu_cells);
+  return cell_of(&m->grid.cpu, cpu_milli);
 }
 
 static uint32_t memory_cell(const struct blx__fit *m, uint64_t memory_mib) {
-  return cell_of(memory_mib, m->unit_memory, m->recip_memory, m->memory_cells);
+  return cell_of(&m->grid.memory, memory_mib);
 }
 
 static size_t at(const struct blx__fit *m, uint32_t cpu, uint32_t memory) {
   BLX__ASSERT(cpu < m->cpu_cells && memory < m->memory_cells);
   return (size_t)cpu * m->memory_cells + memory;
-}
-
-static int64_t potential_of(const struct blx__fit *m, uint64_t cpu_milli, uint64_t memory_mib) {
-  return m->potential[at(m, cpu_cell(m, cpu_milli), memory_cell(m, memory_mib))];
 }
 
 static int64_t worth(const struct blx__fit *m, uint32_t cpu_cells, uint32_t memory_cells) {
@@ -97,25 +101,65 @@ static int64_t worth(const struct blx__fit *m, uint32_t cpu_cells, uint32_t memo
 /* ---- a cost */
 
 /* Exact below 2^18; above, 2^15 steps for each doubling. */
-static uint64_t squeeze(uint64_t score) {
+static inline uint64_t squeeze(uint64_t score) {
   if (score < UINT64_C(1) << 18) return score;
   unsigned log2 = 63 - (unsigned)__builtin_clzll(score);
   uint64_t cost = (UINT64_C(1) << 18) + ((uint64_t)(log2 - 18) << 15) + ((score >> (log2 - 15)) & 0x7fff);
   return cost < BLX__FIT_COST_MAX ? cost : BLX__FIT_COST_MAX;
 }
 
+struct blx__fit_room blx__fit_room_of(const struct blx__fit *m, const struct blx__fit_node *node) {
+  bool empty = node->free_cpu_milli == node->cpu_milli && node->free_memory_mib == node->memory_mib;
+  struct blx__fit_room room = {.cpu_milli = node->free_cpu_milli, .memory_mib = node->free_memory_mib};
+  BLX__ASSERT(m->ready);
+  if (empty) room.before = m->opening * (int64_t)(m->cpu_cells - 1 - cpu_cell(m, node->cpu_milli));
+  room.before -= m->potential[at(m, cpu_cell(m, room.cpu_milli), memory_cell(m, room.memory_mib))];
+  return room;
+}
+
+struct blx__fit_ask blx__fit_ask_of(const struct blx__fit *m, uint64_t cpu_milli, uint64_t memory_mib) {
+  /* Seldom below 0: what the request fills was hardly wasted by more than twice its size. */
+  return (struct blx__fit_ask){
+      .cpu_milli = cpu_milli,
+      .memory_mib = memory_mib,
+      .size = 2 * worth(m, cpu_cell(m, cpu_milli) + 1, memory_cell(m, memory_mib) + 1),
+  };
+}
+
+/* @grid: a copy, which no write to costs can change, so that it stays in registers. */
+static inline int32_t cost_in(const struct grid *grid, const int64_t *potential, const struct blx__fit_room *room,
+                              const struct blx__fit_ask *ask) {
+  if (room->cpu_milli < ask->cpu_milli || room->memory_mib < ask->memory_mib) return BLX__FIT_FULL;
+  uint32_t cpu = cell_of(&grid->cpu, room->cpu_milli - ask->cpu_milli);
+  uint32_t memory = cell_of(&grid->memory, room->memory_mib - ask->memory_mib);
+  int64_t score = potential[(size_t)cpu * (grid->memory.last + 1) + memory] + room->before + ask->size;
+  return score > 0 ? (int32_t)squeeze((uint64_t)score) : 0;
+}
+
+void blx__fit_costs(const struct blx__fit *m, const struct blx__fit_room *rooms, size_t n,
+                    const struct blx__fit_ask *ask, int32_t *out) {
+  const struct grid grid = m->grid;
+  const struct blx__fit_ask asked = *ask;
+  const int64_t *potential = m->potential;
+  BLX__ASSERT(m->ready);
+  for (size_t i = 0; i < n; i++) out[i] = cost_in(&grid, potential, &rooms[i], &asked);
+}
+
+void blx__fit_costs_of(const struct blx__fit *m, const struct blx__fit_room *rooms, const uint32_t *which, size_t n,
+                       const struct blx__fit_ask *ask, int32_t *out) {
+  const struct grid grid = m->grid;
+  const struct blx__fit_ask asked = *ask;
+  const int64_t *potential = m->potential;
+  BLX__ASSERT(m->ready);
+  for (size_t i = 0; i < n; i++) out[i] = cost_in(&grid, potential, &rooms[which[i]], &asked);
+}
+
 uint64_t blx__fit_cost(const struct blx__fit *m, const struct blx__fit_node *node, uint64_t cpu_milli,
                        uint64_t memory_mib) {
-  bool fits = node->free_cpu_milli >= cpu_milli && node->free_memory_mib >= memory_mib;
-  bool empty = node->free_cpu_milli == node->cpu_milli && node->free_memory_mib == node->memory_mib;
-  BLX__ASSERT(m->ready);
-  if (!fits) return BLX__FIT_COST_MAX;
-  int64_t score = potential_of(m, node->free_cpu_milli - cpu_milli, node->free_memory_mib - memory_mib) -
-                  potential_of(m, node->free_cpu_milli, node->free_memory_mib);
-  if (empty) score += m->opening * (int64_t)(m->cpu_cells - 1 - cpu_cell(m, node->cpu_milli));
-  /* Seldom below 0: what the request fills was hardly wasted by more than twice its size. */
-  score += 2 * worth(m, cpu_cell(m, cpu_milli) + 1, memory_cell(m, memory_mib) + 1);
-  return score > 0 ? squeeze((uint64_t)score) : 0;
+  struct blx__fit_room room = blx__fit_room_of(m, node);
+  struct blx__fit_ask ask = blx__fit_ask_of(m, cpu_milli, memory_mib);
+  int32_t cost = cost_in(&m->grid, m->potential, &room, &ask);
+  return cost == BLX__FIT_FULL ? BLX__FIT_COST_MAX : (uint64_t)cost;
 }
 
 /* ---- waste */
@@ -209,8 +253,8 @@ static void sum_from_below(const struct blx__fit *m, int64_t *t) {
 
 /* The cell that @k of the shape need; false: more than the grid has. A shape below one cell counts as one. */
 static bool cell_of_multiple(const struct blx__fit *m, const struct blx__fit_shape *s, uint64_t k, size_t *cell) {
-  uint64_t cpu = (s->cpu_milli > m->unit_cpu ? s->cpu_milli : m->unit_cpu) * k, memory = s->memory_mib * k;
-  if (cpu > m->unit_cpu * (m->cpu_cells - 1) || memory > m->unit_memory * (m->memory_cells - 1)) return false;
+  uint64_t cpu = (s->cpu_milli > m->grid.cpu.unit ? s->cpu_milli : m->grid.cpu.unit) * k, memory = s->memory_mib * k;
+  if (cpu > m->grid.cpu.unit * (m->cpu_cells - 1) || memory > m->grid.memory.unit * (m->memory_cells - 1)) return false;
   *cell = at(m, cpu_cell(m, cpu), memory_cell(m, memory));
   return true;
 }
@@ -332,6 +376,10 @@ static void note_class(struct blx__fit *m, const struct blx__fit_node *n) {
   m->classes[i] = s;
 }
 
+static struct axis axis_of(uint64_t unit, uint32_t cells) {
+  return (struct axis){.unit = unit, .recip = (UINT64_C(1) << 40) / unit, .top = unit * (cells - 1), .last = cells - 1};
+}
+
 /* Units follow the largest capacities, classes are the largest ones. False: there is no capacity at all. */
 static bool measure(struct blx__fit *m, const struct blx__fit_node *nodes, size_t n) {
   uint64_t largest_cpu = 0, largest_memory = 0, memory = 0;
@@ -348,11 +396,9 @@ static bool measure(struct blx__fit *m, const struct blx__fit_node *nodes, size_
   uint64_t unit_cpu = largest_cpu / (m->cpu_cells - 1) + 1, unit_memory = largest_memory / (m->memory_cells - 1) + 1;
   uint64_t cpu_cells = m->fleet_cpu / n * 256 / unit_cpu + 1, memory_cells = memory / n * 256 / unit_memory + 1;
   int64_t memory_worth = (int64_t)((uint64_t)ONE * cpu_cells / memory_cells * MEMORY / 256);
-  m->stale |= unit_cpu != m->unit_cpu || unit_memory != m->unit_memory || memory_worth != m->memory_worth;
-  m->unit_cpu = unit_cpu;
-  m->unit_memory = unit_memory;
-  m->recip_cpu = (UINT64_C(1) << 40) / unit_cpu;
-  m->recip_memory = (UINT64_C(1) << 40) / unit_memory;
+  m->stale |= unit_cpu != m->grid.cpu.unit || unit_memory != m->grid.memory.unit || memory_worth != m->memory_worth;
+  m->grid.cpu = axis_of(unit_cpu, m->cpu_cells);
+  m->grid.memory = axis_of(unit_memory, m->memory_cells);
   m->memory_worth = memory_worth;
   return true;
 }

@@ -24,6 +24,7 @@ enum {
   BLX__FIT_EXACT_MAX = 96, /* of more shapes than may be, so many stay as they are; the others are made coarse */
   BLX__FIT_CLASSES_MAX = 32,
   BLX__FIT_COST_MAX = 1000000,
+  BLX__FIT_FULL = INT32_MAX,
 };
 
 struct blx__fit;
@@ -53,6 +54,27 @@ bool blx__fit_ready(const struct blx__fit *m);
  * 32,768 for large ones. */
 uint64_t blx__fit_cost(const struct blx__fit *m, const struct blx__fit_node *node, uint64_t cpu_milli,
                        uint64_t memory_mib);
+
+/* The same for many nodes: what of them and of a request a cost needs, worked out once. A room holds until the next
+ * refresh. */
+struct blx__fit_room {
+  uint64_t cpu_milli, memory_mib; /* free */
+  int64_t before;                 /* what a score has of the node as it is */
+};
+struct blx__fit_room blx__fit_room_of(const struct blx__fit *m, const struct blx__fit_node *node);
+
+struct blx__fit_ask {
+  uint64_t cpu_milli, memory_mib;
+  int64_t size;
+};
+struct blx__fit_ask blx__fit_ask_of(const struct blx__fit *m, uint64_t cpu_milli, uint64_t memory_mib);
+
+/* blx__fit_cost() in @n rooms into @out, BLX__FIT_FULL where there is no room: of the first ones; of those that @which
+ * numbers. */
+void blx__fit_costs(const struct blx__fit *m, const struct blx__fit_room *rooms, size_t n,
+                    const struct blx__fit_ask *ask, int32_t *out);
+void blx__fit_costs_of(const struct blx__fit *m, const struct blx__fit_room *rooms, const uint32_t *which, size_t n,
+                       const struct blx__fit_ask *ask, int32_t *out);
 
 size_t blx__fit_bytes(const struct blx__fit *m);
 

@@ -80,9 +80,9 @@ struct fleet_class {
   struct fleet_rule *apart[BLX__PLACEMENT_AFFINITY_MAX]; /* its hard apart rules, each once */
   size_t n_apart;
   bool node_quota, is_auto;
-  bool fits;             /* BestFit has a say */
-  bool moves, proximity; /* its cost depends on residents; by NetworkProximity */
-  struct fleet_shape *shape;
+  bool fits;                        /* BestFit has a say */
+  bool moves, proximity;            /* its cost depends on residents; by NetworkProximity */
+  struct fleet_shape *shape, *pair; /* pair: both shape and kind */
   struct fleet_kind *kind;
 };
 

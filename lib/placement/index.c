@@ -7,6 +7,11 @@
 
 /* ---- memory */
 
+enum {
+  GROUP_BYTES = FLEET_FAN * sizeof(int32_t), /* a line of most caches */
+  TREE_IDLE = 4,                             /* questions, times the trees: a tree not asked for so long may go */
+};
+
 static uint32_t groups_of(uint32_t n) {
   return (n + FLEET_FAN - 1) / FLEET_FAN;
 }
@@ -25,7 +30,7 @@ static bool tree_new(struct fleet_tree *t, uint32_t nodes_max) {
     all += room[i];
     n = groups_of(n);
   }
-  int32_t *memory = malloc(all * sizeof *memory);
+  int32_t *memory = aligned_alloc(GROUP_BYTES, all * sizeof *memory);
   if (!memory) return false;
   for (size_t i = 0; i < FLEET_TREE_LEVELS; i++) {
     t->least[i] = memory + at;
@@ -39,23 +44,26 @@ struct fleet_index *fleet_index_new(uint32_t nodes_max) {
   if (!x) return NULL;
   x->place_of = malloc(nodes_max * sizeof *x->place_of);
   x->slot_at = malloc(nodes_max * sizeof *x->slot_at);
+  x->room = malloc(nodes_max * sizeof *x->room);
   x->heap = malloc((nodes_max + groups_of(nodes_max) * 2 + 2 * FLEET_FAN) * sizeof *x->heap);
-  x->layout = 1;
+  x->layout = x->epoch = 1;
   x->stale = true;
-  if (x->place_of && x->slot_at && x->heap) return x;
+  if (x->place_of && x->slot_at && x->room && x->heap) return x;
   fleet_index_free(x);
   return NULL;
 }
 
 void fleet_index_free(struct fleet_index *x) {
   if (!x) return;
-  BLX__ASSERT(x->shapes.count == 0 && x->kind_map.count == 0);
+  BLX__ASSERT(x->shapes.count == 0 && x->pairs.count == 0 && x->kind_map.count == 0);
   for (size_t i = 0; i < x->n_trees; i++) tree_free(&x->trees[i]);
   for (size_t i = 0; i < x->n_bits; i++) free(x->bits[i].suits);
   blx__map_clear(&x->shapes);
+  blx__map_clear(&x->pairs);
   blx__map_clear(&x->kind_map);
   free(x->place_of);
   free(x->slot_at);
+  free(x->room);
   free(x->heap);
   free(x);
 }
@@ -66,15 +74,30 @@ size_t fleet_index_bytes(const struct blx__fleet *f) {
   for (size_t i = 0, level = n; i < FLEET_TREE_LEVELS; i++, level = groups_of((uint32_t)level))
     tree += groups_of((uint32_t)level) * FLEET_FAN * sizeof(int32_t);
   size_t bits = (n + 63) / 64 * 2 * sizeof(uint64_t);
-  return sizeof *x + n * (2 * sizeof(uint32_t) + sizeof(uint64_t)) + x->n_trees * tree + x->n_bits * bits;
+  return sizeof *x + n * (2 * sizeof(uint32_t) + sizeof *x->room + sizeof(uint64_t)) + x->n_trees * tree +
+         x->n_bits * bits;
 }
 
 /* ---- what changed */
 
+static struct blx__fit_room room_of(const struct blx__fleet *f, uint32_t slot) {
+  struct blx__fit_node node = fleet_fit_node(&f->nodes[slot].view);
+  return blx__fit_room_of(fleet_fit(f), &node);
+}
+
+/* While the order is to be made anew no place is known; then every tree is too. */
 void fleet_index_note(struct blx__fleet *f, uint32_t slot, bool kind) {
   struct fleet_index *x = f->index;
-  x->rooms.slot[x->rooms.head++ % FLEET_LOG] = slot;
-  if (kind) x->kinds.slot[x->kinds.head++ % FLEET_LOG] = slot;
+  uint32_t place = x->stale ? 0 : x->place_of[slot];
+  x->rooms.of[x->rooms.head++ % FLEET_LOG] = place;
+  if (kind) x->kinds.of[x->kinds.head++ % FLEET_LOG] = slot;
+  if (!x->stale && x->room_epoch == x->epoch) x->room[place] = room_of(f, slot);
+}
+
+static void rooms_build(struct blx__fleet *f) {
+  struct fleet_index *x = f->index;
+  for (uint32_t at = 0; at < x->n; at++) x->room[at] = room_of(f, x->slot_at[at]);
+  x->room_epoch = x->epoch;
 }
 
 void fleet_index_layout(struct blx__fleet *f) {
@@ -114,6 +137,7 @@ static void sort_places(struct blx__fleet *f) {
   }
   for (uint32_t at = 0; at < x->n; at++) x->place_of[x->slot_at[at]] = at;
   x->stale = false;
+  x->room_epoch = 0;
 }
 
 /* ---- interning */
@@ -183,7 +207,7 @@ static void *interned(struct blx__map *map, const uint8_t key[BLX__SHA256_BYTES]
 /* Room for one more shape's or kind's answers while there is; after that they take turns. */
 static bool more_trees(struct blx__fleet *f) {
   struct fleet_index *x = f->index;
-  if (x->n_trees == FLEET_TREES_MAX || x->n_trees >= x->shapes.count) return true;
+  if (x->n_trees == FLEET_TREES_MAX || x->n_trees >= x->pairs.count) return true;
   if (!tree_new(&x->trees[x->n_trees], f->options.nodes_max)) return false;
   x->n_trees++;
   return true;
@@ -200,58 +224,138 @@ static bool more_bits(struct blx__fleet *f) {
   return true;
 }
 
+static struct fleet_shape *shape_ref(struct blx__map *map, const uint8_t key[BLX__SHA256_BYTES]) {
+  struct fleet_shape *s = interned(map, key, sizeof *s);
+  if (!s) return NULL;
+  s->refs++;
+  memcpy(s->key, key, sizeof s->key);
+  return s;
+}
+
+static void shape_unref(struct blx__map *map, struct fleet_shape *s) {
+  if (!s || --s->refs > 0) return;
+  if (s->tree) s->tree->of = NULL;
+  blx__map_remove(map, s->key, sizeof s->key);
+  free(s);
+}
+
 blx__rc fleet_index_class(struct blx__fleet *f, struct fleet_class *c, blx_error *err) {
   struct fleet_index *x = f->index;
-  uint8_t shape[BLX__SHA256_BYTES], kind[BLX__SHA256_BYTES];
+  uint8_t shape[BLX__SHA256_BYTES], kind[BLX__SHA256_BYTES], pair[BLX__SHA256_BYTES];
   BLX__TRY(shape_key(c, shape, err));
   BLX__TRY(kind_key(c, kind, err));
-  c->shape = interned(&x->shapes, shape, sizeof *c->shape);
-  if (c->shape) {
-    c->shape->refs++;
-    memcpy(c->shape->key, shape, sizeof shape);
-  }
+  const struct blx__slice both[] = {{.data = shape, .len = sizeof shape}, {.data = kind, .len = sizeof kind}};
+  blx__sha256(both, BLX__COUNT(both), pair);
+  c->shape = shape_ref(&x->shapes, shape);
+  c->pair = shape_ref(&x->pairs, pair);
   c->kind = interned(&x->kind_map, kind, sizeof *c->kind);
   if (c->kind) {
     c->kind->refs++;
     memcpy(c->kind->key, kind, sizeof kind);
   }
-  bool made = c->shape && c->kind && more_trees(f) && more_bits(f);
+  bool made = c->shape && c->pair && c->kind && more_trees(f) && more_bits(f);
   return made ? BLX__OK : blx__fail(err, BLX_E_NOMEM, "placement", "no memory for an index");
 }
 
 void fleet_index_drop(struct blx__fleet *f, struct fleet_class *c) {
-  struct fleet_shape *s = c->shape;
   struct fleet_kind *k = c->kind;
-  if (s && --s->refs == 0) {
-    if (s->tree) s->tree->of = NULL;
-    blx__map_remove(&f->index->shapes, s->key, sizeof s->key);
-    free(s);
-  }
+  shape_unref(&f->index->shapes, c->shape);
+  shape_unref(&f->index->pairs, c->pair);
   if (k && --k->refs == 0) {
     if (k->bits) k->bits->of = NULL;
     blx__map_remove(&f->index->kind_map, k->key, sizeof k->key);
     free(k);
   }
-  c->shape = NULL;
+  c->shape = c->pair = NULL;
   c->kind = NULL;
 }
 
 /* ---- trees */
 
-static int32_t least_of(const int32_t *group) {
-  int32_t least = group[0];
-  for (int i = 1; i < FLEET_FAN; i++) least = group[i] < least ? group[i] : least;
-  return least;
+/* In four chains, so that no comparison waits for the one before. */
+static inline int32_t least_of(const int32_t *group) {
+  int32_t least[4] = {group[0], group[1], group[2], group[3]};
+  for (int i = 4; i < FLEET_FAN; i += 4)
+    for (int k = 0; k < 4; k++) least[k] = group[i + k] < least[k] ? group[i + k] : least[k];
+  int32_t left = least[0] < least[1] ? least[0] : least[1], right = least[2] < least[3] ? least[2] : least[3];
+  return left < right ? left : right;
+}
+
+/* What of a question a leaf's cost needs; BestFit alone goes by rooms. */
+struct leaf {
+  struct blx__fleet *f;
+  const struct fleet_class *c;
+  const struct blx__fit *fit; /* NULL: the cost is more than that */
+  struct blx__fit_ask ask;
+  const uint64_t *suits; /* places that have a cost; NULL: all */
+};
+
+/* More taken than there is looks in a room as if nothing were free: then only what asks for nothing would differ. */
+static struct leaf leaf_of(struct blx__fleet *f, const struct fleet_class *c, const uint64_t *suits) {
+  struct leaf leaf = {.f = f, .c = c, .suits = suits};
+  bool asks = c->need.cpu_milli > 0 && c->need.memory_mib > 0 && c->need.n_named == 0;
+  if (c->spec->strategy != BLX_STRATEGY_BEST_FIT || c->spec->n_preferences > 0 || !asks) return leaf;
+  leaf.fit = fleet_fit(f);
+  if (!leaf.fit) return leaf;
+  leaf.ask = blx__fit_ask_of(leaf.fit, c->need.cpu_milli, c->need.memory_mib);
+  if (f->index->room_epoch != f->index->epoch) rooms_build(f);
+  return leaf;
+}
+
+/* Records lie apart, each in several lines: all are asked for before the first is read. */
+static void costs_alone(const struct leaf *leaf, const uint32_t *places, size_t n, int32_t *out) {
+  const struct blx__fleet *f = leaf->f;
+  const uint32_t *slot_at = f->index->slot_at;
+  for (size_t i = 0; i < n; i++) {
+    const struct fleet_node *node = &f->nodes[slot_at[places[i]]];
+    __builtin_prefetch(&node->view.cpu_milli);
+    __builtin_prefetch(&node->rec);
+    __builtin_prefetch(&node->raw_memory_mib);
+  }
+  for (size_t i = 0; i < n; i++) __builtin_prefetch(&f->nodes[slot_at[places[i]]].rec->has_load_cpu_permille);
+  for (size_t i = 0; i < n; i++) out[i] = fleet_cost_alone(f, leaf->c, slot_at[places[i]]);
+}
+
+static void leaf_costs(const struct leaf *leaf, const uint32_t *places, size_t n, int32_t *out) {
+  const struct fleet_index *x = leaf->f->index;
+  if (leaf->fit)
+    blx__fit_costs_of(leaf->fit, x->room, places, n, &leaf->ask, out);
+  else
+    costs_alone(leaf, places, n, out);
+  for (size_t i = 0; leaf->suits && i < n; i++) out[i] = fleet_bit(leaf->suits, places[i]) ? out[i] : FLEET_FULL;
 }
 
 static void pad(int32_t *level, uint32_t n) {
   for (uint32_t i = n; i % FLEET_FAN != 0 || i == 0; i++) level[i] = FLEET_FULL;
 }
 
-static void tree_build(const struct blx__fleet *f, const struct fleet_class *c, struct fleet_tree *t) {
-  const struct fleet_index *x = f->index;
+/* A word of places that suit. */
+static void leaves_of(const struct leaf *leaf, uint32_t first, uint64_t suits, int32_t *out) {
+  uint32_t places[64];
+  int32_t costs[64];
+  size_t n = 0;
+  for (; suits != 0; suits &= suits - 1) places[n++] = first + (uint32_t)__builtin_ctzll(suits);
+  leaf_costs(leaf, places, n, costs);
+  for (size_t i = 0; i < n; i++) out[places[i]] = costs[i];
+}
+
+static void leaves_build(const struct leaf *leaf, int32_t *out) {
+  const struct fleet_index *x = leaf->f->index;
+  if (!leaf->suits && leaf->fit) {
+    blx__fit_costs(leaf->fit, x->room, x->n, &leaf->ask, out);
+    return;
+  }
+  for (uint32_t at = 0; at < x->n; at++) out[at] = FLEET_FULL;
+  for (uint32_t first = 0; first < x->n; first += 64) {
+    uint64_t all = x->n - first < 64 ? (UINT64_C(1) << (x->n - first)) - 1 : UINT64_MAX;
+    leaves_of(leaf, first, leaf->suits ? leaf->suits[first / 64] : all, out);
+  }
+}
+
+static void tree_build(const struct leaf *leaf, struct fleet_tree *t) {
+  const struct fleet_index *x = leaf->f->index;
   t->n[0] = x->n;
-  for (uint32_t at = 0; at < x->n; at++) t->least[0][at] = fleet_cost_alone(f, c, x->slot_at[at]);
+  leaves_build(leaf, t->least[0]);
   pad(t->least[0], x->n);
   for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) {
     t->n[level] = groups_of(t->n[level - 1]);
@@ -262,7 +366,12 @@ static void tree_build(const struct blx__fleet *f, const struct fleet_class *c, 
   BLX__ASSERT(t->n[FLEET_TREE_LEVELS - 1] <= FLEET_FAN);
 }
 
-enum { GROUPS_MAX = (BLX__FLEET_NODES_MAX + FLEET_FAN - 1) / FLEET_FAN, GROUP_WORDS = (GROUPS_MAX + 63) / 64 };
+enum {
+  GROUPS_MAX = (BLX__FLEET_NODES_MAX + FLEET_FAN - 1) / FLEET_FAN,
+  GROUP_WORDS = (GROUPS_MAX + 63) / 64,
+  PLACE_WORDS = (BLX__FLEET_NODES_MAX + 63) / 64,
+  BATCH = 32,
+};
 
 /* Of the groups marked below, the least; and what that changes above. */
 static void tree_lift(struct fleet_tree *t, size_t level, uint64_t *marked) {
@@ -272,58 +381,51 @@ static void tree_lift(struct fleet_tree *t, size_t level, uint64_t *marked) {
     for (uint64_t left = marked[w]; left != 0; left &= left - 1) {
       uint32_t at = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(left);
       int32_t least = least_of(&t->least[level - 1][(size_t)at * FLEET_FAN]);
-      if (least == t->least[level][at]) continue;
+      above[at / FLEET_FAN / 64] |= (uint64_t)(least != t->least[level][at]) << at / FLEET_FAN % 64;
       t->least[level][at] = least;
-      above[at / FLEET_FAN / 64] |= UINT64_C(1) << at / FLEET_FAN % 64;
     }
   }
   memcpy(marked, above, sizeof above);
 }
 
-static void tree_replay(const struct blx__fleet *f, const struct fleet_class *c, struct fleet_tree *t) {
-  const struct fleet_index *x = f->index;
+/* Places that changed since, each once. */
+static size_t changed_since(struct fleet_index *x, uint64_t seen) {
+  uint64_t met[PLACE_WORDS] = {0};
+  size_t n = 0;
+  for (uint64_t i = seen; i < x->rooms.head; i++) {
+    uint32_t at = x->rooms.of[i % FLEET_LOG];
+    x->changed[n] = at;
+    n += !(met[at / 64] >> at % 64 & 1);
+    met[at / 64] |= UINT64_C(1) << at % 64;
+  }
+  return n;
+}
+
+static void fetch(const struct fleet_tree *t, const uint32_t *places, size_t n) {
+  for (size_t i = 0; i < n; i++) __builtin_prefetch(&t->least[0][places[i]], 1);
+}
+
+/* In batches: while one is worked out the leaves of the next come from memory. A group whose least neither left nor was
+ * undercut is as it was above. No jump there depends on a cost: half of them change, in no order. */
+static void tree_replay(const struct leaf *leaf, struct fleet_tree *t) {
+  struct fleet_index *x = leaf->f->index;
   uint64_t marked[GROUP_WORDS] = {0};
-  for (uint64_t i = t->seen; i < x->rooms.head; i++) {
-    uint32_t slot = x->rooms.slot[i % FLEET_LOG], at = x->place_of[slot];
-    int32_t cost = fleet_cost_alone(f, c, slot);
-    if (cost == t->least[0][at]) continue;
-    t->least[0][at] = cost;
-    marked[at / FLEET_FAN / 64] |= UINT64_C(1) << at / FLEET_FAN % 64;
+  const uint32_t *left = x->changed;
+  int32_t costs[BATCH];
+  size_t n = changed_since(x, t->seen), batch = n < BATCH ? n : BATCH;
+  fetch(t, left, batch);
+  for (; n > 0; left += batch, n -= batch, batch = n < BATCH ? n : BATCH) {
+    size_t more = n - batch < BATCH ? n - batch : BATCH;
+    fetch(t, left + batch, more);
+    leaf_costs(leaf, left, batch, costs);
+    for (size_t i = 0; i < batch; i++) {
+      uint32_t at = left[i], group = at / FLEET_FAN;
+      int32_t was = t->least[0][at], lower = was < costs[i] ? was : costs[i];
+      marked[group / 64] |= (uint64_t)((was != costs[i]) & (lower <= t->least[1][group])) << group % 64;
+      t->least[0][at] = costs[i];
+    }
   }
   for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) tree_lift(t, level, marked);
-}
-
-static struct fleet_tree *tree_take(struct fleet_index *x) {
-  struct fleet_tree *oldest = &x->trees[0];
-  for (size_t i = 0; i < x->n_trees; i++) {
-    if (!x->trees[i].of) return &x->trees[i];
-    if (x->trees[i].asked < oldest->asked) oldest = &x->trees[i];
-  }
-  oldest->of->tree = NULL;
-  return oldest;
-}
-
-const struct fleet_tree *fleet_tree_of(const struct fleet_query *q) {
-  struct fleet_index *x = q->f->index;
-  struct fleet_shape *s = q->class->shape;
-  struct fleet_tree *t = s->tree;
-  if (x->stale) sort_places(q->f);
-  if (!t) {
-    t = tree_take(x);
-    t->of = s;
-    t->layout = 0;
-    s->tree = t;
-  }
-  uint64_t behind = x->rooms.head - t->seen;
-  if (t->layout != x->layout || (q->class->fits && t->epoch != x->epoch) || behind > FLEET_LOG || behind > x->n / 2)
-    tree_build(q->f, q->class, t);
-  else
-    tree_replay(q->f, q->class, t);
-  t->seen = x->rooms.head;
-  t->layout = x->layout;
-  t->epoch = x->epoch;
-  t->asked = ++x->asked;
-  return t;
 }
 
 /* ---- kinds */
@@ -371,11 +473,55 @@ const struct fleet_bits *fleet_bits_of(const struct fleet_query *q) {
     b->n_suits = b->n_avoids = 0;
     for (uint32_t at = 0; at < x->n; at++) look(q->f, q->class, b, at);
   } else {
-    for (uint64_t i = b->seen; i < x->kinds.head; i++)
-      look(q->f, q->class, b, x->place_of[x->kinds.slot[i % FLEET_LOG]]);
+    for (uint64_t i = b->seen; i < x->kinds.head; i++) look(q->f, q->class, b, x->place_of[x->kinds.of[i % FLEET_LOG]]);
   }
   b->seen = x->kinds.head;
   b->layout = x->layout;
   b->asked = ++x->asked;
   return b;
+}
+
+/* ---- which tree */
+
+/* One that is free, or the one asked for least recently. */
+static struct fleet_tree *tree_spare(struct fleet_index *x) {
+  struct fleet_tree *oldest = &x->trees[0];
+  for (size_t i = 0; i < x->n_trees; i++) {
+    if (!x->trees[i].of) return &x->trees[i];
+    if (x->trees[i].asked < oldest->asked) oldest = &x->trees[i];
+  }
+  return oldest;
+}
+
+/* That of the pair where it spares a search, unless trees are so few that the shape's, shared by all kinds, must do. */
+static struct fleet_shape *tree_owner(struct fleet_index *x, const struct fleet_class *c, const struct fleet_bits *b) {
+  if (b->n_suits == x->n) return c->shape;
+  if (c->pair->tree) return c->pair;
+  const struct fleet_tree *spare = tree_spare(x);
+  return !spare->of || spare->asked + TREE_IDLE * x->n_trees < x->asked ? c->pair : c->shape;
+}
+
+const struct fleet_tree *fleet_tree_of(const struct fleet_query *q, const struct fleet_bits *bits) {
+  struct fleet_index *x = q->f->index;
+  struct fleet_shape *s = tree_owner(x, q->class, bits);
+  struct fleet_tree *t = s->tree;
+  BLX__ASSERT(!x->stale && bits->layout == x->layout);
+  if (!t) {
+    t = tree_spare(x);
+    if (t->of) t->of->tree = NULL;
+    t->of = s;
+    t->layout = 0;
+    s->tree = t;
+  }
+  struct leaf leaf = leaf_of(q->f, q->class, s == q->class->pair ? bits->suits : NULL);
+  uint64_t behind = x->rooms.head - t->seen;
+  if (t->layout != x->layout || (q->class->fits && t->epoch != x->epoch) || behind > FLEET_LOG || behind > x->n / 2)
+    tree_build(&leaf, t);
+  else
+    tree_replay(&leaf, t);
+  t->seen = x->rooms.head;
+  t->layout = x->layout;
+  t->epoch = x->epoch;
+  t->asked = ++x->asked;
+  return t;
 }

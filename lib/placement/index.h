@@ -4,15 +4,16 @@
  * For each shape, which is what of a need decides cost and room: a tree of fan-out 16 over what each node costs,
  * FLEET_FULL where it has no room; its inner nodes hold the least below them. For each kind, which is what of a need a
  * node's record decides: a bit per node that suits it, and one per node with an Avoid taint that it does not tolerate.
- * Both are brought up to date when they are asked, from a log of the nodes that changed since, or built anew where that
- * is cheaper. There is a bounded number of each: the one asked for least recently makes room. */
+ * A kind that not all nodes suit has, with a shape, a tree of the nodes that suit it, as long as there are trees
+ * enough. All are brought up to date when they are asked, from a log of the nodes that changed since, or built anew
+ * where that is cheaper. There is a bounded number of each: the one asked for least recently makes room. */
 #ifndef BLX__PLACEMENT_INDEX_H
 #define BLX__PLACEMENT_INDEX_H
 
 #include "placement/fleet_int.h"
 
 enum {
-  FLEET_FULL = INT32_MAX,
+  FLEET_FULL = BLX__FIT_FULL,
   FLEET_FAN = 16,
   FLEET_TREE_LEVELS = 4, /* 16^4 are more than BLX__FLEET_NODES_MAX */
   FLEET_TREES_MAX = 168,
@@ -22,7 +23,7 @@ enum {
 
 /* Nodes that changed, the newest overwriting the oldest. */
 struct fleet_log {
-  uint32_t slot[FLEET_LOG];
+  uint32_t of[FLEET_LOG];
   uint64_t head; /* how many ever */
 };
 
@@ -33,7 +34,7 @@ struct fleet_tree {
   uint64_t seen, layout, asked, epoch;
 };
 
-/* Interned: classes with the same have the same. */
+/* Interned: classes with the same have the same. A shape, or a pair of a shape and a kind. */
 struct fleet_shape {
   uint8_t key[32];
   uint32_t refs;
@@ -54,16 +55,19 @@ struct fleet_kind {
 };
 
 struct fleet_index {
-  struct fleet_log rooms, kinds; /* kinds: told anew; each of them is among the rooms too */
+  struct fleet_log rooms, kinds; /* places; slots of those told anew, each of them is among the rooms too */
   uint32_t *place_of, *slot_at;  /* the order of ties: of a slot, and back */
   uint32_t n;                    /* nodes in it */
   uint64_t layout, asked, epoch; /* counts of nodes that came or went; of questions; of what changes every cost */
+  struct blx__fit_room *room;    /* per place, one behind the other: what BestFit goes by */
+  uint64_t room_epoch;           /* for which they are; 0: for none */
   bool stale;                    /* the order is to be made anew */
   uint64_t *heap;                /* of a walk */
+  uint32_t changed[FLEET_LOG];   /* of a replay: places, each once */
   struct fleet_tree trees[FLEET_TREES_MAX];
   struct fleet_bits bits[FLEET_KINDS_MAX];
   size_t n_trees, n_bits;
-  struct blx__map shapes, kind_map; /* digest -> fleet_shape, fleet_kind */
+  struct blx__map shapes, pairs, kind_map; /* digest -> fleet_shape, fleet_shape, fleet_kind */
 };
 
 struct fleet_index *fleet_index_new(uint32_t nodes_max); /* NULL: no memory */
@@ -75,8 +79,8 @@ blx__rc fleet_index_class(struct blx__fleet *f, struct fleet_class *c, blx_error
 void fleet_index_drop(struct blx__fleet *f, struct fleet_class *c);
 
 /* Up to date, for the class of a question. */
-const struct fleet_tree *fleet_tree_of(const struct fleet_query *q);
 const struct fleet_bits *fleet_bits_of(const struct fleet_query *q);
+const struct fleet_tree *fleet_tree_of(const struct fleet_query *q, const struct fleet_bits *bits);
 
 static inline bool fleet_bit(const uint64_t *bits, uint32_t at) {
   return bits[at / 64] >> at % 64 & 1;

@@ -35,6 +35,37 @@ START_TEST(a_gap_that_is_filled_to_the_end__costs_less_than_one_that_leaves_a_re
 }
 END_TEST
 
+START_TEST(costs_of_many_rooms__are_those_of_each_node) {
+  enum { NODES = 300 };
+  struct blx__fit *m = blx__fit_new(64, 16);
+  struct blx__fit_shape shapes[] = {{500, 2048, 7}, {4000, 1024, 3}, {9000, 20000, 1}};
+  struct blx__fit_node all[NODES];
+  struct blx__fit_room rooms[NODES];
+  uint32_t backwards[NODES];
+  int32_t costs[NODES], again[NODES];
+  size_t full = 0;
+  for (uint32_t i = 0; i < NODES; i++) {
+    all[i] = node(32000, 65536, 32000 - i % 50 * 640, 65536 - i % 7 * 9362);
+    backwards[i] = NODES - 1 - i;
+  }
+  blx__fit_learn(m, shapes, 3);
+  ck_assert(blx__fit_refresh(m, all, NODES));
+  struct blx__fit_ask ask = blx__fit_ask_of(m, 9000, 20000);
+  for (size_t i = 0; i < NODES; i++) rooms[i] = blx__fit_room_of(m, &all[i]);
+  blx__fit_costs(m, rooms, NODES, &ask, costs);
+  blx__fit_costs_of(m, rooms, backwards, NODES, &ask, again);
+  for (size_t i = 0; i < NODES; i++) {
+    bool fits = all[i].free_cpu_milli >= 9000 && all[i].free_memory_mib >= 20000;
+    ck_assert_uint_eq(blx__fit_cost(m, &all[i], 9000, 20000), fits ? (uint64_t)costs[i] : BLX__FIT_COST_MAX);
+    ck_assert_int_eq(again[NODES - 1 - i], costs[i]);
+    ck_assert_int_eq(costs[i] == BLX__FIT_FULL, !fits);
+    full += !fits;
+  }
+  ck_assert(full > 0 && full < NODES);
+  blx__fit_free(m);
+}
+END_TEST
+
 START_TEST(the_largest_there_can_be__overflows_nothing) {
   const uint64_t cpu = UINT64_C(65536000) * 20, memory = UINT64_C(1) << 32;
   struct blx__fit *m = blx__fit_new(256, 64);
@@ -70,5 +101,5 @@ END_TEST
 
 BLX_TEST_MAIN("placement/fit", without_shapes_or_nodes__there_is_nothing_to_go_by,
               a_gap_that_is_filled_to_the_end__costs_less_than_one_that_leaves_a_rest_for_nobody,
-              the_largest_there_can_be__overflows_nothing,
+              costs_of_many_rooms__are_those_of_each_node, the_largest_there_can_be__overflows_nothing,
               many_shapes__are_merged_and_the_order_they_are_told_in_is_no_matter)
