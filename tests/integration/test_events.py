@@ -257,7 +257,8 @@ def test_limits_remove_the_oldest_events_and_that_is_told(messages):
         flood(messages, node, 6000)
         rows, said = events(node, "--since", "1h")
         begins = int(re.fullmatch(r"blixard: n1 has events from index (\d+) on.*\n", said)[1])
-        assert begins > 100 and rows[0]["index"] == begins
+        # Not every entry has an event.
+        assert begins > 100 and begins <= rows[0]["index"] < begins + 20
         assert [e["index"] for e in rows] == sorted(e["index"] for e in rows)
         assert sum(len(json.dumps(e)) for e in rows) < 8 << 20
         old = node.cli("events", "--since", "1", check=False)
