@@ -178,7 +178,7 @@ def parse():
     args.add_argument("--out", default=os.path.join(here, "build/test-out"), help="folder for outputs")
     args.add_argument("--jobs", type=int, default=2, help="unit programs at a time")
     args.add_argument("--timeout", type=int, default=300, help="seconds for a unit program")
-    args.add_argument("--pytest-timeout", type=int, default=1800, help="seconds for each --pytest")
+    args.add_argument("--pytest-timeout", type=int, default=2700, help="seconds for each --pytest")
     args.add_argument("--cmd-timeout", type=int, default=1800, help="seconds for each --cmd")
     args.add_argument("--python", default=sys.executable)
     opts = args.parse_args()
