@@ -149,7 +149,6 @@ struct blx_vm_name_request {
   uint64_t if_revision; /* refuse unless the VM still has this revision; 0: whatever it has */
   const char *tenant; /* tenant; at most 56 bytes, default "default" */
   uint32_t stale; /* for reads: answer from this member's own state */
-  uint32_t before_force_; /* unused; zero */
   uint32_t force; /* to restart: kill it instead of asking its guest */
 };
 
@@ -510,7 +509,6 @@ struct blx_node_remove_request {
   const char *request_id; /* idempotency key; at most 64 bytes */
   uint64_t if_revision; /* refuse unless the node still has this revision; 0: whatever it has */
   uint32_t leaves; /* it lives, and asks for it itself; without this one that is heard from is refused */
-  uint32_t before_force_; /* unused; zero */
   uint32_t force; /* with leaves: what runs there ends first, to start elsewhere */
 };
 
@@ -658,7 +656,7 @@ struct blx_obstacle_group {
   const void *unknown;
   int32_t code; /* which (enum blx_obstacle_code) */
   uint32_t nodes; /* how many have it, and perhaps others */
-  const char **examples; /* some of them, the nearest to fitting first; at most 63 bytes, at most 8 of them */
+  const char **examples; /* some of them, the nearest to fitting first; at most 63 bytes, at most 64 of them */
   size_t n_examples;
 };
 

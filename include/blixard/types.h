@@ -497,9 +497,7 @@ struct blx_node_info {
   uint64_t status_since_ms; /* cluster time since which its status holds, filled in when read; 0: not known */
   struct blx_reason *reason; /* what its status means and what would change it, filled in when read */
   uint32_t tombstones; /* instances deleted by force that it must still remove, filled in when read */
-  uint32_t before_role_; /* unused; zero */
   int32_t role; /* server or worker, as it joined (enum blx_node_role) */
-  uint32_t before_fence_; /* unused; zero */
   int32_t fence; /* whether it was cut off (enum blx_fence) */
   uint64_t fence_since_ms; /* cluster time of that */
   const char *fence_reason; /* why it was cut off, and by whom; at most 256 bytes */

@@ -69,7 +69,8 @@ class FenceCampaign(Campaign):
 
         def all_run():
             where.clear()
-            where.update(self.homes(nodes[0]))
+            # One whose node goes before it is known whether it has a disk there waits for that node.
+            where.update(self.homes(nodes[0], settled=True))
             return self.over.is_set() or set(where) == set(self.guests)
 
         self.until(all_run, BACK_S, lambda: f"guests run: {where}")
@@ -123,12 +124,12 @@ class FenceCampaign(Campaign):
     def told(self, victim, asked):
         return self.ask(asked, "node", "describe", victim.name).get("node", {})
 
-    def homes(self, asked):
-        """The nodes of the guests that run."""
+    def homes(self, asked, settled=False):
+        """The nodes of the guests that run; @settled: of those of which it is known whether they have disks, too."""
         found = {}
         for name in self.guests:
             for one in self.ask(asked, "vm", "get", name).get("instances", []):
-                if one["phase"] == "Running":
+                if one["phase"] == "Running" and (one.get("data_known") or not settled):
                     found[name] = one["node"]
         return found
 

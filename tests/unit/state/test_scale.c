@@ -131,7 +131,8 @@ START_TEST(one_whose_node_is_silent__can_be_given_up_alone) {
   T_SAYS("web-3 is an instance of the VM web, which is to have it: scale web to fewer replicas first");
   T_SHALL(0, t_scale(&t, "web", 2));
   T_SHALL(BLX_E_CONFLICT, t_delete_force(&t, "web-3", 2));
-  T_SAYS("node1 is heard from and removes web-3 by itself; a node is Suspect after 9 s of silence");
+  T_SAYS(
+      "node1 is heard from and removes web-3 by itself; a node is Suspect after 9000 ms of silence (lease.suspect_ms)");
   uint64_t uid = t_instance(&t, "web-3")->uid;
   T_SHALL(0, t_delete_force(&t, "web-3", 1));
   ck_assert_uint_eq(t.result.uid, t_vm(&t, "web")->uid);
