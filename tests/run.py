@@ -10,8 +10,11 @@
 --cmd     a shell command that stands for COUNT tests: all passed with exit status 0, all skipped with 77, else all
           failed; unless its output has a line "N passed, N failed, N skipped", which then counts.
 
+Programs come first, several at a time. Then pytest, which waits more than it works, one entry after another; beside it
+the commands, likewise, with the lowest priority: they may compute, but start no daemons.
+
 Each runs in a session of its own; at its deadline its group is killed. Output goes to files under --out and is
-shown for what failed. Exit status 0 when something passed and nothing failed, else 1.
+shown for what failed. An interrupt ends them all. Exit status 0 when something passed and nothing failed, else 1.
 """
 import argparse
 import concurrent.futures
@@ -20,6 +23,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree
 
@@ -28,6 +32,13 @@ SUM_LINE = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped", re.M)
 SKIP_LINE = re.compile(r"^SKIP: (.+)$", re.M)
 SHOWN_LINES_MAX = 80
 SKIP_STATUS = 77
+RUNNING = set()  # the groups of what runs now
+
+
+def stop(number, _frame):
+    for group in list(RUNNING):
+        os.killpg(group, signal.SIGKILL)
+    os._exit(128 + number)
 
 
 class Result:
@@ -44,12 +55,14 @@ def run_logged(argv, opts, result, seconds, env=None):
     with open(result.log, "wb") as log:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=opts.root,
                                  env={**os.environ, **(env or {})}, start_new_session=True)
+        RUNNING.add(child.pid)
         try:
             status = child.wait(seconds)
         except subprocess.TimeoutExpired:
             status = None
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+        RUNNING.discard(child.pid)
     result.seconds = time.monotonic() - began
     with open(result.log, "rb") as log:
         return log.read().decode("utf-8", "replace"), status
@@ -124,7 +137,7 @@ def run_cmd(entry, opts):
     match = re.match(r"([^:=]+):(\d+)=(.+)$", entry, re.S)
     result = Result(match.group(1))
     count, seconds = int(match.group(2)), opts.cmd_timeout
-    text, status = run_logged(["/bin/bash", "-c", match.group(3)], opts, result, seconds)
+    text, status = run_logged(["/usr/bin/nice", "-n", "19", "/bin/bash", "-c", match.group(3)], opts, result, seconds)
     sums = SUM_LINE.findall(text)
     if sums:
         result.passed, result.failed, skipped = map(int, sums[-1])
@@ -156,16 +169,24 @@ def show(result):
 
 
 def run_all(opts):
-    results = []
+    results, lock = [], threading.Lock()
+
+    def note(result):
+        with lock:
+            results.append(result)
+            show(result)
+
+    def run_each(run, entries):
+        for entry in entries:
+            note(run(entry, opts))
+
     with concurrent.futures.ThreadPoolExecutor(opts.jobs) as pool:
         for done in concurrent.futures.as_completed([pool.submit(run_unit, p, opts) for p in opts.unit]):
-            results.append(done.result())
-            show(results[-1])
-    # The rest may start daemons and guests: one at a time.
-    for run, entries in ((run_pytest, opts.pytest), (run_cmd, opts.cmd)):
-        for entry in entries:
-            results.append(run(entry, opts))
-            show(results[-1])
+            note(done.result())
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(run_each, run_cmd, opts.cmd)
+        run_each(run_pytest, opts.pytest)
+        beside.result()
     return results
 
 
@@ -192,6 +213,8 @@ def parse():
 def main():
     opts = parse()
     os.makedirs(opts.out, exist_ok=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     results = run_all(opts)
     for result in results:
         for reason in result.skips:

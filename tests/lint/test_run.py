@@ -1,7 +1,9 @@
 """The test runner counts what it should, and counts what broke as failed."""
 import os
+import signal
 import subprocess
 import sys
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SUMMARY = "100%: Checks: {}, Failures: {}, Errors: 0"
@@ -76,3 +78,18 @@ def test_pytest_is_counted_by_its_report(tmp_path):
 def test_nothing_run_is_no_success(tmp_path):
     lines, status = run(tmp_path)
     assert (lines[-1], status) == ("0 passed, 0 failed, 0 skipped", 1)
+
+
+def test_interrupt_ends_what_runs(tmp_path):
+    argv = [sys.executable, os.path.join(ROOT, "tests/run.py"), "--out", str(tmp_path / "out"), "--cmd",
+            f"sleep:1=echo $$ > {tmp_path}/pid; sleep 60; true"]
+    runner = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    runner.send_signal(signal.SIGINT)
+    assert runner.wait(30) == 128 + signal.SIGINT
+    group = (tmp_path / "pid").read_text().strip()
+    left = subprocess.run(["ps", "-o", "stat=", "-g", group], text=True, stdout=subprocess.PIPE).stdout.split()
+    assert [state for state in left if not state.startswith("Z")] == []
