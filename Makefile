@@ -330,7 +330,7 @@ soak-counter: all
 # A daemon with real guests dies at every place of lib/base/failpoint.h; `check` takes a third of them.
 .PHONY: soak soak-failpoints
 soak: soak-failpoints
-soak-failpoints: all
+soak-failpoints: all deps
 	@cd tests/integration && BLX_BUILD=$(B) BLX_FAILPOINTS=all \
 	  /usr/bin/python3 -m pytest -q -p no:cacheprovider test_failpoints.py test_failpoints_shim.py
 
@@ -338,7 +338,7 @@ soak-failpoints: all
 CAMPAIGN_MINUTES ?= 60
 .PHONY: soak soak-campaign
 soak: soak-campaign
-soak-campaign: all ## real daemons through faults of network, disk, clock and machine for CAMPAIGN_MINUTES (60)
+soak-campaign: all deps ## real daemons through faults of network, disk, clock and machine for CAMPAIGN_MINUTES (60)
 	@cd tests/campaign && BLX_BUILD=$(B) BLX_CAMPAIGN_MINUTES=$(CAMPAIGN_MINUTES) \
 	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_machines.py test_network.py
 	@cd tests/campaign && set -o pipefail && BLX_BUILD=$(B) BLX_CAMPAIGN_MINUTES=$(CAMPAIGN_MINUTES) \

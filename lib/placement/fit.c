@@ -8,6 +8,7 @@ enum {
   ONE = 4096,         /* one cell of processors, in the unit of the potential */
   HORIZON_SHARE = 12, /* demand looks ahead over 1/12 of what the fleet can take */
   HORIZON_MAX = 1 << 24,
+  MEMORY_WORTH_MAX = 1 << 22, /* where next to no node has memory: then a cell is worth below 2^31 */
   /* Tuned together, on traces and planted instances; in 256ths where not said otherwise. */
   CHOICES_LOG2 = 4, /* a power of two of requests */
   PRICE = 128,      /* room against waste */
@@ -37,8 +38,10 @@ struct blx__fit {
   int64_t opening;      /* per cell of processors */
   size_t n_shapes, n_classes;
   struct blx__fit_shape shapes[BLX__FIT_SHAPES_MAX], classes[BLX__FIT_CLASSES_MAX];
-  bool ready, stale;                   /* stale: the waste is of other shapes or units */
-  int64_t *waste, *potential, *places; /* per cell; places: nodes with at least that much free */
+  bool ready, stale;  /* stale: the waste is of other shapes or units */
+  int64_t *potential; /* per cell */
+  int32_t *waste;     /* at most what the cell is worth, which is below 2^31 */
+  uint32_t *places;   /* nodes with at least that much free */
 };
 
 struct blx__fit *blx__fit_new(uint32_t cpu_cells, uint32_t memory_cells) {
@@ -65,7 +68,8 @@ void blx__fit_free(struct blx__fit *m) {
 }
 
 size_t blx__fit_bytes(const struct blx__fit *m) {
-  return m ? sizeof *m + (size_t)m->cpu_cells * m->memory_cells * 3 * sizeof *m->waste : 0;
+  size_t cell = sizeof(*m->potential) + sizeof(*m->waste) + sizeof(*m->places);
+  return m ? sizeof *m + (size_t)m->cpu_cells * m->memory_cells * cell : 0;
 }
 
 bool blx__fit_ready(const struct blx__fit *m) {
@@ -108,9 +112,14 @@ static inline uint64_t squeeze(uint64_t score) {
   return cost < BLX__FIT_COST_MAX ? cost : BLX__FIT_COST_MAX;
 }
 
+static uint32_t in_32_bits(uint64_t amount) {
+  return amount < UINT32_MAX ? (uint32_t)amount : UINT32_MAX;
+}
+
 struct blx__fit_room blx__fit_room_of(const struct blx__fit *m, const struct blx__fit_node *node) {
   bool empty = node->free_cpu_milli == node->cpu_milli && node->free_memory_mib == node->memory_mib;
-  struct blx__fit_room room = {.cpu_milli = node->free_cpu_milli, .memory_mib = node->free_memory_mib};
+  struct blx__fit_room room = {.cpu_milli = in_32_bits(node->free_cpu_milli),
+                               .memory_mib = in_32_bits(node->free_memory_mib)};
   BLX__ASSERT(m->ready);
   if (empty) room.before = m->opening * (int64_t)(m->cpu_cells - 1 - cpu_cell(m, node->cpu_milli));
   room.before -= m->potential[at(m, cpu_cell(m, room.cpu_milli), memory_cell(m, room.memory_mib))];
@@ -229,14 +238,14 @@ static void build_waste(struct blx__fit *m) {
         (struct step){cpu ? cpu : 1, memory_cell(m, m->shapes[s].memory_mib), (m->shapes[s].count << 31) / total};
   }
   for (uint32_t c = 0; c < m->cpu_cells; c++)
-    for (uint32_t g = 0; g < m->memory_cells; g++) m->waste[at(m, c, g)] = waste_of(m, steps, c, g);
+    for (uint32_t g = 0; g < m->memory_cells; g++) m->waste[at(m, c, g)] = (int32_t)waste_of(m, steps, c, g);
   m->stale = false;
 }
 
 /* ---- room */
 
 /* Each cell becomes the sum of all at or above it. */
-static void sum_from_above(const struct blx__fit *m, int64_t *t) {
+static void sum_from_above(const struct blx__fit *m, uint32_t *t) {
   for (uint32_t c = m->cpu_cells; c-- > 0;)
     for (uint32_t g = m->memory_cells - 1; g-- > 0;) t[at(m, c, g)] += t[at(m, c, g + 1)];
   for (uint32_t c = m->cpu_cells - 1; c-- > 0;)
@@ -265,7 +274,7 @@ static void price_shape(struct blx__fit *m, const struct blx__fit_shape *s, uint
   uint64_t places = 1;
   if (!cell_of_multiple(m, s, 1, &cell)) return;
   uint64_t size = (uint64_t)worth(m, (uint32_t)(cell / m->memory_cells), (uint32_t)(cell % m->memory_cells));
-  for (uint64_t k = 1; cell_of_multiple(m, s, k, &cell); k++) places += (uint64_t)m->places[cell];
+  for (uint64_t k = 1; cell_of_multiple(m, s, k, &cell); k++) places += m->places[cell];
   uint64_t price = (size * demand >> 8) * PRICE / 256 / places;
   if (price > PRICE_MAX) price = PRICE_MAX;
   price += price * RESERVE * RESERVE / (places * places);
@@ -396,6 +405,7 @@ static bool measure(struct blx__fit *m, const struct blx__fit_node *nodes, size_
   uint64_t unit_cpu = largest_cpu / (m->cpu_cells - 1) + 1, unit_memory = largest_memory / (m->memory_cells - 1) + 1;
   uint64_t cpu_cells = m->fleet_cpu / n * 256 / unit_cpu + 1, memory_cells = memory / n * 256 / unit_memory + 1;
   int64_t memory_worth = (int64_t)((uint64_t)ONE * cpu_cells / memory_cells * MEMORY / 256);
+  if (memory_worth > MEMORY_WORTH_MAX) memory_worth = MEMORY_WORTH_MAX;
   m->stale |= unit_cpu != m->grid.cpu.unit || unit_memory != m->grid.memory.unit || memory_worth != m->memory_worth;
   m->grid.cpu = axis_of(unit_cpu, m->cpu_cells);
   m->grid.memory = axis_of(unit_memory, m->memory_cells);

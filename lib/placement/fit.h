@@ -58,7 +58,7 @@ uint64_t blx__fit_cost(const struct blx__fit *m, const struct blx__fit_node *nod
 /* The same for many nodes: what of them and of a request a cost needs, worked out once. A room holds until the next
  * refresh. */
 struct blx__fit_room {
-  uint64_t cpu_milli, memory_mib; /* free */
+  uint32_t cpu_milli, memory_mib; /* free, as far as 32 bits say it */
   int64_t before;                 /* what a score has of the node as it is */
 };
 struct blx__fit_room blx__fit_room_of(const struct blx__fit *m, const struct blx__fit_node *node);

@@ -17,7 +17,7 @@ enum {
 };
 #define FLEET_NONE UINT32_MAX /* no slot */
 
-/* uid -> slot: open addressing, at most half full. */
+/* uid -> slot: open addressing, at most three quarters full. */
 struct fleet_ids {
   struct fleet_id {
     uint64_t uid; /* 0: free */

@@ -4,51 +4,73 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* ---- memory */
 
 enum {
   GROUP_BYTES = FLEET_FAN * sizeof(int32_t), /* a line of most caches */
-  TREE_IDLE = 4,                             /* questions, times the trees: a tree not asked for so long may go */
+  LARGE_PAGE = 2 << 20,
+  LARGE_FLEET = 4096, /* nodes, from which on a tree fills its pages */
+  TREE_IDLE = 4,      /* questions, times the trees: a tree not asked for so long may go */
 };
 
 static uint32_t groups_of(uint32_t n) {
   return (n + FLEET_FAN - 1) / FLEET_FAN;
 }
 
-static void tree_free(struct fleet_tree *t) {
-  free(t->least[0]);
-  t->least[0] = NULL;
-}
-
-/* All levels in one piece, each padded to whole groups. */
-static bool tree_new(struct fleet_tree *t, uint32_t nodes_max) {
-  size_t all = 0, at = 0, room[FLEET_TREE_LEVELS];
+/* Of all levels of one tree, each padded to whole groups; their beginnings in @room. */
+static size_t tree_room(uint32_t nodes_max, size_t room[FLEET_TREE_LEVELS]) {
+  size_t all = 0;
   uint32_t n = nodes_max;
   for (size_t i = 0; i < FLEET_TREE_LEVELS; i++) {
-    room[i] = (size_t)groups_of(n) * FLEET_FAN;
-    all += room[i];
+    room[i] = all;
+    all += (size_t)groups_of(n) * FLEET_FAN;
     n = groups_of(n);
   }
-  int32_t *memory = aligned_alloc(GROUP_BYTES, all * sizeof *memory);
-  if (!memory) return false;
-  for (size_t i = 0; i < FLEET_TREE_LEVELS; i++) {
-    t->least[i] = memory + at;
-    at += room[i];
-  }
+  return all;
+}
+
+/* One piece for all trees there can ever be, of which the system gives what is written to. */
+static bool trees_new(struct fleet_index *x, uint32_t nodes_max) {
+  size_t room[FLEET_TREE_LEVELS], each = tree_room(nodes_max, room), all = FLEET_TREES_MAX * each * sizeof(int32_t);
+  size_t align = all < LARGE_PAGE ? GROUP_BYTES : LARGE_PAGE;
+  x->least_bytes = (all + align - 1) / align * align;
+  x->least = aligned_alloc(align, x->least_bytes);
+  if (!x->least) return false;
+  for (size_t t = 0; t < FLEET_TREES_MAX; t++)
+    for (size_t i = 0; i < FLEET_TREE_LEVELS; i++) x->trees[t].least[i] = x->least + t * each + room[i];
   return true;
+}
+
+/* A question reads some lines of every page of its tree: large pages spare a large fleet the walk to each of them. A
+ * hint: not every kernel has such pages. */
+static void ask_for_large_pages(struct fleet_index *x) {
+  if (x->large || x->n < LARGE_FLEET || x->least_bytes < LARGE_PAGE) return;
+  x->large = true;
+  (void)madvise(x->least, x->least_bytes, MADV_HUGEPAGE);
+}
+
+static bool log_new(struct fleet_log *log, uint32_t nodes_max) {
+  log->room = 1;
+  while (log->room < FLEET_LOG && log->room < nodes_max) log->room *= 2;
+  log->of = malloc(log->room * sizeof *log->of);
+  return log->of != NULL;
 }
 
 struct fleet_index *fleet_index_new(uint32_t nodes_max) {
   struct fleet_index *x = calloc(1, sizeof *x);
   if (!x) return NULL;
+  bool made = log_new(&x->rooms, nodes_max) && log_new(&x->kinds, nodes_max) && trees_new(x, nodes_max);
+  x->changed = malloc(x->rooms.room * sizeof *x->changed);
   x->place_of = malloc(nodes_max * sizeof *x->place_of);
   x->slot_at = malloc(nodes_max * sizeof *x->slot_at);
   x->room = malloc(nodes_max * sizeof *x->room);
+  x->gauge = malloc(nodes_max * sizeof *x->gauge);
   x->heap = malloc((nodes_max + groups_of(nodes_max) * 2 + 2 * FLEET_FAN) * sizeof *x->heap);
   x->layout = x->epoch = 1;
   x->stale = true;
-  if (x->place_of && x->slot_at && x->room && x->heap) return x;
+  if (made && x->changed && x->place_of && x->slot_at && x->room && x->gauge && x->heap) return x;
   fleet_index_free(x);
   return NULL;
 }
@@ -56,26 +78,30 @@ struct fleet_index *fleet_index_new(uint32_t nodes_max) {
 void fleet_index_free(struct fleet_index *x) {
   if (!x) return;
   BLX__ASSERT(x->shapes.count == 0 && x->pairs.count == 0 && x->kind_map.count == 0);
-  for (size_t i = 0; i < x->n_trees; i++) tree_free(&x->trees[i]);
   for (size_t i = 0; i < x->n_bits; i++) free(x->bits[i].suits);
   blx__map_clear(&x->shapes);
   blx__map_clear(&x->pairs);
   blx__map_clear(&x->kind_map);
+  free(x->rooms.of);
+  free(x->kinds.of);
+  free(x->changed);
+  free(x->least);
   free(x->place_of);
   free(x->slot_at);
   free(x->room);
+  free(x->gauge);
   free(x->heap);
   free(x);
 }
 
 size_t fleet_index_bytes(const struct blx__fleet *f) {
   const struct fleet_index *x = f->index;
-  size_t n = f->options.nodes_max, tree = 0;
-  for (size_t i = 0, level = n; i < FLEET_TREE_LEVELS; i++, level = groups_of((uint32_t)level))
-    tree += groups_of((uint32_t)level) * FLEET_FAN * sizeof(int32_t);
-  size_t bits = (n + 63) / 64 * 2 * sizeof(uint64_t);
-  return sizeof *x + n * (2 * sizeof(uint32_t) + sizeof *x->room + sizeof(uint64_t)) + x->n_trees * tree +
-         x->n_bits * bits;
+  size_t n = f->options.nodes_max, room[FLEET_TREE_LEVELS];
+  size_t trees = x->n_trees * tree_room((uint32_t)n, room) * sizeof(int32_t);
+  size_t bits = x->n_bits * ((n + 63) / 64 * 2 * sizeof(uint64_t));
+  size_t logs = (x->rooms.room * 2 + x->kinds.room) * sizeof(uint32_t);
+  size_t per_place = 2 * sizeof(uint32_t) + sizeof *x->room + sizeof *x->gauge + sizeof *x->heap;
+  return sizeof *x + n * per_place + trees + bits + logs;
 }
 
 /* ---- what changed */
@@ -85,13 +111,19 @@ static struct blx__fit_room room_of(const struct blx__fleet *f, uint32_t slot) {
   return blx__fit_room_of(fleet_fit(f), &node);
 }
 
+static void note(struct fleet_log *log, uint32_t of) {
+  log->of[log->head++ & (log->room - 1)] = of;
+}
+
 /* While the order is to be made anew no place is known; then every tree is too. */
 void fleet_index_note(struct blx__fleet *f, uint32_t slot, bool kind) {
   struct fleet_index *x = f->index;
   uint32_t place = x->stale ? 0 : x->place_of[slot];
-  x->rooms.of[x->rooms.head++ % FLEET_LOG] = place;
-  if (kind) x->kinds.of[x->kinds.head++ % FLEET_LOG] = slot;
-  if (!x->stale && x->room_epoch == x->epoch) x->room[place] = room_of(f, slot);
+  note(&x->rooms, place);
+  if (kind) note(&x->kinds, slot);
+  if (x->stale) return;
+  x->gauge[place] = fleet_gauge_of(&f->nodes[slot]);
+  if (x->room_epoch == x->epoch) x->room[place] = room_of(f, slot);
 }
 
 static void rooms_build(struct blx__fleet *f) {
@@ -135,9 +167,13 @@ static void sort_places(struct blx__fleet *f) {
     swap(&x->slot_at[0], &x->slot_at[end - 1]);
     sift(f, x->slot_at, 0, end - 1);
   }
-  for (uint32_t at = 0; at < x->n; at++) x->place_of[x->slot_at[at]] = at;
+  for (uint32_t at = 0; at < x->n; at++) {
+    x->place_of[x->slot_at[at]] = at;
+    x->gauge[at] = fleet_gauge_of(&f->nodes[x->slot_at[at]]);
+  }
   x->stale = false;
   x->room_epoch = 0;
+  ask_for_large_pages(x);
 }
 
 /* ---- interning */
@@ -205,12 +241,8 @@ static void *interned(struct blx__map *map, const uint8_t key[BLX__SHA256_BYTES]
 }
 
 /* Room for one more shape's or kind's answers while there is; after that they take turns. */
-static bool more_trees(struct blx__fleet *f) {
-  struct fleet_index *x = f->index;
-  if (x->n_trees == FLEET_TREES_MAX || x->n_trees >= x->pairs.count) return true;
-  if (!tree_new(&x->trees[x->n_trees], f->options.nodes_max)) return false;
-  x->n_trees++;
-  return true;
+static void more_trees(struct fleet_index *x) {
+  if (x->n_trees < FLEET_TREES_MAX && x->n_trees < x->pairs.count) x->n_trees++;
 }
 
 static bool more_bits(struct blx__fleet *f) {
@@ -253,7 +285,8 @@ blx__rc fleet_index_class(struct blx__fleet *f, struct fleet_class *c, blx_error
     c->kind->refs++;
     memcpy(c->kind->key, kind, sizeof kind);
   }
-  bool made = c->shape && c->pair && c->kind && more_trees(f) && more_bits(f);
+  if (c->pair) more_trees(x);
+  bool made = c->shape && c->pair && c->kind && more_bits(f);
   return made ? BLX__OK : blx__fail(err, BLX_E_NOMEM, "placement", "no memory for an index");
 }
 
@@ -281,12 +314,13 @@ static inline int32_t least_of(const int32_t *group) {
   return left < right ? left : right;
 }
 
-/* What of a question a leaf's cost needs; BestFit alone goes by rooms. */
+/* What of a question a leaf's cost needs. BestFit alone goes by rooms, LoadBalanced alone by gauges. */
 struct leaf {
   struct blx__fleet *f;
   const struct fleet_class *c;
   const struct blx__fit *fit; /* NULL: the cost is more than that */
   struct blx__fit_ask ask;
+  bool balances;
   const uint64_t *suits; /* places that have a cost; NULL: all */
 };
 
@@ -294,8 +328,9 @@ struct leaf {
 static struct leaf leaf_of(struct blx__fleet *f, const struct fleet_class *c, const uint64_t *suits) {
   struct leaf leaf = {.f = f, .c = c, .suits = suits};
   bool asks = c->need.cpu_milli > 0 && c->need.memory_mib > 0 && c->need.n_named == 0;
-  if (c->spec->strategy != BLX_STRATEGY_BEST_FIT || c->spec->n_preferences > 0 || !asks) return leaf;
-  leaf.fit = fleet_fit(f);
+  if (!asks || c->spec->n_preferences > 0) return leaf;
+  leaf.balances = c->spec->strategy == BLX_STRATEGY_LOAD_BALANCED;
+  if (c->spec->strategy == BLX_STRATEGY_BEST_FIT) leaf.fit = fleet_fit(f);
   if (!leaf.fit) return leaf;
   leaf.ask = blx__fit_ask_of(leaf.fit, c->need.cpu_milli, c->need.memory_mib);
   if (f->index->room_epoch != f->index->epoch) rooms_build(f);
@@ -316,10 +351,17 @@ static void costs_alone(const struct leaf *leaf, const uint32_t *places, size_t 
   for (size_t i = 0; i < n; i++) out[i] = fleet_cost_alone(f, leaf->c, slot_at[places[i]]);
 }
 
+static void balanced_costs(const struct leaf *leaf, const uint32_t *places, size_t n, int32_t *out) {
+  const struct fleet_gauge *gauge = leaf->f->index->gauge;
+  for (size_t i = 0; i < n; i++) out[i] = fleet_balanced_alone(&gauge[places[i]], &leaf->c->need);
+}
+
 static void leaf_costs(const struct leaf *leaf, const uint32_t *places, size_t n, int32_t *out) {
   const struct fleet_index *x = leaf->f->index;
   if (leaf->fit)
     blx__fit_costs_of(leaf->fit, x->room, places, n, &leaf->ask, out);
+  else if (leaf->balances)
+    balanced_costs(leaf, places, n, out);
   else
     costs_alone(leaf, places, n, out);
   for (size_t i = 0; leaf->suits && i < n; i++) out[i] = fleet_bit(leaf->suits, places[i]) ? out[i] : FLEET_FULL;
@@ -393,7 +435,7 @@ static size_t changed_since(struct fleet_index *x, uint64_t seen) {
   uint64_t met[PLACE_WORDS] = {0};
   size_t n = 0;
   for (uint64_t i = seen; i < x->rooms.head; i++) {
-    uint32_t at = x->rooms.of[i % FLEET_LOG];
+    uint32_t at = x->rooms.of[i & (x->rooms.room - 1)];
     x->changed[n] = at;
     n += !(met[at / 64] >> at % 64 & 1);
     met[at / 64] |= UINT64_C(1) << at % 64;
@@ -466,14 +508,15 @@ const struct fleet_bits *fleet_bits_of(const struct fleet_query *q) {
     b->layout = 0;
     k->bits = b;
   }
-  if (b->layout != x->layout || x->kinds.head - b->seen > FLEET_LOG || x->kinds.head - b->seen > x->n) {
+  if (b->layout != x->layout || x->kinds.head - b->seen > x->kinds.room || x->kinds.head - b->seen > x->n) {
     size_t words = (x->n + 63) / 64;
     memset(b->suits, 0, words * sizeof *b->suits);
     memset(b->avoids, 0, words * sizeof *b->avoids);
     b->n_suits = b->n_avoids = 0;
     for (uint32_t at = 0; at < x->n; at++) look(q->f, q->class, b, at);
   } else {
-    for (uint64_t i = b->seen; i < x->kinds.head; i++) look(q->f, q->class, b, x->place_of[x->kinds.of[i % FLEET_LOG]]);
+    for (uint64_t i = b->seen; i < x->kinds.head; i++)
+      look(q->f, q->class, b, x->place_of[x->kinds.of[i & (x->kinds.room - 1)]]);
   }
   b->seen = x->kinds.head;
   b->layout = x->layout;
@@ -515,7 +558,7 @@ const struct fleet_tree *fleet_tree_of(const struct fleet_query *q, const struct
   }
   struct leaf leaf = leaf_of(q->f, q->class, s == q->class->pair ? bits->suits : NULL);
   uint64_t behind = x->rooms.head - t->seen;
-  if (t->layout != x->layout || (q->class->fits && t->epoch != x->epoch) || behind > FLEET_LOG || behind > x->n / 2)
+  if (t->layout != x->layout || (q->class->fits && t->epoch != x->epoch) || behind > x->rooms.room || behind > x->n / 2)
     tree_build(&leaf, t);
   else
     tree_replay(&leaf, t);

@@ -18,12 +18,13 @@ enum {
   FLEET_TREE_LEVELS = 4, /* 16^4 are more than BLX__FLEET_NODES_MAX */
   FLEET_TREES_MAX = 168,
   FLEET_KINDS_MAX = 256,
-  FLEET_LOG = 8192, /* a power of two */
+  FLEET_LOG = 8192, /* at most in a log; a power of two */
 };
 
 /* Nodes that changed, the newest overwriting the oldest. */
 struct fleet_log {
-  uint32_t of[FLEET_LOG];
+  uint32_t *of;
+  size_t room;   /* a power of two */
   uint64_t head; /* how many ever */
 };
 
@@ -54,6 +55,12 @@ struct fleet_kind {
   struct fleet_bits *bits;
 };
 
+/* What LoadBalanced asks of a node. */
+struct fleet_gauge {
+  uint64_t cpu_milli, memory_mib, allocated_cpu_milli, allocated_memory_mib;
+  uint32_t load; /* 0 .. FLEET_COST_MAX; FLEET_NONE: not measured */
+};
+
 struct fleet_index {
   struct fleet_log rooms, kinds; /* places; slots of those told anew, each of them is among the rooms too */
   uint32_t *place_of, *slot_at;  /* the order of ties: of a slot, and back */
@@ -61,9 +68,13 @@ struct fleet_index {
   uint64_t layout, asked, epoch; /* counts of nodes that came or went; of questions; of what changes every cost */
   struct blx__fit_room *room;    /* per place, one behind the other: what BestFit goes by */
   uint64_t room_epoch;           /* for which they are; 0: for none */
+  struct fleet_gauge *gauge;     /* per place: what LoadBalanced goes by */
   bool stale;                    /* the order is to be made anew */
   uint64_t *heap;                /* of a walk */
-  uint32_t changed[FLEET_LOG];   /* of a replay: places, each once */
+  uint32_t *changed;             /* of a replay: places, each once */
+  int32_t *least;                /* of all trees */
+  size_t least_bytes;
+  bool large; /* large pages were asked for */
   struct fleet_tree trees[FLEET_TREES_MAX];
   struct fleet_bits bits[FLEET_KINDS_MAX];
   size_t n_trees, n_bits;
@@ -88,6 +99,8 @@ static inline bool fleet_bit(const uint64_t *bits, uint32_t at) {
 
 /* What a node costs without what residents decide, at most what it costs with it. FLEET_FULL: it has no room. */
 int32_t fleet_cost_alone(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot);
+struct fleet_gauge fleet_gauge_of(const struct fleet_node *n);
+int32_t fleet_balanced_alone(const struct fleet_gauge *g, const struct blx__placement_need *need);
 /* The rest, whose sum is fleet_cost() exactly unless the class moves (NetworkProximity): then ask that. */
 uint64_t fleet_cost_around(const struct fleet_query *q, uint32_t slot);
 

@@ -41,11 +41,19 @@ void fleet_attach(struct blx__fleet *f, uint32_t instance, uint32_t node) {
   fleet_use(f, node, vm->class, true);
 }
 
+/* What comes next lies anywhere: it is asked for before the first of it is waited for. */
+static void fetch_neighbours(const struct blx__fleet *f, const struct fleet_instance *e) {
+  const uint32_t next[] = {e->next_on_node, e->prev_on_node, e->next_of_vm, e->prev_of_vm};
+  for (size_t i = 0; i < BLX__COUNT(next); i++)
+    if (next[i] != FLEET_NONE) __builtin_prefetch(&f->instances[next[i]], 1);
+}
+
 void fleet_detach(struct blx__fleet *f, uint32_t instance) {
   struct fleet_instance *e = &f->instances[instance];
   BLX__ASSERT(e->node != FLEET_NONE);
   struct fleet_node *n = &f->nodes[e->node];
   struct fleet_vm *vm = &f->vms[e->vm];
+  fetch_neighbours(f, e);
   fleet_use(f, e->node, vm->class, false);
   fleet_count_rules(vm->class, e->node, -1);
   if (e->prev_on_node != FLEET_NONE)

@@ -19,8 +19,8 @@ enum {
 struct fleet_learn {
   struct blx__fit *fit;
   struct blx__fit_node *nodes;           /* nodes_max, for a refresh */
-  struct blx__fit_shape *known, *sorted; /* KNOWN_MAX each */
-  size_t n_known;
+  struct blx__fit_shape *known, *sorted; /* room each; known: of a fleet that counts itself */
+  size_t n_known, room;
   uint64_t seen, next_shapes, next_room;
 };
 
@@ -29,10 +29,11 @@ struct fleet_learn *fleet_learn_new(const struct blx__fleet_options *o) {
   if (!l) return NULL;
   l->fit = o->learns ? blx__fit_new(LARGE_CPU, LARGE_MEMORY) : blx__fit_new(SMALL_CPU, SMALL_MEMORY);
   l->nodes = calloc(o->nodes_max, sizeof *l->nodes);
-  l->known = calloc(KNOWN_MAX, sizeof *l->known);
-  l->sorted = calloc(KNOWN_MAX, sizeof *l->sorted);
+  l->room = o->learns ? KNOWN_MAX : BLX__FLEET_SHAPES_MAX;
+  l->sorted = calloc(l->room, sizeof *l->sorted);
+  if (o->learns) l->known = calloc(l->room, sizeof *l->known);
   l->next_shapes = l->next_room = 1;
-  if (l->fit && l->nodes && l->known && l->sorted) return l;
+  if (l->fit && l->nodes && l->sorted && (l->known || !o->learns)) return l;
   fleet_learn_free(l);
   return NULL;
 }
@@ -49,8 +50,9 @@ void fleet_learn_free(struct fleet_learn *l) {
 size_t fleet_learn_bytes(const struct blx__fleet *f) {
   const struct fleet_learn *l = f->learn;
   if (!l) return 0;
+  size_t lists = l->known ? 2 : 1;
   return sizeof *l + blx__fit_bytes(l->fit) + f->options.nodes_max * sizeof *l->nodes +
-         2 * KNOWN_MAX * sizeof *l->known;
+         lists * l->room * sizeof *l->sorted;
 }
 
 const struct blx__fit *fleet_fit(const struct blx__fleet *f) {
@@ -104,7 +106,7 @@ static void count(struct fleet_learn *l, const struct fleet_class *c) {
   size_t i = 0;
   while (i < l->n_known && (l->known[i].cpu_milli != c->need.cpu_milli || l->known[i].memory_mib != c->need.memory_mib))
     i++;
-  if (i == KNOWN_MAX) return;
+  if (i == l->room) return;
   if (i == l->n_known) l->known[l->n_known++] = (struct blx__fit_shape){c->need.cpu_milli, c->need.memory_mib, 0};
   l->known[i].count++;
 }

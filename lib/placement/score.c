@@ -19,13 +19,34 @@ static uint64_t best_fit(const struct blx__fleet *f, const struct fleet_class *c
   return blx__fit_cost(fit, &node, c->need.cpu_milli, c->need.memory_mib);
 }
 
-static uint64_t load_balanced(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot) {
-  const struct fleet_node *n = &f->nodes[slot];
-  uint64_t given = at_most(fleet_fullness(&n->view, &c->need) * 50, FLEET_COST_MAX);
-  if (!n->rec->has_load_cpu_permille) return given;
+struct fleet_gauge fleet_gauge_of(const struct fleet_node *n) {
+  struct fleet_gauge g = {.cpu_milli = n->view.cpu_milli,
+                          .memory_mib = n->view.memory_mib,
+                          .allocated_cpu_milli = n->view.allocated_cpu_milli,
+                          .allocated_memory_mib = n->view.allocated_memory_mib,
+                          .load = FLEET_NONE};
+  if (!n->rec->has_load_cpu_permille) return g;
   uint64_t memory = n->raw_memory_mib ? n->rec->load_memory_mib * 1000000 / n->raw_memory_mib : 0;
-  uint64_t load = (at_most(n->rec->load_cpu_permille, 1000) * 1000 + at_most(memory, FLEET_COST_MAX)) / 2;
-  return (given + load) / 2;
+  g.load = (uint32_t)(at_most(n->rec->load_cpu_permille, 1000) * 1000 + at_most(memory, FLEET_COST_MAX)) / 2;
+  return g;
+}
+
+static uint64_t balanced(const struct fleet_gauge *g, const struct blx__placement_need *need) {
+  uint64_t cpus = g->cpu_milli ? (g->allocated_cpu_milli + need->cpu_milli) * 10000 / g->cpu_milli : 0;
+  uint64_t memory = g->memory_mib ? (g->allocated_memory_mib + need->memory_mib) * 10000 / g->memory_mib : 0;
+  uint64_t given = at_most((cpus + memory) * 50, FLEET_COST_MAX);
+  return g->load == FLEET_NONE ? given : (given + g->load) / 2;
+}
+
+int32_t fleet_balanced_alone(const struct fleet_gauge *g, const struct blx__placement_need *need) {
+  if (g->cpu_milli < g->allocated_cpu_milli + need->cpu_milli) return FLEET_FULL;
+  if (g->memory_mib < g->allocated_memory_mib + need->memory_mib) return FLEET_FULL;
+  return (int32_t)balanced(g, need);
+}
+
+static uint64_t load_balanced(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot) {
+  struct fleet_gauge g = fleet_gauge_of(&f->nodes[slot]);
+  return balanced(&g, &c->need);
 }
 
 static bool stores(const struct blx_node_info *rec, const char *key) {
