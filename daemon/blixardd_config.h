@@ -11,7 +11,7 @@
 enum {
   DAEMON_LABELS_MAX = 64,
   DAEMON_NAMED_MAX = 32, /* named resources of a capacity */
-  DAEMON_ROWS_MAX = 32,
+  DAEMON_ROWS_MAX = 40,
   DAEMON_NAME_SIZE = 65,
   DAEMON_WHY_SIZE = 512,       /* room for a sentence on what is wrong */
   DAEMON_FINDINGS_MAX = 20,    /* told one by one; what is above is counted */

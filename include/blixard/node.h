@@ -65,6 +65,8 @@ struct blx_node_options {
   uint32_t events_max_age_days; /* events so much older than the newest go; 0: 30; at most 36500 */
   uint32_t events_max_size_mib; /* of events with what their database needs beside them; the oldest go; 0: 128; at most
                                    65536 */
+  uint32_t reserve_vcpus;       /* without a capacity: processors that the host keeps for itself */
+  uint32_t reserve_memory_mib;  /* and memory in MiB; 0: the larger of 512 and an eighth of what it has */
 };
 
 #define BLX_NODE_OPTIONS_INIT BLX_INIT_(struct blx_node_options)

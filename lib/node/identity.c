@@ -110,13 +110,26 @@ blx__rc blx__identity_write(const char *dir, const struct blx_identity *identity
   return rc;
 }
 
-void blx__identity_capacity(struct blx_resources *out) {
+blx__rc blx__identity_capacity(uint32_t reserve_vcpus, uint32_t reserve_memory_mib, struct blx_resources *out,
+                               blx_error *err) {
+  enum { RESERVE_MIB = 512, RESERVE_SHARE = 8 };
   long cpus = sysconf(_SC_NPROCESSORS_ONLN), pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-  uint64_t mib = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page >> 20 : 0;
-  uint64_t reserve = mib / 8 > 512 ? mib / 8 : 512;
-  *out = (struct blx_resources){.struct_size = sizeof *out};
-  out->vcpus = cpus > 0 ? (uint32_t)cpus : 1;
-  out->memory_mib = mib > reserve ? mib - reserve : 0;
+  uint64_t has_vcpus = cpus > 0 ? (uint64_t)cpus : 1;
+  uint64_t has_mib = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page >> 20 : 0;
+  uint64_t reserve_mib = has_mib / RESERVE_SHARE > RESERVE_MIB ? has_mib / RESERVE_SHARE : RESERVE_MIB;
+  if (reserve_memory_mib > 0) reserve_mib = reserve_memory_mib;
+  if (reserve_vcpus >= has_vcpus)
+    return blx__fail(err, BLX_E_INVALID, "node",
+                     "reserve_vcpus: the machine has %llu processors, so %u are too many to keep for the host",
+                     (unsigned long long)has_vcpus, reserve_vcpus);
+  if (reserve_memory_mib > 0 && reserve_mib >= has_mib)
+    return blx__fail(err, BLX_E_INVALID, "node",
+                     "reserve_memory_mib: the machine has %llu MiB, so %u are too many to keep for the host",
+                     (unsigned long long)has_mib, reserve_memory_mib);
+  *out = (struct blx_resources)BLX_RESOURCES_INIT;
+  out->vcpus = (uint32_t)(has_vcpus - reserve_vcpus);
+  out->memory_mib = has_mib > reserve_mib ? has_mib - reserve_mib : 0;
+  return BLX__OK;
 }
 
 /* ---- whether this machine is one of somebody's virtual machines, in the ways of systemd-detect-virt(1) */

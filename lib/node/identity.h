@@ -17,8 +17,10 @@ blx__rc blx__identity_read(const char *dir, struct blx_identity **out, blx_error
 /* Write it, durably, in one step. */
 blx__rc blx__identity_write(const char *dir, const struct blx_identity *identity, blx_error *err) BLX__MUST;
 
-/* What this machine can give to instances: all CPUs, and its memory less the larger of 512 MiB and an eighth. */
-void blx__identity_capacity(struct blx_resources *out);
+/* What this machine can give to instances: what it has, less so much. @reserve_memory_mib  0: the larger of 512 MiB and
+ * an eighth. INVALID: nothing would be left. */
+blx__rc blx__identity_capacity(uint32_t reserve_vcpus, uint32_t reserve_memory_mib, struct blx_resources *out,
+                               blx_error *err) BLX__MUST;
 
 /* Whether this machine is itself a virtual one, as @cpuinfo ("/proc/cpuinfo") or @dmi ("/sys/class/dmi/id") tells: it
  * may then be held without its clocks moving. What cannot be read says no. */

@@ -58,7 +58,11 @@ static blx__rc check_timing(struct blx__node *n, const struct blx_node_options *
 static blx__rc copy_self(struct blx__node *n, const struct blx_node_options *o, blx_error *err) {
   static const int32_t runs[] = {BLX_HYPERVISOR_QEMU};
   struct blx_resources detected = BLX_RESOURCES_INIT;
-  blx__identity_capacity(&detected);
+  if (o->capacity && (o->reserve_vcpus > 0 || o->reserve_memory_mib > 0))
+    return blx__fail(
+        err, BLX_E_INVALID, "node",
+        "reserve_vcpus, reserve_memory_mib: the capacity says already what instances may use: leave one out");
+  if (!o->capacity) BLX__TRY(blx__identity_capacity(o->reserve_vcpus, o->reserve_memory_mib, &detected, err));
   struct blx_node_info self = BLX_NODE_INFO_INIT;
   self.name = o->name;
   self.version = BLX__VERSION;

@@ -37,6 +37,8 @@ VALUES = {
     "audit_max_size": 512,
     "events_max_age": 14,
     "events_max_size": 64,
+    "reserve_vcpus": 1,
+    "reserve_memory": 900,
     "watchdog": "/opt/watchdog",
     "watchdog_device": "/dev/watchdog1",
     "no_watchdog": True,
@@ -114,7 +116,7 @@ def test_a_flag_wins_over_the_file(file, key):
     path = file(yaml.safe_dump({key: VALUES[key]}, allow_unicode=True))
     others = {"capacity": {"vcpus": 9, "memory_mib": 999}, "label": {"only": "this"}, "log_level": "error",
               "name": "n8", "heartbeat_ms": 50, "election_ms": 4000, "audit_max_age": 7, "audit_max_size": 9,
-              "events_max_age": 3, "events_max_size": 5,
+              "events_max_age": 3, "events_max_size": 5, "reserve_vcpus": 2, "reserve_memory": 700,
               "nixpkgs_ref": NARROW, "microvm_ref": NARROW}
     other = others.get(key, False if isinstance(VALUES[key], bool) else "/another/path")
     values, text = printed("--config", path, *flags_of(key, other))

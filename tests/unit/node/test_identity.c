@@ -29,6 +29,24 @@ static const struct blx_identity sample = {.struct_size = sizeof sample,
                                            .name = "node7",
                                            .standing = BLX_STANDING_MEMBER};
 
+START_TEST(capacity__is_what_the_machine_has_less_the_hosts_reserve) {
+  struct blx_resources all, less;
+  blx_error err;
+  ck_assert_int_eq(blx__identity_capacity(0, 1, &all, &err).code, 0);
+  ck_assert_int_eq(blx__identity_capacity(0, 101, &less, &err).code, 0);
+  ck_assert_uint_eq(all.memory_mib - less.memory_mib, 100);
+  ck_assert_uint_eq(all.vcpus, less.vcpus);
+  ck_assert_int_eq(blx__identity_capacity(0, 0, &less, &err).code, 0);
+  ck_assert_uint_ge(all.memory_mib + 1 - less.memory_mib, 512);
+  ck_assert_int_eq(blx__identity_capacity(all.vcpus - 1, 1, &less, &err).code, 0);
+  ck_assert_uint_eq(less.vcpus, 1);
+  ck_assert_int_eq(blx__identity_capacity(all.vcpus, 1, &less, &err).code, BLX_E_INVALID);
+  ck_assert_ptr_nonnull(strstr(err.message, "reserve_vcpus"));
+  ck_assert_int_eq(blx__identity_capacity(0, (uint32_t)all.memory_mib + 1, &less, &err).code, BLX_E_INVALID);
+  ck_assert_ptr_nonnull(strstr(err.message, "reserve_memory_mib"));
+}
+END_TEST
+
 START_TEST(identity__comes_back_as_it_was_written) {
   make_dir();
   blx_error err;
@@ -141,8 +159,9 @@ START_TEST(features__are_those_of_the_list_that_the_first_processor_has) {
 }
 END_TEST
 
-BLX_TEST_MAIN("node/identity", features__are_those_of_the_list_that_the_first_processor_has,
-              identity__comes_back_as_it_was_written, identity__with_any_byte_flipped_is_refused_by_name,
+BLX_TEST_MAIN("node/identity", capacity__is_what_the_machine_has_less_the_hosts_reserve,
+              features__are_those_of_the_list_that_the_first_processor_has, identity__comes_back_as_it_was_written,
+              identity__with_any_byte_flipped_is_refused_by_name,
               lock__is_refused_to_a_second_holder_and_on_a_directory_open_to_all,
               lock__is_refused_on_a_directory_of_somebody_else,
               virtualized__is_told_by_the_processor_or_by_its_maker_and_else_not)
