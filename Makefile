@@ -300,11 +300,12 @@ $(B)/tests/bench/state: $(B)/obj/tests/bench/state.o $(call objs_with_deps,state
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(call libs_with_deps,state)
 
-# How well it packs, through the public header as an embedder would; the trace is not ours to ship: OPENB names its folder.
+# How well it packs, through the public header as an embedder would, and as a leader; the trace is not ours to ship: OPENB names its folder.
 OPENB ?= $(or $(BLX_OPENB),../shared/data/openb)
-$(B)/tests/bench/quality: $(call prog_objs,tests/bench/quality*.c) $(SO)
+$(B)/tests/bench/quality: $(call prog_objs,tests/bench/quality*.c) $(call objs_with_deps,placement) $(SO)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard -lm
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-rpath,'$$ORIGIN/../../lib' -o $@ $(filter %.o,$^) -L$(B)/lib -lblixard \
+	  $(call libs_with_deps,placement) -lm
 
 .PHONY: bench-quality bench-placement plots
 bench-quality: $(B)/tests/bench/quality ## how well placement packs, beside other strategies; OPENB: the folder of the trace

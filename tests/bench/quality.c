@@ -149,6 +149,15 @@ static void check(const char *what, double is, double demanded, bool at_most) {
   missed += !holds;
 }
 
+/* In a cluster the engine goes by less: nothing is demanded of that. */
+static void print_cluster(void) {
+  printf("      in a cluster: %.2f %%, %.2f points above the best mean of the others; %llu machines, %llu refused; "
+         "planted %.2f points above\n",
+         mean(&orders, OURS_CLUSTER), mean(&orders, OURS_CLUSTER) - best_mean(&orders),
+         (unsigned long long)whole.of[0][OURS_CLUSTER].machines, (unsigned long long)whole.of[0][OURS_CLUSTER].refused,
+         mean(&planted, OURS_CLUSTER) - best_mean(&planted));
+}
+
 static void check_all(void) {
   const struct outcome *one = &whole.of[0][OURS];
   printf("\n");
@@ -166,6 +175,7 @@ static void check_all(void) {
         false);
   printf("      planted: where the lead over the best of the others is least, it is %.2f points\n",
          least_lead(&planted));
+  print_cluster();
   if (least > 0) printf("      the linear bound is %llu machines\n", (unsigned long long)least);
 }
 

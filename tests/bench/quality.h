@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { NODES_MAX = 4096, REQUESTS_MAX = 65536, STRATEGIES = 8, OURS = STRATEGIES - 1 };
+enum { NODES_MAX = 4096, REQUESTS_MAX = 65536, OURS = 7, OURS_CLUSTER, STRATEGIES };
 
 /* Of a node what it has, of a request what it needs. */
 struct amount {
@@ -54,6 +54,12 @@ struct engine;
 struct engine *engine_open(const struct trial *t);
 size_t engine_place(struct engine *e, const struct amount *need); /* a node's number; n_nodes: refused */
 void engine_close(struct engine *e);
+
+/* The same with what the leader of a cluster goes by. */
+struct cluster;
+struct cluster *cluster_open(const struct trial *t);
+size_t cluster_place(struct cluster *c, const struct amount *need);
+void cluster_close(struct cluster *c);
 
 /* Machines below which the requests cannot be placed, from a linear program that GLPK solves. 0: there is no glpsol. */
 uint64_t bound(const struct trial *t);

@@ -8,8 +8,8 @@
 enum { CURVE_EVERY = 32 };
 
 const char *const strategy_names[STRATEGIES] = {
-    "first-fit",     "first-fit by size", "best-fit",           "worst-fit",
-    "Nomad binpack", "K8s MostAllocated", "K8s LeastAllocated", "Blixard BestFit",
+    "first-fit",         "first-fit by size",  "best-fit",        "worst-fit",    "Nomad binpack",
+    "K8s MostAllocated", "K8s LeastAllocated", "Blixard BestFit", "in a cluster",
 };
 
 /* The higher wins. @has: the node's; @left: what would be free with the request there. */
@@ -110,6 +110,7 @@ struct outcome run(const struct trial *t, int strategy, FILE *curve) {
   static struct fleet f;
   struct outcome o = {0};
   struct engine *e = strategy == OURS ? engine_open(t) : NULL;
+  struct cluster *c = strategy == OURS_CLUSTER ? cluster_open(t) : NULL;
   memset(&f, 0, sizeof f);
   memcpy(f.room, t->nodes, sizeof f.room);
   for (size_t i = 0; i < t->n_nodes; i++) {
@@ -118,7 +119,7 @@ struct outcome run(const struct trial *t, int strategy, FILE *curve) {
   }
   for (size_t i = 0; t->cycle || i < t->n_requests; i++) {
     const struct amount *need = &t->requests[i % t->n_requests];
-    size_t node = e ? engine_place(e, need) : scan(t, f.room, scores[strategy], need);
+    size_t node = e ? engine_place(e, need) : c ? cluster_place(c, need) : scan(t, f.room, scores[strategy], need);
     if (node < t->n_nodes) put(t, &f, node, need, &o);
     if (node == t->n_nodes) o.refused++;
     bool ends = (node == t->n_nodes && t->stop) || (!t->cycle && i + 1 == t->n_requests);
@@ -128,6 +129,7 @@ struct outcome run(const struct trial *t, int strategy, FILE *curve) {
     if (ends) break;
   }
   if (e) engine_close(e);
+  if (c) cluster_close(c);
   o.cpu_pct = share(f.used.cpu_milli, f.all.cpu_milli);
   o.memory_pct = share(f.used.memory_mib, f.all.memory_mib);
   return o;
