@@ -14,6 +14,7 @@ from cluster import processes_of, until
 LEASE = "5s"
 ELSEWHERE_S = 120  # T_safe of these leases is 8.3 s; the rest is a new leader's wait, and other work of the machine
 BACK_S = 60
+PAUSE_S = 60
 
 
 class FenceCampaign(Campaign):
@@ -53,6 +54,10 @@ class FenceCampaign(Campaign):
 
     def fence_stop(self, nodes, seconds):
         self.lose(nodes, seconds, lambda node: os.kill(node.pid, signal.SIGSTOP))
+
+    def fence_pause(self, nodes, _seconds):
+        """The same for a minute, far beyond T_safe: what wakes up must not go on as if nothing were."""
+        self.lose(nodes, PAUSE_S, lambda node: os.kill(node.pid, signal.SIGSTOP))
 
     def fence_power(self, nodes, seconds):
         """Everything of it dies at once."""

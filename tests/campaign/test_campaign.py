@@ -134,7 +134,7 @@ def add(total, told):
 
 @pytest.mark.skipif(not MINUTES, reason="BLX_CAMPAIGN_MINUTES says for how long; `make soak` does")
 def test_rounds_for_as_many_minutes_as_are_asked_for(new_net, messages, tmp_path):
-    fences = {"kinds": FENCE_KINDS * 3 + KINDS, "longest_s": 12}
+    fences = {"kinds": (*FENCE_KINDS * 3, "fence pause", *KINDS), "longest_s": 12}
     kinds = [(fenced, fences), (simulated, {}), (scripted, {}), (fenced, {**fences, "names": FIVE, "longest_s": 60}),
              (simulated, {"names": FIVE, "longest_s": 12}), (qemu, {"longest_s": 12}),
              (simulated, {"longest_s": 60, "clients": 10}), (scripted, {"longest_s": 60})]
