@@ -90,7 +90,8 @@ blx__rc blx__control_plan(struct blx__control *c, const struct blx__control_inpu
                           const struct blx_vm_plan_request *req, struct blx__arena *arena, struct blx_vm_plan *out,
                           blx_error *err) BLX__MUST;
 
-/* How many more instances of a shape fit. @req->spec is complete but for its name, flake and config. Errors: NOMEM. */
+/* How many more instances of a shape fit, on the nodes and into the tenant's quota. @req->spec is complete but for its
+ * name, flake and config. Errors: NOMEM. */
 blx__rc blx__control_capacity(struct blx__control *c, const struct blx__control_input *in,
                               const struct blx_capacity_request *req, struct blx__arena *arena,
                               struct blx_capacity_report *out, blx_error *err) BLX__MUST;

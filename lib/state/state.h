@@ -273,6 +273,17 @@ const struct blx_quota *blx__state_limits(const struct blx__state *st, const cha
 /* As blx__state_quota, of the tenant after @tenant, by name; NULL or "": the first. NULL past the end. */
 const struct blx_quota *blx__state_quota_after(const struct blx__state *st, const char *tenant);
 
+/* How many more instances of @spec the tenant's quota lets in, as replicas of VMs yet to be created, of which each may
+ * have as many as any; and what of it stops the next one. */
+struct blx__state_quota_room {
+  const char *tenant;
+  uint64_t instances;       /* UINT64_MAX: as many as one likes, and nothing below is filled in */
+  const char *name, *of;    /* "memory", "MiB of memory"; a named resource's twice. Borrowed as a record is */
+  uint64_t has, limit, each; /* each: what one more VM, or instance, needs */
+};
+struct blx__state_quota_room blx__state_quota_room(const struct blx__state *st, const char *tenant,
+                                                   const struct blx_vm_spec *spec);
+
 /* Whether that operation would be accepted now. Errors: its own. */
 blx__rc blx__state_may_create(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
                               blx_error *err) BLX__MUST;

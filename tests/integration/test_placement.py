@@ -473,6 +473,19 @@ def test_capacity_is_what_fits_and_not_one_more(fleet):
     assert re.search(r"Fit: +1 more", text) and re.search(r"n3 +1 ", text), text
 
 
+def test_capacity_ends_with_the_quota_and_says_its_numbers(fleet):
+    create(fleet, "there", "--vcpus", 1, "--memory", 512)
+    fleet.cli("quota", "set", "default", "memory_mib=2048")
+    report = fleet.json("cluster", "capacity", "--shape", "2c512m")
+    assert (report["fits"], report["limit"]) == (3, "quota memory")
+    words = "3 more fit: tenant default has 512 of 2048 MiB of memory and the next one needs 512 more"
+    assert words in report["text"] and "the nodes have room for 11" in report["text"]
+    assert fleet.cli("vm", "create", "four", "--flake", "x#y", "--vcpus", 2, "--memory", 512, "--replicas", 4,
+                     check=False).returncode != EXIT_OK
+    create(fleet, "three", "--vcpus", 2, "--memory", 512, "--replicas", 3, "--stopped", wait=False)
+    assert fleet.json("cluster", "capacity", "--shape", "2c512m")["fits"] == 0
+
+
 def test_capacity_that_survives_the_loss_of_a_node_is_less(fleet):
     whole = fleet.json("cluster", "capacity", "--shape", "2c512m", "--ha", "auto")["fits"]
     survives = fleet.json("cluster", "capacity", "--shape", "2c512m", "--ha", "auto", "--survive", 1)

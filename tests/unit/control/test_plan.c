@@ -266,6 +266,58 @@ START_TEST(capacity__that_is_to_survive_a_node_leaves_room_for_it) {
 }
 END_TEST
 
+/* Until the quota is full, as a create would find it; the nodes have room for 12. */
+START_TEST(capacity__ends_with_the_tenants_quota_and_says_its_numbers) {
+  struct leader l;
+  open_leader(&l, 3);
+  t_create_named(&l.t, "other", 2); /* 128 MiB and a vCPU each */
+  turn(&l);
+  struct blx_amount most = {.struct_size = sizeof most, .name = "disk/ssd", .amount = 50}, *named[] = {&most};
+  struct blx_amount disk = {.struct_size = sizeof disk, .name = "disk/ssd", .amount = 60}, *list[] = {&disk};
+  struct blx_vm_spec spec = t_spec("shape", 1);
+  spec.memory_mib = 256;
+  spec.vcpus = 2;
+  spec.cpu_milli = 1000;
+  static const struct {
+    uint32_t vms, instances, vcpus, memory_mib, fits;
+    const char *limit, *says;
+  } cases[] = {
+      {1, 0, 0, 0, 0, "quota vms", "tenant default has 1 of 1 VMs and the next one needs 1 more"},
+      {2, 0, 0, 0, 10, "memory", "10 more fit, on 3 of 3 nodes; what stops the next one: memory"},
+      {0, 5, 0, 0, 3, "quota instances", "3 more fit: tenant default has 2 of 5 instances and the next one needs 1"},
+      {0, 0, 9, 0, 3, "quota vcpus", "3 more fit: tenant default has 2 of 9 vCPUs and the next one needs 2 more"},
+      {0, 9, 9, 600, 1, "quota memory", "1 more fits: tenant default has 256 of 600 MiB of memory and the next one"},
+      {0, 0, 0, 0, 0, "quota disk/ssd", "0 more fit: tenant default has 0 of 50 disk/ssd and the next one needs 60"},
+  };
+  for (unsigned i = 0; i < BLX__COUNT(cases); i++) {
+    struct blx_quota q = BLX_QUOTA_INIT;
+    q.has_vms = (q.vms = cases[i].vms) > 0;
+    q.has_instances = (q.instances = cases[i].instances) > 0;
+    q.has_vcpus = (q.vcpus = cases[i].vcpus) > 0;
+    q.has_memory_mib = (q.memory_mib = cases[i].memory_mib) > 0;
+    q.named = named;
+    q.n_named = 1;
+    ck_assert_int_eq(t_quota(&l.t, &q), 0);
+    struct blx_vm_spec asked = spec;
+    if (strcmp(cases[i].limit, "quota disk/ssd") == 0) {
+      asked.resources = list;
+      asked.n_resources = 1;
+    }
+    struct blx_capacity_report r = capacity(&l, &asked, -1);
+    ck_assert_uint_eq(r.fits, cases[i].fits);
+    ck_assert_str_eq(r.limit, cases[i].limit);
+    ck_assert_msg(strstr(r.text, cases[i].says) != NULL, "%s", r.text);
+    asked.name = "web";
+    asked.has_replicas = 1;
+    asked.replicas = r.fits + 1;
+    bool by_quota = strncmp(r.limit, "quota", 5) == 0;
+    ck_assert_int_eq(t_create(&l.t, &asked, BLX_DESIRED_STOPPED), by_quota ? BLX_E_QUOTA : 0);
+    if (!by_quota) ck_assert_int_eq(t_delete(&l.t, "web"), 0);
+  }
+  close_leader(&l);
+}
+END_TEST
+
 BLX_TEST_MAIN("control/plan", one_that_waits__is_explained_with_each_node_and_what_it_lacks,
               one_that_runs__is_explained_as_if_it_were_to_be_placed_anew,
               an_explanation_of_what_is_not_there__says_where_to_look,
@@ -273,4 +325,5 @@ BLX_TEST_MAIN("control/plan", one_that_waits__is_explained_with_each_node_and_wh
               a_plan_of_what_apply_refuses__is_refused_with_its_words,
               a_plan_of_another_scale__says_what_comes_and_what_goes, a_plan_with_priority__names_who_would_end,
               capacity__is_how_often_a_create_would_find_a_node, capacity__is_the_same_whichever_way_it_is_counted,
-              capacity__that_is_to_survive_a_node_leaves_room_for_it)
+              capacity__that_is_to_survive_a_node_leaves_room_for_it,
+              capacity__ends_with_the_tenants_quota_and_says_its_numbers)
