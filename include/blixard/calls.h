@@ -630,7 +630,8 @@ struct blx_obstacle {
 struct blx_score_part {
   size_t struct_size;
   const void *unknown;
-  const char *name; /* strategy or preference; at most 63 bytes */
+  /* strategy or preference; of Combined each part: "Combined BestFit 70/100 of 4711", weight and own cost; at most 63 bytes */
+  const char *name;
   uint64_t cost; /* what it adds: the lower, the better */
 };
 
@@ -749,7 +750,7 @@ struct blx_capacity_report {
   size_t struct_size;
   const void *unknown;
   uint32_t fits; /* so many, at most 100000, and no more than the tenant's quota lets in */
-  /* what stops the next one: of a quota "quota memory"; on most nodes cpu, memory, a named resource, or another obstacle's name; at most 63 bytes */
+  /* what stops the next one: "quota memory"; or on most nodes cpu, memory, a named resource, another obstacle's name; at most 63 bytes */
   const char *limit;
   const char *text; /* in one sentence; at most 511 bytes */
   /* by how many fit, the most first; a tenant's whole quota has no say there; at most 5000 of them */

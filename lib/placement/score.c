@@ -174,6 +174,26 @@ static void add(struct sum *sum, const char *what, const char *of, uint64_t cost
   (void)blx__str_format(p->name, sizeof p->name, "%s%s%s", what, of[0] ? " " : "", of);
 }
 
+/* Each part's share of the mean, named with its weight and its own cost. What is rounded down is the sum of the first so
+ * many, and a share is what its part adds to that: so all of them add up to combined() exactly. */
+static void add_combined(const struct fleet_query *q, uint32_t slot, struct sum *sum) {
+  const struct blx_vm_spec *s = q->class->spec;
+  uint64_t weights = 0, so_far = 0, told = 0;
+  for (size_t i = 0; i < s->n_strategies; i++) weights += s->strategies[i]->weight;
+  for (size_t i = 0; i < s->n_strategies; i++) {
+    const struct blx_strategy_weight *part = s->strategies[i];
+    char of[52];
+    if (part->weight == 0) continue;
+    uint64_t cost = one(q->f, q->class, q, slot, part->strategy);
+    so_far += part->weight * cost;
+    (void)blx__str_format(of, sizeof of, "%s %u/%llu of %llu", strategies[part->strategy].name, part->weight,
+                          (unsigned long long)weights, (unsigned long long)cost);
+    add(sum, "Combined", of, so_far / weights - told);
+    told = so_far / weights;
+  }
+  BLX__ASSERT(sum->cost == combined(q->f, q->class, q, slot));
+}
+
 static void add_preferences(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot, struct sum *sum) {
   for (size_t i = 0; i < c->spec->n_preferences; i++) {
     const struct blx_node_match *m = c->spec->preferences[i];
@@ -202,7 +222,11 @@ static void add_around(const struct fleet_query *q, uint32_t slot, struct sum *s
 
 uint64_t fleet_cost(const struct fleet_query *q, uint32_t slot, struct blx__fleet_part *parts, size_t *n) {
   struct sum sum = {.parts = parts};
-  add(&sum, strategy_name(q->f, q->class->spec->strategy), "", strategy_cost(q->f, q->class, q, slot));
+  int32_t strategy = q->class->spec->strategy;
+  if (parts && strategy == BLX_STRATEGY_COMBINED)
+    add_combined(q, slot, &sum);
+  else
+    add(&sum, strategy_name(q->f, strategy), "", strategy_cost(q->f, q->class, q, slot));
   add_preferences(q->f, q->class, slot, &sum);
   add_around(q, slot, &sum);
   if (n) *n = sum.n;

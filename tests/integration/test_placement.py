@@ -133,6 +133,18 @@ def test_explain_ranks_the_nodes_and_the_first_is_the_one_that_was_taken(fleet):
     assert fleet.cli("vm", "explain", "web-9", check=False).returncode == EXIT_NOT_FOUND
 
 
+def test_a_combined_strategy_is_explained_part_by_part(fleet):
+    create(fleet, "web", "--strategy", "BestFit=70,LoadBalanced=25,DataLocality=7", "--data", "volume/db=3GiB")
+    for node in explain(fleet, "web")["nodes"]:
+        found = [re.fullmatch(r"Combined (\w+) (\d+)/102 of (\d+)", part["name"]) for part in node["parts"]]
+        assert all(found) and [m[1] for m in found] == ["BestFit", "LoadBalanced", "DataLocality"], node["parts"]
+        assert [int(m[2]) for m in found] == [70, 25, 7]
+        whole = sum(int(m[2]) * int(m[3]) for m in found) // 102
+        assert node["cost"] == whole == sum(part["cost"] for part in node["parts"])
+    text = fleet.cli("vm", "explain", "web").stdout
+    assert re.search(r"Combined BestFit 70/102 of \d+ = \d+, Combined LoadBalanced 25/102 of \d+ = \d+", text), text
+
+
 def test_a_vm_that_fits_nowhere_says_so_for_every_node_with_what_is_missing(fleet):
     create(fleet, "big", "--memory", 5000, "--vcpus", 10, wait=False)
     until_waits(fleet, "big", *NODES)
