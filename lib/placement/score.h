@@ -17,6 +17,11 @@
 
 #include "placement/fleet_int.h"
 
+/* NetworkProximity (proximity.c), and what it finds once for a question: around all costs of it. */
+void fleet_proximity_begin(struct fleet_query *q);
+void fleet_proximity_end(struct fleet_query *q);
+uint64_t fleet_proximity(const struct fleet_query *q, uint32_t slot);
+
 /* @parts  NULL, or room for BLX__FLEET_PARTS_MAX, of which *@n are filled; their costs add up to what is returned */
 uint64_t fleet_cost(const struct fleet_query *q, uint32_t slot, struct blx__fleet_part *parts, size_t *n);
 
