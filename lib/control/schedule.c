@@ -236,46 +236,17 @@ static bool may_change_soon(struct pass *p, const struct turn *t) {
   return false;
 }
 
-enum { DEPENDED_MAX = 256, PREEMPT_TRIES = 8 };
-
-/* The VMs that must run before one of @spec starts, each once, those behind them too. */
-static size_t depended_on(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
-                          uint64_t uids[DEPENDED_MAX]) {
-  size_t n = 0;
-  for (size_t at = 0;; at++) {
-    for (size_t d = 0; d < spec->n_depends_on && n < DEPENDED_MAX; d++) {
-      const struct blx_vm *on = blx__state_vm_by_name(st, tenant, spec->depends_on[d]);
-      size_t k = 0;
-      while (on && k < n && uids[k] != on->uid) k++;
-      if (on && k == n) uids[n++] = on->uid;
-    }
-    if (at == n) return n;
-    spec = blx__state_vm(st, uids[at])->spec;
-  }
-}
-
-/* What ended for one that waits for it to run would be started again, and ended again. */
-static bool ends_what_it_needs(const struct blx__state *st, const struct blx__fleet_preemption *how,
-                               const uint64_t *uids, size_t n) {
-  for (size_t v = 0; v < how->n; v++) {
-    const struct blx_instance *victim = blx__state_instance(st, how->victims[v]);
-    BLX__ASSERT(victim != NULL && victim->node_uid == how->node_uid);
-    for (size_t i = 0; i < n; i++)
-      if (uids[i] == victim->vm_uid) return true;
-  }
-  return false;
-}
+enum { PREEMPT_TRIES = 8 };
 
 bool blx__control_preempt(const struct blx__control *c, const struct blx__state *st, const struct blx_vm *as,
                           const struct blx__fleet_request *request, struct blx__fleet_preemption *out) {
-  uint64_t needed[DEPENDED_MAX], reserved[BLX__CONTROL_HOLDS_MAX + PREEMPT_TRIES];
-  size_t n = depended_on(st, as->tenant, as->spec, needed);
+  uint64_t reserved[BLX__CONTROL_HOLDS_MAX + PREEMPT_TRIES];
   struct blx__fleet_request r = *request;
   BLX__ASSERT(r.n_reserved <= BLX__CONTROL_HOLDS_MAX);
   for (size_t i = 0; i < r.n_reserved; i++) reserved[i] = r.reserved[i];
   r.reserved = reserved;
   for (unsigned tries = 0; tries < PREEMPT_TRIES && blx__fleet_preempt(c->fleet, &r, out); tries++) {
-    if (!ends_what_it_needs(st, out, needed, n)) return true;
+    if (!blx__state_needed_victim(st, as->tenant, as->spec, out->victims, out->n)) return true;
     reserved[r.n_reserved++] = out->node_uid;
   }
   return false;

@@ -115,5 +115,33 @@ START_TEST(the_wait_for_room__ends_with_the_node_with_the_vm_or_when_it_is_moot)
 }
 END_TEST
 
+/* after needs mid, and mid needs low; a leader would not ask for this. */
+START_TEST(what_it_depends_on__does_not_end_for_it_whoever_asks) {
+  struct t t;
+  open_full(&t);
+  const char *on_low = "low", *on_mid = "mid";
+  struct blx_vm_spec mid = t_spec("mid", 1), after = t_spec("after", 1);
+  mid.depends_on = &on_low;
+  after.depends_on = &on_mid;
+  mid.n_depends_on = after.n_depends_on = 1;
+  after.memory_mib = 400;
+  after.priority = 500;
+  T_SHALL(0, t_create(&t, &mid, BLX_DESIRED_RUNNING));
+  T_SHALL(0, t_create(&t, &after, BLX_DESIRED_RUNNING));
+  T_SHALL(0, t_assign(&t, "mid-1", 2));
+  T_SHALL(0, t_report(&t, "mid-1", running));
+  const char *const low[] = {"low-1", NULL};
+  uint64_t revision = t_instance(&t, "low-1")->revision;
+  T_SHALL(BLX_E_CONFLICT, t_preempt(&t, "after-1", 1, low));
+  T_SAYS("low-1 cannot end for after-1, which depends on the VM low");
+  ck_assert_uint_eq(t_instance(&t, "low-1")->revision, revision);
+  ck_assert_uint_eq(t_instance(&t, "after-1")->room_on_uid, 0);
+  T_SHALL(0, t_preempt(&t, "big-1", 1, low)); /* for another one it may */
+  t_check_indexes(&t);
+  t_close(&t);
+}
+END_TEST
+
 BLX_TEST_MAIN("state/preempt", a_victim__is_told_to_end_and_the_other_waits_for_its_room, nobody__ends_who_could_stay,
-              one_that_may_not_end__is_left_alone, the_wait_for_room__ends_with_the_node_with_the_vm_or_when_it_is_moot)
+              one_that_may_not_end__is_left_alone, the_wait_for_room__ends_with_the_node_with_the_vm_or_when_it_is_moot,
+              what_it_depends_on__does_not_end_for_it_whoever_asks)
