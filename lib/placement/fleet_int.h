@@ -9,8 +9,10 @@
 #include "placement/survive.h"
 
 enum {
-  FLEET_LEVELS_MAX = 64,
   FLEET_SELF_MAX = BLX__PLACEMENT_AFFINITY_MAX + BLX__PLACEMENT_SPREAD_MAX,
+  FLEET_LEVELS_OWN = 4, /* host, rack, zone, and what must be survived */
+  /* Those of a cluster's VMs, and of one shape that is only asked about. */
+  FLEET_LEVELS_MAX = BLX__PLACEMENT_LEVELS_MAX + FLEET_LEVELS_OWN + FLEET_SELF_MAX,
   FLEET_NEAR_MAX = 4,
   FLEET_COST_MAX = 1000000, /* of a strategy; 100 * FLEET_WEIGHT of a preference */
   FLEET_WEIGHT = 10000,
