@@ -1,5 +1,6 @@
 /* What would be: explained, planned, counted; and nothing is changed by it. */
 #include "../harness.h"
+#include "base/digest.h"
 #include "lead.h"
 
 static const struct t_seen running = {.phase = BLX_PHASE_RUNNING};
@@ -205,6 +206,161 @@ START_TEST(a_plan_with_priority__names_who_would_end) {
 }
 END_TEST
 
+/* web-1 would fit, if nobody had come before it. */
+START_TEST(a_plan__gives_those_that_wait_their_turn_first) {
+  struct leader l;
+  open_leader(&l, 1);
+  struct blx_vm_spec first = t_spec("first", 2), web = t_spec("web", 1);
+  first.memory_mib = 400;
+  web.memory_mib = 300;
+  t_create(&l.t, &first, BLX_DESIRED_RUNNING);
+  blx_error err;
+  struct blx_vm_plan p = plan(&l, &web, 0, &err);
+  ck_assert_str_eq(p.instances[0]->action, "wait");
+  ck_assert_str_eq(p.instances[0]->text,
+                   "when 2 that wait already, first-1 first, have their nodes, node1 lacks 76 MiB");
+  ck_assert_str_eq(p.report->chosen ? p.report->chosen : "", "");
+  ck_assert_uint_eq(p.waiting, 1);
+  web.priority = 1;
+  p = plan(&l, &web, 0, &err);
+  ck_assert_str_eq(p.instances[0]->action, "place");
+  step(&l);
+  check_fresh(&l);
+  close_leader(&l);
+}
+END_TEST
+
+START_TEST(a_plan__leaves_a_node_to_the_one_for_which_others_end_there) {
+  struct leader l;
+  open_leader(&l, 1);
+  struct blx_vm_spec low = t_spec("low", 2), high = t_spec("high", 1), web = t_spec("web", 1);
+  low.memory_mib = 400;
+  high.memory_mib = 600;
+  high.priority = web.priority = 9;
+  t_create(&l.t, &low, BLX_DESIRED_RUNNING);
+  turn(&l);
+  t_create(&l.t, &high, BLX_DESIRED_RUNNING);
+  turn(&l);
+  ck_assert_uint_eq(l.preempts, 1);
+  web.memory_mib = 200; /* which is free */
+  blx_error err;
+  struct blx_vm_plan p = plan(&l, &web, 0, &err);
+  ck_assert_str_eq(p.instances[0]->text, "node1 has room that is kept for high-1, which other instances end for there");
+  web.priority = 10;
+  ck_assert_str_eq(plan(&l, &web, 0, &err).instances[0]->action, "place");
+  close_leader(&l);
+}
+END_TEST
+
+/* ---- plans of random creations, each of which is then made */
+
+enum { ROUNDS = 400 };
+
+struct seen_plans {
+  unsigned placed, waits, preempts;
+};
+
+static uint64_t draw(uint64_t *random, uint64_t below) {
+  *random = blx__mix64(*random);
+  return *random % below;
+}
+
+/* LoadBalanced: what BestFit expects of the future changes with the creation itself. */
+static struct blx_vm_spec random_spec(uint64_t *random, const char *name) {
+  struct blx_vm_spec spec = t_spec(name, 1 + (uint32_t)draw(random, 4));
+  spec.strategy = BLX_STRATEGY_LOAD_BALANCED;
+  spec.memory_mib = 100 + 50 * (uint32_t)draw(random, 12);
+  spec.priority = (uint32_t)draw(random, 3);
+  spec.has_preemptible = 1;
+  spec.preemptible = draw(random, 4) > 0;
+  return spec;
+}
+
+static const struct blx_instance *victim_of(const struct leader *l, const char *name) {
+  const struct blx_instance *i = blx__state_instance_by_name(l->t.st, NULL, name);
+  if (!i) i = blx__state_instance_by_name(l->t.st, "other", name);
+  ck_assert_msg(i != NULL, "there is no %s", name);
+  return i;
+}
+
+static void check_came_about(struct leader *l, const struct blx_vm_plan *p, unsigned round, struct seen_plans *seen) {
+  for (size_t i = 0; i < p->n_instances; i++) {
+    const struct blx_planned_instance *x = p->instances[i];
+    const struct blx_instance *is = t_instance(&l->t, x->instance);
+    const struct blx_node_info *kept = is->room_on_uid ? blx__state_node(l->t.st, is->room_on_uid) : NULL;
+    const char *where = kept ? kept->name : node_of(l, x->instance);
+    bool placed = strcmp(x->action, "place") == 0, preempts = strcmp(x->action, "preempt") == 0;
+    ck_assert_msg(blx__str_eq(where, x->node ? x->node : ""), "round %u: %s was to %s on '%s' (%s) and is on '%s'",
+                  round, x->instance, x->action, x->node, x->text, where);
+    ck_assert_msg(placed == (is->node_uid != 0), "round %u: %s was to %s", round, x->instance, x->action);
+    for (size_t v = 0; v < x->n_victims; v++)
+      ck_assert_uint_eq(victim_of(l, x->victims[v])->preempted_for_uid, is->uid);
+    seen->placed += placed;
+    seen->preempts += preempts;
+    seen->waits += !placed && !preempts;
+  }
+}
+
+/* Of those that are to end or to go most do. */
+static void go_on(struct leader *l, uint64_t *random) {
+  static const struct t_seen dead = {.phase = BLX_PHASE_STOPPED, .dead = true}, gone = {.dead = true, .gone = true};
+  l->t.time_ms += draw(random, 30000);
+  for (uint64_t node = 1; node <= 3; node++) {
+    const struct blx_instance *i = blx__state_instance_on_node_after(l->t.st, node, 0);
+    while (i) {
+      const struct blx_vm *vm = blx__state_vm(l->t.st, i->vm_uid);
+      uint64_t uid = i->uid;
+      bool ends = vm->deleting || blx__state_is_ending(vm, i);
+      if (ends && draw(random, 3) > 0)
+        (void)t_report_as(&l->t, node, uid, i->epoch, i->report_seq + 1, vm->deleting ? gone : dead);
+      i = blx__state_instance_on_node_after(l->t.st, node, uid);
+    }
+  }
+}
+
+/* Two VMs that wait are there beside, or one that there was goes. */
+static void stir(struct leader *l, uint64_t *random) {
+  for (unsigned k = 0; k < 3; k++) {
+    char name[16];
+    blx__str_format(name, sizeof name, "%s%u", k == 1 ? "other" : "vm", (unsigned)draw(random, 12));
+    l->t.tenant = k == 1 ? "other" : NULL;
+    const struct blx_vm *vm = blx__state_vm_by_name(l->t.st, l->t.tenant, name);
+    struct blx_vm_spec spec = random_spec(random, name);
+    if (vm && !vm->deleting) ck_assert_int_eq(t_delete(&l->t, name), 0);
+    if (!vm && k < 2) ck_assert_int_eq(t_create(&l->t, &spec, BLX_DESIRED_RUNNING), 0);
+  }
+  l->t.tenant = NULL;
+}
+
+START_TEST(what_a_plan_says__comes_about_whatever_waits) {
+  struct leader l;
+  struct seen_plans seen = {0};
+  uint64_t random = 20261126;
+  open_leader(&l, 3);
+  for (unsigned round = 0; round < ROUNDS; round++) {
+    stir(&l, &random);
+    struct blx_vm_spec spec = random_spec(&random, "new");
+    if (!blx__state_vm_by_name(l.t.st, NULL, "new")) {
+      blx_error err = {0};
+      void *own = NULL;
+      const struct blx_vm_plan p = plan(&l, &spec, 0, &err);
+      ck_assert_uint_eq(p.n_instances, spec.replicas);
+      ck_assert_int_eq(blx__msg_own(blx__desc_vm_plan(), &p, &own, &err).code, 0);
+      ck_assert_int_eq(t_create(&l.t, &spec, BLX_DESIRED_RUNNING), 0);
+      turn(&l);
+      check_came_about(&l, own, round, &seen);
+      blx__msg_free_owned(own);
+      ck_assert_int_eq(t_delete(&l.t, "new"), 0);
+    }
+    go_on(&l, &random);
+  }
+  ck_assert_uint_gt(seen.placed, 50);
+  ck_assert_uint_gt(seen.waits, 50);
+  ck_assert_uint_gt(seen.preempts, 10);
+  close_leader(&l);
+}
+END_TEST
+
 START_TEST(capacity__is_how_often_a_create_would_find_a_node) {
   struct leader l;
   open_leader(&l, 3);
@@ -324,6 +480,8 @@ BLX_TEST_MAIN("control/plan", one_that_waits__is_explained_with_each_node_and_wh
               a_plan_of_a_creation__is_what_the_scheduler_then_does, a_plan__leaves_nothing_behind,
               a_plan_of_what_apply_refuses__is_refused_with_its_words,
               a_plan_of_another_scale__says_what_comes_and_what_goes, a_plan_with_priority__names_who_would_end,
+              a_plan__gives_those_that_wait_their_turn_first,
+              a_plan__leaves_a_node_to_the_one_for_which_others_end_there, what_a_plan_says__comes_about_whatever_waits,
               capacity__is_how_often_a_create_would_find_a_node, capacity__is_the_same_whichever_way_it_is_counted,
               capacity__that_is_to_survive_a_node_leaves_room_for_it,
               capacity__ends_with_the_tenants_quota_and_says_its_numbers)
