@@ -3,8 +3,6 @@
 #include "base/digest.h"
 #include "lead.h"
 
-static const struct t_seen running = {.phase = BLX_PHASE_RUNNING};
-
 static struct blx__control_input input(struct leader *l) {
   if (!l->control) l->control = blx__control_new();
   ck_assert(l->control != NULL);
@@ -86,8 +84,7 @@ START_TEST(one_that_runs__is_explained_as_if_it_were_to_be_placed_anew) {
   struct blx_vm_spec spec = t_spec("web", 1);
   spec.memory_mib = 1000; /* it would not fit beside itself */
   t_create(&l.t, &spec, BLX_DESIRED_RUNNING);
-  turn(&l);
-  t_report(&l.t, "web-1", running);
+  turn_and_run(&l);
   struct blx_placement_report r = explain(&l, "web-1");
   ck_assert_str_eq(r.node, node_of(&l, "web-1"));
   ck_assert_str_eq(r.chosen, r.node);
@@ -191,11 +188,10 @@ END_TEST
 START_TEST(a_plan_with_priority__names_who_would_end) {
   struct leader l;
   open_leader(&l, 1);
-  struct blx_vm_spec low = t_spec("low", 2), high = t_spec("high", 1);
-  low.memory_mib = 512;
+  struct blx_vm_spec high = t_spec("high", 1);
   high.memory_mib = 400;
   high.priority = 9;
-  t_create(&l.t, &low, BLX_DESIRED_RUNNING);
+  t_create_sized(&l.t, "low", 2, 512, 0);
   turn(&l);
   blx_error err;
   struct blx_vm_plan p = plan(&l, &high, 0, &err);
@@ -210,10 +206,9 @@ END_TEST
 START_TEST(a_plan__gives_those_that_wait_their_turn_first) {
   struct leader l;
   open_leader(&l, 1);
-  struct blx_vm_spec first = t_spec("first", 2), web = t_spec("web", 1);
-  first.memory_mib = 400;
+  struct blx_vm_spec web = t_spec("web", 1);
   web.memory_mib = 300;
-  t_create(&l.t, &first, BLX_DESIRED_RUNNING);
+  t_create_sized(&l.t, "first", 2, 400, 0);
   blx_error err;
   struct blx_vm_plan p = plan(&l, &web, 0, &err);
   ck_assert_str_eq(p.instances[0]->action, "wait");
@@ -233,16 +228,14 @@ END_TEST
 START_TEST(a_plan__leaves_a_node_to_the_one_for_which_others_end_there) {
   struct leader l;
   open_leader(&l, 1);
-  struct blx_vm_spec low = t_spec("low", 2), high = t_spec("high", 1), web = t_spec("web", 1);
-  low.memory_mib = 400;
-  high.memory_mib = 600;
-  high.priority = web.priority = 9;
-  t_create(&l.t, &low, BLX_DESIRED_RUNNING);
+  struct blx_vm_spec web = t_spec("web", 1);
+  t_create_sized(&l.t, "low", 2, 400, 0);
   turn(&l);
-  t_create(&l.t, &high, BLX_DESIRED_RUNNING);
+  t_create_sized(&l.t, "high", 1, 600, 9);
   turn(&l);
   ck_assert_uint_eq(l.preempts, 1);
   web.memory_mib = 200; /* which is free */
+  web.priority = 9;
   blx_error err;
   struct blx_vm_plan p = plan(&l, &web, 0, &err);
   ck_assert_str_eq(p.instances[0]->text, "node1 has room that is kept for high-1, which other instances end for there");

@@ -5,14 +5,8 @@
 static const struct t_seen running = {.phase = BLX_PHASE_RUNNING};
 static const struct t_seen ended = {.phase = BLX_PHASE_STOPPED, .dead = true};
 
-/* A VM of that priority whose instances take @memory_mib each. */
 static void define(struct leader *l, const char *name, uint32_t replicas, uint32_t memory_mib, uint32_t priority) {
-  struct blx_vm_spec spec = t_spec(name, replicas);
-  spec.memory_mib = memory_mib;
-  spec.priority = priority;
-  spec.has_preemptible = 1;
-  spec.preemptible = 1;
-  ck_assert_int_eq(t_create(&l->t, &spec, BLX_DESIRED_RUNNING), 0);
+  ck_assert_int_eq(t_create_sized(&l->t, name, replicas, memory_mib, priority), 0);
 }
 
 static unsigned placed(struct leader *l, const char *vm, unsigned replicas) {
@@ -82,9 +76,7 @@ START_TEST(one_that_waits_for_a_minute__is_kept_a_node_for) {
   struct leader l;
   open_leader(&l, 1);
   define(&l, "small", 2, 512, 0);
-  turn(&l);
-  t_report(&l.t, "small-1", running);
-  t_report(&l.t, "small-2", running);
+  turn_and_run(&l);
   define(&l, "large", 1, 1000, 0);
   turn(&l);
   ck_assert_uint_eq(placed(&l, "large", 1), 0);
@@ -121,9 +113,7 @@ START_TEST(a_higher_priority__ends_those_below_and_gets_their_room) {
   struct leader l;
   open_leader(&l, 1);
   define(&l, "low", 2, 512, 1);
-  turn(&l);
-  t_report(&l.t, "low-1", running);
-  t_report(&l.t, "low-2", running);
+  turn_and_run(&l);
   define(&l, "high", 1, 400, 5);
   step(&l);
   check_fresh(&l);
@@ -156,9 +146,7 @@ START_TEST(the_same_priority_and_what_is_not_preemptible__are_never_ended) {
   spec.preemptible = 0;
   t_create(&l.t, &spec, BLX_DESIRED_RUNNING);
   define(&l, "same", 1, 512, 5);
-  turn(&l);
-  t_report(&l.t, "firm-1", running);
-  t_report(&l.t, "same-1", running);
+  turn_and_run(&l);
   define(&l, "high", 1, 400, 5);
   turn(&l);
   ck_assert_uint_eq(l.preempts, 0);
@@ -172,8 +160,7 @@ START_TEST(what_one_depends_on__does_not_end_for_it) {
   struct leader l;
   open_leader(&l, 1);
   define(&l, "db", 1, 800, 1);
-  turn(&l);
-  t_report(&l.t, "db-1", running);
+  turn_and_run(&l);
   struct blx_vm_spec mid = t_spec("mid", 0), web = t_spec("web", 1);
   const char *on_db = "db", *on_mid = "mid";
   mid.depends_on = &on_db;
@@ -197,8 +184,7 @@ START_TEST(what_depends_on_one_that_is_ended__waits_in_the_same_step) {
   open_leader(&l, 1);
   ck_assert_int_eq(t_join(&l.t, "small", 8, 200), 0); /* which has room for web, and no other */
   define(&l, "db", 1, 800, 1);
-  turn(&l);
-  t_report(&l.t, "db-1", running);
+  turn_and_run(&l);
   define(&l, "high", 1, 800, 9);
   struct blx_vm_spec web = t_spec("web", 1);
   const char *on_db = "db";
@@ -219,9 +205,7 @@ START_TEST(two_that_make_room_in_one_step__do_not_count_on_the_same) {
   struct leader l;
   open_leader(&l, 2);
   define(&l, "low", 2, 800, 1);
-  turn(&l);
-  t_report(&l.t, "low-1", running);
-  t_report(&l.t, "low-2", running);
+  turn_and_run(&l);
   define(&l, "high", 2, 800, 5);
   turn(&l);
   ck_assert_uint_eq(l.preempts, 2);
