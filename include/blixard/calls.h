@@ -630,7 +630,8 @@ struct blx_obstacle {
 struct blx_score_part {
   size_t struct_size;
   const void *unknown;
-  const char *name; /* strategy or preference; at most 63 bytes */
+  /* strategy or preference; of Combined each part: "Combined BestFit 70/100 of 4711", weight and own cost; at most 63 bytes */
+  const char *name;
   uint64_t cost; /* what it adds: the lower, the better */
 };
 
@@ -748,11 +749,12 @@ struct blx_node_capacity {
 struct blx_capacity_report {
   size_t struct_size;
   const void *unknown;
-  uint32_t fits; /* so many, at most 100000 */
-  /* what stops the next one on most nodes: cpu, memory, a named resource, or another obstacle's name; at most 63 bytes */
+  uint32_t fits; /* so many, at most 100000, and no more than the tenant's quota lets in */
+  /* what stops the next one: "quota memory"; or on most nodes cpu, memory, a named resource, another obstacle's name; at most 63 bytes */
   const char *limit;
   const char *text; /* in one sentence; at most 511 bytes */
-  struct blx_node_capacity **nodes; /* by how many fit, the most first; at most 5000 of them */
+  /* by how many fit, the most first; a tenant's whole quota has no say there; at most 5000 of them */
+  struct blx_node_capacity **nodes;
   size_t n_nodes;
   struct blx_obstacle_group **groups; /* what stops the next one, by nodes; at most 32 of them */
   size_t n_groups;

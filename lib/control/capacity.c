@@ -1,5 +1,5 @@
 /* How many more instances of a shape fit. Where nothing but the node itself counts that is a division for each node;
- * else they are placed on paper, one after another. */
+ * else they are placed on paper, one after another. Of those no more than the tenant's quota lets in. */
 #include "control/control_int.h"
 #include "schema/desc.h"
 
@@ -10,6 +10,8 @@ enum {
   PLACED_MAX = 20000,        /* on paper, one after another, */
   PLACED_WORK_MAX = 8000000, /* and with room kept for lost nodes so many looks at a node */
   EXAMPLES_MAX = 8,
+  TEXT_BYTES = 480,
+  LIMIT_BYTES = 64,
 };
 
 struct spot {
@@ -27,9 +29,10 @@ struct count {
   struct blx_capacity_report *out;
   struct blx__fleet_request request;
   struct blx__placement_need need;
+  struct blx__state_quota_room quota;
   struct view_vm *vm;
   struct spot *spots; /* by uid, as the view has them */
-  uint64_t fits;
+  uint64_t fits;      /* on the nodes, quota or no quota */
   bool cut;
 };
 
@@ -225,11 +228,43 @@ static const char *most_frequent(const struct count *k) {
   return kinds[best];
 }
 
+typedef unsigned long long ull;
+
+/* By the nodes alone, and what stops the next one there. */
+static void say_nodes(const struct count *k, size_t with, char *out, size_t size) {
+  (void)blx__str_format(out, size, "%s%llu more fit%s, on %zu of %zu nodes%s%s", k->cut ? "at least " : "",
+                        (ull)k->fits, k->fits == 1 ? "s" : "", with, k->c->n_nodes,
+                        k->out->limit[0] ? "; what stops the next one: " : "", k->out->limit);
+}
+
+static void say_quota(const struct count *k, size_t with, char *out, size_t size) {
+  const struct blx__state_quota_room *q = &k->quota;
+  (void)blx__str_format(out, size,
+                        "%llu more fit%s: tenant %s has %llu of %llu %.64s and the next one needs %llu more: delete "
+                        "what is not needed, or have the quota raised; the nodes have room for %s%llu, on %zu of %zu",
+                        (ull)q->instances, q->instances == 1 ? "s" : "", q->tenant, (ull)q->has, (ull)q->limit, q->of,
+                        (ull)q->each, k->cut ? "at least " : "", (ull)k->fits, with, k->c->n_nodes);
+}
+
+/* In words. What a quota stops is refused before any node is looked at. */
+static blx__rc say(const struct count *k, size_t with, blx_error *err) {
+  char text[TEXT_BYTES], limit[LIMIT_BYTES];
+  if (k->quota.instances > k->fits) {
+    k->out->fits = (uint32_t)k->fits;
+    say_nodes(k, with, text, sizeof text);
+  } else {
+    k->out->fits = (uint32_t)k->quota.instances;
+    say_quota(k, with, text, sizeof text);
+    (void)blx__str_format(limit, sizeof limit, "quota %s", k->quota.name);
+    k->out->limit = blx__arena_strdup(k->arena, limit);
+  }
+  k->out->text = blx__arena_strdup(k->arena, text);
+  return k->out->text && k->out->limit ? BLX__OK : no_memory(k, err);
+}
+
 static blx__rc answer(struct count *k, blx_error *err) {
   struct blx_capacity_report *out = k->out;
   size_t n = k->c->n_nodes;
-  char text[256];
-  out->fits = (uint32_t)k->fits;
   out->limit = most_frequent(k);
   out->index = blx__state_index(k->in->st);
   qsort(k->spots, n, sizeof *k->spots, by_fits);
@@ -240,11 +275,7 @@ static blx__rc answer(struct count *k, blx_error *err) {
   BLX__TRY(group(k, err));
   size_t with = 0;
   while (with < n && k->spots[with].fits > 0) with++;
-  (void)blx__str_format(text, sizeof text, "%s%u more fit%s, on %zu of %zu nodes%s%s", k->cut ? "at least " : "",
-                        out->fits, out->fits == 1 ? "s" : "", with, n,
-                        out->limit[0] ? "; what stops the next one: " : "", out->limit);
-  out->text = blx__arena_strdup(k->arena, text);
-  return out->text ? BLX__OK : no_memory(k, err);
+  return say(k, with, err);
 }
 
 static blx__rc count_all(struct count *k, bool survives, blx_error *err) {
@@ -282,6 +313,7 @@ blx__rc blx__control_capacity(struct blx__control *c, const struct blx__control_
   /* What is asked to survive the loss of nodes is what starts elsewhere by itself. */
   if (req->has_survive && req->survive > 0) spec.ha = BLX_HA_POLICY_AUTO;
   k.need = blx__placement_need_of(&spec, quota);
+  k.quota = blx__state_quota_room(in->st, req->tenant, &spec);
   BLX__TRY(blx__view_update(c, in, err));
   blx__rc rc = survive_as_asked(&k, req, &survives, err);
   if (rc.code == 0) {

@@ -83,14 +83,16 @@ blx__rc blx__control_explain(struct blx__control *c, const struct blx__control_i
                              const struct blx_vm_explain_request *req, struct blx__arena *arena,
                              struct blx_placement_report *out, blx_error *err) BLX__MUST;
 
-/* What a creation or a change of scale would do, by what is free now: those that wait already are not placed first.
+/* What a creation or a change of scale would do, by what is free now: those that wait already have their turn before
+ * and among the new ones, as in a step of the scheduler, which looks at BLX__CONTROL_LOOK_MAX of them.
  * @req->create is complete: defaults filled in, admitted; what apply would refuse is refused as it would.
  * Errors: those of blx__state_may_create() and blx__state_may_scale(), NOMEM. */
 blx__rc blx__control_plan(struct blx__control *c, const struct blx__control_input *in,
                           const struct blx_vm_plan_request *req, struct blx__arena *arena, struct blx_vm_plan *out,
                           blx_error *err) BLX__MUST;
 
-/* How many more instances of a shape fit. @req->spec is complete but for its name, flake and config. Errors: NOMEM. */
+/* How many more instances of a shape fit, on the nodes and into the tenant's quota. @req->spec is complete but for its
+ * name, flake and config. Errors: NOMEM. */
 blx__rc blx__control_capacity(struct blx__control *c, const struct blx__control_input *in,
                               const struct blx_capacity_request *req, struct blx__arena *arena,
                               struct blx_capacity_report *out, blx_error *err) BLX__MUST;

@@ -90,10 +90,37 @@ void blx__control_due(struct blx__control_out *out, uint64_t at_ms);
 blx__rc blx__control_fence(const struct blx__control_input *in, struct blx__arena *arena, struct blx__control_out *out,
                            blx_error *err) BLX__MUST;
 
+/* ---- schedule.c: instances that are not there yet, and have their turn among those that wait */
+struct blx__guest_did {
+  const struct blx_instance *i;
+  uint64_t node_uid;                 /* that it is given; 0: none, and */
+  struct blx__fleet_preemption room; /* others end for it there; node_uid 0: nowhere, and */
+  const char *text;                  /* why none can take it */
+  size_t before;                     /* so many of those that wait were given a node before it, */
+  const struct blx_instance *first;  /* this one first */
+};
+
+struct blx__guests {
+  const struct blx_vm *vm;
+  const struct blx_instance *list; /* of it, by ordinal; uids above CONTROL_UID, as old as they are */
+  size_t n;
+  void *user;
+  /* What is asked for each of them, before it is given anything; and what became of it. */
+  blx__rc (*looked)(void *user, const struct blx_instance *i, const struct blx__fleet_request *r, bool found,
+                    blx_error *err);
+  blx__rc (*done)(void *user, const struct blx__guest_did *did, blx_error *err);
+};
+
+/* On paper, which stays, until all of them had their turn. The view is up to date, and knows the VM. Errors: NOMEM, and
+ * those of the functions. */
+blx__rc blx__control_seat(struct blx__control *c, const struct blx__control_input *in, struct blx__arena *arena,
+                          const struct blx__guests *guests, blx_error *err) BLX__MUST;
+
 /* ---- queue.c: in which order the instances that wait have their turn */
 struct queue;
-blx__rc blx__queue_new(struct blx__control *c, const struct blx__control_input *in, struct blx__arena *arena,
-                       struct queue **out, blx_error *err) BLX__MUST;
+/* @guests  NULL: none */
+blx__rc blx__queue_new(struct blx__control *c, const struct blx__control_input *in, const struct blx__guests *guests,
+                       struct blx__arena *arena, struct queue **out, blx_error *err) BLX__MUST;
 /* The next, NULL: that was all of this step. What the one before was given counts as its tenant's. */
 const struct blx_instance *blx__queue_next(struct queue *q);
 /* The one that was returned last is the oldest of its priority, and has waited for long. The next one of that age comes

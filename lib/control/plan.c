@@ -9,28 +9,21 @@ struct plan {
   struct blx__arena *arena;
   struct blx_vm_plan *out;
   size_t most; /* nodes in the report */
-  struct view_vm *vm;
-  const char *name, *tenant;
-  const struct blx_vm_spec *spec;
-  const char *held;      /* why none of them would be placed now; NULL: they would */
-  const char *none_text; /* why no node takes one now, of one that no node is barred for; NULL: not looked for yet */
+  struct blx_vm vm;
+  const char *held; /* why none of them would be placed now; NULL: they would */
   bool reported_none;
-  uint64_t kept[BLX__CONTROL_HOLDS_MAX]; /* nodes where room is made */
-  size_t n_kept;
 };
 
 static blx__rc no_memory(const struct plan *p, blx_error *err) {
   return blx__fail(err, BLX_E_NOMEM, "control", "a plan does not fit into %zu bytes", p->arena->limit_bytes);
 }
 
-static struct blx_planned_instance *add(struct plan *p, uint32_t ordinal) {
+static struct blx_planned_instance *add(struct plan *p, const char *name) {
   struct blx_planned_instance *i = blx__arena_alloc(p->arena, sizeof *i);
-  char name[80];
   if (!i) return NULL;
   *i = (struct blx_planned_instance)BLX_PLANNED_INSTANCE_INIT;
-  (void)blx__str_format(name, sizeof name, "%s-%u", p->name, ordinal);
-  i->instance = blx__arena_strdup(p->arena, name);
-  if (!i->instance) return NULL;
+  i->instance = name;
+  i->node = "";
   p->out->instances[p->out->n_instances++] = i;
   p->out->changes++;
   return i;
@@ -47,25 +40,23 @@ static const char *node_name(const struct plan *p, uint64_t uid) {
 }
 
 /* Of the first that finds none, or else of the first. */
-static blx__rc report(struct plan *p, const struct blx__fleet_request *r, const char *instance, bool none,
+static blx__rc report(void *user, const struct blx_instance *i, const struct blx__fleet_request *r, bool found,
                       blx_error *err) {
-  if (p->out->report && (!none || p->reported_none)) return BLX__OK;
+  struct plan *p = user;
+  if (p->out->report && (found || p->reported_none)) return BLX__OK;
   struct blx_placement_report *report = blx__arena_alloc(p->arena, sizeof *report);
   if (!report) return no_memory(p, err);
   *report = (struct blx_placement_report)BLX_PLACEMENT_REPORT_INIT;
   BLX__TRY(blx__fleet_explain(p->c->fleet, r, p->most, p->arena, report, err));
-  report->instance = instance;
+  report->instance = i->name;
   report->node = "";
   report->index = blx__state_index(p->in->st);
   p->out->report = report;
-  p->reported_none = none;
+  p->reported_none = !found;
   return BLX__OK;
 }
 
-static blx__rc take(struct plan *p, const struct blx__fleet_request *r, uint64_t node_uid, blx_error *err) {
-  const struct blx__fleet_instance to = {r->instance_uid, r->vm_uid, node_uid, 1, false};
-  return blx__view_give(p->c, p->vm, &to, err);
-}
+/* ---- what becomes of each */
 
 static blx__rc plan_preempt(struct plan *p, const struct blx__fleet_preemption *how, struct blx_planned_instance *out,
                             blx_error *err) {
@@ -78,73 +69,88 @@ static blx__rc plan_preempt(struct plan *p, const struct blx__fleet_preemption *
                           how->n, how->n == 1 ? "" : "s", out->node);
   else
     (void)blx__str_format(text, sizeof text, "would wait for the room of instances that end on %s", out->node);
-  p->kept[p->n_kept++] = how->node_uid;
   if (!out->victims || !set_text(p, out, text)) return no_memory(p, err);
   for (size_t v = 0; v < how->n; v++) {
     const struct blx_instance *victim = blx__state_instance(p->in->st, how->victims[v]);
     BLX__ASSERT(victim != NULL);
     out->victims[out->n_victims++] = victim->name;
-    BLX__TRY(blx__view_end(p->c, victim, err));
     p->out->changes++;
   }
   return BLX__OK;
 }
 
-static blx__rc plan_none(struct plan *p, struct blx__fleet_request *r, struct blx_planned_instance *out,
+static blx__rc plan_none(struct plan *p, const struct blx__guest_did *did, struct blx_planned_instance *out,
                          blx_error *err) {
-  struct blx__fleet_preemption how;
-  char text[TEXT_BYTES];
-  bool alike = p->none_text && r->n_barred == 0; /* as the one before it, for which the whole fleet was looked at */
-  bool may = !alike && p->spec->priority > 0 && p->n_kept < BLX__CONTROL_HOLDS_MAX;
-  struct blx_vm as = {.struct_size = sizeof as, .tenant = p->tenant, .spec = (struct blx_vm_spec *)(uintptr_t)p->spec};
-  if (may && blx__control_preempt(p->c, p->in->st, &as, r, &how)) return plan_preempt(p, &how, out, err);
+  char text[TEXT_BYTES], first[TEXT_BYTES / 4] = "";
   out->action = "wait";
-  out->node = "";
   p->out->waiting++;
-  if (alike) return set_text(p, out, p->none_text) ? BLX__OK : no_memory(p, err);
-  blx__fleet_nearest(p->c->fleet, r, text, sizeof text);
-  if (r->n_barred == 0) p->none_text = blx__arena_strdup(p->arena, text);
+  if (did->before == 1)
+    (void)blx__str_format(first, sizeof first, "when %s, which waits already, has its node, ", did->first->name);
+  if (did->before > 1)
+    (void)blx__str_format(first, sizeof first, "when %zu that wait already, %s first, have their nodes, ", did->before,
+                          did->first->name);
+  (void)blx__str_format(text, sizeof text, "%s%s", first, did->text);
   return set_text(p, out, text) ? BLX__OK : no_memory(p, err);
 }
 
-static blx__rc plan_one(struct plan *p, uint32_t ordinal, blx_error *err) {
-  struct blx__fleet_request r = {.vm_uid = p->vm->uid, .instance_uid = CONTROL_UID + ordinal, .keep_survive = true};
-  struct blx__fleet_choice choice;
-  uint64_t barred[CONTROL_BARRED_MAX];
-  struct blx_planned_instance *out = add(p, ordinal);
-  if (!out) return no_memory(p, err);
-  uint64_t uid = blx__state_tombstone_node_after(p->in->st, out->instance, 0);
-  for (; uid != 0 && r.n_barred < CONTROL_BARRED_MAX;
-       uid = blx__state_tombstone_node_after(p->in->st, out->instance, uid))
-    barred[r.n_barred++] = uid;
-  r.barred = barred;
-  r.reserved = p->kept;
-  r.n_reserved = p->n_kept;
-  bool found = blx__fleet_choose(p->c->fleet, &r, &choice);
-  BLX__TRY(report(p, &r, out->instance, !found, err));
-  if (p->held) {
-    out->action = "wait";
-    out->node = "";
-    return set_text(p, out, p->held) ? BLX__OK : no_memory(p, err);
-  }
-  if (!found) return plan_none(p, &r, out, err);
+static blx__rc plan_one(void *user, const struct blx__guest_did *did, blx_error *err) {
+  struct plan *p = user;
+  struct blx_planned_instance *out = add(p, did->i->name);
   char text[TEXT_BYTES];
+  if (!out) return no_memory(p, err);
+  if (did->node_uid == 0 && did->room.node_uid != 0) return plan_preempt(p, &did->room, out, err);
+  if (did->node_uid == 0) return plan_none(p, did, out, err);
   out->action = "place";
-  out->node = node_name(p, choice.node_uid);
+  out->node = node_name(p, did->node_uid);
   (void)blx__str_format(text, sizeof text, "%s costs the least of those that can take it", out->node);
-  if (!set_text(p, out, text)) return no_memory(p, err);
-  return take(p, &r, choice.node_uid, err);
+  return set_text(p, out, text) ? BLX__OK : no_memory(p, err);
+}
+
+/* Nobody is given anything: none of them is started now. */
+static blx__rc plan_held(struct plan *p, const struct blx__guests *guests, blx_error *err) {
+  uint64_t barred[CONTROL_BARRED_MAX];
+  for (size_t k = 0; k < guests->n; k++) {
+    const struct blx_instance *i = &guests->list[k];
+    struct blx_planned_instance *out = add(p, i->name);
+    if (!out || !set_text(p, out, p->held)) return no_memory(p, err);
+    out->action = "wait";
+    const struct blx__fleet_request r = blx__control_request(p->in->st, i, &p->vm, barred);
+    struct blx__fleet_choice choice;
+    if (!p->reported_none) BLX__TRY(report(p, i, &r, blx__fleet_choose(p->c->fleet, &r, &choice), err));
+  }
+  return BLX__OK;
+}
+
+/* The instances of these ordinals: now, and with no past. */
+static blx__rc plan_all(struct plan *p, uint32_t from, uint32_t to, blx_error *err) {
+  struct blx__guests guests = {.vm = &p->vm, .user = p, .looked = report, .done = plan_one};
+  struct blx_instance *list = blx__arena_alloc(p->arena, ((size_t)to + 2 - from) * sizeof *list);
+  if (!list) return no_memory(p, err);
+  guests.list = list;
+  for (uint32_t ordinal = from; ordinal <= to; ordinal++) {
+    struct blx_instance *i = &list[guests.n++];
+    char name[80];
+    *i = (struct blx_instance)BLX_INSTANCE_INIT;
+    (void)blx__str_format(name, sizeof name, "%s-%u", p->vm.spec->name, ordinal);
+    i->name = blx__arena_strdup(p->arena, name);
+    i->uid = CONTROL_UID + ordinal;
+    i->vm_uid = p->vm.uid;
+    i->ordinal = ordinal;
+    i->dead = 1;
+    i->phase_since_ms = p->in->now_ms;
+    if (!i->name) return no_memory(p, err);
+  }
+  return p->held ? plan_held(p, &guests, err) : blx__control_seat(p->c, p->in, p->arena, &guests, err);
 }
 
 static blx__rc plan_removals(struct plan *p, const struct blx_vm *vm, uint32_t replicas, blx_error *err) {
   const struct blx_instance *i = blx__state_instance_after(p->in->st, vm->uid, replicas);
   for (; i; i = blx__state_instance_after(p->in->st, vm->uid, i->ordinal)) {
     if (blx__state_scaled_away(vm, i)) continue; /* it goes already */
-    struct blx_planned_instance *out = add(p, i->ordinal);
+    struct blx_planned_instance *out = add(p, i->name);
     char text[TEXT_BYTES];
     if (!out) return no_memory(p, err);
     out->action = "remove";
-    out->node = "";
     (void)blx__str_format(text, sizeof text, "it is removed%s%s: the highest ordinals go first",
                           i->node_uid ? " from " : "", i->node_uid ? node_name(p, i->node_uid) : "");
     if (!set_text(p, out, text)) return no_memory(p, err);
@@ -152,8 +158,8 @@ static blx__rc plan_removals(struct plan *p, const struct blx_vm *vm, uint32_t r
   return BLX__OK;
 }
 
-static blx__rc hold_for_dependency(struct plan *p, const struct blx_vm *as, blx_error *err) {
-  const struct blx_vm *on = blx__state_awaits(p->in->st, as);
+static blx__rc hold_for_dependency(struct plan *p, blx_error *err) {
+  const struct blx_vm *on = blx__state_awaits(p->in->st, &p->vm);
   char text[TEXT_BYTES];
   if (!on || p->held) return BLX__OK;
   (void)blx__str_format(text, sizeof text, "waits for the VM %s, on which it depends", on->spec->name);
@@ -173,17 +179,16 @@ static blx__rc plan_create(struct plan *p, const struct blx_vm_create_request *r
   uint32_t replicas = spec->has_replicas ? spec->replicas : 1;
   BLX__TRY(blx__state_may_create(p->in->st, req->tenant, spec, err));
   BLX__TRY(begin(p, replicas, err));
-  p->name = spec->name;
-  p->tenant = req->tenant;
-  p->spec = spec;
+  p->vm.tenant = req->tenant;
+  p->vm.spec = req->spec;
   p->out->changes = 1; /* the VM itself */
   if (req->stopped) p->held = "is defined, and not started";
-  struct blx_vm as = {.struct_size = sizeof as, .tenant = req->tenant, .spec = req->spec};
-  BLX__TRY(hold_for_dependency(p, &as, err));
-  p->vm = blx__view_guest(p->c, p->in->st, req->tenant, spec, err);
-  if (!p->vm) return (blx__rc){BLX_E_NOMEM};
-  blx__rc rc = BLX__OK;
-  for (uint32_t ordinal = 1; ordinal <= replicas && rc.code == 0; ordinal++) rc = plan_one(p, ordinal, err);
+  BLX__TRY(hold_for_dependency(p, err));
+  const struct view_vm *view = blx__view_guest(p->c, p->in->st, req->tenant, spec, err);
+  if (!view) return (blx__rc){BLX_E_NOMEM};
+  p->vm.uid = view->uid;
+  p->vm.spec_revision = view->spec_revision;
+  blx__rc rc = plan_all(p, 1, replicas, err);
   blx__view_undo(p->c);
   blx__view_drop_guest(p->c);
   return rc;
@@ -196,15 +201,13 @@ static blx__rc plan_scale(struct plan *p, const struct blx_vm_scale_request *req
   BLX__ASSERT(vm != NULL);
   uint32_t now = vm->spec->has_replicas ? vm->spec->replicas : 1;
   BLX__TRY(begin(p, replicas > now ? replicas - now : now, err));
-  p->name = vm->spec->name;
-  p->tenant = vm->tenant;
-  p->spec = vm->spec;
+  p->vm = *vm;
   if (vm->desired != BLX_DESIRED_RUNNING) p->held = "is defined, and starts when the VM is started";
-  BLX__TRY(hold_for_dependency(p, vm, err));
-  p->vm = blx__view_vm(p->c, p->in->st, vm, err);
-  if (!p->vm) return (blx__rc){BLX_E_NOMEM};
-  blx__rc rc = replicas < now ? plan_removals(p, vm, replicas, err) : BLX__OK;
-  for (uint32_t ordinal = now + 1; ordinal <= replicas && rc.code == 0; ordinal++) rc = plan_one(p, ordinal, err);
+  BLX__TRY(hold_for_dependency(p, err));
+  if (!blx__view_vm(p->c, p->in->st, vm, err)) return (blx__rc){BLX_E_NOMEM};
+  blx__rc rc = BLX__OK;
+  if (replicas < now) rc = plan_removals(p, vm, replicas, err);
+  if (replicas > now) rc = plan_all(p, now + 1, replicas, err);
   blx__view_undo(p->c);
   return rc;
 }

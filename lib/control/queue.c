@@ -208,19 +208,20 @@ static void gather(struct queue *q, const struct blx__control_input *in, size_t 
   }
 }
 
-blx__rc blx__queue_new(struct blx__control *c, const struct blx__control_input *in, struct blx__arena *arena,
-                       struct queue **out, blx_error *err) {
+blx__rc blx__queue_new(struct blx__control *c, const struct blx__control_input *in, const struct blx__guests *guests,
+                       struct blx__arena *arena, struct queue **out, blx_error *err) {
   const struct blx__state *st = in->st;
-  size_t most = blx__state_counts(st).waiting;
+  size_t most = blx__state_counts(st).waiting, more = guests ? guests->n : 0;
   if (most > BLX__CONTROL_LOOK_MAX) most = BLX__CONTROL_LOOK_MAX;
   struct queue *q = blx__arena_alloc(arena, sizeof *q);
-  if (q) q->items = blx__arena_alloc(arena, (most + 1) * sizeof *q->items);
-  if (q) q->heap = blx__arena_alloc(arena, (most + 1) * sizeof *q->heap);
+  if (q) q->items = blx__arena_alloc(arena, (most + more + 1) * sizeof *q->items);
+  if (q) q->heap = blx__arena_alloc(arena, (most + more + 1) * sizeof *q->heap);
   if (!q || !q->items || !q->heap)
     return blx__fail(err, BLX_E_NOMEM, "control", "a step does not fit into %zu bytes", arena->limit_bytes);
   q->c = c;
   q->now_ms = in->now_ms;
   gather(q, in, most);
+  for (size_t k = 0; k < more; k++) add(q, guests->vm, &guests->list[k]);
   qsort(q->items, q->n, sizeof *q->items, by_turn);
   *out = q;
   return BLX__OK;

@@ -1,6 +1,7 @@
 /* The scheduler: instances that wait and are due get a node, or room is made for them, or they are told what is
  * missing. Everything that is given in a step is given on paper first, so that the next instance of the step finds it
- * taken. */
+ * taken. A plan is the same with nothing but paper: instances that are not there yet, its guests, have their turn among
+ * those that wait. */
 #include "control/control_int.h"
 #include "base/digest.h"
 
@@ -25,6 +26,11 @@ struct pass {
   struct blx__map ended;    /* uids of VMs of which an instance is to end for another one, by this step */
   size_t explained, nearest, preempted, soon;
   bool cut, look_again;
+  const struct blx__guests *guests; /* of a plan: nothing is proposed, and nobody but they is told anything */
+  struct blx__guest_did *did;       /* the one of them that has its turn; NULL: none of them */
+  const struct blx_instance *first; /* of a plan: the first that was given a node and is no guest, */
+  size_t given;                     /* and how many were */
+  bool no_way;                      /* of a plan: nothing can end for any guest */
 };
 
 /* One instance that has its turn. */
@@ -39,6 +45,7 @@ struct turn {
 /* ---- operations */
 
 static blx__rc propose(struct pass *p, const struct blx_op *op, blx_error *err) {
+  if (p->guests) return BLX__OK;
   return blx__control_propose(p->out, p->arena, op, err);
 }
 
@@ -214,6 +221,8 @@ static blx__rc give(struct pass *p, const struct turn *t, uint64_t node_uid, blx
   const struct blx__fleet_instance to = {t->i->uid, t->i->vm_uid, node_uid, t->i->epoch + 1, false};
   BLX__TRY(blx__view_give(p->c, t->view, &to, err));
   if (blx__queue_is_patient(p->queue)) blx__queue_content(p->queue);
+  if (p->did) p->did->node_uid = node_uid;
+  if (!p->did && p->given++ == 0) p->first = t->i;
   return propose_assign(p, t->i, node_uid, err);
 }
 
@@ -236,49 +245,28 @@ static bool may_change_soon(struct pass *p, const struct turn *t) {
   return false;
 }
 
-enum { DEPENDED_MAX = 256, PREEMPT_TRIES = 8 };
-
-/* The VMs that must run before one of @spec starts, each once, those behind them too. */
-static size_t depended_on(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
-                          uint64_t uids[DEPENDED_MAX]) {
-  size_t n = 0;
-  for (size_t at = 0;; at++) {
-    for (size_t d = 0; d < spec->n_depends_on && n < DEPENDED_MAX; d++) {
-      const struct blx_vm *on = blx__state_vm_by_name(st, tenant, spec->depends_on[d]);
-      size_t k = 0;
-      while (on && k < n && uids[k] != on->uid) k++;
-      if (on && k == n) uids[n++] = on->uid;
-    }
-    if (at == n) return n;
-    spec = blx__state_vm(st, uids[at])->spec;
-  }
-}
-
-/* What ended for one that waits for it to run would be started again, and ended again. */
-static bool ends_what_it_needs(const struct blx__state *st, const struct blx__fleet_preemption *how,
-                               const uint64_t *uids, size_t n) {
-  for (size_t v = 0; v < how->n; v++) {
-    const struct blx_instance *victim = blx__state_instance(st, how->victims[v]);
-    BLX__ASSERT(victim != NULL && victim->node_uid == how->node_uid);
-    for (size_t i = 0; i < n; i++)
-      if (uids[i] == victim->vm_uid) return true;
-  }
-  return false;
-}
+enum { PREEMPT_TRIES = 8 };
 
 bool blx__control_preempt(const struct blx__control *c, const struct blx__state *st, const struct blx_vm *as,
                           const struct blx__fleet_request *request, struct blx__fleet_preemption *out) {
-  uint64_t needed[DEPENDED_MAX], reserved[BLX__CONTROL_HOLDS_MAX + PREEMPT_TRIES];
-  size_t n = depended_on(st, as->tenant, as->spec, needed);
+  uint64_t reserved[BLX__CONTROL_HOLDS_MAX + PREEMPT_TRIES];
   struct blx__fleet_request r = *request;
   BLX__ASSERT(r.n_reserved <= BLX__CONTROL_HOLDS_MAX);
   for (size_t i = 0; i < r.n_reserved; i++) reserved[i] = r.reserved[i];
   r.reserved = reserved;
   for (unsigned tries = 0; tries < PREEMPT_TRIES && blx__fleet_preempt(c->fleet, &r, out); tries++) {
-    if (!ends_what_it_needs(st, out, needed, n)) return true;
+    if (!blx__state_needed_victim(st, as->tenant, as->spec, out->victims, out->n)) return true;
     reserved[r.n_reserved++] = out->node_uid;
   }
   return false;
+}
+
+/* Each search looks at all instances: a step has so many. For guests those of the steps that would follow count too,
+ * but what found nothing for one of them finds nothing for the next. */
+static bool may_search(struct pass *p, const struct turn *t) {
+  if (p->did) return !p->no_way || t->request.n_barred > 0;
+  p->cut = p->cut || p->preempted == BLX__CONTROL_PREEMPT_MAX;
+  return p->preempted < BLX__CONTROL_PREEMPT_MAX;
 }
 
 /* Instances of lower priority end for it; true: that is on its way now. */
@@ -286,13 +274,12 @@ static blx__rc make_room(struct pass *p, const struct turn *t, bool *made, blx_e
   struct blx__fleet_preemption how;
   *made = false;
   if (t->vm->spec->priority == 0 || p->n_holds == BLX__CONTROL_HOLDS_MAX) return BLX__OK;
-  if (p->preempted == BLX__CONTROL_PREEMPT_MAX) {
-    p->cut = true;
-    return BLX__OK;
-  }
-  p->preempted++;
-  if (!blx__control_preempt(p->c, p->in->st, t->vm, &t->request, &how)) return BLX__OK;
-  *made = true;
+  if (!may_search(p, t)) return BLX__OK;
+  p->preempted += !p->did;
+  *made = blx__control_preempt(p->c, p->in->st, t->vm, &t->request, &how);
+  if (!*made) p->no_way = p->no_way || (p->did && t->request.n_barred == 0);
+  if (!*made) return BLX__OK;
+  if (p->did) p->did->room = how;
   add_hold(p, t, how.node_uid, false);
   for (size_t v = 0; v < how.n; v++) {
     const struct blx_instance *victim = blx__state_instance(p->in->st, how.victims[v]);
@@ -326,6 +313,29 @@ static void reserve(struct pass *p, const struct turn *t) {
   blx__queue_content(p->queue);
 }
 
+/* Words cost a look at every node: a step has so many. */
+static bool may_say(struct pass *p, const struct turn *t) {
+  bool said = t->i->reason && t->i->reason->code == BLX_REASON_CODE_NO_ROOM;
+  size_t waiting = blx__state_counts(p->in->st).waiting;
+  if (p->guests) return p->did != NULL;
+  /* Which ones are worked out again is drawn from the time, so that each has its turn. */
+  bool drawn = waiting <= BLX__CONTROL_NEAREST_MAX ||
+               blx__mix64(p->in->now_ms ^ blx__mix64(t->vm->uid)) % waiting < BLX__CONTROL_NEAREST_MAX;
+  if ((said && !drawn) || p->nearest == BLX__CONTROL_NEAREST_MAX || p->explained == BLX__CONTROL_EXPLAIN_MAX) {
+    p->cut = true;
+    return false;
+  }
+  p->nearest++;
+  return true;
+}
+
+static const char *instance_name(const struct pass *p, uint64_t uid) {
+  for (size_t k = 0; p->guests && k < p->guests->n; k++)
+    if (p->guests->list[k].uid == uid) return p->guests->list[k].name;
+  const struct blx_instance *i = blx__state_instance(p->in->st, uid);
+  return i ? i->name : NULL;
+}
+
 /* Why there is none; kept for its other replicas. NULL: not worked out in this step. */
 static const char *text_of(struct pass *p, struct turn *t, bool share) {
   char text[TEXT_BYTES];
@@ -333,24 +343,15 @@ static const char *text_of(struct pass *p, struct turn *t, bool share) {
   uint64_t key = t->vm->uid * 2 + t->request.keep_survive;
   const char *known = share ? blx__map_get_u64(&p->hopeless, key) : NULL;
   if (known && known[0]) return known;
-  bool said = t->i->reason && t->i->reason->code == BLX_REASON_CODE_NO_ROOM;
-  size_t waiting = blx__state_counts(p->in->st).waiting;
-  /* Which ones are worked out again is drawn from the time, so that each has its turn. */
-  bool drawn = waiting <= BLX__CONTROL_NEAREST_MAX ||
-               blx__mix64(p->in->now_ms ^ blx__mix64(t->vm->uid)) % waiting < BLX__CONTROL_NEAREST_MAX;
-  if ((said && !drawn) || p->nearest == BLX__CONTROL_NEAREST_MAX || p->explained == BLX__CONTROL_EXPLAIN_MAX) {
-    p->cut = true;
-    return NULL;
-  }
-  p->nearest++;
+  if (!may_say(p, t)) return NULL;
   size_t reserved = t->request.n_reserved;
   t->request.n_reserved = 0;
   const struct hold *kept = NULL;
   if (reserved > 0 && blx__fleet_choose(p->c->fleet, &t->request, &choice)) kept = hold_on(p, t, choice.node_uid);
-  const struct blx_instance *other = kept ? blx__state_instance(p->in->st, kept->instance_uid) : NULL;
+  const char *other = kept ? instance_name(p, kept->instance_uid) : NULL;
   const struct blx_node_info *node = kept ? blx__state_node(p->in->st, kept->node_uid) : NULL;
   if (other && node)
-    (void)blx__str_format(text, sizeof text, "%s has room that is kept for %s, which %s", node->name, other->name,
+    (void)blx__str_format(text, sizeof text, "%s has room that is kept for %s, which %s", node->name, other,
                           kept->patient ? "waits longer" : "other instances end for there");
   else
     blx__fleet_nearest(p->c->fleet, &t->request, text, sizeof text);
@@ -369,18 +370,38 @@ static bool needs_ended(const struct pass *p, const struct blx_vm *vm) {
   return false;
 }
 
-static blx__rc turn(struct pass *p, const struct blx_instance *i, blx_error *err) {
-  struct turn t = {.i = i, .vm = blx__state_vm(p->in->st, i->vm_uid)};
-  struct blx__fleet_choice choice;
+static bool is_guest(const struct pass *p, const struct blx_instance *i) {
+  return p->guests && i->uid > CONTROL_UID;
+}
+
+/* Nothing takes it, as far as is known. */
+static blx__rc find_way(struct pass *p, struct turn *t, bool share, blx_error *err) {
   bool made = false;
-  BLX__ASSERT(t.vm != NULL);
+  if (!p->did && may_change_soon(p, t)) {
+    /* A new leader knows nobody yet: it says nothing that the next second may prove wrong. */
+    p->look_again = true;
+    return BLX__OK;
+  }
+  if (room_is_made(p->in->st, t->i)) return BLX__OK;
+  BLX__TRY(make_room(p, t, &made, err));
+  if (made) return BLX__OK;
+  if (blx__queue_is_patient(p->queue)) reserve(p, t);
+  const char *text = text_of(p, t, share);
+  if (p->did) p->did->text = text;
+  return text ? propose_no_room(p, t->i, text, err) : BLX__OK;
+}
+
+static blx__rc turn(struct pass *p, const struct blx_instance *i, blx_error *err) {
+  struct turn t = {.i = i, .vm = is_guest(p, i) ? p->guests->vm : blx__state_vm(p->in->st, i->vm_uid)};
+  struct blx__fleet_choice choice;
+  BLX__ASSERT(t.vm != NULL && t.vm->uid == i->vm_uid);
   if (blx__state_is_held(p->in->st, i)) return propose_held(p, i, err);
   const struct blx_vm *awaited = blx__state_awaits(p->in->st, t.vm);
   if (awaited) return propose_wait(p, i, awaited, err);
   if (needs_ended(p, t.vm)) return BLX__OK; /* and says so in the next step */
   blx_error why = {0};
   t.view = blx__view_vm(p->c, p->in->st, t.vm, &why);
-  if (!t.view && why.code == BLX_E_BUSY) return propose_no_room(p, i, why.message, err);
+  if (!t.view && why.code == BLX_E_BUSY && !p->did) return propose_no_room(p, i, why.message, err);
   if (!t.view) return blx__fail_as(err, &why);
   t.request = blx__control_request(p->in->st, i, t.vm, t.barred);
   keep_off(p, &t);
@@ -388,35 +409,52 @@ static blx__rc turn(struct pass *p, const struct blx_instance *i, blx_error *err
   bool share = t.request.n_barred == 0 && !hold_of(p, i->uid);
   uint64_t key = t.vm->uid * 2 + t.request.keep_survive;
   bool hopeless = share && blx__map_get_u64(&p->hopeless, key) != NULL;
-  if (!hopeless && blx__fleet_choose(p->c->fleet, &t.request, &choice)) return give(p, &t, choice.node_uid, err);
+  bool found = !hopeless && blx__fleet_choose(p->c->fleet, &t.request, &choice);
+  if (p->did) BLX__TRY(p->guests->looked(p->guests->user, i, &t.request, found, err));
+  if (found) return give(p, &t, choice.node_uid, err);
   if (!hopeless && share && !blx__map_set_u64(&p->hopeless, key, (void *)(uintptr_t) "", NULL))
     return blx__fail(err, BLX_E_NOMEM, "control", "no memory for a step");
-  if (may_change_soon(p, &t)) {
-    /* A new leader knows nobody yet: it says nothing that the next second may prove wrong. */
-    p->look_again = true;
-    return BLX__OK;
-  }
-  if (room_is_made(p->in->st, i)) return BLX__OK;
-  BLX__TRY(make_room(p, &t, &made, err));
-  if (made) return BLX__OK;
-  if (blx__queue_is_patient(p->queue)) reserve(p, &t);
-  const char *text = text_of(p, &t, share);
-  return text ? propose_no_room(p, i, text, err) : BLX__OK;
+  return find_way(p, &t, share, err);
+}
+
+static blx__rc guest_turn(struct pass *p, const struct blx_instance *i, blx_error *err) {
+  struct blx__guest_did did = {.i = i,
+                               .before = p->given,
+                               .first = p->first,
+                               .text = "waits for a VM that it depends on, which ends for another"};
+  p->did = &did;
+  blx__rc rc = turn(p, i, err);
+  p->did = NULL;
+  if (rc.code != 0) return rc;
+  if (!did.text) return blx__fail(err, BLX_E_NOMEM, "control", "no memory for a plan");
+  return p->guests->done(p->guests->user, &did, err);
 }
 
 /* ---- all of them */
 
 static blx__rc take_turns(struct pass *p, blx_error *err) {
   const struct blx_instance *i;
-  while ((i = blx__queue_next(p->queue)) != NULL) {
-    if (p->out->op_count == BLX__CONTROL_OPS_MAX) {
+  size_t guests = p->guests ? p->guests->n : 1;
+  while (guests > 0 && (i = blx__queue_next(p->queue)) != NULL) {
+    if (p->out && p->out->op_count == BLX__CONTROL_OPS_MAX) {
       p->cut = true;
       return BLX__OK;
     }
-    BLX__TRY(turn(p, i, err));
+    bool guest = is_guest(p, i);
+    BLX__TRY(guest ? guest_turn(p, i, err) : turn(p, i, err));
+    guests -= guest;
   }
   p->cut = p->cut || blx__queue_cut(p->queue);
   return BLX__OK;
+}
+
+static blx__rc run(struct pass *p, blx_error *err) {
+  blx__rc rc = blx__queue_new(p->c, p->in, p->guests, p->arena, &p->queue, err);
+  if (rc.code == 0) rc = find_holds(p, err);
+  if (rc.code == 0) rc = take_turns(p, err);
+  blx__map_clear(&p->hopeless);
+  blx__map_clear(&p->ended);
+  return rc;
 }
 
 static void note_due(const struct pass *p) {
@@ -430,17 +468,18 @@ blx__rc blx__control_schedule(struct blx__control *c, const struct blx__control_
   if (blx__state_counts(in->st).waiting == 0) return BLX__OK;
   struct pass p = {.c = c, .in = in, .arena = arena, .out = out};
   BLX__TRY(blx__view_update(c, in, err));
-  blx__rc rc = blx__queue_new(c, in, arena, &p.queue, err);
-  if (rc.code == 0) {
-    rc = find_holds(&p, err);
-    if (rc.code == 0) rc = take_turns(&p, err);
-    note_due(&p);
-  }
-  blx__map_clear(&p.hopeless);
-  blx__map_clear(&p.ended);
+  blx__rc rc = run(&p, err);
+  if (p.queue) note_due(&p);
   if (rc.code == 0)
     blx__view_undo(c);
   else
     blx__control_forget(c);
   return rc;
+}
+
+blx__rc blx__control_seat(struct blx__control *c, const struct blx__control_input *in, struct blx__arena *arena,
+                          const struct blx__guests *guests, blx_error *err) {
+  struct pass p = {.c = c, .in = in, .arena = arena, .guests = guests};
+  BLX__ASSERT(guests->n == 0 || guests->list[0].uid > CONTROL_UID);
+  return run(&p, err);
 }

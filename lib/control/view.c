@@ -89,9 +89,40 @@ static blx__rc set_vm(struct blx__control *c, const struct blx_vm *as, const cha
   return blx__fleet_set_vm(c->fleet, as->uid, tenant, &spec, quota, err);
 }
 
+/* Those that were told for a request, and are gone since; but not @except, which is being told. */
+static void drop_gone(struct blx__control *c, const struct blx__state *st, uint64_t except) {
+  uint64_t uid = 0;
+  for (;;) {
+    uint8_t key[8];
+    for (int i = 0; i < 8; i++) key[i] = (uint8_t)((uid + 1) >> (56 - 8 * i));
+    struct blx__map_pos pos = blx__map_seek(&c->vms, key, sizeof key);
+    if (!pos.node) return;
+    struct view_vm *vm = blx__map_value(pos);
+    uid = vm->uid;
+    if (vm->placed == 0 && uid != except && uid != CONTROL_UID && !blx__state_vm(st, uid)) drop_vm(c, vm);
+  }
+}
+
+static void sweep(struct blx__control *c, const struct blx__state *st) {
+  enum { SLACK = 1024 };
+  if (c->vms.count > 2 * (size_t)blx__state_counts(st).vms + SLACK) drop_gone(c, st, 0);
+}
+
+/* The levels that gone ones named may be in the way. */
+static blx__rc set_vm_with_room(struct blx__control *c, const struct blx__state *st, const struct blx_vm *as,
+                                const struct blx_quota *quota, blx_error *err) {
+  blx_error why = {0};
+  const struct view_vm *vm = blx__map_get_u64(&c->vms, as->uid);
+  BLX__ASSERT(vm != NULL);
+  blx__rc rc = set_vm(c, as, vm->tenant->name, quota, &why);
+  if (rc.code != BLX_E_BUSY) return rc.code == 0 ? BLX__OK : blx__fail_as(err, &why);
+  drop_gone(c, st, as->uid);
+  return set_vm(c, as, vm->tenant->name, quota, err);
+}
+
 /* Tell it, unless that is what was told. @spec_revision 0: never told again. */
-static struct view_vm *tell_vm(struct blx__control *c, const struct blx_vm *as, const struct blx_quota *quota,
-                               blx_error *err) {
+static struct view_vm *tell_vm(struct blx__control *c, const struct blx__state *st, const struct blx_vm *as,
+                               const struct blx_quota *quota, blx_error *err) {
   struct view_vm *vm = blx__map_get_u64(&c->vms, as->uid);
   uint64_t quota_revision = quota ? quota->revision : 0;
   if (vm && vm->spec_revision == as->spec_revision && vm->quota_revision == quota_revision) return vm;
@@ -101,7 +132,7 @@ static struct view_vm *tell_vm(struct blx__control *c, const struct blx_vm *as, 
     (void)no_memory(err);
     return NULL;
   }
-  if (set_vm(c, as, vm->tenant->name, quota, err).code != 0) {
+  if (set_vm_with_room(c, st, as, quota, err).code != 0) {
     if (fresh) drop_vm(c, vm);
     return NULL;
   }
@@ -117,7 +148,7 @@ static struct view_vm *tell_vm(struct blx__control *c, const struct blx_vm *as, 
 
 struct view_vm *blx__view_vm(struct blx__control *c, const struct blx__state *st, const struct blx_vm *vm,
                              blx_error *err) {
-  return tell_vm(c, vm, blx__state_limits(st, vm->tenant), err);
+  return tell_vm(c, st, vm, blx__state_limits(st, vm->tenant), err);
 }
 
 struct view_vm *blx__view_guest(struct blx__control *c, const struct blx__state *st, const char *tenant,
@@ -133,22 +164,6 @@ struct view_vm *blx__view_guest(struct blx__control *c, const struct blx__state 
 void blx__view_drop_guest(struct blx__control *c) {
   struct view_vm *vm = blx__map_get_u64(&c->vms, CONTROL_UID);
   if (vm) drop_vm(c, vm);
-}
-
-/* Those that were told for a request, and are gone since. */
-static void sweep(struct blx__control *c, const struct blx__state *st) {
-  enum { SLACK = 1024 };
-  if (c->vms.count <= 2 * (size_t)blx__state_counts(st).vms + SLACK) return;
-  uint64_t uid = 0;
-  for (;;) {
-    uint8_t key[8];
-    for (int i = 0; i < 8; i++) key[i] = (uint8_t)((uid + 1) >> (56 - 8 * i));
-    struct blx__map_pos pos = blx__map_seek(&c->vms, key, sizeof key);
-    if (!pos.node) return;
-    struct view_vm *vm = blx__map_value(pos);
-    uid = vm->uid;
-    if (vm->placed == 0 && !blx__state_vm(st, uid)) drop_vm(c, vm);
-  }
 }
 
 /* ---- instances */
@@ -237,7 +252,7 @@ static struct view_vm *vm_of_told(struct blx__control *c, const struct blx__stat
   spec.name = "a VM that was deleted by force";
   struct blx_vm as = {.struct_size = sizeof as, .uid = told->uid, .spec = &spec, .spec_revision = 1};
   as.tenant = t->tenant;
-  return tell_vm(c, &as, NULL, err);
+  return tell_vm(c, st, &as, NULL, err);
 }
 
 /* What stayed is in the order of the walk: what is between is new. */

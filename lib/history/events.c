@@ -170,26 +170,6 @@ struct reading {
   size_t bytes, looked;
 };
 
-/* Cluster time only rises with the index: the first row of @since_ms or later, or the place after the last. */
-static blx__rc first_since(struct blx__history *h, uint64_t since_ms, uint64_t *id, blx_error *err) {
-  uint64_t lo = 0, hi = h->kept.last_id + 1;
-  blx_error why = {.code = BLX_E_IO};
-  while (lo < hi) {
-    uint64_t mid = lo + (hi - lo) / 2;
-    sqlite3_stmt *s = store_sql(h, SQL_EVENTS_UP, mid, 1);
-    int n = store_step(h, s, &why);
-    uint64_t time_ms = n == 1 ? (uint64_t)sqlite3_column_int64(s, 1) : UINT64_MAX;
-    (void)sqlite3_reset(s);
-    if (n < 0) return blx__fail_as(err, &why);
-    if (time_ms >= since_ms)
-      hi = mid;
-    else
-      lo = mid + 1;
-  }
-  *id = lo;
-  return BLX__OK;
-}
-
 /* The first row to look at. Afterwards index and done say from where on, whatever was asked for. */
 static blx__rc find_begin(struct blx__history *h, struct blx__history_events *e, uint64_t *id, blx_error *err) {
   const struct events_kept *k = &h->kept;
@@ -208,7 +188,7 @@ static blx__rc find_begin(struct blx__history *h, struct blx__history_events *e,
   *id = event_id(k->begins, EVENT_PARTS_MASK) + 1;
   if (!e->oldest) {
     uint64_t first = 0;
-    BLX__TRY(first_since(h, e->since_ms, &first, err));
+    BLX__TRY(store_first_since(h, SQL_EVENTS_UP, e->since_ms, k->last_id + 1, &first, err));
     if (first > *id) *id = first;
   }
   e->oldest = false;

@@ -121,6 +121,11 @@ sqlite3_stmt *store_sql(struct blx__history *h, enum history_sql which, uint64_t
 int store_step(struct blx__history *h, sqlite3_stmt *s, blx_error *err);
 blx__rc store_run(struct blx__history *h, enum history_sql which, uint64_t one, uint64_t two, blx_error *err) BLX__MUST;
 
+/* Cluster time only rises with seq, and with id: *@at goes on to the first row of @since_ms or later, or to @end, if it
+ * is before that. @up: UP or EVENTS_UP. */
+blx__rc store_first_since(struct blx__history *h, enum history_sql up, uint64_t since_ms, uint64_t end, uint64_t *at,
+                          blx_error *err) BLX__MUST;
+
 /* The transaction, if one is open. */
 void store_rollback(struct blx__history *h);
 

@@ -84,26 +84,6 @@ static blx__rc decode(struct blx__history *h, const struct row *row, struct blx_
   return whole ? BLX__OK : blx__fail(err, BLX_E_NOMEM, component, "no memory for a record");
 }
 
-/* Cluster time only rises with seq: what is before @since_ms is jumped over. */
-static blx__rc first_since(struct blx__history *h, uint64_t since_ms, uint64_t *from, blx_error *err) {
-  uint64_t lo = *from > 0 ? *from : 1, hi = h->tip.seq + 1;
-  blx_error why = {.code = BLX_E_IO};
-  while (lo < hi) {
-    uint64_t mid = lo + (hi - lo) / 2;
-    sqlite3_stmt *s = store_sql(h, SQL_UP, mid, 1);
-    int n = store_step(h, s, &why);
-    uint64_t time_ms = n == 1 ? (uint64_t)sqlite3_column_int64(s, 1) : UINT64_MAX;
-    (void)sqlite3_reset(s);
-    if (n < 0) return blx__fail_as(err, &why);
-    if (time_ms >= since_ms)
-      hi = mid;
-    else
-      lo = mid + 1;
-  }
-  *from = lo;
-  return BLX__OK;
-}
-
 struct scan {
   struct filter f;
   struct blx__arena *arena, one;
@@ -173,8 +153,10 @@ blx__rc blx__history_list(struct blx__history *h, const struct blx_audit_list_re
   uint64_t from = request->from_seq;
   blx__rc rc = BLX__OK;
   if (request->backward && from == 0) from = INT64_MAX;
-  if (!request->backward && !request->denied && request->since_ms > 0)
-    rc = first_since(h, request->since_ms, &from, err);
+  if (!request->backward && !request->denied && request->since_ms > 0) {
+    if (from == 0) from = 1;
+    rc = store_first_since(h, SQL_UP, request->since_ms, h->tip.seq + 1, &from, err);
+  }
   if (rc.code == 0) rc = scan_rows(h, &scan, from, err);
   pthread_mutex_unlock(&h->db_lock);
   blx__arena_free(&scan.one);

@@ -200,6 +200,27 @@ static blx__rc read_ends(struct blx__history *h, blx_error *err) {
   return n < 0 ? blx__fail_as(err, &why) : store_gap(h, err);
 }
 
+blx__rc store_first_since(struct blx__history *h, enum history_sql up, uint64_t since_ms, uint64_t end, uint64_t *at,
+                          blx_error *err) {
+  uint64_t lo = *at, hi = end;
+  blx_error why = {.code = BLX_E_IO};
+  BLX__ASSERT(up == SQL_UP || up == SQL_EVENTS_UP);
+  while (lo < hi) {
+    uint64_t mid = lo + (hi - lo) / 2;
+    sqlite3_stmt *s = store_sql(h, up, mid, 1);
+    int n = store_step(h, s, &why);
+    uint64_t time_ms = n == 1 ? (uint64_t)sqlite3_column_int64(s, 1) : UINT64_MAX;
+    (void)sqlite3_reset(s);
+    if (n < 0) return blx__fail_as(err, &why);
+    if (time_ms >= since_ms)
+      hi = mid;
+    else
+      lo = mid + 1;
+  }
+  *at = lo;
+  return BLX__OK;
+}
+
 static blx__rc check_format(struct blx__history *h, blx_error *err) {
   sqlite3_stmt *s = NULL;
   if (sqlite3_prepare_v2(h->db, "PRAGMA user_version", -1, &s, NULL) != SQLITE_OK) return store_fail(h, err, "read");

@@ -10,7 +10,9 @@
 enum {
   BLX__PLACEMENT_AFFINITY_MAX = 8, /* as in vm_spec */
   BLX__PLACEMENT_SPREAD_MAX = 4,
-  BLX__PLACEMENT_OBSTACLES = 17, /* codes of enum blx_obstacle_code */
+  BLX__PLACEMENT_DISTANCES_MAX = 64, /* as in placement_settings */
+  BLX__PLACEMENT_LEVELS_MAX = 64,    /* that the affinity and spread of all VMs of a cluster may name */
+  BLX__PLACEMENT_OBSTACLES = 17,     /* codes of enum blx_obstacle_code */
   BLX__PLACEMENT_SENTENCE_BYTES = 400,
 };
 

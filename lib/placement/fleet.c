@@ -27,7 +27,11 @@ static bool fleet_fill(struct blx__fleet *f, blx_error *err) {
   f->weights = calloc(n, sizeof *f->weights);
   f->places = calloc(n, sizeof *f->places);
   f->weighed = calloc(n, sizeof *f->weighed);
+  f->near.host = calloc(n, 1);
+  f->near.rack = calloc(n, 1);
+  f->near.zone = calloc(n, 1);
   if (!f->nodes || !f->replicas || !f->out || !f->weights || !f->places || !f->weighed) return false;
+  if (!f->near.host || !f->near.rack || !f->near.zone) return false;
   f->index = fleet_index_new(n);
   if (f->options.learns) f->learn = fleet_learn_new(&f->options);
   if (!f->index || (f->options.learns && !f->learn)) return false;
@@ -78,6 +82,9 @@ void blx__fleet_free(struct blx__fleet *f) {
   free(f->weights);
   free(f->places);
   free(f->weighed);
+  free(f->near.host);
+  free(f->near.rack);
+  free(f->near.zone);
   free(f);
 }
 
@@ -315,7 +322,7 @@ blx__rc blx__fleet_add_strategy(struct blx__fleet *f, const char *name, blx__fle
 
 struct blx__fleet_memory blx__fleet_memory(const struct blx__fleet *f) {
   size_t per_level = sizeof(uint32_t) + sizeof(struct fleet_domain *);
-  size_t per_node = sizeof *f->replicas + sizeof *f->out + 3 * sizeof(uint64_t) + FLEET_SELF_MAX * sizeof(uint32_t);
+  size_t per_node = sizeof *f->replicas + sizeof *f->out + 3 * sizeof(uint64_t) + 3 + FLEET_SELF_MAX * sizeof(uint32_t);
   struct blx__fleet_memory m = {.record_bytes = f->record_bytes};
   m.index_bytes = f->options.nodes_max * (f->n_levels * per_level + per_node);
   m.index_bytes += fleet_index_bytes(f) + fleet_learn_bytes(f) + f->node_ids.room * sizeof *f->node_ids.at;

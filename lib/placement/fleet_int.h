@@ -9,8 +9,10 @@
 #include "placement/survive.h"
 
 enum {
-  FLEET_LEVELS_MAX = 64,
   FLEET_SELF_MAX = BLX__PLACEMENT_AFFINITY_MAX + BLX__PLACEMENT_SPREAD_MAX,
+  FLEET_LEVELS_OWN = 4, /* host, rack, zone, and what must be survived */
+  /* Those of a cluster's VMs, and of one shape that is only asked about. */
+  FLEET_LEVELS_MAX = BLX__PLACEMENT_LEVELS_MAX + FLEET_LEVELS_OWN + FLEET_SELF_MAX,
   FLEET_NEAR_MAX = 4,
   FLEET_COST_MAX = 1000000, /* of a strategy; 100 * FLEET_WEIGHT of a preference */
   FLEET_WEIGHT = 10000,
@@ -124,6 +126,15 @@ struct fleet_self {
   uint32_t *count; /* per domain */
 };
 
+/* What the entries of spec.near name, a bit for each entry, from the begin of a question to its end. */
+struct fleet_near {
+  uint8_t *host, *rack, *zone; /* per domain */
+  struct fleet_apart {
+    uint32_t zone, far;
+  } apart[FLEET_NEAR_MAX][2 * BLX__PLACEMENT_DISTANCES_MAX]; /* per entry: zones that are so far from one of its own */
+  size_t n_apart[FLEET_NEAR_MAX];
+};
+
 struct blx__fleet {
   struct blx__fleet_options options;
   struct blx_placement_settings *settings; /* owned, or NULL */
@@ -157,6 +168,7 @@ struct blx__fleet {
   uint8_t *out;               /* per slot: enum fleet_out */
   uint64_t *weights;          /* per domain, for survive */
   uint64_t *places, *weighed; /* per slot, for survive */
+  struct fleet_near near;
   size_t record_bytes;
 };
 
@@ -183,6 +195,7 @@ struct fleet_query {
   uint64_t first_domain, second_domain; /* weights of the two heaviest domains, and the number of the first */
   uint32_t first_number;
   const struct fleet_vm *near_vm[FLEET_NEAR_MAX];
+  uint8_t near_found; /* entries of spec.near by which any node is marked */
 };
 
 /* False: the VM is not known. Every begin has its end, between which nothing is told. */

@@ -188,14 +188,6 @@ static void mark_out(struct fleet_query *q, bool on) {
   }
 }
 
-static void find_near(struct fleet_query *q) {
-  const struct blx_vm_spec *s = q->class->spec;
-  for (size_t i = 0; i < s->n_near; i++) {
-    uintptr_t at = s->near[i]->vm ? (uintptr_t)blx__map_get_str(&q->class->tenant->vms, s->near[i]->vm) : 0;
-    q->near_vm[i] = at ? &q->f->vms[at - 1] : NULL;
-  }
-}
-
 bool fleet_query_begin(struct fleet_query *q, struct blx__fleet *f, const struct blx__fleet_request *request) {
   uint32_t vm = fleet_ids_get(&f->vm_ids, request->vm_uid);
   if (vm == FLEET_NONE) return false;
@@ -212,7 +204,7 @@ bool fleet_query_begin(struct fleet_query *q, struct blx__fleet *f, const struct
   count_also(q);
   for (size_t i = 0; i < q->class->spec->n_spread; i++) q->emptiest[i] = emptiest_of(q, &f->self[q->self_of_spread[i]]);
   mark_out(q, true);
-  find_near(q);
+  fleet_proximity_begin(q);
   weigh(q);
   const struct blx_vm_spec *s = q->class->spec;
   q->others = s->n_affinity > 0 || s->n_spread > 0 || q->class->n_matched > 0 || q->class->node_quota || q->survives;
@@ -220,6 +212,7 @@ bool fleet_query_begin(struct fleet_query *q, struct blx__fleet *f, const struct
 }
 
 void fleet_query_end(struct fleet_query *q) {
+  fleet_proximity_end(q);
   mark_out(q, false);
   forget_also(q);
   count_self(q, false);

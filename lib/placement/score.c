@@ -70,67 +70,6 @@ static uint64_t data_locality(const struct blx__fleet *f, const struct fleet_cla
   return all ? missing * FLEET_COST_MAX / all : 0;
 }
 
-/* ---- distances */
-
-enum { NEAR_RACK = 100000, NEAR_ZONE = 250000 };
-
-static const char *value_at(const struct fleet_level *level, uint32_t slot) {
-  return level->domains[level->of[slot]]->value;
-}
-
-static uint64_t zones_apart(const struct blx_placement_settings *s, const char *a, const char *b) {
-  for (size_t i = 0; s && i < s->n_distances; i++) {
-    const struct blx_distance *d = s->distances[i];
-    if ((blx__str_eq(d->a, a) && blx__str_eq(d->b, b)) || (blx__str_eq(d->a, b) && blx__str_eq(d->b, a)))
-      return at_most((uint64_t)NEAR_ZONE + d->us, FLEET_COST_MAX);
-  }
-  return FLEET_COST_MAX;
-}
-
-static uint64_t distance(const struct blx__fleet *f, uint32_t a, uint32_t b) {
-  const char *zone_a = value_at(f->zone, a), *zone_b = value_at(f->zone, b);
-  if (f->host->of[a] == f->host->of[b]) return 0;
-  if (f->rack->of[a] == f->rack->of[b] && value_at(f->rack, a)[0]) return NEAR_RACK;
-  if (f->zone->of[a] == f->zone->of[b] && zone_a[0]) return NEAR_ZONE;
-  return zone_a[0] && zone_b[0] ? zones_apart(f->settings, zone_a, zone_b) : FLEET_COST_MAX;
-}
-
-static uint64_t nearest_instance(const struct fleet_query *q, uint32_t slot, const struct fleet_vm *vm) {
-  uint64_t nearest = UINT64_MAX;
-  for (uint32_t i = vm ? vm->first : FLEET_NONE; i != FLEET_NONE; i = q->f->instances[i].next_of_vm) {
-    uint64_t far = distance(q->f, slot, q->f->instances[i].node);
-    nearest = far < nearest ? far : nearest;
-  }
-  return nearest;
-}
-
-static bool named_by(const struct blx__placement_node *node, const struct blx_near *near) {
-  if (near->node && near->node[0]) return blx__str_eq(node->name, near->node);
-  const char *value = near->domain ? blx__placement_label(node, near->domain->key) : NULL;
-  return value && blx__str_eq(value, near->domain->value ? near->domain->value : "");
-}
-
-static uint64_t nearest_node(const struct fleet_query *q, uint32_t slot, const struct blx_near *near) {
-  uint64_t nearest = UINT64_MAX;
-  for (uint32_t i = 0; i < q->f->nodes_used; i++) {
-    if (q->f->nodes[i].view.uid == 0 || !named_by(&q->f->nodes[i].view, near)) continue;
-    uint64_t far = distance(q->f, slot, i);
-    nearest = far < nearest ? far : nearest;
-  }
-  return nearest;
-}
-
-static uint64_t network_proximity(const struct fleet_query *q, uint32_t slot) {
-  const struct blx_vm_spec *s = q->class->spec;
-  uint64_t sum = 0;
-  for (size_t i = 0; i < s->n_near; i++) {
-    bool vm = s->near[i]->vm && s->near[i]->vm[0];
-    uint64_t far = vm ? nearest_instance(q, slot, q->near_vm[i]) : nearest_node(q, slot, s->near[i]);
-    sum += far == UINT64_MAX ? 0 : far;
-  }
-  return s->n_near ? sum / s->n_near : 0;
-}
-
 /* ---- strategies: a row and a function each */
 
 static const struct {
@@ -140,7 +79,7 @@ static const struct {
     [BLX_STRATEGY_BEST_FIT] = {"BestFit", best_fit},
     [BLX_STRATEGY_LOAD_BALANCED] = {"LoadBalanced", load_balanced},
     [BLX_STRATEGY_DATA_LOCALITY] = {"DataLocality", data_locality},
-    [BLX_STRATEGY_NETWORK_PROXIMITY] = {"NetworkProximity", NULL}, /* residents have a say: network_proximity() */
+    [BLX_STRATEGY_NETWORK_PROXIMITY] = {"NetworkProximity", NULL}, /* residents have a say: fleet_proximity() */
 };
 
 /* @q: NULL: what residents decide counts as nothing. */
@@ -148,7 +87,7 @@ static uint64_t one(const struct blx__fleet *f, const struct fleet_class *c, con
                     int32_t strategy) {
   BLX__ASSERT(strategy >= 0 && (size_t)strategy < BLX__COUNT(strategies));
   if (strategies[strategy].cost) return strategies[strategy].cost(f, c, slot);
-  return q ? network_proximity(q, slot) : 0;
+  return q ? fleet_proximity(q, slot) : 0;
 }
 
 static uint64_t combined(const struct blx__fleet *f, const struct fleet_class *c, const struct fleet_query *q,
@@ -195,6 +134,26 @@ static void add(struct sum *sum, const char *what, const char *of, uint64_t cost
   (void)blx__str_format(p->name, sizeof p->name, "%s%s%s", what, of[0] ? " " : "", of);
 }
 
+/* Each part's share of the mean, named with its weight and its own cost. What is rounded down is the sum of the first
+ * so many, and a share is what its part adds to that: so all of them add up to combined() exactly. */
+static void add_combined(const struct fleet_query *q, uint32_t slot, struct sum *sum) {
+  const struct blx_vm_spec *s = q->class->spec;
+  uint64_t weights = 0, so_far = 0, told = 0;
+  for (size_t i = 0; i < s->n_strategies; i++) weights += s->strategies[i]->weight;
+  for (size_t i = 0; i < s->n_strategies; i++) {
+    const struct blx_strategy_weight *part = s->strategies[i];
+    char of[52];
+    if (part->weight == 0) continue;
+    uint64_t cost = one(q->f, q->class, q, slot, part->strategy);
+    so_far += part->weight * cost;
+    (void)blx__str_format(of, sizeof of, "%s %u/%llu of %llu", strategies[part->strategy].name, part->weight,
+                          (unsigned long long)weights, (unsigned long long)cost);
+    add(sum, "Combined", of, so_far / weights - told);
+    told = so_far / weights;
+  }
+  BLX__ASSERT(sum->cost == combined(q->f, q->class, q, slot));
+}
+
 static void add_preferences(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot, struct sum *sum) {
   for (size_t i = 0; i < c->spec->n_preferences; i++) {
     const struct blx_node_match *m = c->spec->preferences[i];
@@ -223,7 +182,11 @@ static void add_around(const struct fleet_query *q, uint32_t slot, struct sum *s
 
 uint64_t fleet_cost(const struct fleet_query *q, uint32_t slot, struct blx__fleet_part *parts, size_t *n) {
   struct sum sum = {.parts = parts};
-  add(&sum, strategy_name(q->f, q->class->spec->strategy), "", strategy_cost(q->f, q->class, q, slot));
+  int32_t strategy = q->class->spec->strategy;
+  if (parts && strategy == BLX_STRATEGY_COMBINED)
+    add_combined(q, slot, &sum);
+  else
+    add(&sum, strategy_name(q->f, strategy), "", strategy_cost(q->f, q->class, q, slot));
   add_preferences(q->f, q->class, slot, &sum);
   add_around(q, slot, &sum);
   if (n) *n = sum.n;

@@ -93,6 +93,9 @@ static bool same_pair(const struct blx_distance *a, const struct blx_distance *b
 blx__rc blx__placement_settings_check(const struct blx_placement_settings *s, blx_error *err) {
   if (s->survive_nodes > 16)
     return blx__fail(err, BLX_E_INVALID, origin, "survive_nodes: %u is above 16", s->survive_nodes);
+  if (s->n_distances > BLX__PLACEMENT_DISTANCES_MAX)
+    return blx__fail(err, BLX_E_INVALID, origin, "distances: %zu are above %d", s->n_distances,
+                     BLX__PLACEMENT_DISTANCES_MAX);
   for (size_t i = 0; i < s->n_overcommit; i++) {
     const struct blx_overcommit *o = s->overcommit[i];
     if (o->nodes && (!o->nodes->key || !o->nodes->key[0]))

@@ -178,6 +178,7 @@ static void rule_unref(struct blx__state *st, const char *tenant, struct state_r
 void blx__state_rules_free(struct state_data *d) {
   BLX__MAP_FOREACH(pos, &d->rules) rule_free(blx__map_value(pos));
   blx__map_clear(&d->rules);
+  blx__map_clear(&d->levels);
   blx__map_clear(&d->auto_cpu);
   blx__map_clear(&d->auto_memory);
 }
@@ -188,9 +189,45 @@ static size_t affinities(const struct blx_vm_spec *spec) {
   return spec->n_affinity < BLX__PLACEMENT_AFFINITY_MAX ? spec->n_affinity : BLX__PLACEMENT_AFFINITY_MAX;
 }
 
+/* ---- levels, of preferred rules too: the engine keeps the domains of each, and has room for so many */
+
+/* The rule @at of a spec, affinity first; NULL: no more. */
+static const char *level_of(const struct blx_vm_spec *spec, size_t at) {
+  size_t n = affinities(spec);
+  if (at >= n + spec->n_spread) return NULL;
+  const char *level = at < n ? spec->affinity[at]->level : spec->spread[at - n]->level;
+  return level && level[0] ? level : "host";
+}
+
+static void count_levels(struct blx__state *st, const struct blx_vm_spec *spec, bool in) {
+  const char *level;
+  for (size_t at = 0; (level = level_of(spec, at)) != NULL; at++) bump(&st->data.levels, level, strlen(level) + 1, in);
+}
+
+static bool named_before(const struct blx_vm_spec *spec, size_t at) {
+  for (size_t i = 0; i < at; i++)
+    if (blx__str_eq(level_of(spec, i), level_of(spec, at))) return true;
+  return false;
+}
+
+blx__rc blx__state_levels_allow(const struct blx__state *st, const struct blx_vm_spec *spec, blx_error *err) {
+  const char *level, *first = NULL;
+  size_t has = st->data.levels.count, more = 0;
+  for (size_t at = 0; (level = level_of(spec, at)) != NULL; at++) {
+    if (counted(&st->data.levels, level) > 0 || named_before(spec, at)) continue;
+    if (more++ == 0) first = level;
+  }
+  if (more == 0 || has + more <= BLX__PLACEMENT_LEVELS_MAX) return BLX__OK;
+  return blx__fail(err, BLX_E_QUOTA, "state",
+                   "the affinity and spread of the cluster's VMs name %zu levels, %d is the most, and %s needs %zu "
+                   "more (%.64s): name one that another VM names, or delete the VMs that name one of them",
+                   has, BLX__PLACEMENT_LEVELS_MAX, spec->name, more, first);
+}
+
 void blx__state_around_vm(struct blx__state *st, struct state_vm *vm, bool in) {
   const struct blx_vm_spec *spec = vm->rec->spec;
   const char *tenant = vm->rec->tenant;
+  count_levels(st, spec, in);
   if (!in) {
     for (size_t i = 0; i < BLX__PLACEMENT_AFFINITY_MAX; i++)
       if (vm->rule[i]) rule_unref(st, tenant, vm->rule[i]);
@@ -255,6 +292,7 @@ static void count_buried(struct blx__state *st, const struct blx_tombstone *t, c
 void blx__state_around_tombstone(struct blx__state *st, const struct blx_tombstone *t, const struct state_node *n,
                                  bool in) {
   BLX__ASSERT(!t->dead && !blx__map_get_u64(&st->data.tombstones, t->instance_uid));
+  count_levels(st, t->spec, in);
   if (!in) count_buried(st, t, n, false);
   for (size_t i = 0; i < affinities(t->spec); i++) {
     const struct blx_vm_affinity *a = t->spec->affinity[i];

@@ -283,12 +283,46 @@ static uint64_t times(uint64_t a, uint64_t b) {
   return __builtin_mul_overflow(a, b, &out) ? UINT64_MAX : out;
 }
 
-static blx__rc within(struct wish w, uint64_t has, uint64_t more, uint64_t limit, const char *of, blx_error *err) {
-  if (has <= limit && more <= limit - has) return BLX__OK;
+/* What a quota may limit, in the order in which it is looked at; then the named resources. */
+enum { OF_VMS, OF_INSTANCES, OF_VCPUS, OF_MEMORY, OF_NAMED };
+
+struct dimension {
+  bool limited;
+  const char *name, *of; /* for programs; behind a number, for people */
+  uint64_t has, limit, each;
+};
+
+static uint64_t sum_of(const struct blx_vm_spec *spec, const char *name) {
+  uint64_t sum = 0;
+  for (size_t k = 0; k < spec->n_resources; k++)
+    if (blx__str_eq(spec->resources[k]->name, name)) sum += spec->resources[k]->amount;
+  return sum;
+}
+
+/* @each: of a VM, or of an instance of @spec. */
+static struct dimension dimension(const struct state_tenant *e, const struct blx_vm_spec *spec, size_t at) {
+  const struct blx_quota *q = e->rec;
+  BLX__ASSERT(q != NULL && at < OF_NAMED + q->n_named);
+  if (at == OF_VMS) return (struct dimension){q->has_vms, "vms", "VMs", e->vms, q->vms, 1};
+  if (at == OF_INSTANCES)
+    return (struct dimension){q->has_instances, "instances", "instances", e->instances, q->instances, 1};
+  if (at == OF_VCPUS) return (struct dimension){q->has_vcpus, "vcpus", "vCPUs", e->vcpus, q->vcpus, spec->vcpus};
+  if (at == OF_MEMORY)
+    return (struct dimension){q->has_memory_mib, "memory",      "MiB of memory",
+                              e->memory_mib,     q->memory_mib, spec->memory_mib};
+  const struct blx_amount *named = q->named[at - OF_NAMED];
+  uint64_t each = sum_of(spec, named->name);
+  return (struct dimension){each > 0,      named->name, named->name, blx__state_amount(&e->named, named->name),
+                            named->amount, each};
+}
+
+static blx__rc within(struct wish w, const struct dimension *d, uint32_t count, blx_error *err) {
+  uint64_t more = times(d->each, count);
+  if (d->has <= d->limit && more <= d->limit - d->has) return BLX__OK;
   return blx__fail(err, BLX_E_QUOTA, "state",
                    "tenant %s has %llu of %llu %.80s and %s needs %llu more: delete what is not needed, or have the "
                    "quota raised",
-                   w.tenant, (ull)has, (ull)limit, of, w.vm, (ull)more);
+                   w.tenant, (ull)d->has, (ull)d->limit, d->of, w.vm, (ull)more);
 }
 
 blx__rc blx__state_quota_allows(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
@@ -297,21 +331,32 @@ blx__rc blx__state_quota_allows(const struct blx__state *st, const char *tenant,
   if (!e && st->data.tenants.count >= BLX__STATE_TENANTS_MAX)
     return blx__fail(err, BLX_E_QUOTA, "state", "the cluster has %d tenants, the most it can have",
                      (int)BLX__STATE_TENANTS_MAX);
-  const struct blx_quota *q = e ? e->rec : NULL;
-  if (!q) return BLX__OK;
+  if (!e || !e->rec) return BLX__OK;
   struct wish w = {e->name, spec->name};
-  if (q->has_vms && vms) BLX__TRY(within(w, e->vms, vms, q->vms, "VMs", err));
-  if (instances == 0) return BLX__OK;
-  if (q->has_instances) BLX__TRY(within(w, e->instances, instances, q->instances, "instances", err));
-  if (q->has_vcpus) BLX__TRY(within(w, e->vcpus, times(spec->vcpus, instances), q->vcpus, "vCPUs", err));
-  if (q->has_memory_mib)
-    BLX__TRY(within(w, e->memory_mib, times(spec->memory_mib, instances), q->memory_mib, "MiB of memory", err));
-  for (size_t i = 0; i < q->n_named; i++) {
-    const char *name = q->named[i]->name;
-    uint64_t more = 0;
-    for (size_t k = 0; k < spec->n_resources; k++)
-      if (blx__str_eq(spec->resources[k]->name, name)) more += times(spec->resources[k]->amount, instances);
-    if (more) BLX__TRY(within(w, blx__state_amount(&e->named, name), more, q->named[i]->amount, name, err));
+  for (size_t at = 0; at < OF_NAMED + e->rec->n_named; at++) {
+    struct dimension d = dimension(e, spec, at);
+    uint32_t count = at == OF_VMS ? vms : instances;
+    if (d.limited && count > 0) BLX__TRY(within(w, &d, count, err));
   }
   return BLX__OK;
+}
+
+struct blx__state_quota_room blx__state_quota_room(const struct blx__state *st, const char *tenant,
+                                                   const struct blx_vm_spec *spec) {
+  const struct state_tenant *e = blx__state_tenant_get(st, tenant);
+  struct blx__state_quota_room room = {.tenant = blx__state_tenant(tenant), .instances = UINT64_MAX};
+  for (size_t at = 0; e && e->rec && at < OF_NAMED + e->rec->n_named; at++) {
+    struct dimension d = dimension(e, spec, at);
+    if (!d.limited || d.each == 0) continue;
+    uint64_t n = d.has < d.limit ? (d.limit - d.has) / d.each : 0;
+    if (at == OF_VMS) n = times(n, STATE_REPLICAS_MAX);
+    if (n >= room.instances) continue;
+    room.instances = n;
+    room.name = d.name;
+    room.of = d.of;
+    room.has = d.has;
+    room.limit = d.limit;
+    room.each = d.each;
+  }
+  return room;
 }

@@ -186,6 +186,17 @@ static blx__rc may_evict(const struct eviction *v, const struct state_instance *
   return BLX__OK;
 }
 
+/* None of what it depends on. */
+static blx__rc may_lose(const struct blx__state *st, const struct eviction *v, blx_error *err) {
+  const struct blx_vm *vm = v->for_whom->vm->rec;
+  uint64_t uids[VICTIMS_MAX];
+  for (size_t i = 0; i < v->n; i++) uids[i] = v->victims[i]->rec->uid;
+  const struct blx_instance *needed = blx__state_needed_victim(st, vm->tenant, vm->spec, uids, v->n);
+  if (!needed) return BLX__OK;
+  return blx__fail(err, BLX_E_CONFLICT, "state", "%s cannot end for %s, which depends on the VM %s", needed->name,
+                   v->for_whom->rec->name, needed->vm);
+}
+
 static blx__rc find_victims(const struct blx__state *st, const struct blx_op_preempt *o, struct eviction *v,
                             blx_error *err) {
   if (o->n_victims > VICTIMS_MAX)
@@ -196,7 +207,7 @@ static blx__rc find_victims(const struct blx__state *st, const struct blx_op_pre
     BLX__TRY(may_evict(v, e, err));
     v->victims[v->n++] = e;
   }
-  return BLX__OK;
+  return may_lose(st, v, err);
 }
 
 static void find_ending(struct blx__state *st, struct eviction *v) {

@@ -144,6 +144,7 @@ static blx__rc admissible(const struct blx__state *st, const char *tenant, const
                      st->data.instances.count, (int)BLX__STATE_INSTANCES_MAX, replicas);
   BLX__TRY(name_is_free(st, tenant, spec, replicas, err));
   BLX__TRY(blx__state_quota_allows(st, tenant, spec, 1, replicas, err));
+  BLX__TRY(blx__state_levels_allow(st, spec, err));
   return dependencies_exist(st, tenant, spec, err);
 }
 

@@ -97,6 +97,37 @@ const struct blx_vm *blx__state_awaits(const struct blx__state *st, const struct
   return NULL;
 }
 
+enum { DEPENDED_MAX = 256 };
+
+/* The VMs that must run before one of @spec starts, each once, those behind them too. */
+static size_t depended_on(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,
+                          uint64_t uids[DEPENDED_MAX]) {
+  size_t n = 0;
+  for (size_t at = 0;; at++) {
+    for (size_t d = 0; d < spec->n_depends_on && n < DEPENDED_MAX; d++) {
+      const struct blx_vm *on = blx__state_vm_by_name(st, tenant, spec->depends_on[d]);
+      size_t k = 0;
+      while (on && k < n && uids[k] != on->uid) k++;
+      if (on && k == n) uids[n++] = on->uid;
+    }
+    if (at == n) return n;
+    spec = blx__state_vm(st, uids[at])->spec;
+  }
+}
+
+const struct blx_instance *blx__state_needed_victim(const struct blx__state *st, const char *tenant,
+                                                    const struct blx_vm_spec *spec, const uint64_t *victims, size_t n) {
+  uint64_t uids[DEPENDED_MAX];
+  size_t needed = n > 0 && spec->n_depends_on > 0 ? depended_on(st, tenant, spec, uids) : 0;
+  for (size_t v = 0; v < n && needed > 0; v++) {
+    const struct blx_instance *victim = blx__state_instance(st, victims[v]);
+    BLX__ASSERT(victim != NULL);
+    for (size_t i = 0; i < needed; i++)
+      if (uids[i] == victim->vm_uid) return victim;
+  }
+  return NULL;
+}
+
 static bool lives(const struct state_vm *vm) {
   BLX__MAP_FOREACH(pos, &vm->instances) {
     if (!((const struct state_instance *)blx__map_value(pos))->rec->dead) return true;

@@ -262,6 +262,12 @@ bool blx__state_scaled_away(const struct blx_vm *vm, const struct blx_instance *
  * its VM stopped. What preemption counts as gone. */
 bool blx__state_is_ending(const struct blx_vm *vm, const struct blx_instance *i);
 
+/* Of @victims, which are uids of instances, the first of a VM that one of @spec depends on, by way of others too; NULL:
+ * none. What ended for one that waits for it to run would be started again, and ended again. Looks at the 256 VMs that
+ * it depends on most directly. */
+const struct blx_instance *blx__state_needed_victim(const struct blx__state *st, const char *tenant,
+                                                    const struct blx_vm_spec *spec, const uint64_t *victims, size_t n);
+
 /* Instances that wait for room on a node, where others end for them (room_on_uid), by uid. NULL past the end. */
 const struct blx_instance *blx__state_room_after(const struct blx__state *st, uint64_t node_uid, uint64_t uid);
 
@@ -272,6 +278,17 @@ const struct blx_quota *blx__state_quota(const struct blx__state *st, const char
 const struct blx_quota *blx__state_limits(const struct blx__state *st, const char *tenant);
 /* As blx__state_quota, of the tenant after @tenant, by name; NULL or "": the first. NULL past the end. */
 const struct blx_quota *blx__state_quota_after(const struct blx__state *st, const char *tenant);
+
+/* How many more instances of @spec the tenant's quota lets in, as replicas of VMs yet to be created, of which each may
+ * have as many as any; and what of it stops the next one. */
+struct blx__state_quota_room {
+  const char *tenant;
+  uint64_t instances;        /* UINT64_MAX: as many as one likes, and nothing below is filled in */
+  const char *name, *of;     /* "memory", "MiB of memory"; a named resource's twice. Borrowed as a record is */
+  uint64_t has, limit, each; /* each: what one more VM, or instance, needs */
+};
+struct blx__state_quota_room blx__state_quota_room(const struct blx__state *st, const char *tenant,
+                                                   const struct blx_vm_spec *spec);
 
 /* Whether that operation would be accepted now. Errors: its own. */
 blx__rc blx__state_may_create(const struct blx__state *st, const char *tenant, const struct blx_vm_spec *spec,

@@ -102,6 +102,7 @@ struct state_data {
   struct blx__map quotas;                               /* the same, of those that have one */
   struct blx__map rooms;                                /* node uid, uid -> state_instance that waits for room there */
   struct blx__map rules;                                /* around.c: tenant, digest of the rule -> state_rule */
+  struct blx__map levels;                               /* around.c: level -> how many rules name it */
   struct blx__map auto_cpu, auto_memory;                /* of instances with ha=auto that are there, largest first */
   struct blx__map shapes, frequent;                     /* counts.c: (cpu_milli, memory_mib), and by count */
   struct blx_settings *settings;                        /* NULL: never changed */
@@ -243,6 +244,8 @@ void blx__state_around_buried(struct blx__state *st, const struct state_node *n,
 /* All that is on @n, around a change of its labels. */
 void blx__state_around_node(struct blx__state *st, const struct state_node *n, bool in);
 void blx__state_rules_free(struct state_data *d);
+/* The levels that @spec names may be among those of the cluster. Errors: QUOTA, with the numbers. */
+blx__rc blx__state_levels_allow(const struct blx__state *st, const struct blx_vm_spec *spec, blx_error *err) BLX__MUST;
 /* Whether a node can take an instance that is on none, or dead there, and why not. */
 struct state_judgement {
   struct blx__placement_node node;

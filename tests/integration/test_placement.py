@@ -133,6 +133,18 @@ def test_explain_ranks_the_nodes_and_the_first_is_the_one_that_was_taken(fleet):
     assert fleet.cli("vm", "explain", "web-9", check=False).returncode == EXIT_NOT_FOUND
 
 
+def test_a_combined_strategy_is_explained_part_by_part(fleet):
+    create(fleet, "web", "--strategy", "BestFit=70,LoadBalanced=25,DataLocality=7", "--data", "volume/db=3GiB")
+    for node in explain(fleet, "web")["nodes"]:
+        found = [re.fullmatch(r"Combined (\w+) (\d+)/102 of (\d+)", part["name"]) for part in node["parts"]]
+        assert all(found) and [m[1] for m in found] == ["BestFit", "LoadBalanced", "DataLocality"], node["parts"]
+        assert [int(m[2]) for m in found] == [70, 25, 7]
+        whole = sum(int(m[2]) * int(m[3]) for m in found) // 102
+        assert node["cost"] == whole == sum(part["cost"] for part in node["parts"])
+    text = fleet.cli("vm", "explain", "web").stdout
+    assert re.search(r"Combined BestFit 70/102 of \d+ = \d+, Combined LoadBalanced 25/102 of \d+ = \d+", text), text
+
+
 def test_a_vm_that_fits_nowhere_says_so_for_every_node_with_what_is_missing(fleet):
     create(fleet, "big", "--memory", 5000, "--vcpus", 10, wait=False)
     until_waits(fleet, "big", *NODES)
@@ -471,6 +483,19 @@ def test_capacity_is_what_fits_and_not_one_more(fleet):
     assert fleet.json("cluster", "capacity", "--shape", "2c512m")["fits"] == 0
     text = fleet.cli("cluster", "capacity", "--shape", "1c256m").stdout
     assert re.search(r"Fit: +1 more", text) and re.search(r"n3 +1 ", text), text
+
+
+def test_capacity_ends_with_the_quota_and_says_its_numbers(fleet):
+    create(fleet, "there", "--vcpus", 1, "--memory", 512)
+    fleet.cli("quota", "set", "default", "memory_mib=2048")
+    report = fleet.json("cluster", "capacity", "--shape", "2c512m")
+    assert (report["fits"], report["limit"]) == (3, "quota memory")
+    words = "3 more fit: tenant default has 512 of 2048 MiB of memory and the next one needs 512 more"
+    assert words in report["text"] and "the nodes have room for 11" in report["text"]
+    assert fleet.cli("vm", "create", "four", "--flake", "x#y", "--vcpus", 2, "--memory", 512, "--replicas", 4,
+                     check=False).returncode != EXIT_OK
+    create(fleet, "three", "--vcpus", 2, "--memory", 512, "--replicas", 3, "--stopped", wait=False)
+    assert fleet.json("cluster", "capacity", "--shape", "2c512m")["fits"] == 0
 
 
 def test_capacity_that_survives_the_loss_of_a_node_is_less(fleet):

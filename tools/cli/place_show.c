@@ -196,11 +196,15 @@ void cli_show_obstacles(FILE *to, const json_t *obstacles) {
   }
 }
 
+/* "BestFit 4711, preference zone 10000"; of a combined one each part's share: "Combined BestFit 70/100 of 4711 = 3297".
+ */
 void cli_show_parts(FILE *to, const json_t *parts) {
   for (size_t i = 0; i < json_array_size(parts); i++) {
+    const char *name = text_of(json_array_get(parts, i), "name");
     if (i > 0) fputs(", ", to);
-    put(to, text_of(json_array_get(parts, i), "name"));
-    fprintf(to, " %lld", number_of(json_array_get(parts, i), "cost"));
+    put(to, name);
+    bool shared = strncmp(name, "Combined ", strlen("Combined ")) == 0;
+    fprintf(to, "%s %lld", shared ? " =" : "", number_of(json_array_get(parts, i), "cost"));
   }
 }
 

@@ -90,6 +90,22 @@ static inline size_t turn(struct leader *l) {
   return l->out.op_count;
 }
 
+/* What was given a node on @node is seen to run there. */
+static inline void run_on(struct leader *l, uint64_t node) {
+  static const struct t_seen runs = {.phase = BLX_PHASE_RUNNING};
+  const struct blx_instance *i = NULL;
+  for (uint64_t uid = 0; (i = blx__state_instance_on_node_after(l->t.st, node, uid)) != NULL;) {
+    uid = i->uid;
+    if (i->dead || i->phase != BLX_PHASE_CREATING) continue;
+    ck_assert_int_eq(t_report_as(&l->t, node, uid, i->epoch, i->report_seq + 1, runs), 0);
+  }
+}
+
+static inline void turn_and_run(struct leader *l) {
+  turn(l);
+  for (uint64_t node = 1; node < NODES_MAX; node++) run_on(l, node);
+}
+
 static inline const char *node_of(const struct leader *l, const char *instance) {
   const struct blx_node_info *n = blx__state_node(l->t.st, t_instance(&l->t, instance)->node_uid);
   return n ? n->name : "";

@@ -5,14 +5,8 @@
 static const struct t_seen running = {.phase = BLX_PHASE_RUNNING};
 static const struct t_seen ended = {.phase = BLX_PHASE_STOPPED, .dead = true};
 
-/* A VM of that priority whose instances take @memory_mib each. */
 static void define(struct leader *l, const char *name, uint32_t replicas, uint32_t memory_mib, uint32_t priority) {
-  struct blx_vm_spec spec = t_spec(name, replicas);
-  spec.memory_mib = memory_mib;
-  spec.priority = priority;
-  spec.has_preemptible = 1;
-  spec.preemptible = 1;
-  ck_assert_int_eq(t_create(&l->t, &spec, BLX_DESIRED_RUNNING), 0);
+  ck_assert_int_eq(t_create_sized(&l->t, name, replicas, memory_mib, priority), 0);
 }
 
 static unsigned placed(struct leader *l, const char *vm, unsigned replicas) {
@@ -82,9 +76,7 @@ START_TEST(one_that_waits_for_a_minute__is_kept_a_node_for) {
   struct leader l;
   open_leader(&l, 1);
   define(&l, "small", 2, 512, 0);
-  turn(&l);
-  t_report(&l.t, "small-1", running);
-  t_report(&l.t, "small-2", running);
+  turn_and_run(&l);
   define(&l, "large", 1, 1000, 0);
   turn(&l);
   ck_assert_uint_eq(placed(&l, "large", 1), 0);
@@ -121,9 +113,7 @@ START_TEST(a_higher_priority__ends_those_below_and_gets_their_room) {
   struct leader l;
   open_leader(&l, 1);
   define(&l, "low", 2, 512, 1);
-  turn(&l);
-  t_report(&l.t, "low-1", running);
-  t_report(&l.t, "low-2", running);
+  turn_and_run(&l);
   define(&l, "high", 1, 400, 5);
   step(&l);
   check_fresh(&l);
@@ -156,9 +146,7 @@ START_TEST(the_same_priority_and_what_is_not_preemptible__are_never_ended) {
   spec.preemptible = 0;
   t_create(&l.t, &spec, BLX_DESIRED_RUNNING);
   define(&l, "same", 1, 512, 5);
-  turn(&l);
-  t_report(&l.t, "firm-1", running);
-  t_report(&l.t, "same-1", running);
+  turn_and_run(&l);
   define(&l, "high", 1, 400, 5);
   turn(&l);
   ck_assert_uint_eq(l.preempts, 0);
@@ -172,8 +160,7 @@ START_TEST(what_one_depends_on__does_not_end_for_it) {
   struct leader l;
   open_leader(&l, 1);
   define(&l, "db", 1, 800, 1);
-  turn(&l);
-  t_report(&l.t, "db-1", running);
+  turn_and_run(&l);
   struct blx_vm_spec mid = t_spec("mid", 0), web = t_spec("web", 1);
   const char *on_db = "db", *on_mid = "mid";
   mid.depends_on = &on_db;
@@ -197,8 +184,7 @@ START_TEST(what_depends_on_one_that_is_ended__waits_in_the_same_step) {
   open_leader(&l, 1);
   ck_assert_int_eq(t_join(&l.t, "small", 8, 200), 0); /* which has room for web, and no other */
   define(&l, "db", 1, 800, 1);
-  turn(&l);
-  t_report(&l.t, "db-1", running);
+  turn_and_run(&l);
   define(&l, "high", 1, 800, 9);
   struct blx_vm_spec web = t_spec("web", 1);
   const char *on_db = "db";
@@ -219,9 +205,7 @@ START_TEST(two_that_make_room_in_one_step__do_not_count_on_the_same) {
   struct leader l;
   open_leader(&l, 2);
   define(&l, "low", 2, 800, 1);
-  turn(&l);
-  t_report(&l.t, "low-1", running);
-  t_report(&l.t, "low-2", running);
+  turn_and_run(&l);
   define(&l, "high", 2, 800, 5);
   turn(&l);
   ck_assert_uint_eq(l.preempts, 2);
@@ -279,36 +263,62 @@ START_TEST(what_is_kept_between_steps__changes_nothing) {
 }
 END_TEST
 
-/* Of 72 levels the engine takes 64. */
-START_TEST(more_levels_than_there_can_be__let_their_vms_wait_and_nobody_else) {
+/* A VM of one instance whose spread names four levels: level<first> and the three after it. */
+static int create_at(struct leader *l, const char *name, uint32_t memory_mib, unsigned first) {
+  struct blx_vm_spread spread[4], *list[4];
+  char level[4][16];
+  struct blx_vm_spec spec = t_spec(name, 1);
+  for (unsigned i = 0; i < 4; i++) {
+    blx__str_format(level[i], sizeof level[i], "level%u", first + i);
+    spread[i] = (struct blx_vm_spread)BLX_VM_SPREAD_INIT;
+    spread[i].level = level[i];
+    spread[i].max_skew = 1;
+    list[i] = &spread[i];
+  }
+  spec.spread = list;
+  spec.n_spread = 4;
+  spec.memory_mib = memory_mib;
+  return t_create(&l->t, &spec, BLX_DESIRED_RUNNING);
+}
+
+/* There can be 64. */
+START_TEST(as_many_levels_as_there_can_be__are_no_matter) {
   struct leader l;
   open_leader(&l, 3);
-  for (unsigned v = 0; v < 18; v++) {
-    struct blx_vm_spread spread[4], *list[4];
-    char name[16], level[4][16];
+  for (unsigned v = 0; v < 17; v++) {
+    char name[16];
     blx__str_format(name, sizeof name, "v%u", v);
-    for (unsigned i = 0; i < 4; i++) {
-      blx__str_format(level[i], sizeof level[i], "level%u", v * 4 + i);
-      spread[i] = (struct blx_vm_spread)BLX_VM_SPREAD_INIT;
-      spread[i].level = level[i];
-      spread[i].max_skew = 1;
-      list[i] = &spread[i];
-    }
-    struct blx_vm_spec spec = t_spec(name, 1);
-    spec.spread = list;
-    spec.n_spread = 4;
-    spec.memory_mib = 32;
-    ck_assert_int_eq(t_create(&l.t, &spec, BLX_DESIRED_RUNNING), 0);
+    ck_assert_int_eq(create_at(&l, name, 32, 4 * v), v < 16 ? 0 : BLX_E_QUOTA);
   }
-  ck_assert_int_eq(t_create_named(&l.t, "other", 1), 0);
-  for (unsigned n = 0; n < 3; n++) turn(&l);
-  ck_assert_uint_ne(t_instance(&l.t, "other-1")->node_uid, 0);
-  ck_assert_int_eq(t_instance(&l.t, "v17-1")->reason->code, BLX_REASON_CODE_NO_ROOM);
+  turn(&l);
+  for (unsigned v = 0; v < 16; v++) {
+    char name[16];
+    blx__str_format(name, sizeof name, "v%u-1", v);
+    ck_assert_uint_ne(t_instance(&l.t, name)->node_uid, 0);
+  }
   close_leader(&l);
 }
 END_TEST
 
-BLX_TEST_MAIN("control/queue", more_levels_than_there_can_be__let_their_vms_wait_and_nobody_else,
+/* Each of them waits, and is deleted: what the leader remembers of it is not in the way of the next. */
+START_TEST(levels_that_gone_vms_named__leave_room_for_others) {
+  struct leader l;
+  open_leader(&l, 1);
+  for (unsigned n = 0; n < 30; n++) {
+    ck_assert_int_eq(create_at(&l, "web", 4096, 4 * n), 0);
+    turn(&l);
+    ck_assert_str_eq(t_instance(&l.t, "web-1")->reason->text, "node1 lacks 3072 MiB");
+    ck_assert_int_eq(t_delete(&l.t, "web"), 0);
+  }
+  ck_assert_int_eq(create_at(&l, "web", 128, 200), 0);
+  turn(&l);
+  ck_assert_str_eq(node_of(&l, "web-1"), "node1");
+  close_leader(&l);
+}
+END_TEST
+
+BLX_TEST_MAIN("control/queue", as_many_levels_as_there_can_be__are_no_matter,
+              levels_that_gone_vms_named__leave_room_for_others,
               the_higher_priority__is_placed_first_however_long_the_other_waits,
               tenants__share_what_there_is_whoever_came_first, of_one_tenant__the_one_that_waits_longer_comes_first,
               one_that_waits_for_a_minute__is_kept_a_node_for, one_that_no_node_could_ever_take__keeps_none,

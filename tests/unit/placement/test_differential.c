@@ -131,9 +131,9 @@ static void fill_near(struct world *w, struct blx_near *n, size_t i) {
   n->domain = take(w, sizeof *n->domain);
   n->domain->struct_size = sizeof *n->domain;
   n->domain->key = ONE_OF(w, "zone", "rack", "disk");
-  n->domain->value = ONE_OF(w, "a", "b", "ssd");
+  n->domain->value = ONE_OF(w, "a", "b", "c", "ssd");
 }
-LIST(w, blx_near, 2, fill_near)
+LIST(w, blx_near, 4, fill_near)
 
 static void fill_data(struct world *w, struct blx_data_item *d, size_t i) {
   d->key = i ? "volume/b" : "volume/a";
@@ -228,7 +228,7 @@ static void new_info(struct world *w, struct blx_node_info *n, uint64_t uid) {
   n->hypervisors = monitors;
   n->n_hypervisors = 1 + draw(w, 2);
   n->labels = take(w, 5 * sizeof(struct blx_label *));
-  node_label(w, n, "zone", ONE_OF(w, "a", "b"));
+  node_label(w, n, "zone", ONE_OF(w, "a", "b", "c"));
   node_label(w, n, "rack", ONE_OF(w, "a", "b", "c"));
   node_label(w, n, "disk", ONE_OF(w, "ssd", "hdd"));
   node_label(w, n, "size", ONE_OF(w, "1", "2", "4", "-3", "big"));
@@ -276,13 +276,16 @@ static void set_settings(struct world *w) {
   s->n_overcommit = draw(w, 2);
   s->survive_nodes = w->nodes == SMALL && one_in(w, 3) ? (uint32_t)draw(w, 4) : 0;
   s->survive_level = w->nodes == SMALL && one_in(w, 4) ? "rack" : NULL;
-  s->distances = take(w, sizeof(struct blx_distance *));
-  s->distances[0] = take(w, sizeof *s->distances[0]);
-  *s->distances[0] = (struct blx_distance)BLX_DISTANCE_INIT;
-  s->distances[0]->a = "b";
-  s->distances[0]->b = "a";
-  s->distances[0]->us = (uint32_t)draw(w, 1000000);
-  s->n_distances = draw(w, 2);
+  static const char *const pairs[][2] = {{"b", "a"}, {"a", "c"}, {"gone", "b"}, {"b", "c"}};
+  s->distances = take(w, BLX__COUNT(pairs) * sizeof(struct blx_distance *));
+  s->n_distances = draw(w, BLX__COUNT(pairs) + 1);
+  for (size_t i = 0; i < s->n_distances; i++) {
+    s->distances[i] = take(w, sizeof *s->distances[i]);
+    *s->distances[i] = (struct blx_distance)BLX_DISTANCE_INIT;
+    s->distances[i]->a = pairs[i][0];
+    s->distances[i]->b = pairs[i][1];
+    s->distances[i]->us = (uint32_t)draw(w, 1000000);
+  }
   w->o.settings = s;
 }
 

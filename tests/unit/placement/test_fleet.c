@@ -97,7 +97,61 @@ START_TEST(a_preemption__ends_the_least_important_that_is_enough) {
 }
 END_TEST
 
+/* Weights that divide nothing: what is cut off of one share is given to a later one. */
+START_TEST(a_combined_cost__is_shown_part_by_part_and_adds_up_exactly) {
+  static struct blx__fleet_verdict v;
+  static const struct {
+    uint32_t weight[3];
+    const char *names[3];
+    uint64_t cost[3];
+  } cases[] = {
+      /* an empty node of 8 vCPUs and 1024 MiB: 1 vCPU and 128 MiB are 2500/10000, 125000 of LoadBalanced */
+      {{3, 3, 1},
+       {"Combined BestFit 3/7 of 875000", "Combined LoadBalanced 3/7 of 125000", "Combined DataLocality 1/7 of 666666"},
+       {375000, 53571, 95238}}, /* 375000.0, 428571.4, 523809.4 so far */
+      {{1, 0, 2}, {"Combined BestFit 1/3 of 875000", "Combined DataLocality 2/3 of 666666"}, {291666, 444444}},
+      {{0, 7, 0}, {"Combined LoadBalanced 7/7 of 125000"}, {125000}},
+  };
+  struct p p;
+  p_open(&p, 1);
+  struct blx_data_item there = {.struct_size = sizeof there, .key = "volume/a", .bytes = 1},
+                       far = {.struct_size = sizeof far, .key = "volume/b", .bytes = 2}, *stored[] = {&there},
+                       *data[] = {&there, &far};
+  const struct blx__fleet_soft soft = {.usable = true, .stored = stored, .n_stored = 1};
+  struct blx_node_info n = p_node(1);
+  ck_assert_int_eq(blx__fleet_set_node(p.f, &n, NULL, &soft, NULL).code, 0);
+  for (size_t k = 0; k < BLX__COUNT(cases); k++) {
+    struct blx_strategy_weight parts[3], *list[3];
+    struct blx_vm_spec web = p_spec("web");
+    for (size_t i = 0; i < 3; i++) {
+      parts[i] = (struct blx_strategy_weight)BLX_STRATEGY_WEIGHT_INIT;
+      parts[i].strategy = (int32_t)i;
+      parts[i].weight = cases[k].weight[i];
+      list[i] = &parts[i];
+    }
+    web.strategy = BLX_STRATEGY_COMBINED;
+    web.strategies = list;
+    web.n_strategies = 3;
+    web.data = data;
+    web.n_data = 2;
+    p_vm(&p, 1, &web);
+    const struct blx__fleet_request r = {.vm_uid = 1};
+    ck_assert(blx__fleet_judge(p.f, &r, 1, &v));
+    uint64_t sum = 0;
+    for (size_t i = 0; i < v.n_parts; i++) {
+      ck_assert_str_eq(v.parts[i].name, cases[k].names[i]);
+      ck_assert_uint_eq(v.parts[i].cost, cases[k].cost[i]);
+      sum += v.parts[i].cost;
+    }
+    ck_assert(v.n_parts == 3 || cases[k].names[v.n_parts] == NULL);
+    ck_assert_uint_eq(sum, v.cost);
+  }
+  p_close(&p);
+}
+END_TEST
+
 BLX_TEST_MAIN("placement/fleet", best_fit__fills_the_fullest_node_and_load_balanced_takes_the_emptiest,
               replicas__spread_before_the_strategy_is_asked_and_never_wait_for_it,
               a_hard_apart_rule__holds_for_the_one_that_comes_later_too,
-              a_preemption__ends_the_least_important_that_is_enough)
+              a_preemption__ends_the_least_important_that_is_enough,
+              a_combined_cost__is_shown_part_by_part_and_adds_up_exactly)

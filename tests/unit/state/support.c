@@ -128,6 +128,13 @@ int t_create(struct t *t, const struct blx_vm_spec *spec, int32_t desired) {
   return t_apply(t, &op);
 }
 
+int t_create_sized(struct t *t, const char *name, uint32_t replicas, uint32_t memory_mib, uint32_t priority) {
+  struct blx_vm_spec spec = t_spec(name, replicas);
+  spec.memory_mib = memory_mib;
+  spec.priority = priority;
+  return t_create(t, &spec, BLX_DESIRED_RUNNING);
+}
+
 int t_create_named(struct t *t, const char *name, uint32_t replicas) {
   struct blx_vm_spec spec = t_spec(name, replicas);
   return t_create(t, &spec, BLX_DESIRED_RUNNING);
@@ -257,6 +264,11 @@ int t_report(struct t *t, const char *instance, struct t_seen seen) {
   const struct blx_instance *i = t_instance(t, instance);
   ck_assert_ptr_nonnull(i);
   return t_report_as(t, i->node_uid, i->uid, i->epoch, i->report_seq + 1, seen);
+}
+
+void t_run(struct t *t, const char *instance, uint64_t node_uid) {
+  ck_assert_int_eq(t_assign(t, instance, node_uid), 0);
+  ck_assert_int_eq(t_report(t, instance, (struct t_seen){.phase = BLX_PHASE_RUNNING}), 0);
 }
 
 int t_delete_force(struct t *t, const char *name, uint64_t silent_uid) {

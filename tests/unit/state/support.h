@@ -30,6 +30,8 @@ int t_config(struct t *t, const char *text, char sha256[65]);
 struct blx_vm_spec t_spec(const char *name, uint32_t replicas);
 int t_create(struct t *t, const struct blx_vm_spec *spec, int32_t desired);
 int t_create_named(struct t *t, const char *name, uint32_t replicas);
+/* Wanted running, of that size. */
+int t_create_sized(struct t *t, const char *name, uint32_t replicas, uint32_t memory_mib, uint32_t priority);
 int t_desire(struct t *t, const char *name, int32_t desired);
 int t_delete(struct t *t, const char *name);
 int t_restart(struct t *t, const char *name, int32_t ending);
@@ -49,6 +51,8 @@ struct t_seen {
   bool data_known;
 };
 int t_report(struct t *t, const char *instance, struct t_seen seen);
+/* It is given the node, and reported to run there; both are accepted. */
+void t_run(struct t *t, const char *instance, uint64_t node_uid);
 int t_report_as(struct t *t, uint64_t node_uid, uint64_t instance_uid, uint64_t epoch, uint64_t seq,
                 struct t_seen seen);
 

@@ -119,6 +119,12 @@ void t_check_rebuilt(const struct t *t) {
   same_keys(&a->waiting, &b->waiting, "waiting");
   same_keys(&a->ready, &b->ready, "ready");
   same_keys(&a->rooms, &b->rooms, "those that wait for room");
+  same_keys(&a->levels, &b->levels, "levels");
+  BLX__MAP_FOREACH(pos, &a->levels) {
+    size_t n = 0;
+    const void *level = blx__map_key(pos, &n);
+    ck_assert_ptr_eq(blx__map_value(pos), blx__map_get(&b->levels, level, n)); /* which are numbers */
+  }
   same_keys(&a->auto_cpu, &b->auto_cpu, "processors of ha=auto");
   same_keys(&a->auto_memory, &b->auto_memory, "memory of ha=auto");
   same_keys(&a->tombstones, &b->tombstones, "tombstones");

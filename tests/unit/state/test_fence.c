@@ -23,8 +23,7 @@ static void open_three(struct t *t) {
                                  : i == 1 ? BLX_HA_POLICY_MANUAL
                                           : BLX_HA_POLICY_OFF),
                      0);
-    ck_assert_int_eq(t_assign(t, instance, 1), 0);
-    ck_assert_int_eq(t_report(t, instance, running), 0);
+    t_run(t, instance, 1);
   }
 }
 
@@ -443,8 +442,7 @@ START_TEST(a_lost_lease__is_no_failure_and_starts_again_whatever_the_policy) {
   spec.ha = BLX_HA_POLICY_AUTO;
   spec.restart_policy = BLX_RESTART_POLICY_NEVER;
   T_SHALL(0, t_create(&t, &spec, BLX_DESIRED_RUNNING));
-  T_SHALL(0, t_assign(&t, "once-1", 1));
-  T_SHALL(0, t_report(&t, "once-1", running));
+  t_run(&t, "once-1", 1);
   struct t_seen lost = dead;
   lost.code = BLX_REASON_CODE_LEASE_LOST;
   lost.has_exit = true;

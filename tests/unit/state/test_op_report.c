@@ -18,8 +18,7 @@ static void open_running(struct t *t, int32_t policy) {
   struct blx_vm_spec spec = t_spec("web", 1);
   spec.restart_policy = policy;
   ck_assert_int_eq(t_create(t, &spec, BLX_DESIRED_RUNNING), 0);
-  ck_assert_int_eq(t_assign(t, "web-1", 1), 0);
-  ck_assert_int_eq(t_report(t, "web-1", running), 0);
+  t_run(t, "web-1", 1);
 }
 
 START_TEST(reports__take_the_instance_through_its_phases) {
@@ -124,8 +123,7 @@ START_TEST(policy_always__waits_a_second_and_then_twice_as_long_each_time) {
     ck_assert_int_eq(i->reason->code, BLX_REASON_CODE_BACK_OFF);
     ck_assert_uint_eq(i->failures, n);
     t.time_ms = i->not_before_ms;
-    T_SHALL(0, t_assign(&t, "web-1", 1));
-    T_SHALL(0, t_report(&t, "web-1", running));
+    t_run(&t, "web-1", 1);
     want_ms = want_ms * 2 > 300000 ? 300000 : want_ms * 2;
   }
   t_close(&t);
@@ -152,16 +150,14 @@ START_TEST(ten_minutes_of_running__forget_the_failures_before) {
   for (unsigned n = 0; n < 4; n++) {
     t_report(&t, "web-1", crash());
     t.time_ms += 20000;
-    T_SHALL(0, t_assign(&t, "web-1", 1));
-    t_report(&t, "web-1", running);
+    t_run(&t, "web-1", 1);
   }
   ck_assert_uint_eq(t_instance(&t, "web-1")->failures, 4);
   t.time_ms += 599999;
   t_report(&t, "web-1", crash());
   ck_assert_uint_eq(t_instance(&t, "web-1")->failures, 5);
   t.time_ms += 20000;
-  T_SHALL(0, t_assign(&t, "web-1", 1));
-  t_report(&t, "web-1", running);
+  t_run(&t, "web-1", 1);
   t.time_ms += 600000;
   t_report(&t, "web-1", crash());
   ck_assert_uint_eq(t_instance(&t, "web-1")->failures, 1);

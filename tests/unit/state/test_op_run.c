@@ -1,7 +1,6 @@
 #include "../harness.h"
 #include "support.h"
 
-static const struct t_seen running = {.phase = BLX_PHASE_RUNNING};
 static const struct t_seen crashed = {.phase = BLX_PHASE_FAILED, .dead = true, .has_exit = true, .exit_status = 1};
 
 START_TEST(assign__raises_the_epoch_and_gives_the_instance_to_the_node) {
@@ -88,8 +87,7 @@ START_TEST(assign__before_its_time__is_refused_with_the_time_left) {
   struct t t;
   t_open_cluster(&t, 2);
   t_create_named(&t, "web", 1);
-  t_assign(&t, "web-1", 1);
-  t_report(&t, "web-1", running);
+  t_run(&t, "web-1", 1);
   t_report(&t, "web-1", crashed);
   uint64_t due = t_instance(&t, "web-1")->not_before_ms;
   t.time_ms = due - 1;

@@ -9,8 +9,7 @@ static const struct t_seen stopped = {
 static const struct t_seen gone = {.phase = BLX_PHASE_STOPPED, .dead = true, .gone = true};
 
 static void run(struct t *t, const char *instance) {
-  ck_assert_int_eq(t_assign(t, instance, 1), 0);
-  ck_assert_int_eq(t_report(t, instance, running), 0);
+  t_run(t, instance, 1);
 }
 
 static int create_on(struct t *t, const char *name, const char *on) {

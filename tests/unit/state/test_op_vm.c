@@ -189,8 +189,7 @@ START_TEST(stop__stops_the_dead_at_once_and_asks_the_living) {
   struct t t;
   t_open_cluster(&t, 2);
   t_create_named(&t, "web", 2);
-  T_SHALL(0, t_assign(&t, "web-1", 1));
-  T_SHALL(0, t_report(&t, "web-1", running));
+  t_run(&t, "web-1", 1);
   T_SHALL(0, t_desire(&t, "web", BLX_DESIRED_STOPPED));
   ck_assert_int_eq(t_instance(&t, "web-1")->phase, BLX_PHASE_STOPPING);
   ck_assert_int_eq(t_instance(&t, "web-2")->phase, BLX_PHASE_STOPPED);
@@ -230,8 +229,7 @@ START_TEST(start_while_stopping__lets_the_stop_finish_and_then_starts_at_once) {
   struct t t;
   t_open_cluster(&t, 1);
   t_create_named(&t, "web", 1);
-  t_assign(&t, "web-1", 1);
-  t_report(&t, "web-1", running);
+  t_run(&t, "web-1", 1);
   T_SHALL(0, t_desire(&t, "web", BLX_DESIRED_STOPPED));
   T_SHALL(0, t_desire(&t, "web", BLX_DESIRED_RUNNING));
   ck_assert_int_eq(t_instance(&t, "web-1")->phase, BLX_PHASE_STOPPING);
@@ -250,8 +248,7 @@ START_TEST(start_before_its_node_heard_of_the_stop__asks_how_it_is) {
   struct t t;
   t_open_cluster(&t, 1);
   t_create_named(&t, "web", 1);
-  t_assign(&t, "web-1", 1);
-  t_report(&t, "web-1", running);
+  t_run(&t, "web-1", 1);
   const struct blx_instance *i = t_instance(&t, "web-1");
   uint64_t uid = i->uid, seq = i->report_seq;
   T_SHALL(0, t_desire(&t, "web", BLX_DESIRED_STOPPED));
@@ -276,8 +273,7 @@ START_TEST(delete__drops_what_has_no_node_and_waits_for_the_others) {
   t_open_cluster(&t, 2);
   t_create_named(&t, "web", 3);
   t_assign(&t, "web-1", 1);
-  t_assign(&t, "web-3", 2);
-  t_report(&t, "web-3", running);
+  t_run(&t, "web-3", 2);
   T_SHALL(0, t_delete(&t, "web"));
   ck_assert_ptr_null(t_instance(&t, "web-2"));
   ck_assert_int_eq(t_instance(&t, "web-1")->phase, BLX_PHASE_DELETING);
@@ -330,8 +326,7 @@ START_TEST(the_phase_of_a_vm__is_the_one_furthest_from_done) {
   struct t t;
   t_open_cluster(&t, 2);
   t_create_named(&t, "web", 3);
-  t_assign(&t, "web-1", 1);
-  t_report(&t, "web-1", running);
+  t_run(&t, "web-1", 1);
   ck_assert_int_eq(t_vm(&t, "web")->phase, BLX_PHASE_PENDING);
   t_assign(&t, "web-2", 2);
   t_assign(&t, "web-3", 2);

@@ -2,15 +2,7 @@
 #include "../harness.h"
 #include "support.h"
 
-static const struct t_seen running = {.phase = BLX_PHASE_RUNNING};
 static const struct t_seen died = {.phase = BLX_PHASE_STOPPED, .dead = true};
-
-static int create(struct t *t, const char *name, uint32_t replicas, uint32_t memory_mib, uint32_t priority) {
-  struct blx_vm_spec spec = t_spec(name, replicas);
-  spec.memory_mib = memory_mib;
-  spec.priority = priority;
-  return t_create(t, &spec, BLX_DESIRED_RUNNING);
-}
 
 /* Two of low with 400 MiB and a fixed one with 200 are on node1, which has 1024; big needs 600. */
 static void open_full(struct t *t) {
@@ -19,13 +11,11 @@ static void open_full(struct t *t) {
   fixed.memory_mib = 200;
   fixed.has_preemptible = 1;
   ck_assert_int_eq(t_create(t, &fixed, BLX_DESIRED_RUNNING), 0);
-  ck_assert_int_eq(create(t, "low", 2, 400, 10), 0);
-  ck_assert_int_eq(create(t, "big", 1, 400, 500), 0);
-  const char *const names[] = {"fixed-1", "low-1", "low-2"};
-  for (unsigned i = 0; i < 3; i++) {
-    ck_assert_int_eq(t_assign(t, names[i], 1), 0);
-    ck_assert_int_eq(t_report(t, names[i], running), 0);
-  }
+  ck_assert_int_eq(t_create_sized(t, "low", 2, 400, 10), 0);
+  ck_assert_int_eq(t_create_sized(t, "big", 1, 400, 500), 0);
+  t_run(t, "fixed-1", 1);
+  t_run(t, "low-1", 1);
+  t_run(t, "low-2", 1);
 }
 
 START_TEST(a_victim__is_told_to_end_and_the_other_waits_for_its_room) {
@@ -86,7 +76,7 @@ START_TEST(one_that_may_not_end__is_left_alone) {
   T_SHALL(BLX_E_CONFLICT, t_preempt(&t, "big-1", 2, low));
   T_SAYS("low-1 does not run on node2");
   T_SHALL(BLX_E_INVALID, t_preempt(&t, "big-1", 1, twice));
-  T_SHALL(0, create(&t, "same", 1, 400, 10));
+  T_SHALL(0, t_create_sized(&t, "same", 1, 400, 10));
   T_SHALL(BLX_E_CONFLICT, t_preempt(&t, "same-1", 1, low));
   T_SAYS("low-1 has priority 10, which is not below the 10 of same-1");
   T_SHALL(BLX_E_CONFLICT, t_preempt(&t, "low-2", 1, low)); /* it does not wait */
@@ -115,5 +105,32 @@ START_TEST(the_wait_for_room__ends_with_the_node_with_the_vm_or_when_it_is_moot)
 }
 END_TEST
 
+/* after needs mid, and mid needs low; a leader would not ask for this. */
+START_TEST(what_it_depends_on__does_not_end_for_it_whoever_asks) {
+  struct t t;
+  open_full(&t);
+  const char *on_low = "low", *on_mid = "mid";
+  struct blx_vm_spec mid = t_spec("mid", 1), after = t_spec("after", 1);
+  mid.depends_on = &on_low;
+  after.depends_on = &on_mid;
+  mid.n_depends_on = after.n_depends_on = 1;
+  after.memory_mib = 400;
+  after.priority = 500;
+  T_SHALL(0, t_create(&t, &mid, BLX_DESIRED_RUNNING));
+  T_SHALL(0, t_create(&t, &after, BLX_DESIRED_RUNNING));
+  t_run(&t, "mid-1", 2);
+  const char *const low[] = {"low-1", NULL};
+  uint64_t revision = t_instance(&t, "low-1")->revision;
+  T_SHALL(BLX_E_CONFLICT, t_preempt(&t, "after-1", 1, low));
+  T_SAYS("low-1 cannot end for after-1, which depends on the VM low");
+  ck_assert_uint_eq(t_instance(&t, "low-1")->revision, revision);
+  ck_assert_uint_eq(t_instance(&t, "after-1")->room_on_uid, 0);
+  T_SHALL(0, t_preempt(&t, "big-1", 1, low)); /* for another one it may */
+  t_check_indexes(&t);
+  t_close(&t);
+}
+END_TEST
+
 BLX_TEST_MAIN("state/preempt", a_victim__is_told_to_end_and_the_other_waits_for_its_room, nobody__ends_who_could_stay,
-              one_that_may_not_end__is_left_alone, the_wait_for_room__ends_with_the_node_with_the_vm_or_when_it_is_moot)
+              one_that_may_not_end__is_left_alone, the_wait_for_room__ends_with_the_node_with_the_vm_or_when_it_is_moot,
+              what_it_depends_on__does_not_end_for_it_whoever_asks)

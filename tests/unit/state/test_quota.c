@@ -2,6 +2,8 @@
 #include "../harness.h"
 #include "support.h"
 
+#include <string.h>
+
 static struct blx_quota limits(uint32_t vms, uint32_t instances, uint32_t vcpus, uint64_t memory_mib) {
   struct blx_quota q = BLX_QUOTA_INIT;
   q.vms = vms;
@@ -254,8 +256,46 @@ START_TEST(a_node_that_registers__keeps_its_taints) {
 }
 END_TEST
 
+/* As much as the room says is accepted, and one more is not, whatever stops it. */
+START_TEST(the_room_of_a_quota__is_what_a_create_finds) {
+  struct t t;
+  struct blx_amount most = {.struct_size = sizeof most, .name = "gpu", .amount = 0}, *limit = &most;
+  struct blx_amount gpu = {.struct_size = sizeof gpu, .name = "gpu", .amount = 3}, *list = &gpu;
+  t_open_cluster(&t, 1);
+  T_SHALL(0, t_create_named(&t, "web", 2));
+  struct blx_vm_spec spec = t_spec("new", 1);
+  spec.vcpus = 2;
+  spec.resources = &list;
+  spec.n_resources = 1;
+  ck_assert_uint_eq(blx__state_quota_room(t.st, NULL, &spec).instances, UINT64_MAX);
+  for (uint32_t n = 0; n < 200; n++) {
+    struct blx_quota q = limits(0, n % 7, n % 5 * 3, n % 11 * 150);
+    most.amount = n % 13;
+    q.named = &limit;
+    q.n_named = n % 3 != 0;
+    T_SHALL(0, t_quota(&t, &q));
+    struct blx__state_quota_room room = blx__state_quota_room(t.st, NULL, &spec);
+    if (room.instances == UINT64_MAX) continue;
+    blx_error err = {0};
+    spec.replicas = (uint32_t)room.instances;
+    ck_assert_int_eq(blx__state_may_create(t.st, NULL, &spec, &err).code, 0);
+    spec.replicas++;
+    ck_assert_int_eq(blx__state_may_create(t.st, NULL, &spec, &err).code, BLX_E_QUOTA);
+    ck_assert_msg(strstr(err.message, room.of) != NULL, "%s stops it, not %s", err.message, room.of);
+  }
+  struct blx_quota q = limits(1, 0, 0, 0);
+  T_SHALL(0, t_quota(&t, &q));
+  ck_assert_uint_eq(blx__state_quota_room(t.st, NULL, &spec).instances, 0);
+  q.vms = 3;
+  T_SHALL(0, t_quota(&t, &q));
+  ck_assert_uint_eq(blx__state_quota_room(t.st, NULL, &spec).instances, 2000); /* two VMs of a thousand */
+  t_close(&t);
+}
+END_TEST
+
 BLX_TEST_MAIN("state/quota", usage__counts_what_is_defined_running_or_not, tenants__come_by_name,
               each_limit__stops_a_new_vm_with_its_numbers, a_named_resource__has_a_limit_of_its_own,
               a_limit_below_what_there_is__only_stops_more, a_quota__is_one_tenants_and_can_be_taken_away,
               a_quota_that_cannot_be__is_refused, shapes__come_by_how_many_instances_have_them,
-              taints__are_set_in_place_of_their_like_and_taken_away_by_key, a_node_that_registers__keeps_its_taints)
+              taints__are_set_in_place_of_their_like_and_taken_away_by_key, a_node_that_registers__keeps_its_taints,
+              the_room_of_a_quota__is_what_a_create_finds)

@@ -6,7 +6,6 @@
 
 enum { OLD = 11 };
 
-static const struct t_seen running = {.phase = BLX_PHASE_RUNNING};
 static const struct t_seen dead = {.phase = BLX_PHASE_STOPPED, .dead = true};
 
 static void open_two(struct t *t) {
@@ -19,8 +18,7 @@ static void run_on(struct t *t, const char *vm, uint64_t uid, int32_t ha) {
   char instance[64];
   blx__str_format(instance, sizeof instance, "%s-1", vm);
   ck_assert_int_eq(t_create_ha(t, vm, ha), 0);
-  ck_assert_int_eq(t_assign(t, instance, uid), 0);
-  ck_assert_int_eq(t_report(t, instance, running), 0);
+  t_run(t, instance, uid);
 }
 
 START_TEST(a_node_that_holds_nothing__goes_and_its_uid_never_comes_back) {

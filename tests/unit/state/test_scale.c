@@ -10,11 +10,9 @@ static const struct t_seen gone = {.phase = BLX_PHASE_STOPPED, .dead = true, .go
 static void open_web(struct t *t) {
   t_open_cluster(t, 2);
   ck_assert_int_eq(t_create_named(t, "web", 3), 0);
-  ck_assert_int_eq(t_assign(t, "web-1", 1), 0);
-  ck_assert_int_eq(t_assign(t, "web-2", 2), 0);
-  ck_assert_int_eq(t_assign(t, "web-3", 1), 0);
-  const char *const names[] = {"web-1", "web-2", "web-3"};
-  for (unsigned i = 0; i < 3; i++) ck_assert_int_eq(t_report(t, names[i], running), 0);
+  t_run(t, "web-1", 1);
+  t_run(t, "web-2", 2);
+  t_run(t, "web-3", 1);
 }
 
 START_TEST(more_replicas__wait_for_nodes_and_nothing_else_changes) {

@@ -13,8 +13,7 @@ static void open_web(struct t *t) {
   t_open_cluster(t, 2);
   ck_assert_int_eq(t_create_named(t, "web", 3), 0);
   ck_assert_int_eq(t_assign(t, "web-1", 1), 0);
-  ck_assert_int_eq(t_assign(t, "web-2", 2), 0);
-  ck_assert_int_eq(t_report(t, "web-2", running), 0);
+  t_run(t, "web-2", 2);
 }
 
 static uint64_t allocated_mib(const struct t *t, uint64_t uid) {

@@ -8,8 +8,7 @@ START_TEST(a_vm__is_shown_with_its_instances_their_nodes_and_how_many_run) {
   struct t t;
   t_open_cluster(&t, 2);
   t_create_named(&t, "web", 3);
-  t_assign(&t, "web-2", 2);
-  t_report(&t, "web-2", running);
+  t_run(&t, "web-2", 2);
   struct blx_vm *vm = NULL;
   struct blx__arena arena = {.limit_bytes = 1 << 20};
   ck_assert_int_eq(blx__state_view_vm(t.st, t_vm(&t, "web")->uid, &arena, &vm, NULL).code, 0);
@@ -52,8 +51,7 @@ START_TEST(whatever_waits__says_what_would_help) {
   t_report(&t, "web-1", died);
   ck_assert_int_eq(waits(&t, BLX_PHASE_PENDING), BLX_REASON_CODE_BACK_OFF);
   t_restart(&t, "web", BLX_ENDING_SHUT_DOWN);
-  t_assign(&t, "web-1", 1);
-  t_report(&t, "web-1", running);
+  t_run(&t, "web-1", 1);
   t_restart(&t, "web", BLX_ENDING_SHUT_DOWN);
   ck_assert_int_eq(waits(&t, BLX_PHASE_STOPPING), BLX_REASON_CODE_RESTART_REQUESTED);
   t_desire(&t, "web", BLX_DESIRED_STOPPED);

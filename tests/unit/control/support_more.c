@@ -1,0 +1,2 @@
+/* Those of quotas and taints too. */
+#include "../state/support_more.c"
