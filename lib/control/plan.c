@@ -67,6 +67,15 @@ static blx__rc take(struct plan *p, const struct blx__fleet_request *r, uint64_t
   return blx__view_give(p->c, p->vm, &to, err);
 }
 
+/* "web-1"; of another tenant "acme/web-1", unless that is too long. NULL: no memory. */
+static const char *victim_name(const struct plan *p, const struct blx_instance *victim) {
+  const char *tenant = blx__state_vm(p->in->st, victim->vm_uid)->tenant;
+  char name[64];
+  if (blx__str_eq(tenant, p->tenant && p->tenant[0] ? p->tenant : "default")) return victim->name;
+  if (!blx__str_format(name, sizeof name, "%s/%s", tenant, victim->name)) return victim->name;
+  return blx__arena_strdup(p->arena, name);
+}
+
 static blx__rc plan_preempt(struct plan *p, const struct blx__fleet_preemption *how, struct blx_planned_instance *out,
                             blx_error *err) {
   char text[TEXT_BYTES];
@@ -83,7 +92,9 @@ static blx__rc plan_preempt(struct plan *p, const struct blx__fleet_preemption *
   for (size_t v = 0; v < how->n; v++) {
     const struct blx_instance *victim = blx__state_instance(p->in->st, how->victims[v]);
     BLX__ASSERT(victim != NULL);
-    out->victims[out->n_victims++] = victim->name;
+    out->victims[out->n_victims] = victim_name(p, victim);
+    if (!out->victims[out->n_victims]) return no_memory(p, err);
+    out->n_victims++;
     BLX__TRY(blx__view_end(p->c, victim, err));
     p->out->changes++;
   }
@@ -113,9 +124,9 @@ static blx__rc plan_one(struct plan *p, uint32_t ordinal, blx_error *err) {
   uint64_t barred[CONTROL_BARRED_MAX];
   struct blx_planned_instance *out = add(p, ordinal);
   if (!out) return no_memory(p, err);
-  uint64_t uid = blx__state_tombstone_node_after(p->in->st, out->instance, 0);
+  uint64_t uid = blx__state_tombstone_node_after(p->in->st, p->tenant, out->instance, 0);
   for (; uid != 0 && r.n_barred < CONTROL_BARRED_MAX;
-       uid = blx__state_tombstone_node_after(p->in->st, out->instance, uid))
+       uid = blx__state_tombstone_node_after(p->in->st, p->tenant, out->instance, uid))
     barred[r.n_barred++] = uid;
   r.barred = barred;
   r.reserved = p->kept;
