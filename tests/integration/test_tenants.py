@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 
 import pytest
@@ -325,6 +326,36 @@ def test_a_list_of_all_comes_in_parts_and_a_worker_counts_vms_by_tenant(four, me
             request.after, request.after_tenant = part.next, part.next_tenant
     assert found == want
     assert four.json("cluster", "status", "--stale", node=four.node("w1"))["vms"] == 4
+
+
+def test_what_one_tenant_deletes_by_force_is_its_own_alone(new_cluster):
+    one = new_cluster().form()
+    leader = one.leader()
+    silent = next(node for node in one.nodes if node is not leader)
+    one.cli("node", "label", silent.name, f"at={silent.name}", node=leader)
+    make(one, "acme", "web", at=silent.name)
+    other = make(one, "other", "web", at=silent.name)["instances"][0]
+
+    def detail():
+        return one.json("node", "describe", silent.name, node=leader)
+
+    silent.process.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: detail()["node"]["status"] == "Suspect", 20, "the leader misses the node")
+        of(one, "acme", "vm", "delete", "web", node=leader)
+        described = of(one, "acme", "vm", "describe", "web", node=leader).stdout
+        assert "`blixard vm delete web --tenant acme --force`" in described
+        of(one, "acme", "vm", "delete", "web", "--force", node=leader)
+        assert [(t["tenant"], t["instance"]) for t in detail()["tombstones"]] == [("acme", "web-1")]
+        assert [(i["tenant"], i["name"]) for i in detail()["instances"]] == [("other", "web-1")]
+    finally:
+        silent.process.send_signal(signal.SIGCONT)
+    until(lambda: not detail()["tombstones"], 30, "the node that returned removed what it held")
+    one.wait_ready()
+    until_it_answers(one, "other", "web", silent)
+    now = get(one, "other", "web")["instances"][0]
+    assert (now["uid"], now["epoch"], now["phase"]) == (other["uid"], other["epoch"], "Running")
+    assert make(one, "acme", "web", at=silent.name)["phase"] == "Running"
 
 
 # ---- real guests
