@@ -152,7 +152,7 @@ struct blx_vm_name_request {
   uint32_t force; /* to restart: kill it instead of asking its guest */
 };
 
-/* VmListRequest: the VMs of a tenant. */
+/* VmListRequest: the VMs of a tenant, or of all. */
 struct blx_vm_list_request {
   size_t struct_size;
   const void *unknown;
@@ -160,9 +160,12 @@ struct blx_vm_list_request {
   uint32_t stale; /* answer from this member's own state, which may be behind */
   const char *after; /* only VMs whose names come after this one; at most 63 bytes */
   uint32_t limit; /* a part of the list: so many VMs at most, fewer if they do not fit; 0: all at once; 0..100000 */
+  uint32_t before_all_tenants_; /* unused; zero */
+  uint32_t all_tenants; /* the VMs of every tenant, whatever tenant says, by tenant and name */
+  const char *after_tenant; /* with all_tenants and after: the tenant of that one; at most 56 bytes */
 };
 
-/* VmList: VMs by name. */
+/* VmList: VMs by name, or by tenant and name. */
 struct blx_vm_list {
   size_t struct_size;
   const void *unknown;
@@ -170,6 +173,7 @@ struct blx_vm_list {
   size_t n_vms;
   uint64_t index; /* index at which this was true */
   const char *next; /* of a part: go on after this name; empty: there are no more; at most 63 bytes */
+  const char *next_tenant; /* with all_tenants: and after its tenant; at most 56 bytes */
 };
 
 /* VmLogsRequest: the console of a VM's instances. */
@@ -251,6 +255,8 @@ struct blx_watch_request {
   const char *node; /* only this node and the instances that are assigned to it; at most 63 bytes */
   /* with kept or since_ms: where older events were there once or elsewhere, begin with one of type cut that says where this member's begin */
   uint32_t tell_cut;
+  uint32_t before_all_tenants_; /* unused; zero */
+  uint32_t all_tenants; /* events of every tenant, whatever tenant says */
 };
 
 /* NodeNameRequest: an operation on one node. */
@@ -340,6 +346,7 @@ struct blx_instance_stats {
   uint32_t has_guest_load_milli;
   uint32_t guest_processes; /* processes in its guest */
   uint32_t has_guest_processes;
+  const char *tenant; /* its tenant; at most 56 bytes */
 };
 
 /* NodeStats: what a node's instances use. */
@@ -528,6 +535,7 @@ struct blx_audit_list_request {
   uint32_t limit; /* so many at most; 0: 100; 0..1000 */
   uint32_t denied; /* of the chain of denied requests that the member which answers keeps */
   uint32_t stale; /* answer from this member's own records, which may be behind */
+  const char *tenant; /* only about this tenant's objects; empty: about all; at most 56 bytes */
 };
 
 /* AuditList: records of the audit log. */

@@ -38,6 +38,7 @@ struct blx_client_options {
   int32_t completions; /* BLX_COMPLETIONS_*; 0: on the client's thread */
   uint32_t reserved_2; /* 0: older programs have padding here */
   const char *reason;  /* why this client changes what it changes, for the audit log; as blx_client_set_reason() */
+  const char *tenant;  /* that its calls are of; as blx_client_set_tenant() */
 };
 
 #define BLX_CLIENT_OPTIONS_INIT BLX_INIT_(struct blx_client_options)
@@ -61,6 +62,13 @@ BLX_API void blx_client_close(blx_client *client);
  * @reason  one line of at most 256 bytes without control characters, copied; NULL or "": none
  * Errors: BLX_E_INVALID (the reason stays as it was), BLX_E_MISUSE. Thread: any. Since 0.1. */
 BLX_API int blx_client_set_reason(blx_client *client, const char *reason, blx_error *reterr);
+
+/* The tenant of calls that name none, from now on: of requests whose tenant is empty, and of blx_vm_wait(). What names
+ * one is of that one; blx_quota_get() and blx_audit_list_get() without one are of all. A tenant is there as soon as it
+ * has a VM or a quota. It tells names and quotas apart and gives no rights: whoever may connect may name any.
+ * @tenant  a name of at most 56 bytes, copied; NULL or "": default
+ * Errors: BLX_E_INVALID (the tenant stays as it was), BLX_E_MISUSE. Thread: any. Since 0.1. */
+BLX_API int blx_client_set_tenant(blx_client *client, const char *tenant, blx_error *reterr);
 
 /* The descriptor that is readable while completions wait. It stays the library's: poll it, do not close it; it is valid
  * until the client is closed (a node's client: until the last of the node and its clients is).

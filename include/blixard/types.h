@@ -432,6 +432,7 @@ struct blx_instance {
   uint64_t preempted_for_uid; /* while it ends: the instance that it makes room for; 0: none */
   uint64_t seen_era; /* era since whose beginning, a recovery, it was seen running where it is */
   uint32_t data_known; /* its agent has looked whether it has a disk on its node; before that it is taken to have one */
+  const char *tenant; /* its VM's tenant, filled in when read; at most 56 bytes */
 };
 
 /* Vm: a VM: what is wanted, and how far it is. */
@@ -669,7 +670,8 @@ struct blx_event {
 struct blx_tombstone {
   size_t struct_size;
   const void *unknown;
-  const char *instance; /* its name; no other of that name starts on the node before it is gone there; 1..63 bytes */
+  /* its name; no other of that name and tenant starts on the node before it is gone there; 1..63 bytes */
+  const char *instance;
   uint64_t instance_uid; /* its uid; never reused */
   uint64_t epoch; /* the epoch it had */
   uint64_t node_uid; /* the node that must remove it */

@@ -31,10 +31,11 @@ BLX_API int blx_vm_get(blx_client *client, const struct blx_vm_name_request *req
 BLX_API int blx_vm_get_async(blx_client *client, const struct blx_vm_name_request *request, blx_vm_fn done, void *user,
                              blx_error *reterr);
 
-/* The VMs of a tenant by name. One answer is at most 4 MiB, some 12,000 plain VMs; a longer list is read in parts: with
- * limit set, call again with after = the answer's next until that is empty. Each part is true at its own index; to go
- * on with a watch, begin at the first part's. Errors: BLX_E_INVALID (limit is 0 and the list does not fit into one
- * answer), BLX_E_NO_LEADER, BLX_E_TIMEOUT. Thread: any. Since 0.1. */
+/* The VMs of a tenant by name, with all_tenants of all by tenant and name. One answer is at most 4 MiB, some 12,000
+ * plain VMs; a longer list is read in parts: with limit set, call again with after = the answer's next (and
+ * after_tenant = its next_tenant) until that is empty. Each part is true at its own index; to go on with a watch, begin
+ * at the first part's. Errors: BLX_E_INVALID (limit is 0 and the list does not fit into one answer), BLX_E_NO_LEADER,
+ * BLX_E_TIMEOUT. Thread: any. Since 0.1. */
 BLX_API int blx_vm_list_get(blx_client *client, const struct blx_vm_list_request *request, struct blx_vm_list **out,
                             blx_error *reterr);
 BLX_API int blx_vm_list_get_async(blx_client *client, const struct blx_vm_list_request *request, blx_vm_list_fn done,

@@ -115,6 +115,9 @@ static blx__rc take_assignment(struct blx__agent *agent, const struct blx_assign
   if (!i) return BLX__OK;
   i->seen = true;
   i->behind = now->epoch < i->epoch;
+  if (now->tenant && *now->tenant && !blx__str_copy(i->tenant, sizeof i->tenant, now->tenant))
+    return blx__fail(err, BLX_E_INVALID, "agent", "the tenant of %s is longer than %d bytes", i->name,
+                     TENANT_NAME_SIZE - 1);
   if (now->tell && now->epoch == i->epoch && i->state != NEW && !i->adopting) {
     i->asked = true; /* a report that is under way may be older than the question */
     report_due(i, false);
@@ -212,16 +215,28 @@ void blx__agent_instance_stale(struct blx__agent *agent, uint64_t instance_uid, 
 
 /* ---- questions */
 
-blx__rc blx__agent_find(struct blx__agent *agent, const char *instance, struct blx__vm_key *out, blx_error *err) {
+/* One that a server of an earlier version assigned is of the only tenant there was. */
+static const char *tenant_of(const char *tenant) {
+  return tenant && *tenant ? tenant : "default";
+}
+
+blx__rc blx__agent_find(struct blx__agent *agent, const char *tenant, const char *instance, struct blx__vm_key *out,
+                        blx_error *err) {
   const struct instance *found = NULL;
   BLX__MAP_FOREACH(pos, &agent->instances) {
     const struct instance *i = blx__map_value(pos);
     /* Of two with one name the later one: the other is being removed. */
-    if (i->state != GONE && blx__str_eq(i->name, instance)) found = i;
+    if (i->state == GONE || !blx__str_eq(i->name, instance)) continue;
+    if (blx__str_eq(tenant_of(i->tenant), tenant_of(tenant))) found = i;
   }
   if (!found) return blx__fail(err, BLX_E_NOT_FOUND, "agent", "%.64s is not on node %s", instance, agent->node_name);
   *out = (struct blx__vm_key){found->name, found->uid, found->epoch};
   return BLX__OK;
+}
+
+const char *blx__agent_tenant(const struct blx__agent *agent, uint64_t uid) {
+  const struct instance *i = blx__map_get_u64(&agent->instances, uid);
+  return i && i->tenant[0] ? i->tenant : NULL;
 }
 
 size_t blx__agent_instances(const struct blx__agent *agent) {

@@ -114,10 +114,13 @@ void blx__agent_instance_stale(struct blx__agent *agent, uint64_t instance_uid, 
 void blx__agent_event(struct blx__agent *agent, const struct blx__vm_key *key, enum blx__vm_event event,
                       const struct blx__vm_status *status);
 
-/* The driver's key of an instance this node knows, dead ones too, for the driver's logs(). @out->instance points into
- * the agent until it is called again. Errors: NOT_FOUND. */
-blx__rc blx__agent_find(struct blx__agent *agent, const char *instance, struct blx__vm_key *out,
+/* The driver's key of an instance this node knows, dead ones too, for the driver's logs(). @tenant NULL or "": default.
+ * @out->instance points into the agent until it is called again. Errors: NOT_FOUND. */
+blx__rc blx__agent_find(struct blx__agent *agent, const char *tenant, const char *instance, struct blx__vm_key *out,
                         blx_error *err) BLX__MUST;
+
+/* The tenant of an instance this node knows, until the agent is called again. NULL: not known. */
+const char *blx__agent_tenant(const struct blx__agent *agent, uint64_t uid);
 
 /* ---- the node's lease */
 

@@ -16,6 +16,7 @@ enum {
   JOURNAL_JOB_MAX = 32,          /* files written by one piece of work */
   JOURNAL_RETRY_MS = 50,         /* until the workers are asked again when their queue was full */
   INSTANCE_NAME_SIZE = 64,
+  TENANT_NAME_SIZE = 64,
   EVENT_TEXT_SIZE = 400,
 };
 
@@ -44,7 +45,7 @@ enum intent {
 
 struct instance {
   struct blx__agent *agent;
-  char name[INSTANCE_NAME_SIZE];
+  char name[INSTANCE_NAME_SIZE], tenant[TENANT_NAME_SIZE]; /* tenant "": nobody has said it yet */
   uint64_t uid, epoch;
   enum state state;
   uint64_t turn;      /* drawn from the agent at each move: answers to what was begun before carry another one */

@@ -59,6 +59,7 @@ static blx__rc encode(const struct instance *i, struct blx__buf *out, blx_error 
   entry.has_exit_status = i->has_exit_status;
   entry.exit_status = i->exit_status;
   entry.reason = i->reason;
+  entry.tenant = i->tenant;
   static const uint8_t no_digest[BLX__SHA256_BYTES];
   if (!blx__buf_add(out, magic, sizeof magic) || !blx__buf_add(out, no_digest, sizeof no_digest))
     return blx__fail(err, BLX_E_NOMEM, "agent", "no memory for a journal entry of %s", i->name);
@@ -196,6 +197,7 @@ static bool take_entry(struct instance *i, const struct blx_journal_entry *entry
   i->epoch = entry->epoch;
   i->state = (enum state)entry->state;
   i->seq = entry->seq;
+  if (entry->tenant && !blx__str_copy(i->tenant, sizeof i->tenant, entry->tenant)) return false;
   i->has_exit_status = entry->has_exit_status;
   i->exit_status = entry->exit_status;
   if (entry->reason) instance_set_reason(i, entry->reason->code, entry->reason->text, entry->reason->unblock);

@@ -25,6 +25,7 @@ enum {
   BLX__API_QUEUE_MAX = 1024,       /* messages a reader holds before it stops the server */
   BLX__API_SESSION_QUEUE_MAX = 64, /* the same of one that is written to, too */
   BLX__API_REASON_MAX = 256,       /* bytes of a reason */
+  BLX__API_TENANT_MAX = 56,        /* bytes of a tenant's name */
   BLX__API_STRUCT_MAX = 4096,      /* bytes of a struct_size that can be meant */
 };
 
@@ -37,6 +38,7 @@ struct blx__api_client {
   pthread_t thread;
   uint32_t timeout_ms;
   char reason[BLX__API_REASON_MAX + 1]; /* under the lock */
+  char tenant[BLX__API_TENANT_MAX + 1]; /* under the lock; empty: none was named */
   atomic_bool closing;
   atomic_uint calls; /* whose completion has not begun, at most BLX_CLIENT_CALLS_MAX */
   atomic_uint refs;  /* the handle's, and one of each reader */
@@ -76,6 +78,15 @@ void blx__api_unref(struct blx__api_client *client);
  * Errors, then without @done: MISUSE, BUSY (BLX_CLIENT_CALLS_MAX), INVALID, NOMEM. Thread: any. */
 int blx__api_submit(blx_client *client, enum blx__rpc_id id, const void *request, blx__api_done done, void *user,
                     blx_error *reterr);
+
+/* The tenant that a client's calls are of where they name none, as it is now; "": none. */
+void blx__api_tenant(struct blx__api_client *client, char out[BLX__API_TENANT_MAX + 1]);
+/* Errors: INVALID. */
+blx__rc blx__api_check_tenant(const char *tenant, blx_error *err) BLX__MUST;
+
+/* @request as it is sent: of @tenant unless that is "" or it names one, and with a key if it changes something. */
+blx__rc blx__api_encode(const struct blx__rpc_row *row, const void *request, const char *tenant, struct blx__buf *out,
+                        blx_error *err) BLX__MUST;
 
 /* A call that was submitted with blx__api_waiter_done, and the thread that waits for it. */
 struct blx__api_waiter {

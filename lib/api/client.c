@@ -63,6 +63,7 @@ static blx__rc start(struct blx__api_client *c, const struct blx_client_options 
   c->log = (struct blx__log){o->log, o->log_user, o->log_level};
   c->timeout_ms = o->timeout_ms ? o->timeout_ms : BLX__API_TIMEOUT_MS;
   (void)blx__str_copy(c->reason, sizeof c->reason, o->reason ? o->reason : "");
+  (void)blx__str_copy(c->tenant, sizeof c->tenant, o->tenant ? o->tenant : "");
   BLX__TRY(blx__loop_new(&c->loop, err));
   BLX__TRY(blx__client_new(c->loop, o->addresses, o->n_addresses, &c->log, &c->client, err));
   sigset_t all, before;
@@ -129,6 +130,7 @@ static blx__rc check_options(const struct blx_client_options *o, blx_error *err)
                      BLX__API_TIMEOUT_MAX_MS);
   if (o->completions != BLX_COMPLETIONS_THREAD && o->completions != BLX_COMPLETIONS_DISPATCH)
     return blx__fail(err, BLX_E_INVALID, "client", "completions: %d is none of BLX_COMPLETIONS_*", o->completions);
+  BLX__TRY(blx__api_check_tenant(o->tenant, err));
   return check_reason(o->reason, err);
 }
 
@@ -321,29 +323,6 @@ static void call_start(void *arg) {
   if (rc.code != 0) call_end(call, &err, NULL);
 }
 
-/* A change is sent with a key, so that the client may send it again when an answer is lost. */
-static blx__rc encode(const struct blx__rpc_row *row, const void *request, struct blx__buf *out, blx_error *err) {
-  const struct blx__field *field = blx__desc_field(row->request(), "request_id");
-  if (row->route != BLX__ROUTE_WRITE || !field) return blx__msg_encode(row->request(), request, out, err);
-  struct blx__arena arena = {.limit_bytes = 2 * BLX__API_REQUEST_MAX};
-  void *copy = NULL;
-  blx__rc rc = blx__msg_copy(row->request(), &arena, request, &copy, err);
-  char id[40];
-  const char *given = NULL;
-  if (rc.code == 0) memcpy(&given, (char *)copy + field->offset, sizeof given);
-  if (rc.code == 0 && (!given || !*given)) {
-    uint64_t random[2] = {0};
-    rc = blx__random_bytes(random, sizeof random, err);
-    (void)blx__str_format(id, sizeof id, "%016llx%016llx", (unsigned long long)random[0],
-                          (unsigned long long)random[1]);
-    const char *fresh = id;
-    memcpy((char *)copy + field->offset, &fresh, sizeof fresh);
-  }
-  if (rc.code == 0) rc = blx__msg_encode(row->request(), copy, out, err);
-  blx__arena_free(&arena);
-  return rc;
-}
-
 blx__rc blx__api_count(struct blx__api_client *c, unsigned n, blx_error *err) {
   if (atomic_fetch_add(&c->calls, n) + n <= BLX_CLIENT_CALLS_MAX) return BLX__OK;
   atomic_fetch_sub(&c->calls, n);
@@ -371,6 +350,7 @@ static blx__rc take_reason(struct call *call, blx_error *err) {
 
 static int submit(struct blx__api_client *c, const struct call *with, const void *request, blx_error *reterr) {
   if (!request) return blx__api_misuse(reterr, "the request is NULL");
+  char tenant[BLX__API_TENANT_MAX + 1];
   blx__rc rc = blx__api_count(c, 1, reterr);
   if (rc.code != 0) return rc.code;
   struct call *call = malloc(sizeof *call);
@@ -380,7 +360,8 @@ static int submit(struct blx__api_client *c, const struct call *with, const void
     call->item = (struct blx__api_item){.run = call_run, .owner = c};
     blx__buf_init(&call->body, BLX__API_REQUEST_MAX);
     rc = take_reason(call, reterr);
-    if (rc.code == 0) rc = encode(call->row, request, &call->body, reterr);
+    blx__api_tenant(c, tenant);
+    if (rc.code == 0) rc = blx__api_encode(call->row, request, tenant, &call->body, reterr);
     if (rc.code == 0) rc = blx__api_post(c, call_start, call, reterr);
   } else {
     rc = blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a call");

@@ -271,9 +271,11 @@ int blx__reader_open(blx_client *client, const struct blx__reader_options *optio
     return blx__api_misuse(reterr, "the request is NULL");
   }
   struct blx__reader *r = reader_new(c, options);
+  char tenant[BLX__API_TENANT_MAX + 1];
+  blx__api_tenant(c, tenant);
   blx__api_handle_put(client);
   if (!r) return blx__fail(reterr, BLX_E_NOMEM, "client", "no memory for a reader").code;
-  blx__rc rc = blx__msg_encode(r->row->request(), options->request, &r->body, reterr);
+  blx__rc rc = blx__api_encode(r->row, options->request, tenant, &r->body, reterr);
   if (rc.code == 0) *out = blx__api_handle_new(options->kind, r, reterr);
   if (rc.code == 0 && *out) return 0;
   reader_unref(r);

@@ -33,6 +33,7 @@ struct wait {
   int code;
   blx_error err;
   struct blx__api_item item;
+  char tenant[BLX__API_TENANT_MAX + 1]; /* "": none was named */
   char name[];
 };
 
@@ -180,6 +181,7 @@ static blx__rc open_watch(struct wait *w, blx_error *err) {
   struct blx__buf body;
   blx__buf_init(&body, BLX__API_REQUEST_MAX);
   message.vm = w->vm->spec ? w->vm->spec->name : w->name; /* the name may be an instance's */
+  message.tenant = w->tenant;
   blx__rc rc = blx__msg_encode(row->request(), &message, &body, err);
   struct blx__rpc_request request = {.path = row->path, .body = {body.data, body.len}};
   if (rc.code == 0) rc = blx__client_stream(w->client->client, &request, &watch_ops, w, &w->watch, err);
@@ -237,6 +239,7 @@ static void look(struct wait *w) {
   blx_error err;
   blx__buf_init(&body, BLX__API_REQUEST_MAX);
   message.name = w->name;
+  message.tenant = w->tenant;
   w->retry_ms = 0;
   blx__rc rc = blx__msg_encode(row->request(), &message, &body, &err);
   struct blx__rpc_request request = {.path = row->path, .body = {body.data, body.len}};
@@ -316,6 +319,7 @@ static int submit(struct blx__api_client *c, const struct wait *with, const char
     *w = *with;
     w->client = c;
     w->item = (struct blx__api_item){.run = tell_item, .owner = c};
+    blx__api_tenant(c, w->tenant);
     memcpy(w->name, name, len);
     w->name[len] = '\0';
     rc = blx__api_post(c, start, w, reterr);

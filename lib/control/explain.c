@@ -15,9 +15,11 @@ static blx__rc find(const struct blx__state *st, const struct blx_vm_explain_req
   const struct blx_vm *vm = blx__state_vm_by_name(st, tenant_of(req->tenant), name);
   *out = vm ? NULL : blx__state_instance_by_name(st, tenant_of(req->tenant), name);
   if (*out) return BLX__OK;
+  bool named = !blx__str_eq(tenant_of(req->tenant), tenant_of(NULL));
   if (!vm)
     return blx__fail(err, BLX_E_NOT_FOUND, "control",
-                     "there is no VM and no instance named %.64s: `blixard vm list` shows those there are", name);
+                     "there is no VM and no instance named %.64s%s%.56s: `blixard vm list` shows those there are", name,
+                     named ? " in tenant " : "", named ? req->tenant : "");
   const struct blx_instance *i = blx__state_instance_after(st, vm->uid, 0);
   *out = i;
   for (; i && !waits(*out); i = blx__state_instance_after(st, vm->uid, i->ordinal))

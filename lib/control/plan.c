@@ -58,6 +58,15 @@ static blx__rc report(void *user, const struct blx_instance *i, const struct blx
 
 /* ---- what becomes of each */
 
+/* "web-1"; of another tenant "acme/web-1", unless that is too long. NULL: no memory. */
+static const char *shown_name(const struct plan *p, const struct blx_instance *i) {
+  const char *tenant = blx__state_vm(p->in->st, i->vm_uid)->tenant;
+  char name[64];
+  if (blx__str_eq(tenant, p->vm.tenant)) return i->name;
+  if (!blx__str_format(name, sizeof name, "%s/%s", tenant, i->name)) return i->name;
+  return blx__arena_strdup(p->arena, name);
+}
+
 static blx__rc plan_preempt(struct plan *p, const struct blx__fleet_preemption *how, struct blx_planned_instance *out,
                             blx_error *err) {
   char text[TEXT_BYTES];
@@ -73,7 +82,9 @@ static blx__rc plan_preempt(struct plan *p, const struct blx__fleet_preemption *
   for (size_t v = 0; v < how->n; v++) {
     const struct blx_instance *victim = blx__state_instance(p->in->st, how->victims[v]);
     BLX__ASSERT(victim != NULL);
-    out->victims[out->n_victims++] = victim->name;
+    out->victims[out->n_victims] = shown_name(p, victim);
+    if (!out->victims[out->n_victims]) return no_memory(p, err);
+    out->n_victims++;
     p->out->changes++;
   }
   return BLX__OK;
@@ -82,13 +93,15 @@ static blx__rc plan_preempt(struct plan *p, const struct blx__fleet_preemption *
 static blx__rc plan_none(struct plan *p, const struct blx__guest_did *did, struct blx_planned_instance *out,
                          blx_error *err) {
   char text[TEXT_BYTES], first[TEXT_BYTES / 4] = "";
+  const char *ahead = did->before > 0 ? shown_name(p, did->first) : "";
   out->action = "wait";
   p->out->waiting++;
+  if (!ahead) return no_memory(p, err);
   if (did->before == 1)
-    (void)blx__str_format(first, sizeof first, "when %s, which waits already, has its node, ", did->first->name);
+    (void)blx__str_format(first, sizeof first, "when %s, which waits already, has its node, ", ahead);
   if (did->before > 1)
     (void)blx__str_format(first, sizeof first, "when %zu that wait already, %s first, have their nodes, ", did->before,
-                          did->first->name);
+                          ahead);
   (void)blx__str_format(text, sizeof text, "%s%s", first, did->text);
   return set_text(p, out, text) ? BLX__OK : no_memory(p, err);
 }
@@ -179,7 +192,7 @@ static blx__rc plan_create(struct plan *p, const struct blx_vm_create_request *r
   uint32_t replicas = spec->has_replicas ? spec->replicas : 1;
   BLX__TRY(blx__state_may_create(p->in->st, req->tenant, spec, err));
   BLX__TRY(begin(p, replicas, err));
-  p->vm.tenant = req->tenant;
+  p->vm.tenant = req->tenant && req->tenant[0] ? req->tenant : "default";
   p->vm.spec = req->spec;
   p->out->changes = 1; /* the VM itself */
   if (req->stopped) p->held = "is defined, and not started";

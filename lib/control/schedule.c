@@ -44,6 +44,11 @@ struct turn {
 
 /* ---- operations */
 
+static const char *tenant_of(const struct pass *p, const struct blx_instance *i) {
+  const struct blx_vm *vm = blx__state_vm(p->in->st, i->vm_uid);
+  return vm ? vm->tenant : p->guests->vm->tenant;
+}
+
 static blx__rc propose(struct pass *p, const struct blx_op *op, blx_error *err) {
   if (p->guests) return BLX__OK;
   return blx__control_propose(p->out, p->arena, op, err);
@@ -55,7 +60,9 @@ static blx__rc propose_assign(struct pass *p, const struct blx_instance *i, uint
   o.instance_uid = i->uid;
   o.node_uid = node_uid;
   o.expected_epoch = i->epoch;
+  o.by_tenant = blx__state_tombstone_named(p->in->st, i->name, node_uid);
   op.assign = &o;
+  op.tenant = tenant_of(p, i);
   op.source = "scheduler"; /* it leaves a record in the audit log; an explanation decides nothing */
   return propose(p, &op, err);
 }
@@ -77,7 +84,9 @@ static blx__rc propose_preempt(struct pass *p, const struct blx_instance *i, con
   o.node_uid = how->node_uid;
   o.victims = list;
   o.n_victims = how->n;
+  o.by_tenant = blx__state_tombstone_named(p->in->st, i->name, how->node_uid);
   op.preempt = &o;
+  op.tenant = tenant_of(p, i);
   op.source = "scheduler";
   return propose(p, &op, err);
 }
@@ -184,8 +193,9 @@ static const struct hold *hold_on(const struct pass *p, const struct turn *t, ui
 struct blx__fleet_request blx__control_request(const struct blx__state *st, const struct blx_instance *i,
                                                const struct blx_vm *vm, uint64_t barred[CONTROL_BARRED_MAX]) {
   size_t n = 0;
-  uint64_t uid = blx__state_tombstone_node_after(st, i->name, 0);
-  for (; uid != 0 && n < CONTROL_BARRED_MAX; uid = blx__state_tombstone_node_after(st, i->name, uid)) barred[n++] = uid;
+  uint64_t uid = blx__state_tombstone_node_after(st, vm->tenant, i->name, 0);
+  for (; uid != 0 && n < CONTROL_BARRED_MAX; uid = blx__state_tombstone_node_after(st, vm->tenant, i->name, uid))
+    barred[n++] = uid;
   struct blx__fleet_request r = {.vm_uid = i->vm_uid,
                                  .instance_uid = i->uid,
                                  .sticky_uid = i->node_uid,
@@ -329,11 +339,10 @@ static bool may_say(struct pass *p, const struct turn *t) {
   return true;
 }
 
-static const char *instance_name(const struct pass *p, uint64_t uid) {
+static const struct blx_instance *instance_of(const struct pass *p, uint64_t uid) {
   for (size_t k = 0; p->guests && k < p->guests->n; k++)
-    if (p->guests->list[k].uid == uid) return p->guests->list[k].name;
-  const struct blx_instance *i = blx__state_instance(p->in->st, uid);
-  return i ? i->name : NULL;
+    if (p->guests->list[k].uid == uid) return &p->guests->list[k];
+  return blx__state_instance(p->in->st, uid);
 }
 
 /* Why there is none; kept for its other replicas. NULL: not worked out in this step. */
@@ -348,10 +357,13 @@ static const char *text_of(struct pass *p, struct turn *t, bool share) {
   t->request.n_reserved = 0;
   const struct hold *kept = NULL;
   if (reserved > 0 && blx__fleet_choose(p->c->fleet, &t->request, &choice)) kept = hold_on(p, t, choice.node_uid);
-  const char *other = kept ? instance_name(p, kept->instance_uid) : NULL;
+  const struct blx_instance *other = kept ? instance_of(p, kept->instance_uid) : NULL;
   const struct blx_node_info *node = kept ? blx__state_node(p->in->st, kept->node_uid) : NULL;
+  const char *whose = other ? tenant_of(p, other) : "";
+  bool foreign = !blx__str_eq(whose, t->vm->tenant);
   if (other && node)
-    (void)blx__str_format(text, sizeof text, "%s has room that is kept for %s, which %s", node->name, other,
+    (void)blx__str_format(text, sizeof text, "%s has room that is kept for %s%s%s, which %s", node->name, other->name,
+                          foreign ? " of tenant " : "", foreign ? whose : "",
                           kept->patient ? "waits longer" : "other instances end for there");
   else
     blx__fleet_nearest(p->c->fleet, &t->request, text, sizeof text);

@@ -49,6 +49,7 @@ static bool object_is(const char *object, const char *wanted) {
 
 static bool matches(const struct filter *f, const struct blx_audit_record *a) {
   const struct blx_audit_list_request *r = f->r;
+  if (is_given(r->tenant) && !(a->tenant && blx__str_eq(a->tenant, r->tenant))) return false;
   if (is_given(r->principal) && !blx__str_eq(a->principal, r->principal)) return false;
   if (is_given(r->verb) && !(a->verb && verb_is(a->verb, r->verb))) return false;
   if (is_given(r->object) && !(a->object && object_is(a->object, r->object))) return false;

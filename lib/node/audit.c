@@ -343,6 +343,14 @@ static void name_request(const struct blx__call *call, char verb[33], char objec
   (void)blx__str_format(object, 97, "%.*s/%.80s", (int)(first ? first - verb : 0), verb, name ? name : "");
 }
 
+/* Whatever is no name is not kept. */
+static const char *tenant_of(const struct blx__call *call) {
+  const struct blx__field *field = call->request ? blx__desc_field(call->row->request(), "tenant") : NULL;
+  const char *tenant = NULL;
+  if (field) memcpy(&tenant, (const char *)call->request + field->offset, sizeof tenant);
+  return tenant && blx__name_ok(tenant, 56) ? tenant : NULL;
+}
+
 /* What a caller wrote may hold anything; a line of the log must not. */
 static void mend(char *text) {
   for (char *p = text; *p; p++)
@@ -374,6 +382,7 @@ void blx__audit_deny(const struct blx__call *call, const blx_error *why) {
   r.reason = call->reason;
   r.verb = verb;
   r.object = object;
+  r.tenant = tenant_of(call);
   r.detail = detail;
   r.code = why->code;
   r.message = message;

@@ -507,6 +507,12 @@ void blx__handle_watch(struct blx__call *call);
 void blx__handle_share(struct blx__call *call);
 void blx__handle_cluster_backup(struct blx__call *call);
 /* ---- calls_vm.c */
+/* The tenant that is meant: default where none is named. */
+const char *blx__call_tenant(const char *tenant);
+/* For sentences: " in tenant acme" and " --tenant acme"; nothing of the tenant default. */
+enum { BLX__IN_TENANT_BYTES = 80 };
+const char *blx__call_in_tenant(const char *tenant, char out[BLX__IN_TENANT_BYTES]);
+const char *blx__call_tenant_flag(const char *tenant, char out[BLX__IN_TENANT_BYTES]);
 /* What the caller left out is filled in and checked. */
 blx__rc blx__call_admit_create(struct blx__call *call, struct blx_vm_create_request *req, blx_error *err) BLX__MUST;
 /* ---- calls_member.c: statistics */

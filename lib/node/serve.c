@@ -481,15 +481,6 @@ static blx__rc check_request(const struct blx__call *call, blx_error *err) {
   return blx__msg_validate(row->request(), call->request, err);
 }
 
-static blx__rc check_tenant(const struct blx__call *call, blx_error *err) {
-  const struct blx__field *field = blx__desc_field(call->row->request(), "tenant");
-  const char *tenant = NULL;
-  if (field) memcpy(&tenant, (const char *)call->request + field->offset, sizeof tenant);
-  if (!tenant || !*tenant || strcmp(tenant, "default") == 0) return BLX__OK;
-  return blx__fail(err, BLX_E_UNSUPPORTED, "api",
-                   "tenant: tenants other than \"default\" are not supported yet: leave it out");
-}
-
 /* The one call that a member answers whatever the cluster's state. */
 static void on_channel(struct blx__node *n, struct blx__rpc_call *rpc) {
   if (n->channel) {
@@ -521,7 +512,6 @@ static void on_call(void *user, struct blx__rpc_call *rpc, struct blx__slice req
   /* The messages of one that streams both ways are its handler's to read. */
   if (rc.code == 0 && !row->bidi) rc = call_decode(call, request, &err);
   if (rc.code == 0 && !row->bidi) rc = check_request(call, &err);
-  if (rc.code == 0 && !row->bidi) rc = check_tenant(call, &err);
   if (rc.code != 0)
     blx__call_fail(call, &err);
   else

@@ -214,10 +214,15 @@ static blx__rc may_evacuate(const struct blx__node *n, const struct blx_node_inf
   if (node->fence != BLX_FENCE_NONE || blx__state_is_unclear(n->state, node->uid))
     return blx__state_may_remove(n->state, node->uid, err);
   for (; i; i = blx__state_instance_on_node_after(n->state, node->uid, i->uid)) {
-    if (!i->local_data || blx__state_vm(n->state, i->vm_uid)->deleting) continue;
+    const struct blx_vm *vm = blx__state_vm(n->state, i->vm_uid);
+    const char *tenant = vm->tenant;
+    char in_tenant[BLX__IN_TENANT_BYTES], flag[BLX__IN_TENANT_BYTES];
+    if (!i->local_data || vm->deleting) continue;
     return blx__fail(err, BLX_E_CONFLICT, "node",
-                     "%s: the disk is on %s, and would be lost: `blixard vm delete %s` gives it up, nothing was ended",
-                     i->name, node->name, i->vm);
+                     "%s%s: the disk is on %s, and would be lost: `blixard vm delete %s%s` gives it up, nothing was "
+                     "ended",
+                     i->name, blx__call_in_tenant(tenant, in_tenant), node->name, i->vm,
+                     blx__call_tenant_flag(tenant, flag));
   }
   return BLX__OK;
 }

@@ -369,7 +369,9 @@ static blx__rc count_share(const struct blx__worker *w, struct blx_node_info *me
   BLX__MAP_FOREACH(pos, &w->share) {
     struct blx_assignment *a = blx__map_value(pos);
     if (!a->spec || !a->spec->name || a->remove) continue;
-    ok = ok && blx__map_set_str(&names, a->spec->name, a, NULL);
+    char name[160];
+    (void)blx__str_format(name, sizeof name, "%s/%s", blx__call_tenant(a->tenant), a->spec->name);
+    ok = ok && blx__map_set_str(&names, name, a, NULL);
     if (a->dead) continue;
     me->instances++;
     used->vcpus += a->spec->vcpus;

@@ -163,6 +163,8 @@ struct blx_op_assign {
   uint64_t instance_uid; /* instance */
   uint64_t node_uid; /* node; feasible.h is asked again by apply */
   uint64_t expected_epoch; /* epoch that the scheduler saw; another one is a conflict */
+  /* a tombstone of the same name in another tenant does not bar the node; said only where there is one */
+  uint32_t by_tenant;
 };
 
 /* OpExplain: why an instance waits, as the scheduler sees it. */
@@ -355,6 +357,7 @@ struct blx_op_preempt {
   uint64_t node_uid; /* there */
   struct blx_preempt_victim **victims; /* those, all of which must go; at most 64 of them */
   size_t n_victims;
+  uint32_t by_tenant; /* as in op_assign */
 };
 
 /* OpRegroup: as op_recover, and a part of the log may be lost: a new era begins, above all that it can have given. */
@@ -510,6 +513,7 @@ struct blx_assignment {
   const char *nixpkgs_ref;
   const char *microvm_ref; /* with config: flake of microvm.nix, likewise; at most 512 bytes */
   uint32_t held; /* it may run elsewhere, unknown to the cluster: what runs goes on, but do not start it */
+  const char *tenant; /* tenant; empty: of a server that does not say it yet; at most 56 bytes */
 };
 
 /* JournalEntry: what an agent remembers of one instance across its own restarts. */
@@ -525,6 +529,7 @@ struct blx_journal_entry {
   int32_t exit_status; /* how its monitor ended */
   uint32_t has_exit_status;
   struct blx_reason *reason; /* last reason */
+  const char *tenant; /* its tenant; empty: not known; at most 56 bytes */
 };
 
 /* MemberJoinRequest: a daemon outside asks to be a node of this cluster. */

@@ -179,6 +179,12 @@ const struct blx_vm *blx__state_vm_after(const struct blx__state *st, const char
   return vm && blx__str_eq(vm->tenant, blx__state_tenant(tenant)) ? vm : NULL;
 }
 
+const struct blx_vm *blx__state_vm_of_any_after(const struct blx__state *st, const char *tenant, const char *name) {
+  uint8_t key[STATE_NAME_KEY_MAX];
+  size_t n = tenant ? blx__state_name_key(key, tenant, name) : 0;
+  return vm_rec(blx__state_after(&st->data.vm_names, key, n));
+}
+
 const struct blx_vm *blx__state_vm_after_uid(const struct blx__state *st, uint64_t uid) {
   return vm_rec(after_uid(&st->data.vms, uid));
 }
@@ -270,15 +276,26 @@ const struct blx_tombstone *blx__state_tombstone_on_node_after(const struct blx_
   return n ? after_uid(&n->tombstones, instance_uid) : NULL;
 }
 
-uint64_t blx__state_tombstone_node_after(const struct blx__state *st, const char *instance, uint64_t node_uid) {
-  uint8_t key[STATE_NAME_KEY_MAX + 16];
-  size_t n = strnlen(instance, STATE_NAME_KEY_MAX - 1);
+uint64_t blx__state_tombstone_node_after(const struct blx__state *st, const char *tenant, const char *instance,
+                                         uint64_t node_uid) {
+  uint8_t key[STATE_NAME_KEY_MAX + 1 + 16];
   if (st->data.tombstones.count == 0) return 0;
-  memcpy(key, instance, n);
-  key[n] = 0;
+  size_t n = blx__state_name_key(key, tenant, instance);
+  key[n++] = 0;
   const struct blx_tombstone *t =
-      blx__state_after(&st->data.tombstone_names, key, n + 1 + blx__state_pair_key(key + n + 1, node_uid, UINT64_MAX));
-  return t && blx__str_eq(t->instance, instance) ? t->node_uid : 0;
+      blx__state_after(&st->data.tombstone_names, key, n + blx__state_pair_key(key + n, node_uid, UINT64_MAX));
+  bool its =
+      t && blx__str_eq(t->instance, instance) && blx__str_eq(blx__state_tenant(t->tenant), blx__state_tenant(tenant));
+  return its ? t->node_uid : 0;
+}
+
+bool blx__state_tombstone_named(const struct blx__state *st, const char *instance, uint64_t node_uid) {
+  const struct state_node *n = st->data.tombstones.count > 0 ? blx__state_node_get(st, node_uid) : NULL;
+  if (!n) return false;
+  BLX__MAP_FOREACH(pos, &n->tombstones) {
+    if (blx__str_eq(((const struct blx_tombstone *)blx__map_value(pos))->instance, instance)) return true;
+  }
+  return false;
 }
 
 /* ---- for placement */

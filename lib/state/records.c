@@ -364,12 +364,11 @@ void blx__state_put_config(struct blx__state *st, const struct blx_config *draft
   BLX__ASSERT(old == NULL);
 }
 
-enum { TOMBSTONE_KEY_MAX = STATE_NAME_KEY_MAX + 16 };
+enum { TOMBSTONE_KEY_MAX = STATE_NAME_KEY_MAX + 1 + 16 };
 
 static size_t tombstone_key(uint8_t key[TOMBSTONE_KEY_MAX], const struct blx_tombstone *t) {
-  size_t n = strlen(t->instance) + 1;
-  BLX__ASSERT(n <= STATE_NAME_KEY_MAX);
-  memcpy(key, t->instance, n);
+  size_t n = blx__state_name_key(key, t->tenant, t->instance);
+  key[n++] = 0;
   return n + blx__state_pair_key(key + n, t->node_uid, t->instance_uid);
 }
 

@@ -204,6 +204,8 @@ const struct blx_vm *blx__state_awaits(const struct blx__state *st, const struct
 const struct blx_node_info *blx__state_node_after(const struct blx__state *st, const char *name);
 const struct blx_node_info *blx__state_node_after_uid(const struct blx__state *st, uint64_t uid);
 const struct blx_vm *blx__state_vm_after(const struct blx__state *st, const char *tenant, const char *name);
+/* The same over all tenants, by tenant and name. @tenant NULL: the first. */
+const struct blx_vm *blx__state_vm_of_any_after(const struct blx__state *st, const char *tenant, const char *name);
 const struct blx_vm *blx__state_vm_after_uid(const struct blx__state *st, uint64_t uid);
 const struct blx_instance *blx__state_instance_after(const struct blx__state *st, uint64_t vm_uid, uint32_t ordinal);
 const struct blx_instance *blx__state_instance_on_node_after(const struct blx__state *st, uint64_t node_uid,
@@ -229,9 +231,12 @@ uint64_t blx__state_next_due_ms(const struct blx__state *st, uint64_t now_ms);
 /* Tombstones: instances deleted by force whose node has not confirmed yet that they are gone there. */
 const struct blx_tombstone *blx__state_tombstone_on_node_after(const struct blx__state *st, uint64_t node_uid,
                                                                uint64_t instance_uid);
-/* The first node above @node_uid that must still remove an instance of this name, so that no other one of the name may
- * start there; 0: none. */
-uint64_t blx__state_tombstone_node_after(const struct blx__state *st, const char *instance, uint64_t node_uid);
+/* The first node above @node_uid that must still remove an instance of this name, so that no other one of the name and
+ * tenant may start there; 0: none. */
+uint64_t blx__state_tombstone_node_after(const struct blx__state *st, const char *tenant, const char *instance,
+                                         uint64_t node_uid);
+/* That node must still remove one of this name, of any tenant. */
+bool blx__state_tombstone_named(const struct blx__state *st, const char *instance, uint64_t node_uid);
 
 /* The node as placement sees it, allocations counted: those of instances not confirmed dead, deleted by force or not.
  * Borrowed like a record. False: no such node. */

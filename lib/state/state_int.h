@@ -94,7 +94,7 @@ struct state_data {
   struct blx__map keys;                                 /* tenant/request_id -> struct blx_idempotency */
   struct blx__map keys_by_age;                          /* time, index, key -> the same */
   struct blx__map tombstones;                           /* instance uid -> struct blx_tombstone */
-  struct blx__map tombstone_names;                      /* name, node uid, instance uid -> the same */
+  struct blx__map tombstone_names;                      /* tenant, name, node, instance uid -> the same */
   struct blx__map waiting;                              /* due, uid -> state_instance */
   struct blx__map ready;                                /* highest priority, due, uid -> the same */
   struct blx__map unsettled;                            /* uid -> state_vm whose phase must be worked out again */

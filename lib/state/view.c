@@ -58,6 +58,7 @@ static struct blx_instance **instance_drafts(const struct blx__state *st, const 
     const struct blx_node_info *node = blx__state_node(st, i->rec->node_uid);
     drafts[at] = *i->rec;
     drafts[at].node = node ? node->name : NULL;
+    drafts[at].tenant = vm->rec->tenant;
     *running += i->rec->phase == BLX_PHASE_RUNNING;
     if (!add_unblock(&drafts[at].reason, drafts[at].phase, arena)) return NULL;
     list[at] = &drafts[at];
@@ -115,6 +116,7 @@ static void assignment(const struct blx__state *st, const struct state_instance 
   const struct blx_config *config = blx__state_config(st, vm->spec->config_sha256);
   *out = (struct blx_assignment)BLX_ASSIGNMENT_INIT;
   out->instance = i->rec->name;
+  out->tenant = vm->tenant;
   out->instance_uid = i->rec->uid;
   out->epoch = i->rec->epoch;
   out->spec = vm->spec;
@@ -141,6 +143,7 @@ static void assignment(const struct blx__state *st, const struct state_instance 
 static void removal(const struct blx_tombstone *t, struct blx_assignment *out) {
   *out = (struct blx_assignment)BLX_ASSIGNMENT_INIT;
   out->instance = t->instance;
+  out->tenant = blx__state_tenant(t->tenant);
   out->instance_uid = t->instance_uid;
   out->epoch = t->epoch;
   out->spec = t->spec;

@@ -334,6 +334,7 @@ def test_a_stock_client_that_breaks_the_rules_is_told(four, messages):
     request = messages.VmExecRequest(name="on-n2", argv=["cat"])
     both = messages.VmExecRequest(name="on-n2", argv=["cat"], console=True)
     other = messages.VmExecRequest(name="on-n2", argv=["cat"], tenant="other")
+    bad = messages.VmExecRequest(name="on-n2", argv=["cat"], tenant="../n2")
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     with Stub(messages, four.node("n1").socket) as stub:
         assert refused() == (invalid, "the call ended before its request came")
@@ -343,7 +344,10 @@ def test_a_stock_client_that_breaks_the_rules_is_told(four, messages):
         assert refused(make(request=request), make(data=b"x" * MIB))[0] == invalid
         assert refused(make(request=both))[0] == invalid
         assert refused(make(request=messages.VmExecRequest(argv=["cat"])))[0] == invalid
-        assert refused(make(request=other))[0] == grpc.StatusCode.UNIMPLEMENTED
+        assert refused(make(request=bad))[0] == invalid
+        code, sentence = refused(make(request=other))
+        assert code == grpc.StatusCode.NOT_FOUND
+        assert sentence.startswith('there is no VM or instance "on-n2" in tenant other:')
 
 
 # ---- what goes away

@@ -131,13 +131,20 @@ def test_calls_between_members_are_checked_like_any_other(shared, path, body):
 
 
 @pytest.mark.parametrize("path, body", [
-    ("VmCreate", create_body("other", more=part(5, "acme"))),
-    ("VmGet", part(1, "other") + part(4, "acme")),
-    ("VmList", part(1, "acme")),
+    ("VmCreate", create_body("other", more=part(5, "../acme"))),
+    ("VmCreate", create_body("other", more=part(5, "a" * 57))),
+    ("VmList", part(1, "Acme")),
+    ("VmList", part(1, "a" * 57)),
+    ("Watch", part(2, "a/b")),
+    ("VmLogs", part(1, "other") + part(4, "-")),
+    ("VmExplain", part(1, "other") + part(2, "a b")),
+    ("Capacity", part(1, part(1, "x")) + part(3, "a\nb")),
+    ("QuotaSet", part(1, part(1, "a_b"))),
+    ("VmPlan", part(1, create_body("other", more=part(5, "a.b")))),
 ])
-def test_other_tenants_are_not_supported_yet(shared, path, body):
+def test_tenants_of_no_name_are_refused_with_their_field(shared, path, body):
     status, sentence, code = raw(shared.nodes[0], BLIXARD + path, body)
-    assert (status, code) == ("UNIMPLEMENTED", "UNSUPPORTED")
+    assert (status, code) == ("INVALID_ARGUMENT", "INVALID")
     assert "tenant" in sentence
 
 

@@ -41,8 +41,10 @@ struct cli_args {
   const char *words[CLI_WORDS_MAX]; /* what is not a flag, after group and verb */
   unsigned n_words;
   const char *socket;
-  uint32_t timeout_ms; /* 0: not given */
-  int32_t output;      /* enum cli_output */
+  const char *tenant;   /* NULL: not given; see cli_tenant() */
+  uint32_t all_tenants; /* of lists */
+  uint32_t timeout_ms;  /* 0: not given */
+  int32_t output;       /* enum cli_output */
   uint32_t help, stale, verbose, stopped, follow, wait, worker;
   uint32_t tail, has_tail;
   const char *name, *node_id, *address;
@@ -155,8 +157,11 @@ void cli_hint(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 enum { CLI_QUOTE_SIZE = 280 };
 const char *cli_quote(char *buf, size_t size, const char *text);
 
-/* Open a client of --socket, of $BLIXARD_SOCKET, or of the default socket. 0, or the exit status after saying why not.
- */
+/* --tenant, else $BLIXARD_TENANT, else NULL: the cluster's default. */
+const char *cli_tenant(const struct cli_args *args);
+
+/* Open a client of --socket, of $BLIXARD_SOCKET, or of the default socket, whose calls are of cli_tenant(). 0, or the
+ * exit status after saying why not. */
 int cli_connect(const struct cli_args *args, blx_client **out);
 
 /* The user's --request-id, or a random one made for this command line. NULL: no randomness, said on stderr. */

@@ -16,10 +16,19 @@ static const struct cli_column columns[] = {
     {"SEQ", "{seq}"},       {"TIME", "{time_ms:time}"}, {"PRINCIPAL", "{principal}"}, {"VERB", "{verb}"},
     {"OBJECT", "{object}"}, {"RESULT", "{result}"},     {"REASON", "{reason:line}"},
 };
-static const struct cli_column wide_columns[] = {
-    {"SEQ", "{seq}"},       {"TIME", "{time_ms:time}"}, {"INDEX", "{index}"},        {"PRINCIPAL", "{principal}"},
-    {"FROM", "{source}"},   {"VERB", "{verb}"},         {"OBJECT", "{object}"},      {"DETAIL", "{detail:line}"},
-    {"RESULT", "{result}"}, {"WHY", "{message:line}"},  {"REASON", "{reason:line}"}, {"REQUEST", "{request_id}"}};
+static const struct cli_column wide_columns[] = {{"SEQ", "{seq}"},
+                                                 {"TIME", "{time_ms:time}"},
+                                                 {"INDEX", "{index}"},
+                                                 {"PRINCIPAL", "{principal}"},
+                                                 {"FROM", "{source}"},
+                                                 {"VERB", "{verb}"},
+                                                 {"TENANT", "{tenant}"},
+                                                 {"OBJECT", "{object}"},
+                                                 {"DETAIL", "{detail:line}"},
+                                                 {"RESULT", "{result}"},
+                                                 {"WHY", "{message:line}"},
+                                                 {"REASON", "{reason:line}"},
+                                                 {"REQUEST", "{request_id}"}};
 static const struct cli_column fields[] = {
     {"Record:", "{seq}"},         {"Time:", "{time_ms:time}"},
     {"Kind:", "{kind}"},          {"Principal:", "{principal}"},
@@ -68,6 +77,7 @@ static int take_filters(const struct cli_args *args, struct blx_audit_list_reque
   request->principal = args->principal;
   request->verb = args->audit_verb;
   request->object = args->object;
+  request->tenant = args->tenant;
   request->result = args->result;
   request->denied = args->denied;
   request->stale = args->stale || args->denied;

@@ -48,14 +48,24 @@ static const struct cli_column node_fields[] = {
 };
 
 static const struct cli_column instance_columns[] = {
-    {"INSTANCE", "{name}"},        {"PHASE", "{phase}"},       {"SINCE", "{phase_since_ms:age}"},
-    {"EPOCH", "{epoch}"},          {"RESTARTS", "{restarts}"}, {"REASON", "{reason.code:some}"},
+    {"TENANT", "{tenant}"},
+    {"INSTANCE", "{name}"},
+    {"PHASE", "{phase}"},
+    {"SINCE", "{phase_since_ms:age}"},
+    {"EPOCH", "{epoch}"},
+    {"RESTARTS", "{restarts}"},
+    {"REASON", "{reason.code:some}"},
     {"WHY", "{reason.text:line}"},
 };
 
 static const struct cli_column tombstone_columns[] = {
-    {"TO REMOVE", "{instance}"},   {"UID", "{instance_uid}"}, {"EPOCH", "{epoch}"},
-    {"DELETED", "{since_ms:age}"}, {"BY", "{deleted_by}"},    {"MAY RUN", "{dead?no}{dead!yes}"},
+    {"TENANT", "{tenant}"},
+    {"TO REMOVE", "{instance}"},
+    {"UID", "{instance_uid}"},
+    {"EPOCH", "{epoch}"},
+    {"DELETED", "{since_ms:age}"},
+    {"BY", "{deleted_by}"},
+    {"MAY RUN", "{dead?no}{dead!yes}"},
 };
 
 static const struct cli_block describe_blocks[] = {

@@ -29,7 +29,8 @@ static const struct cli_block blocks[] = {{CLI_FIELDS, NULL, fields, COUNT(field
 static const struct cli_view view = {"quota", NULL, "tenant", blocks, COUNT(blocks)};
 
 static const char *tenant_of(const struct cli_args *args) {
-  const char *word = args->n_words > 0 ? args->words[0] : default_tenant;
+  const char *given = cli_tenant(args), *word = given != NULL ? given : default_tenant;
+  if (args->n_words > 0) word = args->words[0];
   return cli_vm_name(strncmp(word, "quota/", 6) == 0 ? word + 6 : word, 56);
 }
 
@@ -37,7 +38,7 @@ static const char *tenant_of(const struct cli_args *args) {
 static json_t *present(const struct cli_args *args, blx_client *client, const char *tenant, int *status) {
   json_t *document = NULL;
   blx_error err = {0};
-  int rc = cli_kind_quota.fetch_one(args, client, tenant, &document, &err);
+  int rc = cli_kind_quota.fetch_one(args, client, NULL, tenant, &document, &err);
   if (rc == BLX_E_NOT_FOUND) return json_pack("{s:s}", "tenant", tenant);
   if (rc != 0) *status = cli_fail(&err);
   return document;
@@ -205,7 +206,7 @@ int cmd_quota_get(struct cli_args *args) {
   if (tenant == NULL) return CLI_EXIT_USAGE;
   int status = cli_connect(args, &client);
   if (status != 0) return status;
-  if (cli_kind_quota.fetch_one(args, client, tenant, &quota, &err) != 0)
+  if (cli_kind_quota.fetch_one(args, client, NULL, tenant, &quota, &err) != 0)
     status = cli_fail(&err);
   else
     status = cli_document_print(args, quota, &view);

@@ -37,14 +37,21 @@ static const struct cli_column vm_columns[] = {
     {"MEMORY", "{memory}"},   {"BALLOON", "{balloon}"}, {"READ", "{read}"},
     {"WRITTEN", "{written}"}, {"UPTIME", "{uptime}"},   {"GUEST-MEM", "{guest}"},
 };
+static const struct cli_column all_columns[] = {
+    {"TENANT", "{tenant}"}, {"NAME", "{instance}"},   {"NODE", "{node}"}, {"CPU%", "{cpu}"},
+    {"MEMORY", "{memory}"}, {"BALLOON", "{balloon}"}, {"READ", "{read}"}, {"WRITTEN", "{written}"},
+    {"UPTIME", "{uptime}"}, {"GUEST-MEM", "{guest}"},
+};
 static const struct cli_column node_columns[] = {
     {"NAME", "{node}"},     {"INSTANCES", "{instances}"}, {"CPU%", "{cpu}"},           {"OF", "{vcpus}"},
     {"MEMORY", "{memory}"}, {"OF", "{capacity}"},         {"HOST CPU%", "{host_cpu}"}, {"HOST MEMORY", "{host_memory}"},
     {"DRIVER", "{driver}"}, {"HEARD", "{heard}"},
 };
 static const struct cli_block vm_blocks[] = {{CLI_TABLE, "rows", vm_columns, COUNT(vm_columns)}};
+static const struct cli_block all_blocks[] = {{CLI_TABLE, "rows", all_columns, COUNT(all_columns)}};
 static const struct cli_block node_blocks[] = {{CLI_TABLE, "rows", node_columns, COUNT(node_columns)}};
 static const struct cli_view vm_top_view = {"instance", "rows", "instance", vm_blocks, COUNT(vm_blocks)};
+static const struct cli_view all_top_view = {"instance", "rows", "instance", all_blocks, COUNT(all_blocks)};
 static const struct cli_view node_top_view = {"node", "rows", "node", node_blocks, COUNT(node_blocks)};
 
 /* ---- asking */
@@ -71,6 +78,21 @@ static void ask_load(const struct cli_args *args, blx_client *client, struct ans
   if (of_nodes(args)) (void)blx_node_list_get(client, &request, &a->load, &err);
 }
 
+/* A node of an earlier version does not say it, and has no other. */
+static const char *tenant_of(const struct blx_instance_stats *in) {
+  return in->tenant != NULL && *in->tenant != '\0' ? in->tenant : "default";
+}
+
+/* Leave those of one tenant; the sums of a node are of all. */
+static void keep_own(const struct cli_args *args, struct blx_node_stats *node) {
+  const char *given = cli_tenant(args), *tenant = given != NULL ? given : "default";
+  size_t kept = 0;
+  if (of_nodes(args) || args->all_tenants != 0) return;
+  for (size_t i = 0; i < node->n_instances; i++)
+    if (strcmp(tenant_of(node->instances[i]), tenant) == 0) node->instances[kept++] = node->instances[i];
+  node->n_instances = kept;
+}
+
 /* NULL: *status is set, and it was said why. */
 static struct answers *ask(const struct cli_args *args, blx_client *client, int *status) {
   const struct blx_stats_request request = BLX_STATS_REQUEST_INIT;
@@ -82,6 +104,7 @@ static struct answers *ask(const struct cli_args *args, blx_client *client, int 
   if (rc == 0) do {
       struct blx_node_stats *node = NULL;
       rc = blx_stats_next(stats, timeout_ms, &node, &err);
+      if (rc == 1) keep_own(args, node);
       if (rc == 1) a->nodes[a->n++] = node;
     } while (rc == 1 && a->n < NODES_MAX);
   blx_stats_close(stats);
@@ -98,8 +121,10 @@ static struct answers *ask(const struct cli_args *args, blx_client *client, int 
 static const struct blx_instance_stats *find(const struct blx_node_stats *node, const struct blx_instance_stats *of) {
   for (size_t lo = 0, hi = node->n_instances; lo < hi;) {
     size_t mid = lo + (hi - lo) / 2;
-    int order = strcmp(node->instances[mid]->instance, of->instance);
-    if (order == 0) return node->instances[mid]->uid == of->uid ? node->instances[mid] : NULL;
+    const struct blx_instance_stats *at = node->instances[mid];
+    int order = strcmp(at->instance, of->instance);
+    if (order == 0) order = (at->uid > of->uid) - (at->uid < of->uid);
+    if (order == 0) return at;
     if (order < 0)
       lo = mid + 1;
     else
@@ -177,6 +202,7 @@ static void put_uptime(json_t *row, const char *key, uint32_t has, uint64_t ms) 
 
 static struct row instance_row(const struct blx_node_stats *node, const struct blx_instance_stats *in) {
   json_t *o = json_object();
+  put_text(o, "tenant", tenant_of(in));
   put_text(o, "instance", in->instance);
   put_text(o, "node", node->node);
   put_percent(o, "cpu", in->has_cpu_permille, in->cpu_permille);
@@ -266,7 +292,7 @@ static void put_notes(FILE *to, const struct answers *a) {
 }
 
 static int show(const struct cli_args *args, const struct answers *a, FILE *to) {
-  const struct cli_view *view = of_nodes(args) ? &node_top_view : &vm_top_view;
+  const struct cli_view *view = of_nodes(args) ? &node_top_view : args->all_tenants ? &all_top_view : &vm_top_view;
   if (args->output == CLI_OUT_JSON || args->output == CLI_OUT_YAML) {
     struct blx_stats_list list = BLX_STATS_LIST_INIT;
     list.nodes = (struct blx_node_stats **)a->nodes;

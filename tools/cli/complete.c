@@ -45,7 +45,7 @@ struct words {
   const char *plain[3]; /* the first that are no flags */
   unsigned n_plain;
   const struct cli_flag *flag; /* the last word is its value */
-  const char *socket, *last;
+  const char *socket, *tenant, *last;
   bool only_words; /* "--" came */
   const struct cli_verb *verb;
 };
@@ -81,6 +81,7 @@ static struct words read_words(int argc, char **argv) {
     if (strcmp(word, "--") == 0 && w.flag == NULL) w.only_words = true;
     if (strcmp(word, "=") == 0) continue; /* bash makes three words of --output=json */
     if (w.flag != NULL && strcmp(w.flag->name, "socket") == 0) w.socket = word;
+    if (w.flag != NULL && strcmp(w.flag->name, "tenant") == 0) w.tenant = word;
     bool value = w.flag != NULL;
     w.flag = NULL;
     if (value) continue;
@@ -143,7 +144,7 @@ static void put_kinds(void) {
 
 /* Names from the daemon, if it answers while a finger is still on the key. Errors are nobody's business here. */
 static void put_names(const struct words *w, const struct cli_object_kind *kind) {
-  struct cli_args args = {.socket = w->socket, .timeout_ms = NAMES_MS, .stale = 1};
+  struct cli_args args = {.socket = w->socket, .tenant = w->tenant, .timeout_ms = NAMES_MS, .stale = 1};
   struct cli_list list = {0};
   blx_client *client = NULL;
   if (kind == NULL || kind->fetch_one == NULL || cli_connect(&args, &client) != 0) return;

@@ -37,6 +37,7 @@ static int take_object(const struct cli_args *args, struct cli_events_want *want
     return cli_usage("--for: %s is not vm/NAME, instance/NAME, node/NAME or quota/TENANT",
                      cli_quote(quoted, sizeof quoted, args->until));
   want->name = slash + 1;
+  if (quota) want->request.tenant = want->name;
   want->request.kind = node ? BLX_EVENT_KIND_NODE : BLX_EVENT_KIND_QUOTA;
   want->request.has_kind = 1;
   return 0;
@@ -51,6 +52,7 @@ int cli_events_wanted(const struct cli_args *args, struct cli_events_want *want)
   if (args->of_vm != NULL) want->request.vm = cli_vm_name(args->of_vm, 63);
   if (args->of_vm != NULL && want->request.vm == NULL) return CLI_EXIT_USAGE;
   want->request.node = args->of_node;
+  want->request.all_tenants = args->all_tenants;
   want->request.has_kind = args->event_kind != 0;
   if (args->event_kind != 0) want->request.kind = args->event_kind - 1;
   return take_object(args, want);

@@ -110,6 +110,7 @@ static int fetch_vms(const struct cli_args *args, blx_client *client, struct cli
   blx_error err = {0};
   request.stale = args->stale;
   request.limit = PART_VMS;
+  request.all_tenants = args->all_tenants;
   blx_vm_list_init(&list->whole);
   do {
     struct blx_vm_list *part = NULL;
@@ -121,19 +122,12 @@ static int fetch_vms(const struct cli_args *args, blx_client *client, struct cli
       return CLI_EXIT_INTERNAL;
     }
     request.after = part->next;
+    request.after_tenant = part->next_tenant;
   } while (request.after != NULL && *request.after != '\0');
   list->type = "vm_list";
   list->message = &list->whole;
   list->index = list->whole.index;
   return 0;
-}
-
-static int fetch_vm_message(const struct cli_args *args, blx_client *client, const char *name, struct blx_vm **out,
-                            blx_error *err) {
-  struct blx_vm_name_request request = BLX_VM_NAME_REQUEST_INIT;
-  request.name = name;
-  request.stale = args->stale;
-  return blx_vm_get(client, &request, out, err);
 }
 
 static int failed(int code, const char *message, blx_error *err) {
@@ -142,11 +136,15 @@ static int failed(int code, const char *message, blx_error *err) {
   return code;
 }
 
-static int vm_document(const struct cli_args *args, blx_client *client, const char *name, json_t **out,
-                       blx_error *err) {
+static int vm_document(const struct cli_args *args, blx_client *client, const char *tenant, const char *name,
+                       json_t **out, blx_error *err) {
+  struct blx_vm_name_request request = BLX_VM_NAME_REQUEST_INIT;
   struct blx_vm *vm = NULL;
   int status = 0;
-  int rc = fetch_vm_message(args, client, name, &vm, err);
+  request.name = name;
+  request.tenant = tenant;
+  request.stale = args->stale;
+  int rc = blx_vm_get(client, &request, &vm, err);
   if (rc != 0) return rc;
   *out = cli_document("vm", vm, &status);
   blx_vm_free(vm);
@@ -185,11 +183,12 @@ static int pick(const json_t *rows, const char *kind, const char *name, json_t *
   return pick_by(rows, "name", kind, name, out, err);
 }
 
-static int node_document(const struct cli_args *args, blx_client *client, const char *name, json_t **out,
-                         blx_error *err) {
+static int node_document(const struct cli_args *args, blx_client *client, const char *tenant, const char *name,
+                         json_t **out, blx_error *err) {
   struct blx_node_list_request request = BLX_NODE_LIST_REQUEST_INIT;
   struct blx_node_list *nodes = NULL;
   int status = 0;
+  (void)tenant;
   request.stale = args->stale;
   int rc = blx_node_list_get(client, &request, &nodes, err);
   if (rc != 0) return rc;
@@ -222,10 +221,10 @@ static int fetch_instances(const struct cli_args *args, blx_client *client, stru
   return status;
 }
 
-static int instance_document(const struct cli_args *args, blx_client *client, const char *name, json_t **out,
-                             blx_error *err) {
+static int instance_document(const struct cli_args *args, blx_client *client, const char *tenant, const char *name,
+                             json_t **out, blx_error *err) {
   json_t *vm = NULL;
-  int rc = vm_document(args, client, name, &vm, err);
+  int rc = vm_document(args, client, tenant, name, &vm, err);
   if (rc != 0) return rc;
   rc = pick(json_object_get(vm, "instances"), "instance", name, out, err);
   json_decref(vm);
@@ -251,10 +250,11 @@ static int fetch_quotas(const struct cli_args *args, blx_client *client, struct 
   return 0;
 }
 
-static int quota_document(const struct cli_args *args, blx_client *client, const char *name, json_t **out,
-                          blx_error *err) {
+static int quota_document(const struct cli_args *args, blx_client *client, const char *tenant, const char *name,
+                          json_t **out, blx_error *err) {
   struct blx_quota_list *quotas = NULL;
   int status = 0;
+  (void)tenant; /* it is the name */
   int rc = ask_quotas(args, client, name, &quotas, err);
   if (rc != 0) return rc;
   json_t *document = cli_document("quota_list", quotas, &status);
@@ -273,26 +273,33 @@ static int fetch_events(const struct cli_args *args, blx_client *client, struct 
   return status;
 }
 
-const struct cli_object_kind cli_kind_vm = {"vm",          "vms",      "vm",           "spec.labels",
-                                            &vm_list_view, vm_wide,    COUNT(vm_wide), BLX_EVENT_KIND_VM,
-                                            fetch_vms,     vm_document};
-const struct cli_object_kind cli_kind_node = {"node",      "nodes",      "node_info",      "labels",
-                                              &node_view,  node_wide,    COUNT(node_wide), BLX_EVENT_KIND_NODE,
-                                              fetch_nodes, node_document};
-const struct cli_object_kind cli_kind_instance = {
-    "instance",      "instances",      "instance",           NULL,
-    &instance_view,  instance_wide,    COUNT(instance_wide), BLX_EVENT_KIND_INSTANCE,
-    fetch_instances, instance_document};
-const struct cli_object_kind cli_kind_event = {"event",      "events",   "event",           NULL,
-                                               &event_view,  event_wide, COUNT(event_wide), BLX_EVENT_KIND_VM,
-                                               fetch_events, NULL};
+const struct cli_object_kind cli_kind_vm = {
+    "vm",      "vms",       "vm", "spec.labels", &vm_list_view, vm_wide, COUNT(vm_wide), BLX_EVENT_KIND_VM,
+    fetch_vms, vm_document, true};
+const struct cli_object_kind cli_kind_node = {
+    "node",      "nodes",       "node_info", "labels", &node_view, node_wide, COUNT(node_wide), BLX_EVENT_KIND_NODE,
+    fetch_nodes, node_document, false};
+const struct cli_object_kind cli_kind_instance = {"instance",
+                                                  "instances",
+                                                  "instance",
+                                                  NULL,
+                                                  &instance_view,
+                                                  instance_wide,
+                                                  COUNT(instance_wide),
+                                                  BLX_EVENT_KIND_INSTANCE,
+                                                  fetch_instances,
+                                                  instance_document,
+                                                  true};
+const struct cli_object_kind cli_kind_event = {
+    "event",           "events",          "event",      NULL, &event_view, event_wide,
+    COUNT(event_wide), BLX_EVENT_KIND_VM, fetch_events, NULL, true};
 
-const struct cli_object_kind cli_kind_quota = {"quota",      "quotas",      "quota",           NULL,
-                                               &quota_view,  quota_wide,    COUNT(quota_wide), BLX_EVENT_KIND_QUOTA,
-                                               fetch_quotas, quota_document};
-const struct cli_object_kind cli_kind_pending = {"vm",          "vms",      "vm",           "spec.labels",
-                                                 &pending_view, vm_wide,    COUNT(vm_wide), BLX_EVENT_KIND_VM,
-                                                 fetch_vms,     vm_document};
+const struct cli_object_kind cli_kind_quota = {
+    "quota",      "quotas",       "quota", NULL, &quota_view, quota_wide, COUNT(quota_wide), BLX_EVENT_KIND_QUOTA,
+    fetch_quotas, quota_document, false};
+const struct cli_object_kind cli_kind_pending = {
+    "vm",      "vms",       "vm", "spec.labels", &pending_view, vm_wide, COUNT(vm_wide), BLX_EVENT_KIND_VM,
+    fetch_vms, vm_document, true};
 
 static const struct cli_object_kind *const kinds[] = {&cli_kind_vm, &cli_kind_node, &cli_kind_instance, &cli_kind_event,
                                                       &cli_kind_quota};

@@ -26,8 +26,11 @@ struct cli_object_kind {
   enum blx_event_kind event;
   /* Fetch all of them into the empty @list. 0, or the exit status after saying why not; free @list in any case. */
   int (*fetch)(const struct cli_args *args, blx_client *client, struct cli_list *list);
-  /* One object. 0 and the caller's @out, or an error of the library in @err. NULL: it has no name to be asked by. */
-  int (*fetch_one)(const struct cli_args *args, blx_client *client, const char *name, json_t **out, blx_error *err);
+  /* One object, of @tenant or, NULL, of the client's. 0 and the caller's @out, or an error of the library in @err.
+   * NULL: it has no name to be asked by. */
+  int (*fetch_one)(const struct cli_args *args, blx_client *client, const char *tenant, const char *name, json_t **out,
+                   blx_error *err);
+  bool of_tenant; /* each is one tenant's */
 };
 
 /* The table of nodes (cmd_cluster.c); that of VMs is in vm_common.h. */

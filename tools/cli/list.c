@@ -97,7 +97,7 @@ static int fetch_named(struct listing *l, json_t *rows) {
     const char *name = bare_name(l->kind, l->names[i]);
     json_t *one = NULL;
     blx_error err = {0};
-    int rc = l->kind->fetch_one(l->args, l->client, name, &one, &err);
+    int rc = l->kind->fetch_one(l->args, l->client, NULL, name, &one, &err);
     if (rc == 0 && json_array_append_new(rows, one) != 0) return no_memory();
     if (rc == 0) continue;
     int status = cli_fail(&err);
@@ -156,8 +156,18 @@ static int print_change(struct listing *l, const char *type, json_t *row) {
   return status;
 }
 
+enum { KEY_SIZE = 160 };
+
+/* Names of two tenants are two. */
+static const char *key_in(const struct listing *l, const json_t *row, char key[KEY_SIZE]) {
+  const char *tenant = json_string_value(json_object_get(row, "tenant"));
+  snprintf(key, KEY_SIZE, "%s/%s", tenant != NULL ? tenant : "", name_in(l, row));
+  return key;
+}
+
 static void note_shown(struct listing *l, const json_t *row) {
-  if (l->shown != NULL) json_object_set_new(l->shown, name_in(l, row), json_true());
+  char key[KEY_SIZE];
+  if (l->shown != NULL) json_object_set_new(l->shown, key_in(l, row, key), json_true());
 }
 
 /* The rows as they are at first: of a table all at once, for its widths. */
@@ -195,17 +205,19 @@ static bool is_named(const struct listing *l, const char *name) {
 /* What is left of an object that is gone: enough for a row. */
 static json_t *gone_row(const struct listing *l, const struct blx_event *event) {
   json_int_t uid = (json_int_t)event->uid;
+  const char *tenant = event->tenant != NULL ? event->tenant : "";
   if (is_of_vms(l))
-    return json_pack("{s:I, s:{s:s, s:i}, s:s, s:i}", "uid", uid, "spec", "name", event->name, "replicas", 0, "phase",
-                     "Deleted", "running", 0);
-  return json_pack("{s:I, s:s, s:s, s:s, s:s}", "uid", uid, "name", event->name, "tenant", event->name, "phase",
-                   "Deleted", "status", "Deleted");
+    return json_pack("{s:I, s:s, s:{s:s, s:i}, s:s, s:i}", "uid", uid, "tenant", tenant, "spec", "name", event->name,
+                     "replicas", 0, "phase", "Deleted", "running", 0);
+  return json_pack("{s:I, s:s, s:s, s:s, s:s}", "uid", uid, "name", event->name, "tenant", tenant, "phase", "Deleted",
+                   "status", "Deleted");
 }
 
 /* A row is printed if the filters let it through; its end, if it was ever printed. */
 static bool is_shown(struct listing *l, const json_t *row, bool gone) {
   bool all = l->selection.n_filters == 0, has = cli_selection_has(&l->selection, row);
-  if (gone) return all || json_object_del(l->shown, name_in(l, row)) == 0;
+  char key[KEY_SIZE];
+  if (gone) return all || json_object_del(l->shown, key_in(l, row, key)) == 0;
   if (has && !all) note_shown(l, row);
   return has;
 }
@@ -218,7 +230,7 @@ static int show_event(struct listing *l, const struct blx_event *event, json_t *
   blx_error err = {0};
   int status = CLI_EXIT_OK;
   if (name == NULL || !is_named(l, name)) return CLI_EXIT_OK;
-  int rc = gone ? 0 : l->kind->fetch_one(l->args, l->client, name, &row, &err);
+  int rc = gone ? 0 : l->kind->fetch_one(l->args, l->client, event->tenant, name, &row, &err);
   if (rc == BLX_E_NOT_FOUND) return CLI_EXIT_OK; /* the event of its end is on its way */
   if (rc != 0) return cli_fail(&err);
   if (gone) row = gone_row(l, event);
@@ -238,6 +250,7 @@ static int follow_rows(struct listing *l, uint64_t index) {
   json_t *last = NULL;
   int status = CLI_EXIT_OK, rc = 1;
   want.request.since_index = index;
+  want.request.all_tenants = l->args->all_tenants != 0 || l->kind == &cli_kind_quota; /* as the list is */
   cli_events_begin(&events, l->args, l->client, &want);
   while (status == 0 && rc == 1) {
     struct blx_event *event = NULL;
@@ -312,6 +325,8 @@ static int check(const struct listing *l) {
     return cli_usage("events have no names; `blixard events --for vm/NAME` shows those of a VM");
   if (args->watch != 0 && args->sort_by != NULL)
     return cli_usage("--sort-by does not go with --watch or --follow: rows come as they change");
+  if (l->n_names > 0 && args->all_tenants != 0 && l->kind->of_tenant)
+    return cli_usage("--all-tenants is for lists: a name is one tenant's, say whose with --tenant");
   for (size_t i = 0; i < l->n_names; i++)
     if (cli_vm_name(bare_name(l->kind, l->names[i]), 63) == NULL) return CLI_EXIT_USAGE;
   return l->kind == &cli_kind_event ? cli_events_wanted(args, &want) : CLI_EXIT_OK;

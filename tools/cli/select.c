@@ -189,6 +189,8 @@ static int take_columns(const struct cli_args *args, const struct cli_object_kin
   const char *at = args->columns;
   const struct cli_column *column;
   size_t n = args->output == CLI_OUT_WIDE ? SIZE_MAX : kind->view->blocks[0].n_columns;
+  if (at == NULL && args->all_tenants != 0 && kind->of_tenant)
+    out->columns[out->n_columns++] = (struct cli_column){"TENANT", "{tenant}"};
   for (size_t i = 0; at == NULL && i < n && (column = column_at(kind, i)) != NULL; i++)
     out->columns[out->n_columns++] = *column;
   if (at != NULL && args->output != CLI_OUT_PLAIN && args->output != CLI_OUT_TABLE && args->output != CLI_OUT_WIDE)

@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { DEFAULT_TIMEOUT_MS = 30000, ADDRESS_SIZE = 512 };
+enum { DEFAULT_TIMEOUT_MS = 30000, ADDRESS_SIZE = 512, TENANT_NAME_MAX = 56 };
 static const char default_socket[] = "/run/blixard/blixard.sock";
 static const char fallback_socket[] = "/var/lib/blixard/blixard.sock";
 
@@ -141,17 +141,48 @@ static int knock(const char *address) {
   }
 }
 
+static bool name_char(char ch, bool edge) {
+  return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || (!edge && ch == '-');
+}
+
+static bool is_name(const char *name, size_t max) {
+  size_t len = strlen(name);
+  bool ok = len >= 1 && len <= max && name_char(name[0], true) && name_char(name[len - 1], true);
+  for (size_t i = 0; ok && i < len; i++) ok = name_char(name[i], false);
+  return ok;
+}
+
+const char *cli_tenant(const struct cli_args *args) {
+  const char *env = getenv("BLIXARD_TENANT");
+  if (args->tenant != NULL) return args->tenant;
+  return env != NULL && *env != '\0' ? env : NULL;
+}
+
+/* As the library would, but before anybody is asked, and with the name. */
+static int check_tenant(const struct cli_args *args) {
+  char quoted[CLI_QUOTE_SIZE];
+  const char *tenant = cli_tenant(args);
+  if (args->tenant != NULL && args->all_tenants != 0)
+    return cli_usage("--tenant and --all-tenants do not go together: leave one out");
+  if (tenant == NULL || is_name(tenant, TENANT_NAME_MAX)) return 0;
+  return cli_usage("%s: the tenant %s does not match [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most %d characters",
+                   args->tenant != NULL ? "--tenant" : "BLIXARD_TENANT", cli_quote(quoted, sizeof quoted, tenant),
+                   TENANT_NAME_MAX);
+}
+
 int cli_connect(const struct cli_args *args, blx_client **out) {
   const char *const addresses[] = {socket_of(args)};
   struct blx_client_options options = BLX_CLIENT_OPTIONS_INIT;
   blx_error err = {0};
-  int status = knock(addresses[0]);
+  int status = check_tenant(args);
+  if (status == 0) status = knock(addresses[0]);
   if (status != 0) return status;
   options.addresses = addresses;
   options.n_addresses = 1;
   options.timeout_ms = args->timeout_ms != 0 ? args->timeout_ms : DEFAULT_TIMEOUT_MS;
   if (options.timeout_ms > 3600000) options.timeout_ms = 3600000;
   options.reason = args->reason;
+  options.tenant = cli_tenant(args);
   if (blx_client_open(&options, out, &err) != 0) return cli_fail(&err);
   return 0;
 }
@@ -168,17 +199,10 @@ const char *cli_request_id(struct cli_args *args) {
   return args->request_id;
 }
 
-static bool name_char(char ch, bool edge) {
-  return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || (!edge && ch == '-');
-}
-
 const char *cli_vm_name(const char *word, size_t max) {
   char quoted[CLI_QUOTE_SIZE];
   const char *name = strncmp(word, "vm/", 3) == 0 ? word + 3 : word;
-  size_t len = strlen(name);
-  bool ok = len >= 1 && len <= max && name_char(name[0], true) && name_char(name[len - 1], true);
-  for (size_t i = 0; ok && i < len; i++) ok = name_char(name[i], false);
-  if (ok) return name;
+  if (is_name(name, max)) return name;
   cli_usage("the name %s does not match [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most %zu characters",
             cli_quote(quoted, sizeof quoted, name), max);
   return NULL;

@@ -75,6 +75,7 @@ static const struct cli_flag global_flags[] = {
     TEXT("socket", socket, "PATH",
          "where a daemon answers; else $BLIXARD_SOCKET, else /run/blixard/blixard.sock or "
          "/var/lib/blixard/blixard.sock"),
+    TEXT("tenant", tenant, "NAME", "whose VMs are meant; else $BLIXARD_TENANT, else default"),
     TIME("timeout", timeout_ms, 1, 86400000,
          "how long the command may take; 30s without it, where it waits 120s (vm wait: 60s)"),
     {.name = "output",
@@ -98,6 +99,7 @@ static const struct cli_flag global_flags[] = {
     .unit = "revision", .doc = "refuse unless it still has this revision"                                   \
   }
 #define REASON TEXT("reason", reason, "TEXT", "why, for people; kept in the audit log")
+#define ALL_TENANTS BOOL("all-tenants", 'A', all_tenants, "those of every tenant, with their tenant")
 #define STALE BOOL("stale", 0, stale, "ask this member's own state, which may be behind, and needs no leader")
 
 static const struct cli_flag init_flags[] = {TEXT("name", name, "NAME", "the cluster's name, for people"), REASON};
@@ -140,6 +142,7 @@ static const struct cli_flag settings_flags[] = {
     REASON};
 static const struct cli_flag read_flags[] = {STALE};
 static const struct cli_flag list_flags[] = {SELECT_FLAGS, WATCH, STALE};
+static const struct cli_flag get_flags[] = {ALL_TENANTS, SELECT_FLAGS, WATCH, STALE};
 static const struct cli_choice event_kinds[] = {{"vm", BLX_EVENT_KIND_VM + 1},
                                                 {"instance", BLX_EVENT_KIND_INSTANCE + 1},
                                                 {"node", BLX_EVENT_KIND_NODE + 1},
@@ -154,6 +157,7 @@ static const struct cli_flag event_flags[] = {
     TEXT("node", of_node, "NAME", "only those of this node and of instances that are assigned to it"),
     CHOICE("kind", event_kind, "KIND", event_kinds, "only those of this kind: vm, instance, node, quota or settings"),
     BOOL("follow", 'f', follow, "go on with what comes, until Ctrl-C"),
+    ALL_TENANTS,
     SELECT_FLAGS};
 static const struct cli_flag change_flags[] = {WAIT, IF_REVISION, REQUEST_ID, REASON};
 static const struct cli_flag restart_flags[] = {
@@ -167,7 +171,8 @@ static const struct cli_flag cordon_flags[] = {
     TEXT("reason", reason, "TEXT", "why, for people; kept with the node and in the audit log"), IF_REVISION,
     REQUEST_ID};
 static const struct cli_flag vm_list_flags[] = {
-    BOOL("pending", 0, pending, "only those of which an instance waits, with the reason"), SELECT_FLAGS, WATCH, STALE};
+    BOOL("pending", 0, pending, "only those of which an instance waits, with the reason"), ALL_TENANTS, SELECT_FLAGS,
+    WATCH, STALE};
 #define PLAN \
   BOOL("plan", 0, plan, "change nothing; say what would happen: status 0 nothing, 1 something, above 1 an error")
 #define ALL BOOL("all", 0, all, "every node, on a large cluster too")
@@ -228,7 +233,7 @@ static const struct cli_flag audit_verify_flags[] = {
 static const struct cli_choice sorts[] = {{"cpu", CLI_SORT_CPU}, {"memory", CLI_SORT_MEMORY}};
 static const struct cli_flag top_flags[] = {
     CHOICE("sort-by", sort, "WHAT", sorts, "cpu (the default) or memory; what uses most comes first"),
-    BOOL("once", 0, once, "print one table and end, as without a terminal")};
+    BOOL("once", 0, once, "print one table and end, as without a terminal"), ALL_TENANTS};
 /* What decides which nodes can take an instance: of a VM, and of a shape that is asked about. */
 #define DEMANDS                                                                                                        \
   OWN("cpu", cli_parse_cpu, "CPUS",                                                                                    \
@@ -425,8 +430,11 @@ static const char events_more[] =
     "An event that the daemon has no more in memory comes from its history, which has a limit of age and size; where\n"
     "that begins later than what was asked for, it is said on stderr. A number alone is an index.\n";
 
-static const char audit_more[] = "  blixard audit list --since 1h --verb vm --result refused\n"
-                                 "  blixard audit list --object vm/web -o json\n";
+static const char audit_more[] =
+    "Records are of the whole cluster; --tenant shows those about one tenant's objects, $BLIXARD_TENANT does not.\n"
+    "\n"
+    "  blixard audit list --since 1h --verb vm --result refused\n"
+    "  blixard audit list --object vm/web --tenant acme -o json\n";
 
 static const char verify_more[] =
     "It recomputes the records of the daemon that is asked, names the first bad one, compares the end with the head "
@@ -517,7 +525,7 @@ static const struct cli_verb verbs[] = {
     {"quota", "set", NULL, "TENANT [LIMIT=NUMBER...]", 1, CLI_WORDS_MAX, FLAGS(quota_set_flags), cmd_quota_set,
      "say what a tenant may have", quota_more},
     {"quota", "get", NULL, "[TENANT]", 0, 1, FLAGS(read_flags), cmd_quota_get,
-     "what a tenant may have, and what it has; of default without a name", NULL},
+     "what a tenant may have, and what it has; of --tenant without a name", NULL},
     {"quota", "list", "ls", "", 0, 0, FLAGS(list_flags), cmd_quota_list, "the same of all tenants", NULL},
     {"quota", "delete", "rm", "TENANT", 1, 1, FLAGS(node_flags), cmd_quota_delete, "no limits any more for a tenant",
      NULL},
@@ -528,7 +536,7 @@ static const struct cli_verb verbs[] = {
      "recompute the chain of the daemon that is asked", verify_more},
     {"audit", "export", NULL, "FILE", 1, 1, FLAGS(audit_export_flags), cmd_audit_export,
      "all records, oldest first, as lines of JSON; -: to the standard output", NULL},
-    {"", "get", NULL, "KIND[/NAME] [NAME...]", 1, CLI_WORDS_MAX, FLAGS(list_flags), cmd_get,
+    {"", "get", NULL, "KIND[/NAME] [NAME...]", 1, CLI_WORDS_MAX, FLAGS(get_flags), cmd_get,
      "objects of a kind, all or by name: vm, node, instance, event or quota", get_more},
     {"", "events", NULL, "", 0, 0, FLAGS(event_flags), cmd_events, "what happened, oldest first", events_more},
     {"", "top", NULL, "[vms|nodes]", 0, 1, FLAGS(top_flags), cmd_top, "what running instances use, or nodes in sum",

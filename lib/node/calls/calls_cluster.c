@@ -183,6 +183,7 @@ static bool list_instances(struct blx__call *call, const struct blx_node_info *n
     struct blx_instance *draft = &drafts[out->n_instances];
     *draft = *i;
     draft->node = node->name;
+    draft->tenant = blx__state_vm(st, i->vm_uid)->tenant;
     if (!show_reason(call, draft)) return false;
     out->instances[out->n_instances++] = draft;
   }

@@ -366,7 +366,7 @@ void blx__handle_quota_set(struct blx__call *call) {
     return;
   }
   set.quota = req->quota;
-  op.tenant = req->quota->tenant; /* whom it is about; who asked stands beside it */
+  op.tenant = blx__call_tenant(req->quota->tenant); /* whom it is about; who asked stands beside it */
   blx__call_propose(call, &op, req->request_id, quota_changed);
 }
 

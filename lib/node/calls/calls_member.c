@@ -219,7 +219,8 @@ void blx__handle_report(struct blx__call *call) {
 static int by_name(const void *a, const void *b) {
   const struct blx_instance_stats *x = *(struct blx_instance_stats *const *)a;
   const struct blx_instance_stats *y = *(struct blx_instance_stats *const *)b;
-  return strcmp(x->instance, y->instance);
+  int order = strcmp(x->instance, y->instance);
+  return order != 0 ? order : (x->uid > y->uid) - (x->uid < y->uid); /* two tenants may have one of that name each */
 }
 
 static void fill_stats(struct blx_instance_stats *to, const struct blx__vm_stats *from) {
@@ -272,7 +273,10 @@ blx__rc blx__stats_encode(const struct blx__node *n, const char *why, const stru
                           struct blx__buf *out, blx_error *err) {
   struct blx_node_stats answer = BLX_NODE_STATS_INIT;
   struct blx_instance_stats *rows = calloc(count + 1, sizeof *rows);
-  for (size_t i = 0; rows && i < count; i++) fill_stats(&rows[i], &list[i]);
+  for (size_t i = 0; rows && i < count; i++) {
+    fill_stats(&rows[i], &list[i]);
+    rows[i].tenant = blx__agent_tenant(n->agent, list[i].uid);
+  }
   answer.node = n->self->name;
   answer.heard = 1;
   answer.note = why;
@@ -317,6 +321,7 @@ blx__rc blx__stats_encode_unheard(const struct blx__node *n, uint64_t uid, const
     rows[count] = (struct blx_instance_stats)BLX_INSTANCE_STATS_INIT;
     rows[count].instance = in->name;
     rows[count].uid = in->uid;
+    rows[count].tenant = blx__state_vm(n->state, in->vm_uid)->tenant;
     count++;
   }
   answer.node = node->name;

@@ -7,8 +7,20 @@
 
 #include <string.h>
 
-static const char *tenant_of(const char *tenant) {
+const char *blx__call_tenant(const char *tenant) {
   return tenant && *tenant ? tenant : "default";
+}
+
+const char *blx__call_in_tenant(const char *tenant, char out[BLX__IN_TENANT_BYTES]) {
+  bool named = strcmp(blx__call_tenant(tenant), "default") != 0;
+  (void)blx__str_format(out, BLX__IN_TENANT_BYTES, "%s%.56s", named ? " in tenant " : "", named ? tenant : "");
+  return out;
+}
+
+const char *blx__call_tenant_flag(const char *tenant, char out[BLX__IN_TENANT_BYTES]) {
+  bool named = strcmp(blx__call_tenant(tenant), "default") != 0;
+  (void)blx__str_format(out, BLX__IN_TENANT_BYTES, "%s%.56s", named ? " --tenant " : "", named ? tenant : "");
+  return out;
 }
 
 /* A copy with another next step: the view points into the state, which is not ours to write. NULL: no memory. */
@@ -29,10 +41,10 @@ static blx__rc add_silence(struct blx__call *call, struct blx_vm *vm, blx_error 
     if ((!vm->deleting && !scaled_away) || in->node_uid == 0 ||
         blx__lead_status(n, in->node_uid) != BLX_NODE_STATUS_SUSPECT)
       continue;
-    char text[256];
+    char text[320], flag[BLX__IN_TENANT_BYTES];
     (void)blx__str_format(text, sizeof text,
-                          "%s is not heard from: start its daemon, or `blixard vm delete %s --force`", in->node,
-                          vm->deleting ? vm->spec->name : in->name);
+                          "%s is not heard from: start its daemon, or `blixard vm delete %s%s --force`", in->node,
+                          vm->deleting ? vm->spec->name : in->name, blx__call_tenant_flag(vm->tenant, flag));
     struct blx_reason *why = in->reason ? reason_with(&call->arena, in->reason, text) : NULL;
     struct blx_reason *whole = vm->reason && vm->deleting ? reason_with(&call->arena, vm->reason, text) : NULL;
     if ((in->reason && !why) || (vm->reason && vm->deleting && !whole))
@@ -44,11 +56,7 @@ static blx__rc add_silence(struct blx__call *call, struct blx_vm *vm, blx_error 
 }
 
 /* Answer with the VM as it is now, which is right after the apply that this call waited for. */
-static void answer_vm(struct blx__call *call, const struct blx_vm *vm, const char *name) {
-  if (!vm) {
-    blx__call_failf(call, BLX_E_NOT_FOUND, "there is no VM \"%.64s\": `blixard vm list` shows those there are", name);
-    return;
-  }
+static void answer_vm(struct blx__call *call, const struct blx_vm *vm) {
   struct blx_vm *view = NULL;
   blx_error err;
   blx__rc rc = blx__state_view_vm(call->node->state, vm->uid, &call->arena, &view, &err);
@@ -65,12 +73,12 @@ static void answer_result(struct blx__call *call, const struct blx_op_result *re
                           const char *name) {
   const struct blx_vm *vm = blx__state_vm(call->node->state, result->uid);
   if (vm) {
-    answer_vm(call, vm, name);
+    answer_vm(call, vm);
     return;
   }
   struct blx_vm_spec spec = {.struct_size = sizeof spec, .name = name};
   struct blx_vm gone = {.struct_size = sizeof gone, .uid = result->uid, .spec = &spec, .deleting = 1};
-  gone.tenant = tenant_of(tenant);
+  gone.tenant = blx__call_tenant(tenant);
   gone.phase = BLX_PHASE_DELETING;
   gone.revision = result->index;
   blx__call_answer(call, &gone);
@@ -157,8 +165,13 @@ void blx__handle_vm_create(struct blx__call *call) {
 
 void blx__handle_vm_get(struct blx__call *call) {
   const struct blx_vm_name_request *req = call->request;
-  const char *name = req->name ? req->name : "";
-  answer_vm(call, blx__state_vm_lookup(call->node->state, req->tenant, name), name);
+  const struct blx_vm *vm = blx__state_vm_lookup(call->node->state, req->tenant, req->name);
+  char in_tenant[BLX__IN_TENANT_BYTES];
+  if (vm)
+    answer_vm(call, vm);
+  else
+    blx__call_failf(call, BLX_E_NOT_FOUND, "there is no VM \"%.64s\"%s: `blixard vm list` shows those there are",
+                    req->name, blx__call_in_tenant(req->tenant, in_tenant));
 }
 
 /* One VM behind those in @out, as a list of one: the bytes of lists one after another are those of one list. */
@@ -171,36 +184,46 @@ static blx__rc add_vm(const struct blx__state *st, uint64_t uid, struct blx__are
   return blx__msg_encode(blx__desc_vm_list(), &one, out, err);
 }
 
-/* The VMs after req->after, as many as an answer holds. @next: the last of them, if there are more. */
+static const struct blx_vm *vm_behind(const struct blx__state *st, const struct blx_vm_list_request *req,
+                                      const struct blx_vm *vm) {
+  if (req->all_tenants) return blx__state_vm_of_any_after(st, vm->tenant, vm->spec->name);
+  return blx__state_vm_after(st, vm->tenant, vm->spec->name);
+}
+
+static const struct blx_vm *first_vm(const struct blx__state *st, const struct blx_vm_list_request *req) {
+  const char *after = req->after && *req->after ? req->after : NULL;
+  if (!req->all_tenants) return blx__state_vm_after(st, blx__call_tenant(req->tenant), after);
+  return blx__state_vm_of_any_after(st, after ? blx__call_tenant(req->after_tenant) : NULL, after);
+}
+
+/* The VMs after req->after, as many as an answer holds. @tail: after which to go on, if there are more. */
 static blx__rc add_vms(const struct blx__state *st, const struct blx_vm_list_request *req, struct blx__buf *out,
-                       const char **next, blx_error *err) {
+                       struct blx_vm_list *tail, blx_error *err) {
   struct blx__arena arena = {.limit_bytes = BLX__NODE_CALL_ARENA};
-  const char *tenant = tenant_of(req->tenant), *last = req->after && *req->after ? req->after : NULL;
+  const struct blx_vm *last = NULL, *vm = first_vm(st, req);
   blx__rc rc = BLX__OK;
-  uint32_t n = 0;
-  const struct blx_vm *vm = blx__state_vm_after(st, tenant, last);
-  while (vm && (req->limit == 0 || n < req->limit)) {
+  for (uint32_t n = 0; vm && (req->limit == 0 || n < req->limit); n++) {
     rc = add_vm(st, vm->uid, &arena, out, err);
     if (rc.code != 0) break;
-    n++;
-    last = vm->spec->name;
-    vm = blx__state_vm_after(st, tenant, last);
+    last = vm;
+    vm = vm_behind(st, req, vm);
   }
   /* What did not fit begins the next part; what does not fit alone never will. */
-  if (req->limit > 0 && n > 0) rc = BLX__OK;
-  *next = vm && n > 0 ? last : NULL;
+  if (req->limit > 0 && last) rc = BLX__OK;
+  tail->next = vm && last ? last->spec->name : NULL;
+  tail->next_tenant = tail->next && req->all_tenants ? last->tenant : NULL;
   blx__arena_free(&arena);
   return rc;
 }
 
 void blx__handle_vm_list(struct blx__call *call) {
-  enum { TAIL_BYTES = 128 }; /* index and next */
+  enum { TAIL_BYTES = 192 }; /* index and next */
   const struct blx__state *st = call->node->state;
   struct blx_vm_list tail = {.struct_size = sizeof tail, .index = blx__state_index(st)};
   struct blx__buf out;
   blx_error err;
   blx__buf_init(&out, BLX__NODE_ANSWER_MAX - TAIL_BYTES);
-  blx__rc rc = add_vms(st, call->request, &out, &tail.next, &err);
+  blx__rc rc = add_vms(st, call->request, &out, &tail, &err);
   out.max = BLX__NODE_ANSWER_MAX;
   if (rc.code == 0) rc = blx__msg_encode(blx__desc_vm_list(), &tail, &out, &err);
   if (rc.code == 0)
@@ -218,7 +241,7 @@ static void desire(struct blx__call *call, enum blx_desired desired) {
   struct blx_op_vm_desire want = {.struct_size = sizeof want, .name = req->name, .desired = (int32_t)desired};
   want.if_revision = req->if_revision;
   struct blx_op op = {.struct_size = sizeof op, .vm_desire = &want};
-  op.tenant = tenant_of(req->tenant);
+  op.tenant = blx__call_tenant(req->tenant);
   blx__call_propose(call, &op, req->request_id, after_named);
 }
 
@@ -236,7 +259,7 @@ void blx__handle_vm_restart(struct blx__call *call) {
   restart.if_revision = req->if_revision;
   restart.ending = req->force ? BLX_ENDING_KILL : BLX_ENDING_SHUT_DOWN;
   struct blx_op op = {.struct_size = sizeof op, .vm_restart = &restart};
-  op.tenant = tenant_of(req->tenant);
+  op.tenant = blx__call_tenant(req->tenant);
   blx__call_propose(call, &op, req->request_id, after_named);
 }
 
@@ -244,7 +267,7 @@ void blx__handle_vm_kill(struct blx__call *call) {
   const struct blx_vm_name_request *req = call->request;
   struct blx_op_vm_kill kill = {.struct_size = sizeof kill, .name = req->name, .if_revision = req->if_revision};
   struct blx_op op = {.struct_size = sizeof op, .vm_kill = &kill};
-  op.tenant = tenant_of(req->tenant);
+  op.tenant = blx__call_tenant(req->tenant);
   blx__call_propose(call, &op, req->request_id, after_named);
 }
 
@@ -259,7 +282,7 @@ void blx__handle_vm_scale(struct blx__call *call) {
   struct blx_op op = {.struct_size = sizeof op, .vm_scale = &scale};
   blx_error err;
   scale.replicas = req->has_replicas ? req->replicas : 1;
-  op.tenant = tenant_of(req->tenant);
+  op.tenant = blx__call_tenant(req->tenant);
   if (blx__msg_validate(blx__desc_vm_scale_request(), req, &err).code != 0)
     blx__call_fail(call, &err);
   else
@@ -271,7 +294,7 @@ static void pause_or_resume(struct blx__call *call, bool paused) {
   struct blx_op_vm_pause pause = {.struct_size = sizeof pause, .name = req->name, .if_revision = req->if_revision};
   pause.paused = paused;
   struct blx_op op = {.struct_size = sizeof op, .vm_pause = &pause};
-  op.tenant = tenant_of(req->tenant);
+  op.tenant = blx__call_tenant(req->tenant);
   blx__call_propose(call, &op, req->request_id, after_named);
 }
 
@@ -287,7 +310,7 @@ void blx__handle_vm_delete(struct blx__call *call) {
   const struct blx_vm_name_request *req = call->request;
   struct blx_op_vm_delete del = {.struct_size = sizeof del, .name = req->name, .if_revision = req->if_revision};
   struct blx_op op = {.struct_size = sizeof op, .vm_delete = &del};
-  op.tenant = tenant_of(req->tenant);
+  op.tenant = blx__call_tenant(req->tenant);
   blx__call_propose(call, &op, req->request_id, after_named);
 }
 
@@ -316,7 +339,7 @@ void blx__handle_vm_delete_force(struct blx__call *call) {
   struct blx_op_vm_delete_force del = {.struct_size = sizeof del, .name = req->name, .if_revision = req->if_revision};
   struct blx_op op = {.struct_size = sizeof op, .vm_delete_force = &del};
   blx_error err;
-  op.tenant = tenant_of(req->tenant);
+  op.tenant = blx__call_tenant(req->tenant);
   if (find_silent(call, blx__state_vm_lookup(call->node->state, op.tenant, req->name), &del, &err).code != 0)
     blx__call_fail(call, &err);
   else
@@ -372,7 +395,7 @@ static blx__rc admit_plan(struct blx__call *call, struct blx_vm_plan_request *re
     return blx__fail(err, BLX_E_INVALID, "api", "a plan is either of a create or of a scale: leave one out");
   if (req->create) return blx__call_admit_create(call, req->create, err);
   BLX__TRY(blx__msg_validate(blx__desc_vm_plan_request(), req, err));
-  req->scale->tenant = tenant_of(req->scale->tenant);
+  req->scale->tenant = blx__call_tenant(req->scale->tenant);
   return BLX__OK;
 }
 

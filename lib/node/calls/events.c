@@ -57,7 +57,7 @@ struct watch {
   size_t seen_at_index; /* while walking */
   bool full;            /* the caller takes no more for now */
   bool once;            /* ends after what there is */
-  bool has_kind;
+  bool has_kind, all_tenants;
   int32_t kind;
   char tenant[64], vm[64], on_node[64];
   /* Of history: */
@@ -80,7 +80,7 @@ static bool wanted(const void *user, const struct blx_event *e) {
   if (w->on_node[0] && !blx__str_eq(on, w->on_node)) return false;
   if (w->has_kind && e->kind != w->kind) return false;
   if (e->kind == BLX_EVENT_KIND_NODE || e->kind == BLX_EVENT_KIND_SETTINGS) return w->vm[0] == '\0';
-  if (!blx__str_eq(e->tenant ? e->tenant : "", w->tenant)) return false;
+  if (!w->all_tenants && !blx__str_eq(e->tenant ? e->tenant : "", w->tenant)) return false;
   if (w->vm[0] == '\0') return true;
   if (e->kind == BLX_EVENT_KIND_QUOTA) return false;
   const char *of = e->kind == BLX_EVENT_KIND_INSTANCE ? e->vm : e->name;
@@ -280,6 +280,13 @@ static bool send_vm(struct watch *w, const struct blx_vm *vm) {
   return ok;
 }
 
+static const struct blx_vm *next_vm(const struct watch *w, const struct blx_vm *vm) {
+  const struct blx__state *st = w->node->state;
+  const char *name = vm ? vm->spec->name : NULL;
+  if (w->all_tenants) return blx__state_vm_of_any_after(st, vm ? vm->tenant : NULL, name);
+  return blx__state_vm_after(st, w->tenant, name);
+}
+
 /* False: there is more than one answer may hold. */
 static bool send_all(struct watch *w) {
   const struct blx__state *st = w->node->state;
@@ -289,8 +296,8 @@ static bool send_all(struct watch *w) {
     struct blx_event e = {0};
     ok = send_object(w, BLX_EVENT_KIND_NODE, NULL, node->name, node->uid, &e);
   }
-  const struct blx_vm *vm = blx__state_vm_after(st, w->tenant, NULL);
-  for (; ok && vm; vm = blx__state_vm_after(st, w->tenant, vm->spec->name)) ok = send_vm(w, vm);
+  const struct blx_vm *vm = NULL;
+  for (; ok && (vm = next_vm(w, vm)) != NULL;) ok = send_vm(w, vm);
   return ok;
 }
 
@@ -308,7 +315,8 @@ static struct watch *watch_new(struct blx__call *call, const struct blx_watch_re
   w->once = req->once != 0;
   w->has_kind = req->has_kind != 0;
   w->kind = req->kind;
-  (void)blx__str_copy(w->tenant, sizeof w->tenant, req->tenant && *req->tenant ? req->tenant : "default");
+  w->all_tenants = req->all_tenants != 0;
+  (void)blx__str_copy(w->tenant, sizeof w->tenant, blx__call_tenant(req->tenant));
   (void)blx__str_copy(w->vm, sizeof w->vm, req->vm ? req->vm : "");
   (void)blx__str_copy(w->on_node, sizeof w->on_node, req->node ? req->node : "");
   return w;

@@ -18,8 +18,8 @@ struct exec {
   struct blx__node *node;
   struct blx__rpc_call *rpc;
   char *principal;
-  char instance[64], where[264]; /* where: the node that is asked, or the server's address */
-  struct blx__timer *timer;      /* until the first message came */
+  char tenant[64], instance[64], where[264]; /* where: the node that is asked, or the server's address */
+  struct blx__timer *timer;                  /* until the first message came */
   struct blx__vm_session *local;
   struct blx__rpc_pending *remote;
   struct blx__buf in, out; /* one message of the caller's, or to it, that found no room */
@@ -48,8 +48,9 @@ static void finish(struct exec *e, const blx_error *err) {
 
 /* Who did what, without the words: they may hold secrets. */
 static void note(const struct exec *e, const char *what) {
-  blx__log(&e->node->log, BLX_LOG_INFO, "exec", "%s in %s for %s: %s", e->console ? "the console" : "a command",
-           e->instance, e->principal, what);
+  char in_tenant[BLX__IN_TENANT_BYTES];
+  blx__log(&e->node->log, BLX_LOG_INFO, "exec", "%s in %s%s for %s: %s", e->console ? "the console" : "a command",
+           e->instance, blx__call_in_tenant(e->tenant, in_tenant), e->principal, what);
 }
 
 static void close_local(struct exec *e, const char *why) {
@@ -165,7 +166,7 @@ static void open_local(struct exec *e, const struct blx_vm_exec_request *req) {
   blx_error err;
   spec.rows = (uint16_t)req->rows;
   spec.columns = (uint16_t)req->columns;
-  blx__rc rc = blx__agent_find(n->agent, e->instance, &key, &err);
+  blx__rc rc = blx__agent_find(n->agent, e->tenant, e->instance, &key, &err);
   if (rc.code == 0 && !n->driver->ops->session_open)
     rc = blx__fail(&err, BLX_E_UNSUPPORTED, n->self->name,
                    "the VM driver of node %s runs no commands in guests and has no consoles to write to: `blixard vm "
@@ -284,8 +285,10 @@ static const struct blx_instance *instance_of(const struct exec *e, const struct
   const struct blx_vm *vm = blx__state_vm_lookup(st, req->tenant, req->name);
   const char *here = e->node->self->name;
   if (!vm) {
+    char in_tenant[BLX__IN_TENANT_BYTES];
     (void)blx__fail(err, BLX_E_NOT_FOUND, here,
-                    "there is no VM or instance \"%.64s\": `blixard vm list` shows those there are", req->name);
+                    "there is no VM or instance \"%.64s\"%s: `blixard vm list` shows those there are", req->name,
+                    blx__call_in_tenant(req->tenant, in_tenant));
     return NULL;
   }
   const struct blx_instance *in = blx__state_instance_after(st, vm->uid, 0);
@@ -330,7 +333,8 @@ static void begin(struct exec *e, const struct blx_vm_exec_request *req, struct 
   struct blx__vm_key key = {0};
   blx_error err;
   (void)blx__str_copy(e->instance, sizeof e->instance, req->name);
-  if (req->node_local || (n->worker && blx__agent_find(n->agent, req->name, &key, NULL).code == 0)) {
+  (void)blx__str_copy(e->tenant, sizeof e->tenant, blx__call_tenant(req->tenant));
+  if (req->node_local || (n->worker && blx__agent_find(n->agent, e->tenant, req->name, &key, NULL).code == 0)) {
     open_local(e, req);
     return;
   }
@@ -356,9 +360,6 @@ static void begin(struct exec *e, const struct blx_vm_exec_request *req, struct 
 static blx__rc check_request(const struct blx_vm_exec_request *req, blx_error *err) {
   size_t bytes = 0;
   if (!req) return blx__fail(err, BLX_E_INVALID, "api", "request: the first message must have it, and only that");
-  if (req->tenant && *req->tenant && !blx__str_eq(req->tenant, "default"))
-    return blx__fail(err, BLX_E_UNSUPPORTED, "api",
-                     "tenant: tenants other than \"default\" are not supported yet: leave it out");
   if (req->console && (req->n_argv > 0 || req->tty))
     return blx__fail(err, BLX_E_INVALID, "api", "console: it takes no command and no tty");
   if (!req->console && (req->n_argv == 0 || !*req->argv[0]))

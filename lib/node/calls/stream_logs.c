@@ -106,7 +106,7 @@ static void open_local(struct source *src, const struct blx_vm_logs_request *req
   struct blx__vm_key key = {0};
   blx_error err;
   uint32_t tail = req->has_tail_lines ? req->tail_lines : (uint32_t)BLX__VM_LOG_LINES_ALL;
-  blx__rc rc = blx__agent_find(n->agent, src->instance, &key, &err);
+  blx__rc rc = blx__agent_find(n->agent, req->tenant, src->instance, &key, &err);
   if (rc.code == 0)
     rc = n->driver->ops->logs(n->driver, &key, tail, req->follow != 0, local_bytes, local_end, src, &src->local, &err);
   if (rc.code != 0) {
@@ -256,7 +256,7 @@ static void logs_of_worker(struct blx__call *call) {
   const struct blx_vm_logs_request *req = call->request;
   struct blx__vm_key key = {0};
   blx_error err;
-  if (!req->node_local && blx__agent_find(n->agent, req->name, &key, &err).code != 0) {
+  if (!req->node_local && blx__agent_find(n->agent, req->tenant, req->name, &key, &err).code != 0) {
     blx__call_relay(call, blx__worker_server(n));
     return;
   }
@@ -282,8 +282,10 @@ void blx__handle_vm_logs(struct blx__call *call) {
   }
   const struct blx_vm *vm = blx__state_vm_lookup(n->state, req->tenant, req->name);
   if (!vm) {
+    char in_tenant[BLX__IN_TENANT_BYTES];
     blx__call_failf(call, BLX_E_NOT_FOUND,
-                    "there is no VM or instance \"%.64s\": `blixard vm list` shows those there are", req->name);
+                    "there is no VM or instance \"%.64s\"%s: `blixard vm list` shows those there are", req->name,
+                    blx__call_in_tenant(req->tenant, in_tenant));
     return;
   }
   const struct blx_instance *found[1000];

@@ -353,7 +353,7 @@ static enum tie tie_of(const struct state_instance *e) {
   return e->rec->local_data ? DISK : TIES;
 }
 
-/* "web-1", "web-1 and 3 more instances". */
+/* "web-1", "web-1 and 3 more instances"; of another tenant than default its name, too. */
 static size_t tied(const struct state_node *e, enum tie tie, char *out, size_t size) {
   const struct state_instance *first = NULL;
   size_t n = 0;
@@ -363,10 +363,12 @@ static size_t tied(const struct state_node *e, enum tie tie, char *out, size_t s
     if (!first) first = i;
     n++;
   }
-  if (n == 1)
-    blx__str_format(out, size, "%s", first->rec->name);
-  else if (first)
-    blx__str_format(out, size, "%s and %zu more instance%s", first->rec->name, n - 1, n == 2 ? "" : "s");
+  if (!first) return 0;
+  const char *tenant = first->vm->rec->tenant;
+  bool named = !blx__str_eq(tenant, blx__state_tenant(NULL));
+  blx__str_format(out, size, "%s%s%s", first->rec->name, named ? " of tenant " : "", named ? tenant : "");
+  size_t len = strlen(out);
+  if (n > 1) blx__str_format(out + len, size - len, " and %zu more instance%s", n - 1, n == 2 ? "" : "s");
   return n;
 }
 
@@ -376,7 +378,7 @@ blx__rc blx__state_may_remove(const struct blx__state *st, uint64_t uid, blx_err
   BLX__TRY(blx__state_node_known(st, uid, &e, err));
   const struct blx_node_info *n = e->rec;
   bool gone = n->fence == BLX_FENCE_DONE;
-  char which[128];
+  char which[192];
   if (blx__state_unclear_rec(st, n))
     return blx__fail(err, BLX_E_CONFLICT, "state",
                      "since the recovery %s has not said what runs there: start it, or if its machine is off, "

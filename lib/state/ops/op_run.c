@@ -71,12 +71,19 @@ static void word_obstacles(const struct state_judgement *j, char out[REFUSAL_BYT
   }
 }
 
+/* Without @by_tenant as members say it that know of one tenant alone: all decide the same. */
+static bool is_barred(const struct blx__state *st, const struct state_instance *e, uint64_t node_uid, bool by_tenant) {
+  BLX__ASSERT(node_uid > 0);
+  if (!by_tenant) return blx__state_tombstone_named(st, e->rec->name, node_uid);
+  return blx__state_tombstone_node_after(st, e->vm->rec->tenant, e->rec->name, node_uid - 1) == node_uid;
+}
+
 static blx__rc may_be_there(const struct blx__state *st, const struct state_instance *e, uint64_t node_uid,
-                            blx_error *err) {
+                            bool by_tenant, blx_error *err) {
   struct blx__placement_node node;
   if (!blx__state_placement_node(st, node_uid, &node))
     return blx__fail(err, BLX_E_NOT_FOUND, "state", "the cluster has no node with uid %llu", (ull)node_uid);
-  if (node_uid > 0 && blx__state_tombstone_node_after(st, e->rec->name, node_uid - 1) == node_uid)
+  if (is_barred(st, e, node_uid, by_tenant))
     return blx__fail(err, BLX_E_CONFLICT, "state",
                      "%s cannot go to %s: an earlier instance of that name was deleted by force, and %s has not "
                      "confirmed that it is gone",
@@ -102,7 +109,7 @@ blx__rc blx__state_op_assign(struct blx__state *st, const struct blx_op *op, str
   struct state_instance *e = NULL;
   BLX__TRY(find(st, o->instance_uid, o->expected_epoch, &e, err));
   BLX__TRY(may_start(st, e, err));
-  BLX__TRY(may_be_there(st, e, o->node_uid, err));
+  BLX__TRY(may_be_there(st, e, o->node_uid, o->by_tenant, err));
   BLX__TRY(has_room(st, e, o->node_uid, err));
   char text[128];
   blx__str_format(text, sizeof text, "%s builds its runner", blx__state_node(st, o->node_uid)->name);
@@ -252,11 +259,19 @@ static blx__rc check_room(struct blx__state *st, const struct eviction *v, blx_e
   return rc;
 }
 
+/* "web-1"; "web-1 of tenant acme", to those of another. */
+static const char *name_to(const struct state_instance *to, const struct state_instance *e, char out[160]) {
+  const char *tenant = e->vm->rec->tenant;
+  if (blx__str_eq(tenant, to->vm->rec->tenant)) return e->rec->name;
+  blx__str_format(out, 160, "%s of tenant %s", e->rec->name, tenant);
+  return out;
+}
+
 static void evict(struct blx__state *st, const struct state_instance *e, const struct state_instance *by) {
-  char text[256];
+  char text[256], name[160];
   uint32_t grace_ms = e->vm->rec->spec->stop_timeout_ms;
   blx__str_format(text, sizeof text, "shuts down to make room for %s of priority %u; it is killed after %u s",
-                  by->rec->name, by->vm->rec->spec->priority, (grace_ms + 999) / 1000);
+                  name_to(e, by, name), by->vm->rec->spec->priority, (grace_ms + 999) / 1000);
   struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_PREEMPTED, text, NULL);
   struct blx_instance i = *e->rec;
   i.phase = BLX_PHASE_STOPPING;
@@ -267,16 +282,17 @@ static void evict(struct blx__state *st, const struct state_instance *e, const s
 }
 
 static void let_wait(struct blx__state *st, const struct eviction *v) {
-  char text[256];
+  char text[320], name[160];
   size_t n = v->n + v->n_ending;
   const struct state_instance *first = v->n ? v->victims[0] : v->n_ending ? v->ending[0] : NULL;
+  const char *whom = first ? name_to(v->for_whom, first, name) : "";
   if (!first)
     blx__str_format(text, sizeof text, "is placed on %s as soon as the leader has looked at it", v->node->name);
   else if (n == 1)
-    blx__str_format(text, sizeof text, "waits for room on %s until %s has ended", v->node->name, first->rec->name);
+    blx__str_format(text, sizeof text, "waits for room on %s until %s has ended", v->node->name, whom);
   else
     blx__str_format(text, sizeof text, "waits for room on %s until %s and %zu more instance%s have ended",
-                    v->node->name, first->rec->name, n - 1, n == 2 ? "" : "s");
+                    v->node->name, whom, n - 1, n == 2 ? "" : "s");
   struct blx_reason reason = blx__state_reason(BLX_REASON_CODE_WAITS_FOR_ROOM, text, NULL);
   struct blx_instance i = *v->for_whom->rec;
   i.phase = BLX_PHASE_PENDING;
@@ -291,7 +307,7 @@ blx__rc blx__state_op_preempt(struct blx__state *st, const struct blx_op *op, st
   struct eviction v = {.node = blx__state_node(st, o->node_uid)};
   BLX__TRY(find(st, o->instance_uid, o->expected_epoch, &v.for_whom, err));
   BLX__TRY(may_start(st, v.for_whom, err));
-  BLX__TRY(may_be_there(st, v.for_whom, o->node_uid, err));
+  BLX__TRY(may_be_there(st, v.for_whom, o->node_uid, o->by_tenant, err));
   BLX__TRY(find_victims(st, o, &v, err));
   find_ending(st, &v);
   BLX__TRY(check_room(st, &v, err));

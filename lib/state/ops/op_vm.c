@@ -213,7 +213,11 @@ blx__rc blx__state_op_vm_create(struct blx__state *st, const struct blx_op *op, 
 blx__rc blx__state_vm_find(const struct blx__state *st, const struct blx_op *op, const char *name, uint64_t if_revision,
                            struct state_vm **out, blx_error *err) {
   struct state_vm *e = blx__state_vm_named(st, op->tenant, name);
-  if (!e) return blx__fail(err, BLX_E_NOT_FOUND, "state", "there is no VM named %s", name && name[0] ? name : "''");
+  const char *tenant = blx__state_tenant(op->tenant);
+  bool named = !blx__str_eq(tenant, blx__state_tenant(NULL));
+  if (!e)
+    return blx__fail(err, BLX_E_NOT_FOUND, "state", "there is no VM named %s%s%s", name && name[0] ? name : "''",
+                     named ? " in tenant " : "", named ? tenant : "");
   if (if_revision && if_revision != e->rec->revision)
     return blx__fail(err, BLX_E_STALE, "state", "the VM %s has revision %llu, not %llu: read it again", name,
                      (unsigned long long)e->rec->revision, (unsigned long long)if_revision);

@@ -204,7 +204,7 @@ static bool fits_somewhere(struct blx__state *st, const struct blx_instance *in)
   const struct blx_node_info *node = blx__state_node_after_uid(st, 0);
   for (; node; node = blx__state_node_after_uid(st, node->uid)) {
     struct state_judgement j;
-    bool barred = blx__state_tombstone_node_after(st, in->name, node->uid - 1) == node->uid;
+    bool barred = blx__state_tombstone_named(st, in->name, node->uid);
     if (!barred && blx__state_judge(st, blx__state_instance_get(st, in->uid), node->uid, &j)) return true;
   }
   return false;

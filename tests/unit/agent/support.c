@@ -300,6 +300,7 @@ void share(struct world *w) {
     specs[n].ha = r->ha;
     all[n] = (struct blx_assignment)BLX_ASSIGNMENT_INIT;
     all[n].instance = r->name;
+    all[n].tenant = r->tenant;
     all[n].instance_uid = r->uid;
     all[n].epoch = r->epoch;
     all[n].spec = &specs[n];

@@ -38,6 +38,7 @@ struct host {
 /* What the cluster knows of an instance. */
 struct record {
   char name[64];
+  const char *tenant; /* NULL: as of a server that does not say it */
   uint64_t uid, epoch, seq;
   int desired, ending, ha;
   bool fenced; /* in its epoch nothing is to be started */

@@ -41,9 +41,9 @@ START_TEST(share__with_a_new_instance__is_prepared_started_and_reported_running)
     ck_assert_uint_eq(host_starts(&w, n), 1);
   }
   struct blx__vm_key key;
-  ck_assert_int_eq(blx__agent_find(w.agent, "web-2", &key, NULL).code, 0);
+  ck_assert_int_eq(blx__agent_find(w.agent, NULL, "web-2", &key, NULL).code, 0);
   ck_assert_uint_eq(key.uid, 12);
-  ck_assert_int_eq(blx__agent_find(w.agent, "web-9", &key, NULL).code, BLX_E_NOT_FOUND);
+  ck_assert_int_eq(blx__agent_find(w.agent, NULL, "web-9", &key, NULL).code, BLX_E_NOT_FOUND);
   world_close(&w);
 }
 END_TEST
@@ -485,7 +485,49 @@ START_TEST(asked_while_a_report_is_under_way__reports_once_more) {
 }
 END_TEST
 
+static uint64_t found(const char *tenant, const char *name) {
+  struct blx__vm_key key = {0};
+  return blx__agent_find(w.agent, tenant, name, &key, NULL).code == 0 ? key.uid : 0;
+}
+
+static void check_both_found(void) {
+  ck_assert_uint_eq(found("acme", "web-1"), 11);
+  ck_assert_uint_eq(found("other", "web-1"), 12);
+  ck_assert_uint_eq(found(NULL, "web-1"), 0);
+  ck_assert_str_eq(blx__agent_tenant(w.agent, 12), "other");
+  ck_assert_uint_eq(found(NULL, "web-3"), 13); /* of a server that does not say it */
+  ck_assert_uint_eq(found("default", "web-3"), 13);
+  ck_assert_uint_eq(found("acme", "web-3"), 0);
+  ck_assert_ptr_null(blx__agent_tenant(w.agent, 13));
+}
+
+START_TEST(two_tenants_of_one_name__run_beside_each_other_and_are_found_apart_also_after_a_restart) {
+  world_open(&w);
+  (void)blx__str_copy(w.cluster.records[1].name, sizeof w.cluster.records[1].name, "web-1");
+  (void)blx__str_copy(w.host.guests[1].name, sizeof w.host.guests[1].name, "web-1");
+  assign(&w, 0)->tenant = "acme";
+  assign(&w, 1)->tenant = "other";
+  assign(&w, 2);
+  share(&w);
+  run_until(&w, is_running);
+  run_until(&w, is_quiet_and_told);
+  for (int n = 0; n < 3; n++) ck_assert(host_runs(&w, n));
+  check_both_found();
+  agent_close(&w);
+  agent_open(&w);
+  check_both_found(); /* the journal says it before a server does */
+  R->remove = true;
+  share(&w);
+  run_until(&w, is_gone);
+  ck_assert(!host_runs(&w, 0) && host_runs(&w, 1));
+  ck_assert_uint_eq(found("acme", "web-1"), 0);
+  ck_assert_uint_eq(found("other", "web-1"), 12);
+  world_close(&w);
+}
+END_TEST
+
 BLX_TEST_MAIN("agent", share__with_a_new_instance__is_prepared_started_and_reported_running,
+              two_tenants_of_one_name__run_beside_each_other_and_are_found_apart_also_after_a_restart,
               before_the_first_share__nothing_is_started, desired_stopped__is_shut_down_with_its_own_deadline,
               running_and_asked_how_it_is__reports_again, asked_while_a_report_is_under_way__reports_once_more,
               stopped_before_it_was_seen__is_reported_dead_without_a_start,

@@ -198,6 +198,25 @@ START_TEST(a_plan_with_priority__names_who_would_end) {
   ck_assert_str_eq(p.instances[0]->action, "preempt");
   ck_assert_uint_eq(p.instances[0]->n_victims, 1);
   ck_assert_str_eq(p.instances[0]->node, "node1");
+  ck_assert_ptr_null(strchr(p.instances[0]->victims[0], '/'));
+  close_leader(&l);
+}
+END_TEST
+
+START_TEST(a_plan__names_the_tenant_of_whom_would_end_if_that_is_another) {
+  struct leader l;
+  open_leader(&l, 1);
+  struct blx_vm_spec low = t_spec("low", 1), high = t_spec("high", 1);
+  low.memory_mib = 1000;
+  high.memory_mib = 400;
+  high.priority = 9;
+  l.t.tenant = "acme";
+  t_create(&l.t, &low, BLX_DESIRED_RUNNING);
+  turn(&l);
+  blx_error err;
+  struct blx_vm_plan p = plan(&l, &high, 0, &err);
+  ck_assert_uint_eq(p.instances[0]->n_victims, 1);
+  ck_assert_str_eq(p.instances[0]->victims[0], "acme/low-1");
   close_leader(&l);
 }
 END_TEST
@@ -270,8 +289,9 @@ static struct blx_vm_spec random_spec(uint64_t *random, const char *name) {
 }
 
 static const struct blx_instance *victim_of(const struct leader *l, const char *name) {
-  const struct blx_instance *i = blx__state_instance_by_name(l->t.st, NULL, name);
-  if (!i) i = blx__state_instance_by_name(l->t.st, "other", name);
+  bool foreign = strncmp(name, "other/", 6) == 0;
+  const struct blx_instance *i =
+      blx__state_instance_by_name(l->t.st, foreign ? "other" : NULL, foreign ? name + 6 : name);
   ck_assert_msg(i != NULL, "there is no %s", name);
   return i;
 }
@@ -475,6 +495,7 @@ BLX_TEST_MAIN("control/plan", one_that_waits__is_explained_with_each_node_and_wh
               a_plan_of_another_scale__says_what_comes_and_what_goes, a_plan_with_priority__names_who_would_end,
               a_plan__gives_those_that_wait_their_turn_first,
               a_plan__leaves_a_node_to_the_one_for_which_others_end_there, what_a_plan_says__comes_about_whatever_waits,
+              a_plan__names_the_tenant_of_whom_would_end_if_that_is_another,
               capacity__is_how_often_a_create_would_find_a_node, capacity__is_the_same_whichever_way_it_is_counted,
               capacity__that_is_to_survive_a_node_leaves_room_for_it,
               capacity__ends_with_the_tenants_quota_and_says_its_numbers)

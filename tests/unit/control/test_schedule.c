@@ -109,6 +109,25 @@ START_TEST(a_node_that_must_still_remove_an_instance__takes_no_other_of_that_nam
 }
 END_TEST
 
+START_TEST(a_node_that_must_still_remove_one_of_another_tenant__takes_those_of_its_name) {
+  struct leader l;
+  open_leader(&l, 2);
+  t_cordon(&l.t, "node2", true);
+  l.t.tenant = "acme";
+  t_create_named(&l.t, "web", 1);
+  ck_assert_uint_eq(turn(&l), 1);
+  ck_assert_int_eq(t_delete_force(&l.t, "web", 1), 0);
+  t_create_named(&l.t, "web", 1);
+  l.t.tenant = NULL;
+  t_create_named(&l.t, "web", 1);
+  turn(&l);
+  ck_assert(l.assigns == 1 && l.refused == 0);
+  ck_assert_str_eq(node_of(&l, "web-1"), "node1");
+  ck_assert_uint_eq(blx__state_instance_by_name(l.t.st, "acme", "web-1")->node_uid, 0);
+  close_leader(&l);
+}
+END_TEST
+
 START_TEST(a_cordoned_node__gets_what_waited_when_the_cordon_is_lifted) {
   struct leader l;
   open_leader(&l, 1);
@@ -403,6 +422,7 @@ BLX_TEST_MAIN("control/schedule",
               one_step__does_not_give_the_same_room_twice, an_explanation__is_proposed_again_only_when_it_differs,
               a_suspect_node__gets_nothing_and_is_named,
               a_node_that_must_still_remove_an_instance__takes_no_other_of_that_name,
+              a_node_that_must_still_remove_one_of_another_tenant__takes_those_of_its_name,
               a_cordoned_node__gets_what_waited_when_the_cordon_is_lifted,
               a_new_leader_that_knows_nobody__waits_instead_of_explaining,
               one_that_is_not_due__waits_for_its_time_and_goes_home,

@@ -211,6 +211,7 @@ int t_assign(struct t *t, const char *instance, uint64_t node_uid) {
   o.instance_uid = i->uid;
   o.node_uid = node_uid;
   o.expected_epoch = i->epoch;
+  o.by_tenant = t->by_tenant;
   struct blx_op op = BLX_OP_INIT;
   op.assign = &o;
   return t_apply(t, &op);
@@ -402,9 +403,9 @@ int t_remove(struct t *t, const char *node) {
 }
 
 const struct blx_instance *t_instance(const struct t *t, const char *name) {
-  return blx__state_instance_by_name(t->st, NULL, name);
+  return blx__state_instance_by_name(t->st, t->tenant, name);
 }
 
 const struct blx_vm *t_vm(const struct t *t, const char *name) {
-  return blx__state_vm_by_name(t->st, NULL, name);
+  return blx__state_vm_by_name(t->st, t->tenant, name);
 }

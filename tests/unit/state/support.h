@@ -12,6 +12,7 @@ struct t {
   struct blx__arena arena;     /* of the last answer */
   struct blx_op_result result; /* of the last operation */
   const char *request_id, *tenant;
+  bool by_tenant;     /* what t_assign() says */
   const char *digest; /* of the request, 32 bytes at most */
 };
 

@@ -179,7 +179,7 @@ static void preempt(struct world *w, const struct blx_instance *i) {
   struct blx__fleet *f = fleet_of(&w->t);
   bool any = blx__fleet_preempt(f, &request, &found);
   blx__fleet_free(f);
-  if (!any || blx__state_tombstone_node_after(w->t.st, i->name, found.node_uid - 1) == found.node_uid) return;
+  if (!any || blx__state_tombstone_named(w->t.st, i->name, found.node_uid)) return;
   struct blx_preempt_victim rows[BLX__FLEET_VICTIMS_MAX], *list[BLX__FLEET_VICTIMS_MAX];
   struct blx_op_preempt o = {.struct_size = sizeof o, .instance_uid = i->uid, .expected_epoch = i->epoch};
   o.node_uid = found.node_uid;

@@ -226,6 +226,28 @@ START_TEST(a_restored_state__is_a_new_cluster_with_all_vms_and_no_node_of_the_ol
 }
 END_TEST
 
+START_TEST(a_restored_state__has_the_vms_of_all_tenants_under_their_own_names) {
+  struct t t, to;
+  uint64_t node = 0, uids[2];
+  static const char *const tenants[2] = {"acme", "other"};
+  t_open_cluster(&t, 1);
+  for (unsigned i = 0; i < 2; i++) {
+    t.tenant = tenants[i];
+    T_SHALL(0, t_create_named(&t, "web", i + 1));
+    uids[i] = blx__state_vm_by_name(t.st, tenants[i], "web")->uid;
+  }
+  move(&t, &to, NULL, &node);
+  for (unsigned i = 0; i < 2; i++) {
+    ck_assert_uint_eq(blx__state_vm_by_name(to.st, tenants[i], "web")->uid, uids[i]);
+    ck_assert_uint_eq(blx__state_instance_by_name(to.st, tenants[i], "web-1")->vm_uid, uids[i]);
+    ck_assert_uint_eq(blx__state_quota(to.st, tenants[i])->used_instances, i + 1);
+  }
+  ck_assert_ptr_null(t_vm(&to, "web"));
+  t_close(&to);
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(a_restored_state__goes_on_and_epochs_rise) {
   struct t t, to, again;
   uint64_t node = 0, node_again = 0;
@@ -309,5 +331,6 @@ END_TEST
 
 BLX_TEST_MAIN("state/backup", a_recovery__takes_the_votes_of_all_other_servers_for_good,
               a_restored_state__is_a_new_cluster_with_all_vms_and_no_node_of_the_old,
-              a_restored_state__goes_on_and_epochs_rise, the_same_backup__always_makes_the_same_state,
-              a_backup_that_is_none__is_refused)
+              a_restored_state__goes_on_and_epochs_rise,
+              a_restored_state__has_the_vms_of_all_tenants_under_their_own_names,
+              the_same_backup__always_makes_the_same_state, a_backup_that_is_none__is_refused)

@@ -88,7 +88,7 @@ START_TEST(a_name_in_another_tenant__is_another_name) {
   T_SHALL(0, t_create_named(&t, "web", 1));
   t.tenant = "blue";
   T_SHALL(0, t_create_named(&t, "web", 1));
-  ck_assert_ptr_ne(blx__state_vm_by_name(t.st, "blue", "web"), t_vm(&t, "web"));
+  ck_assert_ptr_ne(blx__state_vm_by_name(t.st, "blue", "web"), blx__state_vm_by_name(t.st, NULL, "web"));
   t.tenant = "../blue";
   T_SHALL(BLX_E_INVALID, t_create_named(&t, "web", 1));
   t_check_indexes(&t);

@@ -131,6 +131,34 @@ START_TEST(what_it_depends_on__does_not_end_for_it_whoever_asks) {
 }
 END_TEST
 
+START_TEST(those_of_another_tenant__are_named_with_it) {
+  struct t t;
+  open_full(&t);
+  t.tenant = "acme";
+  T_SHALL(0, t_create_sized(&t, "low", 1, 400, 500));
+  const struct blx_instance *by = blx__state_instance_by_name(t.st, "acme", "low-1");
+  const struct blx_instance *low = blx__state_instance_by_name(t.st, NULL, "low-1");
+  struct blx_preempt_victim victim = BLX_PREEMPT_VICTIM_INIT, *list[] = {&victim};
+  struct blx_op_preempt o = BLX_OP_PREEMPT_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  uint64_t by_uid = by->uid, low_uid = low->uid;
+  victim.uid = low_uid;
+  victim.epoch = low->epoch;
+  o.instance_uid = by_uid;
+  o.node_uid = 1;
+  o.victims = list;
+  o.n_victims = 1;
+  op.preempt = &o;
+  T_SHALL(0, t_apply(&t, &op));
+  ck_assert_str_eq(blx__state_instance(t.st, low_uid)->reason->text,
+                   "shuts down to make room for low-1 of tenant acme of priority 500; it is killed after 30 s");
+  ck_assert_str_eq(blx__state_instance(t.st, by_uid)->reason->text,
+                   "waits for room on node1 until low-1 of tenant default has ended");
+  t_check_indexes(&t);
+  t_close(&t);
+}
+END_TEST
+
 BLX_TEST_MAIN("state/preempt", a_victim__is_told_to_end_and_the_other_waits_for_its_room, nobody__ends_who_could_stay,
               one_that_may_not_end__is_left_alone, the_wait_for_room__ends_with_the_node_with_the_vm_or_when_it_is_moot,
-              what_it_depends_on__does_not_end_for_it_whoever_asks)
+              what_it_depends_on__does_not_end_for_it_whoever_asks, those_of_another_tenant__are_named_with_it)

@@ -25,6 +25,31 @@ START_TEST(vms__come_in_the_order_of_their_names_within_the_tenant) {
 }
 END_TEST
 
+START_TEST(vms_of_all_tenants__come_by_tenant_and_name) {
+  struct t t;
+  t_open_cluster(&t, 1);
+  t_create_named(&t, "web", 0);
+  t_create_named(&t, "db", 0);
+  t.tenant = "z";
+  t_create_named(&t, "web", 0);
+  t.tenant = "acme";
+  t_create_named(&t, "web", 0);
+  t_create_named(&t, "zoo", 0);
+  static const char *const want[][2] = {
+      {"acme", "web"}, {"acme", "zoo"}, {"default", "db"}, {"default", "web"}, {"z", "web"}};
+  const struct blx_vm *vm = blx__state_vm_of_any_after(t.st, NULL, NULL);
+  for (unsigned i = 0; i < BLX__COUNT(want); i++) {
+    ck_assert_ptr_nonnull(vm);
+    ck_assert_str_eq(vm->tenant, want[i][0]);
+    ck_assert_str_eq(vm->spec->name, want[i][1]);
+    vm = blx__state_vm_of_any_after(t.st, vm->tenant, vm->spec->name);
+  }
+  ck_assert_ptr_null(vm);
+  ck_assert_str_eq(blx__state_vm_of_any_after(t.st, "acme", "zebra")->spec->name, "zoo");
+  t_close(&t);
+}
+END_TEST
+
 START_TEST(nodes__come_by_name_and_by_uid) {
   struct t t;
   t_open(&t, 0);
@@ -84,5 +109,6 @@ START_TEST(instances__come_by_ordinal_by_node_and_by_due_time) {
 }
 END_TEST
 
-BLX_TEST_MAIN("state/query", vms__come_in_the_order_of_their_names_within_the_tenant, nodes__come_by_name_and_by_uid,
+BLX_TEST_MAIN("state/query", vms__come_in_the_order_of_their_names_within_the_tenant,
+              vms_of_all_tenants__come_by_tenant_and_name, nodes__come_by_name_and_by_uid,
               a_vm__is_found_by_the_name_of_an_instance, instances__come_by_ordinal_by_node_and_by_due_time)

@@ -49,7 +49,7 @@ static bool applied(const struct t *t) {
 }
 
 static void prove(struct world *w, struct t *t, uint64_t uid, uint64_t incarnation) {
-  uint64_t proved[VMS * REPLICAS + 1];
+  uint64_t proved[2 * VMS * REPLICAS + 1]; /* of two tenants */
   size_t n = 0;
   const struct blx_instance *i = blx__state_instance_on_node_after(t->st, uid, 0);
   for (; i; i = blx__state_instance_on_node_after(t->st, uid, i->uid))
@@ -243,6 +243,8 @@ static void both(struct world *w) {
   static const char *const digests[] = {"x", "y"};
   w->t.request_id = w->twin.request_id = draw(w, 12) ? NULL : ids[draw(w, 6)];
   w->t.digest = w->twin.digest = digests[draw(w, 2)];
+  w->t.tenant = w->twin.tenant = draw(w, 8) ? NULL : "other";
+  w->t.by_tenant = w->twin.by_tenant = draw(w, 2);
   w->t.time_ms = w->twin.time_ms += draw(w, 20) ? draw(w, 3000) : draw(w, 900000);
   uint64_t random = w->random;
   random_op(w, &w->t);
@@ -305,7 +307,8 @@ static void check(struct world *w) {
       ck_assert(i->dead || i->node_uid != 0);
       check_proved(w, i);
       /* Never twice: what was deleted by force may run on its node, and keeps its name there. */
-      if (!i->dead) ck_assert_uint_ne(blx__state_tombstone_node_after(w->t.st, i->name, i->node_uid - 1), i->node_uid);
+      uint64_t barred = blx__state_tombstone_node_after(w->t.st, vm->tenant, i->name, i->node_uid - 1);
+      if (!i->dead) ck_assert_uint_ne(barred, i->node_uid);
     }
   }
 }

@@ -131,7 +131,7 @@ START_TEST(tombstones__keep_a_living_node_and_go_with_a_dead_one) {
   T_SHALL(0, t_fence_begin(&t, 1, OLD, true));
   T_SHALL(0, t_fence_done(&t, 1, OLD));
   T_SHALL(0, t_remove(&t, "node1"));
-  ck_assert_uint_eq(blx__state_tombstone_node_after(t.st, "a-1", 0), 0);
+  ck_assert_uint_eq(blx__state_tombstone_node_after(t.st, NULL, "a-1", 0), 0);
   t_check_rebuilt(&t);
   t_close(&t);
 }

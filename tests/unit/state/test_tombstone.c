@@ -67,7 +67,7 @@ START_TEST(the_name__is_free_at_once_and_its_new_owner_has_other_uids) {
   T_SHALL(0, t_assign(&t, "web-1", 1));
   T_SHALL(0, t_report_as(&t, 2, instance, 1, 5, gone));
   ck_assert_uint_eq(t.result.n_stale_instances, 0);
-  ck_assert_uint_eq(blx__state_tombstone_node_after(t.st, "web-1", 0), 0);
+  ck_assert_uint_eq(blx__state_tombstone_node_after(t.st, NULL, "web-1", 0), 0);
   t_check_indexes(&t);
   t_close(&t);
 }
@@ -173,6 +173,7 @@ START_TEST(the_share_of_the_node__holds_it_as_an_assignment_to_remove) {
   ck_assert_int_eq(blx__state_share(t.st, 2, &arena, &share, &n, NULL).code, 0);
   ck_assert_uint_eq(n, 1);
   ck_assert_str_eq(share[0]->instance, "web-2");
+  ck_assert_str_eq(share[0]->tenant, "default");
   ck_assert_uint_eq(share[0]->instance_uid, uid);
   ck_assert_uint_eq(share[0]->epoch, 1);
   ck_assert(share[0]->remove && !share[0]->dead);
@@ -245,6 +246,63 @@ START_TEST(tombstones__are_bounded_with_what_would_help) {
 }
 END_TEST
 
+static int assign_by_tenant(struct t *t, const char *instance, uint64_t node_uid) {
+  const struct blx_instance *i = blx__state_instance_by_name(t->st, t->tenant, instance);
+  struct blx_op_assign o = BLX_OP_ASSIGN_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  ck_assert_ptr_nonnull(i);
+  o.instance_uid = i->uid;
+  o.node_uid = node_uid;
+  o.expected_epoch = i->epoch;
+  o.by_tenant = 1;
+  op.assign = &o;
+  return t_apply(t, &op);
+}
+
+START_TEST(one_of_another_tenant__bars_the_node_only_from_those_of_its_own) {
+  struct t t;
+  open_web(&t);
+  T_SHALL(0, t_delete_force(&t, "web", 2));
+  ck_assert(blx__state_tombstone_named(t.st, "web-2", 2));
+  ck_assert(!blx__state_tombstone_named(t.st, "web-2", 1));
+  ck_assert(!blx__state_tombstone_named(t.st, "web-1", 2));
+  ck_assert_uint_eq(blx__state_tombstone_node_after(t.st, NULL, "web-2", 0), 2);
+  ck_assert_uint_eq(blx__state_tombstone_node_after(t.st, "acme", "web-2", 0), 0);
+  t.tenant = "acme";
+  T_SHALL(0, t_create_named(&t, "web", 2));
+  T_SHALL(0, assign_by_tenant(&t, "web-2", 2));
+  T_SHALL(BLX_E_CONFLICT, t_delete_force(&t, "web", 1));
+  T_SHALL(0, t_delete_force(&t, "web", 2));
+  ck_assert_uint_eq(blx__state_tombstone_node_after(t.st, "acme", "web-2", 0), 2);
+  ck_assert_uint_eq(blx__state_tombstone_node_after(t.st, "acme", "web-2", 2), 0);
+  T_SHALL(0, t_create_named(&t, "web", 2));
+  T_SHALL(BLX_E_CONFLICT, assign_by_tenant(&t, "web-2", 2));
+  t_check_indexes(&t);
+  t_check_rebuilt(&t);
+  t_close(&t);
+}
+END_TEST
+
+/* As members of a version without tenants apply it. */
+START_TEST(without_a_word_about_tenants__a_name_bars_the_node_whosever_it_was) {
+  struct t t;
+  open_web(&t);
+  T_SHALL(0, t_delete_force(&t, "web", 2));
+  t.tenant = "acme";
+  T_SHALL(0, t_create_named(&t, "web", 2));
+  const struct blx_instance *i = blx__state_instance_by_name(t.st, "acme", "web-2");
+  struct blx_op_assign o = BLX_OP_ASSIGN_INIT;
+  struct blx_op op = BLX_OP_INIT;
+  o.instance_uid = i->uid;
+  o.node_uid = 2;
+  op.assign = &o;
+  T_SHALL(BLX_E_CONFLICT, t_apply(&t, &op));
+  T_SAYS("web-2 cannot go to node2: an earlier instance of that name was deleted by force, and node2 has not confirmed "
+         "that it is gone");
+  t_close(&t);
+}
+END_TEST
+
 BLX_TEST_MAIN("state/tombstone", delete_by_force__leaves_a_tombstone_on_the_silent_node_and_waits_for_the_others,
               the_name__is_free_at_once_and_its_new_owner_has_other_uids,
               a_vm_that_is_being_deleted__can_be_deleted_by_force,
@@ -252,4 +310,7 @@ BLX_TEST_MAIN("state/tombstone", delete_by_force__leaves_a_tombstone_on_the_sile
               what_may_still_run__keeps_its_room_until_it_is_reported_dead,
               a_report__of_what_still_runs_or_of_another_epoch_or_node_is_stale,
               the_share_of_the_node__holds_it_as_an_assignment_to_remove,
-              a_snapshot__holds_tombstones_and_goes_on_the_same, tombstones__are_bounded_with_what_would_help)
+              a_snapshot__holds_tombstones_and_goes_on_the_same,
+              one_of_another_tenant__bars_the_node_only_from_those_of_its_own,
+              without_a_word_about_tenants__a_name_bars_the_node_whosever_it_was,
+              tombstones__are_bounded_with_what_would_help)
