@@ -29,7 +29,7 @@ const struct daemon_row daemon_rows[] = {
      "virtual machines are simulated; everything else is real"},
     {"capacity", DAEMON_CAPACITY, 0, 0, 0, "", "vcpus=N,memory_mib=N", NULL, "what the machine has, less a reserve,",
      "what instances may use"},
-    {"reserve-vcpus", DAEMON_NUMBER, OPTION(reserve_vcpus), 0, 65535, "", "N", "0", NULL,
+    {"reserve-vcpus", DAEMON_NUMBER, OPTION(reserve_vcpus), 0, 65535, "processors", "N", "0", NULL,
      "processors that the host keeps for itself, without capacity"},
     {"reserve-memory", DAEMON_NUMBER, OPTION(reserve_memory_mib), 0, 1073741824, "MiB", "MIB", "0", NULL,
      "and memory; 0: the larger of 512 and an eighth"},

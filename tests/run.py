@@ -18,6 +18,7 @@ shown for what failed. An interrupt ends them all. Exit status 0 when something 
 """
 import argparse
 import concurrent.futures
+import contextlib
 import os
 import re
 import signal
@@ -37,7 +38,8 @@ RUNNING = set()  # the groups of what runs now
 
 def stop(number, _frame):
     for group in list(RUNNING):
-        os.killpg(group, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ended just now
+            os.killpg(group, signal.SIGKILL)
     os._exit(128 + number)
 
 

@@ -2,6 +2,7 @@
 #ifndef BLX_TESTS_BENCH_QUALITY_H
 #define BLX_TESTS_BENCH_QUALITY_H
 
+#include <blixard/blixard.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,6 +50,15 @@ extern const char *const strategy_names[STRATEGIES];
 
 /* @curve  NULL, or where "arrivals,strategy,NUMBER,ALLOCATED,MACHINES" lines go */
 struct outcome run(const struct trial *t, int strategy, FILE *curve);
+
+/* A node as placement is told it; it points into itself. */
+struct described {
+  char name[32];
+  int32_t qemu;
+  struct blx_resources room;
+  struct blx_node_info node;
+};
+void describe(struct described *d, size_t number, const struct amount *has);
 
 struct engine;
 struct engine *engine_open(const struct trial *t);

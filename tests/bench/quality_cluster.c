@@ -19,20 +19,10 @@ static void must(blx__rc rc, const blx_error *err) {
 }
 
 static void add_node(struct cluster *c, size_t number, const struct amount *has) {
-  char name[32];
-  int32_t qemu = BLX_HYPERVISOR_QEMU;
-  struct blx_resources room = BLX_RESOURCES_INIT;
-  struct blx_node_info node = BLX_NODE_INFO_INIT;
+  struct described d;
   blx_error err = {0};
-  (void)snprintf(name, sizeof name, "node%zu", number);
-  room.cpu_milli = (uint32_t)has->cpu_milli;
-  room.memory_mib = has->memory_mib;
-  node.name = name;
-  node.uid = number + 1;
-  node.capacity = &room;
-  node.hypervisors = &qemu;
-  node.n_hypervisors = 1;
-  must(blx__fleet_set_node(c->fleet, &node, NULL, NULL, &err), &err);
+  describe(&d, number, has);
+  must(blx__fleet_set_node(c->fleet, &d.node, NULL, NULL, &err), &err);
 }
 
 struct cluster *cluster_open(const struct trial *t) {

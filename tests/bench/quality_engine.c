@@ -1,7 +1,6 @@
 /* Blixard's own placement, through the public header. Each request is a VM of its own: replicas of one would spread. */
 #include "quality.h"
 
-#include <blixard/blixard.h>
 #include <stdlib.h>
 
 struct engine {
@@ -10,21 +9,25 @@ struct engine {
   uint64_t arrived;
 };
 
+void describe(struct described *d, size_t number, const struct amount *has) {
+  d->room = (struct blx_resources)BLX_RESOURCES_INIT;
+  d->node = (struct blx_node_info)BLX_NODE_INFO_INIT;
+  d->qemu = BLX_HYPERVISOR_QEMU;
+  (void)snprintf(d->name, sizeof d->name, "node%zu", number);
+  d->room.cpu_milli = (uint32_t)has->cpu_milli;
+  d->room.memory_mib = has->memory_mib;
+  d->node.name = d->name;
+  d->node.uid = number + 1;
+  d->node.capacity = &d->room;
+  d->node.hypervisors = &d->qemu;
+  d->node.n_hypervisors = 1;
+}
+
 static void tell(struct engine *e, size_t number, const struct amount *has) {
-  char name[32];
-  int32_t qemu = BLX_HYPERVISOR_QEMU;
-  struct blx_resources room = BLX_RESOURCES_INIT;
-  struct blx_node_info node = BLX_NODE_INFO_INIT;
+  struct described d;
   blx_error err = {0};
-  (void)snprintf(name, sizeof name, "node%zu", number);
-  room.cpu_milli = (uint32_t)has->cpu_milli;
-  room.memory_mib = has->memory_mib;
-  node.name = name;
-  node.uid = number + 1;
-  node.capacity = &room;
-  node.hypervisors = &qemu;
-  node.n_hypervisors = 1;
-  if (blx_placement_set_node(e->placement, &node, &err) != 0) fail(name, err.message);
+  describe(&d, number, has);
+  if (blx_placement_set_node(e->placement, &d.node, &err) != 0) fail(d.name, err.message);
 }
 
 struct engine *engine_open(const struct trial *t) {
