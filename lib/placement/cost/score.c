@@ -1,10 +1,13 @@
 #include "placement/score.h"
 #include "placement/index.h"
 
+static uint64_t share_of(uint64_t taken, uint64_t has) {
+  return has ? taken * 10000 / has : 0;
+}
+
 uint64_t fleet_fullness(const struct blx__placement_node *node, const struct blx__placement_need *need) {
-  uint64_t cpus = node->cpu_milli ? (node->allocated_cpu_milli + need->cpu_milli) * 10000 / node->cpu_milli : 0;
-  uint64_t memory = node->memory_mib ? (node->allocated_memory_mib + need->memory_mib) * 10000 / node->memory_mib : 0;
-  return cpus + memory;
+  return share_of(node->allocated_cpu_milli + need->cpu_milli, node->cpu_milli) +
+         share_of(node->allocated_memory_mib + need->memory_mib, node->memory_mib);
 }
 
 static uint64_t at_most(uint64_t cost, uint64_t most) {
@@ -32,8 +35,8 @@ struct fleet_gauge fleet_gauge_of(const struct fleet_node *n) {
 }
 
 static uint64_t balanced(const struct fleet_gauge *g, const struct blx__placement_need *need) {
-  uint64_t cpus = g->cpu_milli ? (g->allocated_cpu_milli + need->cpu_milli) * 10000 / g->cpu_milli : 0;
-  uint64_t memory = g->memory_mib ? (g->allocated_memory_mib + need->memory_mib) * 10000 / g->memory_mib : 0;
+  uint64_t cpus = share_of(g->allocated_cpu_milli + need->cpu_milli, g->cpu_milli);
+  uint64_t memory = share_of(g->allocated_memory_mib + need->memory_mib, g->memory_mib);
   uint64_t given = at_most((cpus + memory) * 50, FLEET_COST_MAX);
   return g->load == FLEET_NONE ? given : (given + g->load) / 2;
 }
