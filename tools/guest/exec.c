@@ -86,12 +86,13 @@ static void take_input(struct guest_session *s, const struct blx__guest_msg *msg
   s->in_len += msg->data_len;
 }
 
+/* The signal first: a command that learns from its pipe that nobody reads ends in a way of its own. */
 static void kill_session(struct guest_session *s) {
   s->killed = true;
+  if (s->pid > 0) (void)kill(-s->pid, SIGKILL);
   close_fd(&s->in_fd);
   close_fd(&s->out_fd);
   close_fd(&s->err_fd);
-  if (s->pid > 0) (void)kill(-s->pid, SIGKILL);
 }
 
 void guest_exec_message(struct guest_agent *a, const struct blx__guest_msg *msg) {

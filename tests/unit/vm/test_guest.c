@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WAIT_MS = 30000, SILENCE_MS = 500, SIZE_MAX_BYTES = 1 << 20 };
+enum { WAIT_MS = 30000, SILENCE_MS = 500, SIZE_MAX_BYTES = 1 << 20, KILLS = 200 };
 
 struct host {
   int port, other; /* master; the agent's end, kept open */
@@ -153,13 +153,17 @@ START_TEST(agent__asked_for_figures_and_told_the_time__gives_them_and_leaves_a_r
 }
 END_TEST
 
+/* Take the session's next output; what it cost, 0: none came for @ms. */
+static uint32_t cost_of_output(struct host *h, uint32_t session, int ms) {
+  if (!heard(h, ms)) return 0;
+  ck_assert(h->msg.type == BLX__GUEST_EXEC_OUT && h->msg.session == session);
+  return (uint32_t)h->msg.data_len + BLX__GUEST_FRAME_COST;
+}
+
 /* Take output until it cost @least, and until nothing more comes; what it cost. */
 static uint32_t cost_of_what_comes(struct host *h, uint32_t session, uint32_t least) {
-  uint32_t cost = 0;
-  while (heard(h, cost < least ? WAIT_MS : SILENCE_MS)) {
-    ck_assert(h->msg.type == BLX__GUEST_EXEC_OUT && h->msg.session == session);
-    cost += (uint32_t)h->msg.data_len + BLX__GUEST_FRAME_COST;
-  }
+  uint32_t cost = 0, next;
+  while ((next = cost_of_output(h, session, cost < least ? WAIT_MS : SILENCE_MS)) > 0) cost += next;
   return cost;
 }
 
@@ -212,6 +216,21 @@ START_TEST(agent__input_that_is_not_read__costs_credit_that_comes_back_and_more_
 }
 END_TEST
 
+/* A command that waits for room in its pipe must not learn first that nobody reads any more. */
+START_TEST(agent__kill_of_a_command_that_waits_to_write__is_always_by_the_signal) {
+  struct host h;
+  begin(&h);
+  for (uint32_t i = 1; i <= KILLS; i++) {
+    run(&h, i, "trap '' PIPE; while echo y; do :; done 2>/dev/null; exit 9");
+    for (uint32_t cost = 0, next; cost < BLX__GUEST_WINDOW - 2 * BLX__GUEST_FRAME_COST; cost += next)
+      ck_assert_uint_gt(next = cost_of_output(&h, i, WAIT_MS), 0);
+    tell(&h, BLX__GUEST_EXEC_KILL, i, 0);
+    await_exit(&h, i, BLX__GUEST_SIGNALED | SIGKILL);
+  }
+  finish(&h);
+}
+END_TEST
+
 START_TEST(agent__one_session_too_many_or_words_that_are_none__are_refused_with_an_errno) {
   struct host h;
   begin(&h);
@@ -241,4 +260,5 @@ BLX_TEST_MAIN("vm/guest", agent__greeted__says_its_version_and_ready_answers_pin
               agent__asked_for_figures_and_told_the_time__gives_them_and_leaves_a_right_clock,
               agent__without_credit__sends_no_more_of_a_session_and_answers_the_rest,
               agent__input_that_is_not_read__costs_credit_that_comes_back_and_more_ends_the_session,
+              agent__kill_of_a_command_that_waits_to_write__is_always_by_the_signal,
               agent__one_session_too_many_or_words_that_are_none__are_refused_with_an_errno)
