@@ -10,8 +10,9 @@ struct pick {
 
 struct hunt {
   const struct fleet_query *q;
-  const struct fleet_tree *tree;
   const struct fleet_bits *bits;
+  struct fleet_costs costs;
+  struct fleet_tree *tree;
   bool avoids; /* among the nodes with an Avoid taint that is not tolerated, or among the others */
   struct pick best;
 };
@@ -30,15 +31,14 @@ static bool may_take(const struct hunt *h, uint32_t place) {
   return blx__placement_agrees(&q->class->need, &around);
 }
 
-static uint64_t whole_cost(const struct hunt *h, uint32_t place) {
+static uint64_t whole_cost(const struct hunt *h, uint32_t place, int32_t alone) {
   uint32_t slot = h->q->f->index->slot_at[place];
   if (h->q->class->proximity) return fleet_cost(h->q, slot, NULL, NULL);
-  uint64_t alone = (uint64_t)h->tree->least[0][place];
-  return h->q->class->moves ? alone + fleet_cost_around(h->q, slot) : alone;
+  return (uint64_t)alone + (h->q->class->moves ? fleet_cost_around(h->q, slot) : 0);
 }
 
-static void consider(struct hunt *h, uint32_t place) {
-  uint64_t cost = whole_cost(h, place);
+static void consider(struct hunt *h, uint32_t place, int32_t alone) {
+  uint64_t cost = whole_cost(h, place, alone);
   bool better = cost < h->best.cost || (cost == h->best.cost && place < h->best.place);
   if ((h->best.place == FLEET_NONE || better) && may_take(h, place)) h->best = (struct pick){cost, place};
 }
@@ -46,20 +46,24 @@ static void consider(struct hunt *h, uint32_t place) {
 /* ---- all nodes that suit it */
 
 static void scan(struct hunt *h) {
-  uint32_t n = h->q->f->index->n;
+  uint32_t n = h->q->f->index->n, places[64];
+  int32_t alone[64];
   for (uint32_t word = 0; word < (n + 63) / 64; word++) {
-    for (uint64_t left = h->bits->suits[word]; left != 0; left &= left - 1) {
-      uint32_t place = word * 64 + (uint32_t)__builtin_ctzll(left);
-      int32_t alone = h->tree->least[0][place];
-      if (alone == FLEET_FULL || (h->best.place != FLEET_NONE && (uint64_t)alone > h->best.cost)) continue;
-      consider(h, place);
+    size_t found = 0;
+    for (uint64_t left = h->bits->suits[word]; left != 0; left &= left - 1)
+      places[found++] = word * 64 + (uint32_t)__builtin_ctzll(left);
+    fleet_costs_of(&h->costs, places, found, alone);
+    for (size_t i = 0; i < found; i++) {
+      if (alone[i] == FLEET_FULL || (h->best.place != FLEET_NONE && (uint64_t)alone[i] > h->best.cost)) continue;
+      consider(h, places[i], alone[i]);
     }
   }
 }
 
 /* ---- the cheapest first */
 
-/* A subtree in the heap: its least cost, the first place below it, its level. The lower, the sooner. */
+/* In the heap: a bound, the first place below it, the level: 0 of a node, 1 of a group, and so on. The lower, the
+ * sooner. */
 static uint64_t entry(int32_t least, size_t level, uint32_t at) {
   return (uint64_t)least << 32 | (uint64_t)at << (4 * level + 3) | level;
 }
@@ -82,46 +86,37 @@ static uint64_t pop(uint64_t *heap, uint32_t *n) {
   return first;
 }
 
-static void push_group(const struct hunt *h, uint32_t *n, size_t level, uint32_t first) {
-  uint32_t end = first + FLEET_FAN < h->tree->n[level] ? first + FLEET_FAN : h->tree->n[level];
-  for (uint32_t at = first; at < end; at++) {
-    int32_t least = h->tree->least[level][at];
-    if (least != FLEET_FULL) push(h->q->f->index->heap, n, entry(least, level, at));
-  }
+static void push_all(const struct hunt *h, uint32_t *n, size_t level, uint32_t first, const int32_t *least) {
+  for (uint32_t i = 0; i < FLEET_FAN; i++)
+    if (least[i] != FLEET_FULL) push(h->q->f->index->heap, n, entry(least[i], level, first + i));
+}
+
+/* What is below what was taken from the heap. */
+static void push_below(const struct hunt *h, uint32_t *n, size_t level, uint32_t at) {
+  int32_t costs[FLEET_FAN];
+  if (level == 1) fleet_tree_group(&h->costs, h->tree, at, costs);
+  push_all(h, n, level - 1, at * FLEET_FAN, level == 1 ? costs : &h->tree->least[level - 2][at * FLEET_FAN]);
 }
 
 /* Best first (as a priority search tree is read: McCreight, 1985). False: too many were in vain. */
 static bool walk(struct hunt *h) {
   struct fleet_index *x = h->q->f->index;
   uint32_t n = 0, most = 32 + x->n / 64;
-  push_group(h, &n, FLEET_TREE_LEVELS - 1, 0);
+  push_below(h, &n, FLEET_TREE_LEVELS + 1, 0);
   while (n > 0) {
     uint64_t e = pop(x->heap, &n);
     size_t level = e & 7;
     uint32_t at = (uint32_t)(e & UINT32_MAX) >> (4 * level + 3);
     if (h->best.place != FLEET_NONE && e >> 32 > h->best.cost) return true;
     if (level > 0) {
-      push_group(h, &n, level - 1, at * FLEET_FAN);
+      push_below(h, &n, level, at);
       continue;
     }
-    consider(h, at);
+    consider(h, at, (int32_t)(e >> 32));
     if (h->best.place != FLEET_NONE && !h->q->class->moves) return true;
     if (most-- == 0) return false;
   }
   return true;
-}
-
-/* The leftmost of the cheapest; FLEET_NONE: all are full. */
-static uint32_t cheapest(const struct fleet_tree *t) {
-  uint32_t at = 0;
-  for (size_t level = FLEET_TREE_LEVELS; level-- > 0;) {
-    const int32_t *group = t->least[level] + (size_t)at * FLEET_FAN;
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < FLEET_FAN; i++) best = group[i] < group[best] ? i : best;
-    if (group[best] == FLEET_FULL) return FLEET_NONE;
-    at = at * FLEET_FAN + best;
-  }
-  return at;
 }
 
 /* Nodes without a replica of the VM. */
@@ -133,9 +128,9 @@ static bool hunt_fresh(struct hunt *h) {
     scan(h);
     return h->best.place != FLEET_NONE;
   }
-  uint32_t first = cheapest(h->tree);
+  uint32_t first = fleet_tree_cheapest(&h->costs, h->tree);
   if (first == FLEET_NONE) return false;
-  if (!h->q->class->moves) consider(h, first);
+  if (!h->q->class->moves) consider(h, first, h->tree->least[0][first / FLEET_FAN]);
   if (h->best.place == FLEET_NONE && !walk(h)) scan(h);
   return h->best.place != FLEET_NONE;
 }
@@ -172,7 +167,7 @@ static void find_best(const struct fleet_query *q, struct fleet_rank *best) {
   if (sticky != FLEET_NONE) note_if_better(q, sticky, best);
   if (best->uid != 0 || q->f->node_ids.count == 0) return;
   struct hunt h = {.q = q, .bits = fleet_bits_of(q)};
-  h.tree = fleet_tree_of(q, h.bits);
+  h.tree = fleet_tree_of(q, h.bits, &h.costs);
   for (int avoids = 0; avoids <= 1; avoids++) {
     h.avoids = avoids == 1;
     if (hunt_fresh(&h)) {

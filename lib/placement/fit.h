@@ -23,6 +23,7 @@ enum {
   BLX__FIT_SHAPES_MAX = 128,
   BLX__FIT_EXACT_MAX = 96, /* of more shapes than may be, so many stay as they are; the others are made coarse */
   BLX__FIT_CLASSES_MAX = 32,
+  BLX__FIT_GROUP = 16,
   BLX__FIT_COST_MAX = 1000000,
   BLX__FIT_FULL = INT32_MAX,
 };
@@ -69,12 +70,12 @@ struct blx__fit_ask {
 };
 struct blx__fit_ask blx__fit_ask_of(const struct blx__fit *m, uint64_t cpu_milli, uint64_t memory_mib);
 
-/* blx__fit_cost() in @n rooms into @out, BLX__FIT_FULL where there is no room: of the first ones; of those that @which
- * numbers. */
-void blx__fit_costs(const struct blx__fit *m, const struct blx__fit_room *rooms, size_t n,
+/* blx__fit_cost() in the @n rooms that @which numbers into @out, BLX__FIT_FULL where there is no room. */
+void blx__fit_costs(const struct blx__fit *m, const struct blx__fit_room *rooms, const uint32_t *which, size_t n,
                     const struct blx__fit_ask *ask, int32_t *out);
-void blx__fit_costs_of(const struct blx__fit *m, const struct blx__fit_room *rooms, const uint32_t *which, size_t n,
-                       const struct blx__fit_ask *ask, int32_t *out);
+/* The least such cost of the first BLX__FIT_GROUP rooms, of the next, and so on until @n are done. */
+void blx__fit_least(const struct blx__fit *m, const struct blx__fit_room *rooms, size_t n,
+                    const struct blx__fit_ask *ask, int32_t *out);
 
 size_t blx__fit_bytes(const struct blx__fit *m);
 

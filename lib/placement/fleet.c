@@ -224,9 +224,9 @@ static bool node_renew(struct blx__fleet *f, uint32_t slot, const struct fleet_n
   give_out(f, n);
   for (uint32_t i = first; i != FLEET_NONE; i = f->instances[i].next_on_node)
     fleet_use(f, slot, f->vms[f->instances[i].vm].class, true);
+  fleet_index_note(f, slot, true);
   if (!fleet_levels_put(f, slot)) return false;
   fleet_count_node(f, slot, 1);
-  fleet_index_note(f, slot, true);
   return true;
 }
 

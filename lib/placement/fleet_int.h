@@ -16,6 +16,7 @@ enum {
   FLEET_NEAR_MAX = 4,
   FLEET_COST_MAX = 1000000, /* of a strategy; 100 * FLEET_WEIGHT of a preference */
   FLEET_WEIGHT = 10000,
+  FLEET_VM_ON = 8,
 };
 #define FLEET_NONE UINT32_MAX /* no slot */
 
@@ -30,6 +31,7 @@ struct fleet_ids {
 bool fleet_ids_set(struct fleet_ids *ids, uint64_t uid, uint32_t slot) BLX__MUST; /* false: no memory */
 uint32_t fleet_ids_get(const struct fleet_ids *ids, uint64_t uid);                /* FLEET_NONE: not there */
 void fleet_ids_remove(struct fleet_ids *ids, uint64_t uid);
+void fleet_ids_fetch(const struct fleet_ids *ids, uint64_t uid); /* it will be asked for soon */
 void fleet_ids_free(struct fleet_ids *ids);
 
 /* ---- levels: into which domains a label divides the nodes */
@@ -92,7 +94,8 @@ struct fleet_vm {
   uint64_t uid;
   struct fleet_class *class;
   char *name;
-  uint32_t first, n; /* its placed instances */
+  uint32_t first, n;        /* its placed instances */
+  uint32_t on[FLEET_VM_ON]; /* their nodes, in no order, as long as they are so few */
 };
 
 struct fleet_instance {
@@ -247,7 +250,6 @@ struct fleet_learn *fleet_learn_new(const struct blx__fleet_options *o); /* NULL
 void fleet_learn_free(struct fleet_learn *l);
 size_t fleet_learn_bytes(const struct blx__fleet *f);
 const struct blx__fit *fleet_fit(const struct blx__fleet *f); /* NULL: nothing is known yet */
-struct blx__fit_node fleet_fit_node(const struct blx__placement_node *n);
 void fleet_arrived(struct blx__fleet *f, const struct fleet_class *c);
 
 /* ---- instances */

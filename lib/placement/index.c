@@ -4,52 +4,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 /* ---- memory */
-
-enum {
-  GROUP_BYTES = FLEET_FAN * sizeof(int32_t), /* a line of most caches */
-  LARGE_PAGE = 2 << 20,
-  LARGE_FLEET = 4096, /* nodes, from which on a tree fills its pages */
-  TREE_IDLE = 4,      /* questions, times the trees: a tree not asked for so long may go */
-};
-
-static uint32_t groups_of(uint32_t n) {
-  return (n + FLEET_FAN - 1) / FLEET_FAN;
-}
-
-/* Of all levels of one tree, each padded to whole groups; their beginnings in @room. */
-static size_t tree_room(uint32_t nodes_max, size_t room[FLEET_TREE_LEVELS]) {
-  size_t all = 0;
-  uint32_t n = nodes_max;
-  for (size_t i = 0; i < FLEET_TREE_LEVELS; i++) {
-    room[i] = all;
-    all += (size_t)groups_of(n) * FLEET_FAN;
-    n = groups_of(n);
-  }
-  return all;
-}
-
-/* One piece for all trees there can ever be, of which the system gives what is written to. */
-static bool trees_new(struct fleet_index *x, uint32_t nodes_max) {
-  size_t room[FLEET_TREE_LEVELS], each = tree_room(nodes_max, room), all = FLEET_TREES_MAX * each * sizeof(int32_t);
-  size_t align = all < LARGE_PAGE ? GROUP_BYTES : LARGE_PAGE;
-  x->least_bytes = (all + align - 1) / align * align;
-  x->least = aligned_alloc(align, x->least_bytes);
-  if (!x->least) return false;
-  for (size_t t = 0; t < FLEET_TREES_MAX; t++)
-    for (size_t i = 0; i < FLEET_TREE_LEVELS; i++) x->trees[t].least[i] = x->least + t * each + room[i];
-  return true;
-}
-
-/* A question reads some lines of every page of its tree: large pages spare a large fleet the walk to each of them. A
- * hint: not every kernel has such pages. */
-static void ask_for_large_pages(struct fleet_index *x) {
-  if (x->large || x->n < LARGE_FLEET || x->least_bytes < LARGE_PAGE) return;
-  x->large = true;
-  (void)madvise(x->least, x->least_bytes, MADV_HUGEPAGE);
-}
 
 static bool log_new(struct fleet_log *log, uint32_t nodes_max) {
   log->room = 1;
@@ -61,16 +17,17 @@ static bool log_new(struct fleet_log *log, uint32_t nodes_max) {
 struct fleet_index *fleet_index_new(uint32_t nodes_max) {
   struct fleet_index *x = calloc(1, sizeof *x);
   if (!x) return NULL;
-  bool made = log_new(&x->rooms, nodes_max) && log_new(&x->kinds, nodes_max) && trees_new(x, nodes_max);
+  bool made = log_new(&x->rooms, nodes_max) && log_new(&x->kinds, nodes_max) && fleet_trees_new(x, nodes_max);
   x->changed = malloc(x->rooms.room * sizeof *x->changed);
   x->place_of = malloc(nodes_max * sizeof *x->place_of);
   x->slot_at = malloc(nodes_max * sizeof *x->slot_at);
   x->room = malloc(nodes_max * sizeof *x->room);
   x->gauge = malloc(nodes_max * sizeof *x->gauge);
-  x->heap = malloc((nodes_max + groups_of(nodes_max) * 2 + 2 * FLEET_FAN) * sizeof *x->heap);
+  x->logged = calloc(nodes_max, sizeof *x->logged);
+  x->heap = malloc((nodes_max + nodes_max / FLEET_FAN * 2 + 4 * FLEET_FAN) * sizeof *x->heap);
   x->layout = x->epoch = 1;
   x->stale = true;
-  if (made && x->changed && x->place_of && x->slot_at && x->room && x->gauge && x->heap) return x;
+  if (made && x->changed && x->logged && x->place_of && x->slot_at && x->room && x->gauge && x->heap) return x;
   fleet_index_free(x);
   return NULL;
 }
@@ -85,7 +42,8 @@ void fleet_index_free(struct fleet_index *x) {
   free(x->rooms.of);
   free(x->kinds.of);
   free(x->changed);
-  free(x->least);
+  free(x->logged);
+  free(x->tree_memory);
   free(x->place_of);
   free(x->slot_at);
   free(x->room);
@@ -96,18 +54,28 @@ void fleet_index_free(struct fleet_index *x) {
 
 size_t fleet_index_bytes(const struct blx__fleet *f) {
   const struct fleet_index *x = f->index;
-  size_t n = f->options.nodes_max, room[FLEET_TREE_LEVELS];
-  size_t trees = x->n_trees * tree_room((uint32_t)n, room) * sizeof(int32_t);
+  size_t n = f->options.nodes_max, trees = x->n_trees * x->tree_bytes;
   size_t bits = x->n_bits * ((n + 63) / 64 * 2 * sizeof(uint64_t));
   size_t logs = (x->rooms.room * 2 + x->kinds.room) * sizeof(uint32_t);
-  size_t per_place = 2 * sizeof(uint32_t) + sizeof *x->room + sizeof *x->gauge + sizeof *x->heap;
+  size_t per_place = 2 * sizeof(uint32_t) + sizeof *x->room + sizeof *x->gauge + sizeof *x->heap + sizeof *x->logged;
   return sizeof *x + n * per_place + trees + bits + logs;
 }
 
 /* ---- what changed */
 
-static struct blx__fit_room room_of(const struct blx__fleet *f, uint32_t slot) {
-  struct blx__fit_node node = fleet_fit_node(&f->nodes[slot].view);
+static uint64_t above_zero(uint64_t a, uint64_t b) {
+  return a > b ? a - b : 0;
+}
+
+struct blx__fit_node fleet_fit_node(const struct fleet_gauge *g) {
+  return (struct blx__fit_node){.cpu_milli = g->cpu_milli,
+                                .memory_mib = g->memory_mib,
+                                .free_cpu_milli = above_zero(g->cpu_milli, g->allocated_cpu_milli),
+                                .free_memory_mib = above_zero(g->memory_mib, g->allocated_memory_mib)};
+}
+
+static struct blx__fit_room room_of(const struct blx__fleet *f, uint32_t place) {
+  struct blx__fit_node node = fleet_fit_node(&f->index->gauge[place]);
   return blx__fit_room_of(fleet_fit(f), &node);
 }
 
@@ -115,20 +83,31 @@ static void note(struct fleet_log *log, uint32_t of) {
   log->of[log->head++ & (log->room - 1)] = of;
 }
 
+/* What is logged of a place is its newest change alone: the one before is struck out. */
+static void note_room(struct fleet_index *x, uint32_t place) {
+  uint64_t before = x->logged[place];
+  if (before > 0 && x->rooms.head - before < x->rooms.room)
+    x->rooms.of[(before - 1) & (x->rooms.room - 1)] = FLEET_NONE;
+  note(&x->rooms, place);
+  x->logged[place] = x->rooms.head;
+}
+
 /* While the order is to be made anew no place is known; then every tree is too. */
 void fleet_index_note(struct blx__fleet *f, uint32_t slot, bool kind) {
   struct fleet_index *x = f->index;
-  uint32_t place = x->stale ? 0 : x->place_of[slot];
-  note(&x->rooms, place);
   if (kind) note(&x->kinds, slot);
   if (x->stale) return;
-  x->gauge[place] = fleet_gauge_of(&f->nodes[slot]);
-  if (x->room_epoch == x->epoch) x->room[place] = room_of(f, slot);
+  uint32_t place = x->place_of[slot];
+  note_room(x, place);
+  if (kind) x->gauge[place] = fleet_gauge_of(&f->nodes[slot]);
+  x->gauge[place].allocated_cpu_milli = f->nodes[slot].view.allocated_cpu_milli;
+  x->gauge[place].allocated_memory_mib = f->nodes[slot].view.allocated_memory_mib;
+  if (x->room_epoch == x->epoch) x->room[place] = room_of(f, place);
 }
 
-static void rooms_build(struct blx__fleet *f) {
+void fleet_rooms_build(struct blx__fleet *f) {
   struct fleet_index *x = f->index;
-  for (uint32_t at = 0; at < x->n; at++) x->room[at] = room_of(f, x->slot_at[at]);
+  for (uint32_t at = 0; at < x->n; at++) x->room[at] = room_of(f, at);
   x->room_epoch = x->epoch;
 }
 
@@ -157,8 +136,9 @@ static void sift(const struct blx__fleet *f, uint32_t *slots, uint32_t root, uin
 }
 
 /* Heapsort (Williams, 1964): in place, for a question takes no memory. */
-static void sort_places(struct blx__fleet *f) {
+void fleet_index_order(struct blx__fleet *f) {
   struct fleet_index *x = f->index;
+  if (!x->stale) return;
   x->n = 0;
   for (uint32_t slot = 0; slot < f->nodes_used; slot++)
     if (f->nodes[slot].view.uid != 0) x->slot_at[x->n++] = slot;
@@ -171,9 +151,9 @@ static void sort_places(struct blx__fleet *f) {
     x->place_of[x->slot_at[at]] = at;
     x->gauge[at] = fleet_gauge_of(&f->nodes[x->slot_at[at]]);
   }
+  memset(x->logged, 0, x->n * sizeof *x->logged);
   x->stale = false;
   x->room_epoch = 0;
-  ask_for_large_pages(x);
 }
 
 /* ---- interning */
@@ -303,173 +283,6 @@ void fleet_index_drop(struct blx__fleet *f, struct fleet_class *c) {
   c->kind = NULL;
 }
 
-/* ---- trees */
-
-/* In four chains, so that no comparison waits for the one before. */
-static inline int32_t least_of(const int32_t *group) {
-  int32_t least[4] = {group[0], group[1], group[2], group[3]};
-  for (int i = 4; i < FLEET_FAN; i += 4)
-    for (int k = 0; k < 4; k++) least[k] = group[i + k] < least[k] ? group[i + k] : least[k];
-  int32_t left = least[0] < least[1] ? least[0] : least[1], right = least[2] < least[3] ? least[2] : least[3];
-  return left < right ? left : right;
-}
-
-/* What of a question a leaf's cost needs. BestFit alone goes by rooms, LoadBalanced alone by gauges. */
-struct leaf {
-  struct blx__fleet *f;
-  const struct fleet_class *c;
-  const struct blx__fit *fit; /* NULL: the cost is more than that */
-  struct blx__fit_ask ask;
-  bool balances;
-  const uint64_t *suits; /* places that have a cost; NULL: all */
-};
-
-/* More taken than there is looks in a room as if nothing were free: then only what asks for nothing would differ. */
-static struct leaf leaf_of(struct blx__fleet *f, const struct fleet_class *c, const uint64_t *suits) {
-  struct leaf leaf = {.f = f, .c = c, .suits = suits};
-  bool asks = c->need.cpu_milli > 0 && c->need.memory_mib > 0 && c->need.n_named == 0;
-  if (!asks || c->spec->n_preferences > 0) return leaf;
-  leaf.balances = c->spec->strategy == BLX_STRATEGY_LOAD_BALANCED;
-  if (c->spec->strategy == BLX_STRATEGY_BEST_FIT) leaf.fit = fleet_fit(f);
-  if (!leaf.fit) return leaf;
-  leaf.ask = blx__fit_ask_of(leaf.fit, c->need.cpu_milli, c->need.memory_mib);
-  if (f->index->room_epoch != f->index->epoch) rooms_build(f);
-  return leaf;
-}
-
-/* Records lie apart, each in several lines: all are asked for before the first is read. */
-static void costs_alone(const struct leaf *leaf, const uint32_t *places, size_t n, int32_t *out) {
-  const struct blx__fleet *f = leaf->f;
-  const uint32_t *slot_at = f->index->slot_at;
-  for (size_t i = 0; i < n; i++) {
-    const struct fleet_node *node = &f->nodes[slot_at[places[i]]];
-    __builtin_prefetch(&node->view.cpu_milli);
-    __builtin_prefetch(&node->rec);
-    __builtin_prefetch(&node->raw_memory_mib);
-  }
-  for (size_t i = 0; i < n; i++) __builtin_prefetch(&f->nodes[slot_at[places[i]]].rec->has_load_cpu_permille);
-  for (size_t i = 0; i < n; i++) out[i] = fleet_cost_alone(f, leaf->c, slot_at[places[i]]);
-}
-
-static void balanced_costs(const struct leaf *leaf, const uint32_t *places, size_t n, int32_t *out) {
-  const struct fleet_gauge *gauge = leaf->f->index->gauge;
-  for (size_t i = 0; i < n; i++) out[i] = fleet_balanced_alone(&gauge[places[i]], &leaf->c->need);
-}
-
-static void leaf_costs(const struct leaf *leaf, const uint32_t *places, size_t n, int32_t *out) {
-  const struct fleet_index *x = leaf->f->index;
-  if (leaf->fit)
-    blx__fit_costs_of(leaf->fit, x->room, places, n, &leaf->ask, out);
-  else if (leaf->balances)
-    balanced_costs(leaf, places, n, out);
-  else
-    costs_alone(leaf, places, n, out);
-  for (size_t i = 0; leaf->suits && i < n; i++) out[i] = fleet_bit(leaf->suits, places[i]) ? out[i] : FLEET_FULL;
-}
-
-static void pad(int32_t *level, uint32_t n) {
-  for (uint32_t i = n; i % FLEET_FAN != 0 || i == 0; i++) level[i] = FLEET_FULL;
-}
-
-/* A word of places that suit. */
-static void leaves_of(const struct leaf *leaf, uint32_t first, uint64_t suits, int32_t *out) {
-  uint32_t places[64];
-  int32_t costs[64];
-  size_t n = 0;
-  for (; suits != 0; suits &= suits - 1) places[n++] = first + (uint32_t)__builtin_ctzll(suits);
-  leaf_costs(leaf, places, n, costs);
-  for (size_t i = 0; i < n; i++) out[places[i]] = costs[i];
-}
-
-static void leaves_build(const struct leaf *leaf, int32_t *out) {
-  const struct fleet_index *x = leaf->f->index;
-  if (!leaf->suits && leaf->fit) {
-    blx__fit_costs(leaf->fit, x->room, x->n, &leaf->ask, out);
-    return;
-  }
-  for (uint32_t at = 0; at < x->n; at++) out[at] = FLEET_FULL;
-  for (uint32_t first = 0; first < x->n; first += 64) {
-    uint64_t all = x->n - first < 64 ? (UINT64_C(1) << (x->n - first)) - 1 : UINT64_MAX;
-    leaves_of(leaf, first, leaf->suits ? leaf->suits[first / 64] : all, out);
-  }
-}
-
-static void tree_build(const struct leaf *leaf, struct fleet_tree *t) {
-  const struct fleet_index *x = leaf->f->index;
-  t->n[0] = x->n;
-  leaves_build(leaf, t->least[0]);
-  pad(t->least[0], x->n);
-  for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) {
-    t->n[level] = groups_of(t->n[level - 1]);
-    for (uint32_t at = 0; at < t->n[level]; at++)
-      t->least[level][at] = least_of(&t->least[level - 1][(size_t)at * FLEET_FAN]);
-    pad(t->least[level], t->n[level]);
-  }
-  BLX__ASSERT(t->n[FLEET_TREE_LEVELS - 1] <= FLEET_FAN);
-}
-
-enum {
-  GROUPS_MAX = (BLX__FLEET_NODES_MAX + FLEET_FAN - 1) / FLEET_FAN,
-  GROUP_WORDS = (GROUPS_MAX + 63) / 64,
-  PLACE_WORDS = (BLX__FLEET_NODES_MAX + 63) / 64,
-  BATCH = 32,
-};
-
-/* Of the groups marked below, the least; and what that changes above. */
-static void tree_lift(struct fleet_tree *t, size_t level, uint64_t *marked) {
-  uint64_t above[GROUP_WORDS] = {0};
-  size_t words = (t->n[level] + 63) / 64;
-  for (size_t w = 0; w < words; w++) {
-    for (uint64_t left = marked[w]; left != 0; left &= left - 1) {
-      uint32_t at = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(left);
-      int32_t least = least_of(&t->least[level - 1][(size_t)at * FLEET_FAN]);
-      above[at / FLEET_FAN / 64] |= (uint64_t)(least != t->least[level][at]) << at / FLEET_FAN % 64;
-      t->least[level][at] = least;
-    }
-  }
-  memcpy(marked, above, sizeof above);
-}
-
-/* Places that changed since, each once. */
-static size_t changed_since(struct fleet_index *x, uint64_t seen) {
-  uint64_t met[PLACE_WORDS] = {0};
-  size_t n = 0;
-  for (uint64_t i = seen; i < x->rooms.head; i++) {
-    uint32_t at = x->rooms.of[i & (x->rooms.room - 1)];
-    x->changed[n] = at;
-    n += !(met[at / 64] >> at % 64 & 1);
-    met[at / 64] |= UINT64_C(1) << at % 64;
-  }
-  return n;
-}
-
-static void fetch(const struct fleet_tree *t, const uint32_t *places, size_t n) {
-  for (size_t i = 0; i < n; i++) __builtin_prefetch(&t->least[0][places[i]], 1);
-}
-
-/* In batches: while one is worked out the leaves of the next come from memory. A group whose least neither left nor was
- * undercut is as it was above. No jump there depends on a cost: half of them change, in no order. */
-static void tree_replay(const struct leaf *leaf, struct fleet_tree *t) {
-  struct fleet_index *x = leaf->f->index;
-  uint64_t marked[GROUP_WORDS] = {0};
-  const uint32_t *left = x->changed;
-  int32_t costs[BATCH];
-  size_t n = changed_since(x, t->seen), batch = n < BATCH ? n : BATCH;
-  fetch(t, left, batch);
-  for (; n > 0; left += batch, n -= batch, batch = n < BATCH ? n : BATCH) {
-    size_t more = n - batch < BATCH ? n - batch : BATCH;
-    fetch(t, left + batch, more);
-    leaf_costs(leaf, left, batch, costs);
-    for (size_t i = 0; i < batch; i++) {
-      uint32_t at = left[i], group = at / FLEET_FAN;
-      int32_t was = t->least[0][at], lower = was < costs[i] ? was : costs[i];
-      marked[group / 64] |= (uint64_t)((was != costs[i]) & (lower <= t->least[1][group])) << group % 64;
-      t->least[0][at] = costs[i];
-    }
-  }
-  for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) tree_lift(t, level, marked);
-}
-
 /* ---- kinds */
 
 static void bit_set(uint64_t *bits, uint32_t *count, uint32_t at, bool on) {
@@ -501,7 +314,7 @@ const struct fleet_bits *fleet_bits_of(const struct fleet_query *q) {
   struct fleet_index *x = q->f->index;
   struct fleet_kind *k = q->class->kind;
   struct fleet_bits *b = k->bits;
-  if (x->stale) sort_places(q->f);
+  fleet_index_order(q->f);
   if (!b) {
     b = bits_take(x);
     b->of = k;
@@ -522,49 +335,4 @@ const struct fleet_bits *fleet_bits_of(const struct fleet_query *q) {
   b->layout = x->layout;
   b->asked = ++x->asked;
   return b;
-}
-
-/* ---- which tree */
-
-/* One that is free, or the one asked for least recently. */
-static struct fleet_tree *tree_spare(struct fleet_index *x) {
-  struct fleet_tree *oldest = &x->trees[0];
-  for (size_t i = 0; i < x->n_trees; i++) {
-    if (!x->trees[i].of) return &x->trees[i];
-    if (x->trees[i].asked < oldest->asked) oldest = &x->trees[i];
-  }
-  return oldest;
-}
-
-/* That of the pair where it spares a search, unless trees are so few that the shape's, shared by all kinds, must do. */
-static struct fleet_shape *tree_owner(struct fleet_index *x, const struct fleet_class *c, const struct fleet_bits *b) {
-  if (b->n_suits == x->n) return c->shape;
-  if (c->pair->tree) return c->pair;
-  const struct fleet_tree *spare = tree_spare(x);
-  return !spare->of || spare->asked + TREE_IDLE * x->n_trees < x->asked ? c->pair : c->shape;
-}
-
-const struct fleet_tree *fleet_tree_of(const struct fleet_query *q, const struct fleet_bits *bits) {
-  struct fleet_index *x = q->f->index;
-  struct fleet_shape *s = tree_owner(x, q->class, bits);
-  struct fleet_tree *t = s->tree;
-  BLX__ASSERT(!x->stale && bits->layout == x->layout);
-  if (!t) {
-    t = tree_spare(x);
-    if (t->of) t->of->tree = NULL;
-    t->of = s;
-    t->layout = 0;
-    s->tree = t;
-  }
-  struct leaf leaf = leaf_of(q->f, q->class, s == q->class->pair ? bits->suits : NULL);
-  uint64_t behind = x->rooms.head - t->seen;
-  if (t->layout != x->layout || (q->class->fits && t->epoch != x->epoch) || behind > x->rooms.room || behind > x->n / 2)
-    tree_build(&leaf, t);
-  else
-    tree_replay(&leaf, t);
-  t->seen = x->rooms.head;
-  t->layout = x->layout;
-  t->epoch = x->epoch;
-  t->asked = ++x->asked;
-  return t;
 }

@@ -36,6 +36,7 @@ void fleet_attach(struct blx__fleet *f, uint32_t instance, uint32_t node) {
   if (vm->first != FLEET_NONE) f->instances[vm->first].prev_of_vm = instance;
   n->first = vm->first = instance;
   n->n++;
+  if (vm->n < FLEET_VM_ON) vm->on[vm->n] = node;
   vm->n++;
   fleet_count_rules(vm->class, node, 1);
   fleet_use(f, node, vm->class, true);
@@ -46,6 +47,19 @@ static void fetch_neighbours(const struct blx__fleet *f, const struct fleet_inst
   const uint32_t next[] = {e->next_on_node, e->prev_on_node, e->next_of_vm, e->prev_of_vm};
   for (size_t i = 0; i < BLX__COUNT(next); i++)
     if (next[i] != FLEET_NONE) __builtin_prefetch(&f->instances[next[i]], 1);
+}
+
+/* One left @node; the list is without it already. */
+static void vm_left(const struct blx__fleet *f, struct fleet_vm *vm, uint32_t node) {
+  uint32_t at = 0;
+  if (vm->n-- > FLEET_VM_ON) {
+    if (vm->n > FLEET_VM_ON) return;
+    for (uint32_t i = vm->first; i != FLEET_NONE; i = f->instances[i].next_of_vm) vm->on[at++] = f->instances[i].node;
+    return;
+  }
+  while (vm->on[at] != node) at++;
+  BLX__ASSERT(at <= vm->n);
+  vm->on[at] = vm->on[vm->n];
 }
 
 void fleet_detach(struct blx__fleet *f, uint32_t instance) {
@@ -67,7 +81,7 @@ void fleet_detach(struct blx__fleet *f, uint32_t instance) {
     vm->first = e->next_of_vm;
   if (e->next_of_vm != FLEET_NONE) f->instances[e->next_of_vm].prev_of_vm = e->prev_of_vm;
   n->n--;
-  vm->n--;
+  vm_left(f, vm, e->node);
   e->node = FLEET_NONE;
 }
 
@@ -96,6 +110,7 @@ void fleet_instance_free(struct blx__fleet *f, uint32_t instance) {
 }
 
 blx__rc blx__fleet_place(struct blx__fleet *f, const struct blx__fleet_instance *i, blx_error *err) {
+  fleet_ids_fetch(&f->instance_ids, i->uid);
   uint32_t node = fleet_ids_get(&f->node_ids, i->node_uid), vm = fleet_ids_get(&f->vm_ids, i->vm_uid);
   uint32_t at = fleet_ids_get(&f->instance_ids, i->uid);
   if (i->uid == 0) return blx__fail(err, BLX_E_INVALID, "placement", "the uid of an instance is 0");

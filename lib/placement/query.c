@@ -21,16 +21,23 @@ static void find_self(struct fleet_query *q) {
   for (size_t i = 0; i < s->n_spread; i++) q->self_of_spread[i] = self_at(q, q->class->spread[i]);
 }
 
-static void count_self(struct fleet_query *q, bool there) {
+static void count_on(const struct fleet_query *q, uint32_t node, bool there) {
   const struct blx__fleet *f = q->f;
-  for (uint32_t i = q->vm->first; i != FLEET_NONE; i = f->instances[i].next_of_vm) {
-    uint32_t node = f->instances[i].node;
-    f->replicas[node] = there ? f->replicas[node] + 1 : 0;
-    for (size_t k = 0; k < q->n_self; k++) {
-      uint32_t *count = &f->self[k].count[f->self[k].level->of[node]];
-      *count = there ? *count + 1 : 0;
-    }
+  f->replicas[node] = there ? f->replicas[node] + 1 : 0;
+  for (size_t k = 0; k < q->n_self; k++) {
+    uint32_t *count = &f->self[k].count[f->self[k].level->of[node]];
+    *count = there ? *count + 1 : 0;
   }
+}
+
+static void count_self(const struct fleet_query *q, bool there) {
+  const struct blx__fleet *f = q->f;
+  if (q->vm->n > FLEET_VM_ON) {
+    for (uint32_t i = q->vm->first; i != FLEET_NONE; i = f->instances[i].next_of_vm)
+      count_on(q, f->instances[i].node, there);
+    return;
+  }
+  for (uint32_t i = 0; i < q->vm->n; i++) count_on(q, q->vm->on[i], there);
 }
 
 static void count_also(struct fleet_query *q) {

@@ -6,6 +6,7 @@
 enum {
   BEST_MAX = 8,       /* candidates kept per cell of the waste table */
   ONE = 4096,         /* one cell of processors, in the unit of the potential */
+  CHUNK = 256,        /* rooms, of which is told first which hold a request */
   HORIZON_SHARE = 12, /* demand looks ahead over 1/12 of what the fleet can take */
   HORIZON_MAX = 1 << 24,
   MEMORY_WORTH_MAX = 1 << 22, /* where next to no node has memory: then a cell is worth below 2^31 */
@@ -81,8 +82,7 @@ bool blx__fit_ready(const struct blx__fit *m) {
 /* The nearest cell, for capacities and shapes alike, so that what fits exactly fits in cells too. */
 static inline uint32_t cell_of(const struct axis *a, uint64_t amount) {
   uint64_t cell = ((amount + a->unit / 2) * a->recip) >> 40;
-  if (amount >= a->top) cell = a->last;
-  return cell < a->last ? (uint32_t)cell : (uint32_t)a->last;
+  return (uint32_t)(amount < a->top ? cell : a->last);
 }
 
 static uint32_t cpu_cell(const struct blx__fit *m, uint64_t cpu_milli) {
@@ -135,40 +135,76 @@ struct blx__fit_ask blx__fit_ask_of(const struct blx__fit *m, uint64_t cpu_milli
   };
 }
 
-/* @grid: a copy, which no write to costs can change, so that it stays in registers. */
-static inline int32_t cost_in(const struct grid *grid, const int64_t *potential, const struct blx__fit_room *room,
-                              const struct blx__fit_ask *ask) {
-  if (room->cpu_milli < ask->cpu_milli || room->memory_mib < ask->memory_mib) return BLX__FIT_FULL;
+static bool holds(const struct blx__fit_room *room, const struct blx__fit_ask *ask) {
+  return (room->cpu_milli >= ask->cpu_milli) & (room->memory_mib >= ask->memory_mib);
+}
+
+/* Of a room that holds it. @grid: a copy, which no write to costs can change, so that it stays in registers. */
+static inline int64_t score_in(const struct grid *grid, const int64_t *potential, const struct blx__fit_room *room,
+                               const struct blx__fit_ask *ask) {
   uint32_t cpu = cell_of(&grid->cpu, room->cpu_milli - ask->cpu_milli);
   uint32_t memory = cell_of(&grid->memory, room->memory_mib - ask->memory_mib);
-  int64_t score = potential[(size_t)cpu * (grid->memory.last + 1) + memory] + room->before + ask->size;
+  return potential[(size_t)cpu * (grid->memory.last + 1) + memory] + room->before + ask->size;
+}
+
+static inline int32_t cost_of(int64_t score) {
   return score > 0 ? (int32_t)squeeze((uint64_t)score) : 0;
 }
 
-void blx__fit_costs(const struct blx__fit *m, const struct blx__fit_room *rooms, size_t n,
+/* In chunks: first, without a jump, which rooms hold it, for that is in no order; then these alone. */
+void blx__fit_least(const struct blx__fit *m, const struct blx__fit_room *rooms, size_t n,
                     const struct blx__fit_ask *ask, int32_t *out) {
   const struct grid grid = m->grid;
   const struct blx__fit_ask asked = *ask;
   const int64_t *potential = m->potential;
+  uint16_t which[CHUNK];
   BLX__ASSERT(m->ready);
-  for (size_t i = 0; i < n; i++) out[i] = cost_in(&grid, potential, &rooms[i], &asked);
+  for (size_t left = n, some; left > 0; left -= some, rooms += some) {
+    int64_t least[CHUNK / BLX__FIT_GROUP];
+    size_t found = 0;
+    some = left < CHUNK ? left : CHUNK;
+    for (size_t i = 0; i < CHUNK / BLX__FIT_GROUP; i++) least[i] = INT64_MAX;
+    for (size_t i = 0; i < some; i++) {
+      which[found] = (uint16_t)i;
+      found += holds(&rooms[i], &asked);
+    }
+    for (size_t i = 0; i < found; i++) {
+      int64_t score = score_in(&grid, potential, &rooms[which[i]], &asked), *of = &least[which[i] / BLX__FIT_GROUP];
+      *of = score < *of ? score : *of;
+    }
+    for (size_t i = 0; i < some; i += BLX__FIT_GROUP) {
+      int64_t score = least[i / BLX__FIT_GROUP];
+      *out++ = score == INT64_MAX ? BLX__FIT_FULL : cost_of(score);
+    }
+  }
 }
 
-void blx__fit_costs_of(const struct blx__fit *m, const struct blx__fit_room *rooms, const uint32_t *which, size_t n,
-                       const struct blx__fit_ask *ask, int32_t *out) {
+void blx__fit_costs(const struct blx__fit *m, const struct blx__fit_room *rooms, const uint32_t *which, size_t n,
+                    const struct blx__fit_ask *ask, int32_t *out) {
   const struct grid grid = m->grid;
   const struct blx__fit_ask asked = *ask;
   const int64_t *potential = m->potential;
+  uint16_t holding[CHUNK];
   BLX__ASSERT(m->ready);
-  for (size_t i = 0; i < n; i++) out[i] = cost_in(&grid, potential, &rooms[which[i]], &asked);
+  for (size_t left = n, some; left > 0; left -= some, which += some, out += some) {
+    size_t found = 0;
+    some = left < CHUNK ? left : CHUNK;
+    for (size_t i = 0; i < some; i++) {
+      holding[found] = (uint16_t)i;
+      found += holds(&rooms[which[i]], &asked);
+      out[i] = BLX__FIT_FULL;
+    }
+    for (size_t i = 0; i < found; i++)
+      out[holding[i]] = cost_of(score_in(&grid, potential, &rooms[which[holding[i]]], &asked));
+  }
 }
 
 uint64_t blx__fit_cost(const struct blx__fit *m, const struct blx__fit_node *node, uint64_t cpu_milli,
                        uint64_t memory_mib) {
   struct blx__fit_room room = blx__fit_room_of(m, node);
   struct blx__fit_ask ask = blx__fit_ask_of(m, cpu_milli, memory_mib);
-  int32_t cost = cost_in(&m->grid, m->potential, &room, &ask);
-  return cost == BLX__FIT_FULL ? BLX__FIT_COST_MAX : (uint64_t)cost;
+  if (!holds(&room, &ask)) return BLX__FIT_COST_MAX;
+  return (uint64_t)cost_of(score_in(&m->grid, m->potential, &room, &ask));
 }
 
 /* ---- waste */

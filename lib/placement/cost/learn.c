@@ -59,24 +59,12 @@ const struct blx__fit *fleet_fit(const struct blx__fleet *f) {
   return f->learn && blx__fit_ready(f->learn->fit) ? f->learn->fit : NULL;
 }
 
-static uint64_t above_zero(uint64_t a, uint64_t b) {
-  return a > b ? a - b : 0;
-}
-
-struct blx__fit_node fleet_fit_node(const struct blx__placement_node *n) {
-  return (struct blx__fit_node){.cpu_milli = n->cpu_milli,
-                                .memory_mib = n->memory_mib,
-                                .free_cpu_milli = above_zero(n->cpu_milli, n->allocated_cpu_milli),
-                                .free_memory_mib = above_zero(n->memory_mib, n->allocated_memory_mib)};
-}
-
 void blx__fleet_refresh(struct blx__fleet *f) {
   struct fleet_learn *l = f->learn;
-  size_t n = 0;
   if (!l) return;
-  for (uint32_t slot = 0; slot < f->nodes_used; slot++)
-    if (f->nodes[slot].view.uid != 0) l->nodes[n++] = fleet_fit_node(&f->nodes[slot].view);
-  (void)blx__fit_refresh(l->fit, l->nodes, n);
+  fleet_index_order(f);
+  for (uint32_t at = 0; at < f->index->n; at++) l->nodes[at] = fleet_fit_node(&f->index->gauge[at]);
+  (void)blx__fit_refresh(l->fit, l->nodes, f->index->n);
   f->index->epoch++;
 }
 

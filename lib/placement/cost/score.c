@@ -14,20 +14,26 @@ static uint64_t at_most(uint64_t cost, uint64_t most) {
   return cost < most ? cost : most;
 }
 
+/* Without its load. */
+static struct fleet_gauge allocation_of(const struct blx__placement_node *view) {
+  return (struct fleet_gauge){.cpu_milli = view->cpu_milli,
+                              .memory_mib = view->memory_mib,
+                              .allocated_cpu_milli = view->allocated_cpu_milli,
+                              .allocated_memory_mib = view->allocated_memory_mib,
+                              .load = FLEET_NONE};
+}
+
 static uint64_t best_fit(const struct blx__fleet *f, const struct fleet_class *c, uint32_t slot) {
   const struct blx__placement_node *view = &f->nodes[slot].view;
   const struct blx__fit *fit = fleet_fit(f);
   if (!fit) return FLEET_COST_MAX - at_most(fleet_fullness(view, &c->need) * 50, FLEET_COST_MAX);
-  struct blx__fit_node node = fleet_fit_node(view);
+  struct fleet_gauge gauge = allocation_of(view);
+  struct blx__fit_node node = fleet_fit_node(&gauge);
   return blx__fit_cost(fit, &node, c->need.cpu_milli, c->need.memory_mib);
 }
 
 struct fleet_gauge fleet_gauge_of(const struct fleet_node *n) {
-  struct fleet_gauge g = {.cpu_milli = n->view.cpu_milli,
-                          .memory_mib = n->view.memory_mib,
-                          .allocated_cpu_milli = n->view.allocated_cpu_milli,
-                          .allocated_memory_mib = n->view.allocated_memory_mib,
-                          .load = FLEET_NONE};
+  struct fleet_gauge g = allocation_of(&n->view);
   if (!n->rec->has_load_cpu_permille) return g;
   uint64_t memory = n->raw_memory_mib ? n->rec->load_memory_mib * 1000000 / n->raw_memory_mib : 0;
   g.load = (uint32_t)(at_most(n->rec->load_cpu_permille, 1000) * 1000 + at_most(memory, FLEET_COST_MAX)) / 2;

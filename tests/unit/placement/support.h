@@ -6,6 +6,8 @@
 
 #include "placement/fleet.h"
 
+enum { P_SEED = 7 };
+
 struct p {
   struct blx__fleet *f;
   uint64_t next_uid; /* of instances */

@@ -1,0 +1,139 @@
+/* Fleets on which the index's trees have levels, beside a scan that judges every node. What a judgement says is the
+ * differential test's affair. */
+#include "support.h"
+
+#include "base/digest.h"
+
+#include <stdio.h>
+
+enum { NODES = 700, SHAPES = 6, VMS = 100 * SHAPES, FULL = 3 * NODES, ROUNDS = 3000, REFRESH = 40 };
+
+struct world {
+  struct p p;
+  uint64_t drawn;
+  uint64_t placed[FULL + ROUNDS];
+  size_t n;
+};
+
+static uint64_t draw(struct world *w, uint64_t n) {
+  return blx__mix64(++w->drawn) % n;
+}
+
+/* Of three sizes, a fifth with a fast disk, some with a taint to avoid. */
+static void tell_node(struct world *w, uint64_t uid, bool cordoned) {
+  struct blx_node_info n = p_node(uid);
+  struct blx_resources has = BLX_RESOURCES_INIT;
+  struct blx_label disk = BLX_LABEL_INIT, *labels[] = {&disk};
+  struct blx_taint old = BLX_TAINT_INIT, *taints[] = {&old};
+  has.vcpus = 8u << uid % 3;
+  has.memory_mib = 16384u << uid % 2;
+  disk.key = "disk";
+  disk.value = uid % 5 == 0 ? "fast" : "slow";
+  old.key = "old";
+  old.value = "yes";
+  old.effect = BLX_TAINT_EFFECT_AVOID;
+  n.capacity = &has;
+  n.labels = labels;
+  n.n_labels = 1;
+  n.taints = taints;
+  n.n_taints = uid % 7 == 0;
+  n.cordoned = cordoned;
+  p_tell(&w->p, &n);
+}
+
+/* Two by the shapes known, one of them on fast disks alone; one balanced; one with a preference; one spread; one large.
+ */
+static void tell_vms(struct world *w) {
+  static const uint32_t memory[SHAPES] = {512, 1536, 1024, 768, 2048, 12288};
+  struct blx__fleet_shape shapes[SHAPES];
+  blx_error err = {0};
+  for (uint32_t vm = 0; vm < VMS; vm++) {
+    uint32_t i = vm % SHAPES;
+    struct blx_vm_spec s = p_spec("");
+    struct blx_node_match fast = BLX_NODE_MATCH_INIT, *matches[] = {&fast};
+    struct blx_vm_spread host = BLX_VM_SPREAD_INIT, *spread[] = {&host};
+    const char *value = "fast";
+    char name[16];
+    (void)snprintf(name, sizeof name, "vm%u", vm);
+    s.name = name;
+    s.vcpus = 1 + i;
+    s.memory_mib = memory[i];
+    fast.key = "disk";
+    fast.values = &value;
+    fast.n_values = 1;
+    fast.weight = i == 3 ? 40 : 0;
+    s.constraints = s.preferences = matches;
+    s.n_constraints = i == 1;
+    s.n_preferences = i == 3;
+    if (i == 2) s.strategy = BLX_STRATEGY_LOAD_BALANCED;
+    host.level = "disk";
+    host.max_skew = 1;
+    host.weight = 3;
+    s.spread = spread;
+    s.n_spread = i == 4;
+    p_vm(&w->p, vm + 1, &s);
+    shapes[i] = (struct blx__fleet_shape){s.vcpus * 1000, s.memory_mib, 100 >> i};
+  }
+  ck_assert_int_eq(blx__fleet_shapes(w->p.f, shapes, SHAPES, &err).code, 0);
+}
+
+static bool before(const struct blx__fleet_verdict *v, const struct blx__fleet_verdict *best) {
+  if (v->avoids != best->avoids) return !v->avoids;
+  if (v->replicas != best->replicas) return v->replicas < best->replicas;
+  return v->cost < best->cost;
+}
+
+/* Of equal ones the first by the hash. */
+static uint64_t scan(struct world *w, uint64_t vm_uid, struct blx__fleet_verdict *best) {
+  static struct blx__fleet_verdict v;
+  struct blx__fleet_request r = {.vm_uid = vm_uid};
+  uint64_t found = 0, hash = 0;
+  for (uint64_t uid = 1; uid <= NODES; uid++) {
+    uint64_t own = blx__mix64(P_SEED ^ blx__mix64(uid));
+    ck_assert(blx__fleet_judge(w->p.f, &r, uid, &v));
+    if (v.v.obstacles != 0) continue;
+    if (found && (before(best, &v) || (!before(&v, best) && hash < own))) continue;
+    *best = v;
+    found = uid;
+    hash = own;
+  }
+  return found;
+}
+
+static void place(struct world *w) {
+  static struct blx__fleet_verdict best;
+  struct blx__fleet_request r = {.vm_uid = 1 + draw(w, VMS)};
+  struct blx__fleet_choice c = {.node_uid = 0};
+  uint64_t wanted = scan(w, r.vm_uid, &best);
+  ck_assert(blx__fleet_choose(w->p.f, &r, &c) == (wanted != 0));
+  ck_assert_uint_eq(c.node_uid, wanted);
+  ck_assert(wanted == 0 || c.cost == best.cost);
+  if (wanted != 0) w->placed[w->n++] = p_place(&w->p, r.vm_uid, wanted);
+}
+
+START_TEST(every_choice_on_a_large_fleet_that_lives__is_the_first_of_a_scan) {
+  static struct world w;
+  p_open(&w.p, NODES);
+  for (uint64_t uid = 1; uid <= NODES; uid++) tell_node(&w, uid, false);
+  tell_vms(&w);
+  while (w.n < FULL) w.placed[w.n++] = p_place(&w.p, 1 + draw(&w, VMS), 1 + draw(&w, NODES));
+  for (int round = 0; round < ROUNDS; round++) {
+    uint64_t uid = 1 + draw(&w, NODES);
+    if (round % 3 == 0) tell_node(&w, uid, draw(&w, 2) == 0);
+    for (uint64_t gone = draw(&w, 3); gone > 0; gone--) {
+      size_t at = draw(&w, w.n);
+      (void)blx__fleet_unplace(w.p.f, w.placed[at]); /* false: it went with its node */
+      w.placed[at] = w.placed[--w.n];
+    }
+    if (round % REFRESH == 0) blx__fleet_refresh(w.p.f);
+    if (round % 101 == 100) {
+      ck_assert(blx__fleet_drop_node(w.p.f, NODES));
+      tell_node(&w, NODES, false);
+    }
+    place(&w);
+  }
+  p_close(&w.p);
+}
+END_TEST
+
+BLX_TEST_MAIN("placement/index", every_choice_on_a_large_fleet_that_lives__is_the_first_of_a_scan)
