@@ -16,17 +16,19 @@ static blx__rc find(const struct blx__state *st, const struct blx_vm_explain_req
   *out = vm ? NULL : blx__state_instance_by_name(st, tenant_of(req->tenant), name);
   if (*out) return BLX__OK;
   bool named = !blx__str_eq(tenant_of(req->tenant), tenant_of(NULL));
+  const char *tenant = named ? req->tenant : "", *flag = named ? " --tenant " : "";
   if (!vm)
-    return blx__fail(err, BLX_E_NOT_FOUND, "control",
-                     "there is no VM and no instance named %.64s%s%.56s: `blixard vm list` shows those there are", name,
-                     named ? " in tenant " : "", named ? req->tenant : "");
+    return blx__fail(
+        err, BLX_E_NOT_FOUND, "control",
+        "there is no VM and no instance named %.64s%s%.56s: `blixard vm list%s%.56s` shows those there are", name,
+        named ? " in tenant " : "", tenant, flag, tenant);
   const struct blx_instance *i = blx__state_instance_after(st, vm->uid, 0);
   *out = i;
   for (; i && !waits(*out); i = blx__state_instance_after(st, vm->uid, i->ordinal))
     if (waits(i)) *out = i;
   if (*out) return BLX__OK;
-  return blx__fail(err, BLX_E_CONFLICT, "control", "the VM %s has no instances: `blixard vm scale %s --replicas 1`",
-                   name, name);
+  return blx__fail(err, BLX_E_CONFLICT, "control", "the VM %s has no instances: `blixard vm scale %s%s%s --replicas 1`",
+                   name, name, flag, tenant);
 }
 
 static const char *name_of(const struct blx__state *st, uint64_t node_uid) {

@@ -50,6 +50,13 @@ def of(one, tenant, *arguments, **more):
     return one.cli("--tenant", tenant, *arguments, **more)
 
 
+def refused(one, code, *words):
+    """The sentence."""
+    done = one.cli(*words, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
 def make(one, tenant, name, *more, at=None):
     """A VM of a tenant that runs."""
     where = ["--node-selector", f"at={at}"] if at else []
@@ -69,6 +76,22 @@ def until_it_answers(one, tenant, name, node):
     """A command in its guest says so; a member may hear of its start a moment after the leader."""
     command = ("vm", "exec", name, "--", "echo", "here")
     until(lambda: of(one, tenant, *command, node=node, check=False).stdout == "here\n", 20, f"{name} of {tenant}")
+
+
+@pytest.mark.parametrize("verb", ["get", "describe", "explain", "logs", "exec"])
+def test_what_is_not_there_names_the_list_of_that_tenant(four, verb):
+    words = ["vm", verb, "nosuch", *(["--", "true"] if verb == "exec" else [])]
+    sentence = refused(four, EXIT_NOT_FOUND, "--tenant", "acme", *words)
+    assert "in tenant acme" in sentence and "`blixard vm list --tenant acme` shows those there are" in sentence
+    sentence = refused(four, EXIT_NOT_FOUND, *words)
+    assert "`blixard vm list` shows those there are" in sentence and "tenant" not in sentence
+
+
+def test_a_command_in_a_vm_that_was_stopped_names_the_start_of_that_tenants(four):
+    make(four, "acme", "web")
+    of(four, "acme", "vm", "stop", "web", "--wait", "--timeout", "60s")
+    sentence = refused(four, EXIT_CONFLICT, "--tenant", "acme", "vm", "exec", "web", "--", "true")
+    assert "`blixard vm start web --tenant acme --wait` first" in sentence
 
 
 @pytest.mark.parametrize("at", ["n1", "w1"])

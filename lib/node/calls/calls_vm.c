@@ -166,12 +166,12 @@ void blx__handle_vm_create(struct blx__call *call) {
 void blx__handle_vm_get(struct blx__call *call) {
   const struct blx_vm_name_request *req = call->request;
   const struct blx_vm *vm = blx__state_vm_lookup(call->node->state, req->tenant, req->name);
-  char in_tenant[BLX__IN_TENANT_BYTES];
+  char in_tenant[BLX__IN_TENANT_BYTES], flag[BLX__IN_TENANT_BYTES];
   if (vm)
     answer_vm(call, vm);
   else
-    blx__call_failf(call, BLX_E_NOT_FOUND, "there is no VM \"%.64s\"%s: `blixard vm list` shows those there are",
-                    req->name, blx__call_in_tenant(req->tenant, in_tenant));
+    blx__call_failf(call, BLX_E_NOT_FOUND, "there is no VM \"%.64s\"%s: `blixard vm list%s` shows those there are",
+                    req->name, blx__call_in_tenant(req->tenant, in_tenant), blx__call_tenant_flag(req->tenant, flag));
 }
 
 /* One VM behind those in @out, as a list of one: the bytes of lists one after another are those of one list. */

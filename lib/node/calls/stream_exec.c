@@ -285,10 +285,10 @@ static const struct blx_instance *instance_of(const struct exec *e, const struct
   const struct blx_vm *vm = blx__state_vm_lookup(st, req->tenant, req->name);
   const char *here = e->node->self->name;
   if (!vm) {
-    char in_tenant[BLX__IN_TENANT_BYTES];
+    char in_tenant[BLX__IN_TENANT_BYTES], flag[BLX__IN_TENANT_BYTES];
     (void)blx__fail(err, BLX_E_NOT_FOUND, here,
-                    "there is no VM or instance \"%.64s\"%s: `blixard vm list` shows those there are", req->name,
-                    blx__call_in_tenant(req->tenant, in_tenant));
+                    "there is no VM or instance \"%.64s\"%s: `blixard vm list%s` shows those there are", req->name,
+                    blx__call_in_tenant(req->tenant, in_tenant), blx__call_tenant_flag(req->tenant, flag));
     return NULL;
   }
   const struct blx_instance *in = blx__state_instance_after(st, vm->uid, 0);
@@ -309,17 +309,19 @@ static const struct blx_instance *instance_of(const struct exec *e, const struct
 /* As far as state knows; its node's driver has the last word. A console is there from the monitor's start on. */
 static blx__rc check_runs(const struct exec *e, const struct blx_instance *in, bool console, blx_error *err) {
   const char *here = e->node->self->name, *phase = blx__enum_label(blx__enum_phase(), in->phase);
+  char of[BLX__IN_TENANT_BYTES];
+  (void)blx__call_tenant_flag(e->tenant, of);
   if (in->paused)
-    return blx__fail(err, BLX_E_CONFLICT, here, "%s stands still: `blixard vm resume %s` lets it go on", in->name,
-                     in->vm);
+    return blx__fail(err, BLX_E_CONFLICT, here, "%s stands still: `blixard vm resume %s%s` lets it go on", in->name,
+                     in->vm, of);
   if (in->phase == BLX_PHASE_RUNNING || (console && in->phase == BLX_PHASE_STARTING)) return BLX__OK;
   if (in->phase == BLX_PHASE_STOPPED || in->phase == BLX_PHASE_STOPPING)
-    return blx__fail(err, BLX_E_CONFLICT, here, "%s is %s, not Running: `blixard vm start %s --wait` first", in->name,
-                     phase, in->vm);
+    return blx__fail(err, BLX_E_CONFLICT, here, "%s is %s, not Running: `blixard vm start %s%s --wait` first", in->name,
+                     phase, in->vm, of);
   return blx__fail(err, BLX_E_CONFLICT, here,
-                   "%s is %s, not Running: `blixard vm describe %s` says why, `blixard vm wait %s --for phase=Running` "
-                   "waits",
-                   in->name, phase, in->vm, in->vm);
+                   "%s is %s, not Running: `blixard vm describe %s%s` says why, `blixard vm wait %s%s --for "
+                   "phase=Running` waits",
+                   in->name, phase, in->vm, of, in->vm, of);
 }
 
 static void ask_server(struct exec *e, struct blx__slice first) {

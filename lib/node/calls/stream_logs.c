@@ -282,10 +282,10 @@ void blx__handle_vm_logs(struct blx__call *call) {
   }
   const struct blx_vm *vm = blx__state_vm_lookup(n->state, req->tenant, req->name);
   if (!vm) {
-    char in_tenant[BLX__IN_TENANT_BYTES];
+    char in_tenant[BLX__IN_TENANT_BYTES], flag[BLX__IN_TENANT_BYTES];
     blx__call_failf(call, BLX_E_NOT_FOUND,
-                    "there is no VM or instance \"%.64s\"%s: `blixard vm list` shows those there are", req->name,
-                    blx__call_in_tenant(req->tenant, in_tenant));
+                    "there is no VM or instance \"%.64s\"%s: `blixard vm list%s` shows those there are", req->name,
+                    blx__call_in_tenant(req->tenant, in_tenant), blx__call_tenant_flag(req->tenant, flag));
     return;
   }
   const struct blx_instance *found[1000];
