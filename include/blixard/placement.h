@@ -134,8 +134,9 @@ struct blx_placement_candidate {
   uint64_t need_cpu_milli, need_memory_mib;           /* what is asked for */
 };
 
-/* The cost of a node, 0 the best; above 1,000,000 counts as 1,000,000. It must depend on its arguments alone, and is
- * asked again only when something of the node changed. It calls no function of the placement. */
+/* The cost of a node, 0 the best; above 1,000,000 counts as 1,000,000. It must depend on its arguments alone: any
+ * decision may ask it again, of any node, and goes by what it said before of those it does not ask. It calls no
+ * function of the placement. */
 typedef uint64_t (*blx_placement_cost_fn)(void *user, const struct blx_placement_candidate *candidate);
 
 /* Open a placement without nodes.

@@ -17,7 +17,7 @@ struct hunt {
   struct pick best;
 };
 
-/* Everything but room, which the tree knows; without replicas of the VM. */
+/* Everything but room, which the cost says; without replicas of the VM. */
 static bool may_take(const struct hunt *h, uint32_t place) {
   const struct fleet_query *q = h->q;
   const struct blx__fleet *f = q->f;
@@ -128,9 +128,11 @@ static bool hunt_fresh(struct hunt *h) {
     scan(h);
     return h->best.place != FLEET_NONE;
   }
-  uint32_t first = fleet_tree_cheapest(&h->costs, h->tree);
-  if (first == FLEET_NONE) return false;
-  if (!h->q->class->moves) consider(h, first, h->tree->least[0][first / FLEET_FAN]);
+  if (!h->q->class->moves) {
+    uint32_t first = fleet_tree_cheapest(&h->costs, h->tree);
+    if (first == FLEET_NONE) return false;
+    consider(h, first, h->tree->least[0][first / FLEET_FAN]);
+  }
   if (h->best.place == FLEET_NONE && !walk(h)) scan(h);
   return h->best.place != FLEET_NONE;
 }

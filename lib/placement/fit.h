@@ -23,7 +23,7 @@ enum {
   BLX__FIT_SHAPES_MAX = 128,
   BLX__FIT_EXACT_MAX = 96, /* of more shapes than may be, so many stay as they are; the others are made coarse */
   BLX__FIT_CLASSES_MAX = 32,
-  BLX__FIT_GROUP = 16,
+  BLX__FIT_GROUP = 16, /* rooms, of which blx__fit_least() tells the least cost */
   BLX__FIT_COST_MAX = 1000000,
   BLX__FIT_FULL = INT32_MAX,
 };

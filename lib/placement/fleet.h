@@ -113,7 +113,7 @@ void blx__fleet_refresh(struct blx__fleet *f);
 void blx__fleet_arrived(struct blx__fleet *f, uint64_t vm_uid);
 
 /* An embedder's strategy: the cost of a node, 0 the best, cut at 1,000,000. It must depend on nothing but its
- * arguments, and is asked again only when the node changed.
+ * arguments: any question may ask it again, and goes by what it said before of the nodes that it does not ask.
  * @number  out: for spec.strategy
  * Errors: INVALID (name), BUSY (too many). */
 typedef uint64_t (*blx__fleet_score_fn)(void *user, const struct blx__placement_node *node,

@@ -16,7 +16,7 @@ enum {
   FLEET_NEAR_MAX = 4,
   FLEET_COST_MAX = 1000000, /* of a strategy; 100 * FLEET_WEIGHT of a preference */
   FLEET_WEIGHT = 10000,
-  FLEET_VM_ON = 8,
+  FLEET_VM_ON = 8, /* instances whose nodes a VM's record holds: it is one line then */
 };
 #define FLEET_NONE UINT32_MAX /* no slot */
 

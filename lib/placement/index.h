@@ -21,7 +21,7 @@ enum {
   FLEET_LOG = 8192, /* at most in a log; a power of two */
 };
 
-/* Nodes that changed, the newest overwriting the oldest. */
+/* Nodes that changed, the newest overwriting the oldest; FLEET_NONE: struck out. */
 struct fleet_log {
   uint32_t *of;
   size_t room;   /* a power of two */
@@ -69,7 +69,7 @@ struct fleet_index {
   uint64_t layout, asked, epoch; /* counts of nodes that came or went; of questions; of what changes every cost */
   struct blx__fit_room *room;    /* per place, one behind the other: what BestFit goes by */
   uint64_t room_epoch;           /* for which they are; 0: for none */
-  struct fleet_gauge *gauge;     /* per place: what LoadBalanced goes by */
+  struct fleet_gauge *gauge;     /* per place: what LoadBalanced goes by, and what rooms are made of */
   bool stale;                    /* the order is to be made anew */
   uint64_t *heap;                /* of a walk */
   uint32_t *changed;             /* of a replay: places, each once */

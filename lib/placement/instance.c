@@ -57,8 +57,8 @@ static void vm_left(const struct blx__fleet *f, struct fleet_vm *vm, uint32_t no
     for (uint32_t i = vm->first; i != FLEET_NONE; i = f->instances[i].next_of_vm) vm->on[at++] = f->instances[i].node;
     return;
   }
-  while (vm->on[at] != node) at++;
-  BLX__ASSERT(at <= vm->n);
+  while (at < vm->n && vm->on[at] != node) at++;
+  BLX__ASSERT(vm->on[at] == node);
   vm->on[at] = vm->on[vm->n];
 }
 

@@ -1,6 +1,6 @@
 /* The cheapest node of a shape: branch and bound over groups of nodes (Land and Doig, 1960). Nothing is kept of a node.
  * A group has a bound, the least that one of its nodes may cost: a change can only lower it, or make its owner unknown;
- * it is raised when a question comes to the group and works out its costs anew. */
+ * it is raised when a question comes to the group and works out its costs, or all of the tree is built anew. */
 #include "placement/index.h"
 
 #include <stdlib.h>
@@ -77,7 +77,7 @@ void fleet_costs_of(const struct fleet_costs *costs, const uint32_t *places, siz
   }
 }
 
-/* Of the @n places from @first on those that suit. A word of them begins or ends with whole groups. */
+/* Of the @n places from @first on those that suit. */
 static size_t suiting(const struct fleet_costs *costs, uint32_t first, uint32_t n, uint32_t *places) {
   size_t found = 0;
   for (; !costs->suits && found < n; found++) places[found] = first + (uint32_t)found;
@@ -96,7 +96,7 @@ static void costs_from(const struct fleet_costs *costs, uint32_t first, uint32_t
   uint32_t places[BATCH], filled = groups_of(n) * FLEET_FAN;
   int32_t found[BATCH];
   BLX__ASSERT(n > 0 && n <= BATCH);
-  places[0] = first;
+  places[0] = first; /* so that no compiler takes it for unset */
   size_t suit = suiting(costs, first, n, places);
   fleet_costs_of(costs, places, suit, found);
   for (uint32_t i = 0; i < filled; i++) out[i] = FLEET_FULL;
@@ -199,7 +199,7 @@ void fleet_tree_group(const struct fleet_costs *costs, struct fleet_tree *t, uin
   costs_from(costs, first, left < FLEET_FAN ? left : FLEET_FAN, out);
   t->owner[group] = (uint8_t)leftmost_of(out);
   int32_t least = out[t->owner[group]];
-  BLX__ASSERT(least >= t->least[0][group]);
+  BLX__ASSERT(least >= t->least[0][group] || costs->c->spec->strategy >= BLX__FLEET_STRATEGY_FIRST);
   t->least[0][group] = least;
   for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) {
     group /= FLEET_FAN;

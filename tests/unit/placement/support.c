@@ -24,7 +24,7 @@ void p_tell(struct p *p, const struct blx_node_info *n) {
 }
 
 void p_open(struct p *p, uint32_t nodes) {
-  struct blx__fleet_options o = {.nodes_max = nodes > 64 ? nodes : 64, .instances_max = 10000, .seed = P_SEED};
+  struct blx__fleet_options o = {.nodes_max = nodes > 64 ? nodes : 64, .instances_max = 20000, .seed = P_SEED};
   *p = (struct p){.next_uid = 1000};
   ck_assert_int_eq(blx__fleet_new(&o, &p->f, NULL).code, 0);
   for (uint64_t uid = 1; uid <= nodes; uid++) {

@@ -6,12 +6,13 @@
 
 #include <stdio.h>
 
-enum { NODES = 700, SHAPES = 6, VMS = 100 * SHAPES, FULL = 3 * NODES, ROUNDS = 3000, REFRESH = 40 };
+enum { NODES_MAX = 4200, SHAPES = 6, VMS = 100 * SHAPES, FULL = 3 * NODES_MAX, ROUNDS_MAX = 3000, REFRESH = 40 };
 
 struct world {
   struct p p;
+  uint32_t nodes;
   uint64_t drawn;
-  uint64_t placed[FULL + ROUNDS];
+  uint64_t placed[FULL + ROUNDS_MAX];
   size_t n;
 };
 
@@ -88,7 +89,7 @@ static uint64_t scan(struct world *w, uint64_t vm_uid, struct blx__fleet_verdict
   static struct blx__fleet_verdict v;
   struct blx__fleet_request r = {.vm_uid = vm_uid};
   uint64_t found = 0, hash = 0;
-  for (uint64_t uid = 1; uid <= NODES; uid++) {
+  for (uint64_t uid = 1; uid <= w->nodes; uid++) {
     uint64_t own = blx__mix64(P_SEED ^ blx__mix64(uid));
     ck_assert(blx__fleet_judge(w->p.f, &r, uid, &v));
     if (v.v.obstacles != 0) continue;
@@ -111,29 +112,51 @@ static void place(struct world *w) {
   if (wanted != 0) w->placed[w->n++] = p_place(&w->p, r.vm_uid, wanted);
 }
 
-START_TEST(every_choice_on_a_large_fleet_that_lives__is_the_first_of_a_scan) {
+static void change(struct world *w, int round) {
+  uint64_t uid = 1 + draw(w, w->nodes);
+  if (round % 3 == 0) tell_node(w, uid, draw(w, 2) == 0);
+  for (uint64_t gone = draw(w, 3); gone > 0; gone--) {
+    size_t at = draw(w, w->n);
+    (void)blx__fleet_unplace(w->p.f, w->placed[at]); /* false: it went with its node */
+    w->placed[at] = w->placed[--w->n];
+  }
+  if (round % REFRESH == 0) blx__fleet_refresh(w->p.f);
+  if (round % 101 == 100) {
+    ck_assert(blx__fleet_drop_node(w->p.f, w->nodes));
+    tell_node(w, w->nodes, false);
+  }
+}
+
+static void live(uint32_t nodes, int rounds) {
   static struct world w;
-  p_open(&w.p, NODES);
-  for (uint64_t uid = 1; uid <= NODES; uid++) tell_node(&w, uid, false);
+  w = (struct world){.nodes = nodes};
+  p_open(&w.p, nodes);
+  for (uint64_t uid = 1; uid <= nodes; uid++) tell_node(&w, uid, false);
   tell_vms(&w);
-  while (w.n < FULL) w.placed[w.n++] = p_place(&w.p, 1 + draw(&w, VMS), 1 + draw(&w, NODES));
-  for (int round = 0; round < ROUNDS; round++) {
-    uint64_t uid = 1 + draw(&w, NODES);
-    if (round % 3 == 0) tell_node(&w, uid, draw(&w, 2) == 0);
-    for (uint64_t gone = draw(&w, 3); gone > 0; gone--) {
-      size_t at = draw(&w, w.n);
-      (void)blx__fleet_unplace(w.p.f, w.placed[at]); /* false: it went with its node */
-      w.placed[at] = w.placed[--w.n];
-    }
-    if (round % REFRESH == 0) blx__fleet_refresh(w.p.f);
-    if (round % 101 == 100) {
-      ck_assert(blx__fleet_drop_node(w.p.f, NODES));
-      tell_node(&w, NODES, false);
-    }
+  while (w.n < 3 * nodes) w.placed[w.n++] = p_place(&w.p, 1 + draw(&w, VMS), 1 + draw(&w, nodes));
+  for (int round = 0; round < rounds; round++) {
+    change(&w, round);
     place(&w);
   }
   p_close(&w.p);
 }
+
+START_TEST(every_choice_on_a_fleet_that_lives__is_the_first_of_a_scan) {
+  live(700, ROUNDS_MAX);
+}
 END_TEST
 
-BLX_TEST_MAIN("placement/index", every_choice_on_a_large_fleet_that_lives__is_the_first_of_a_scan)
+START_TEST(one_of_whole_groups__too) {
+  live(16, 300);
+  live(256, 1000);
+}
+END_TEST
+
+/* Above 4,096 nodes the highest level has more than one bound. */
+START_TEST(one_with_all_levels__too) {
+  live(NODES_MAX, 250);
+}
+END_TEST
+
+BLX_TEST_MAIN("placement/index", every_choice_on_a_fleet_that_lives__is_the_first_of_a_scan, one_of_whole_groups__too,
+              one_with_all_levels__too)
