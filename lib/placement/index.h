@@ -32,7 +32,6 @@ struct fleet_tree {
   struct fleet_shape *of;
   int32_t *least[FLEET_TREE_LEVELS]; /* bounds; 0: of groups of FLEET_FAN nodes; the last: at most FLEET_FAN */
   uint8_t *owner;                    /* per group: the leftmost of its nodes that costs its bound, if known */
-  uint32_t n[FLEET_TREE_LEVELS];
   uint64_t seen, layout, asked, epoch;
 };
 

@@ -10,7 +10,7 @@ enum {
   UNKNOWN = FLEET_FAN, /* which node of a group costs what is its bound, and whether any does */
   TREE_IDLE = 4,       /* questions, times the trees: a tree not asked for so long may go */
   LINE = 64,           /* bytes, of most caches */
-  BATCH = 16 * FLEET_FAN,
+  BATCH = 64,          /* places worked out at once: those of a word of bits, in whole groups */
 };
 
 static uint32_t groups_of(uint32_t n) {
@@ -77,25 +77,20 @@ void fleet_costs_of(const struct fleet_costs *costs, const uint32_t *places, siz
   }
 }
 
-/* Of the @n places from @first on those that suit. */
-static size_t suiting(const struct fleet_costs *costs, uint32_t first, uint32_t n, uint32_t *places) {
+/* Of the @n places from @first on, all of one word of bits, those that suit. */
+static size_t suiting(const struct fleet_costs *costs, uint32_t first, uint32_t n, uint32_t places[BATCH]) {
   size_t found = 0;
-  for (; !costs->suits && found < n; found++) places[found] = first + (uint32_t)found;
-  if (!costs->suits) return n;
-  for (uint32_t at = first, end = first + n, word; at < end; at = word) {
-    word = (at / 64 + 1) * 64 < end ? (at / 64 + 1) * 64 : end;
-    uint64_t left = costs->suits[at / 64] >> at % 64;
-    if (word - at < 64) left &= (UINT64_C(1) << (word - at)) - 1;
-    for (; left != 0; left &= left - 1) places[found++] = at + (uint32_t)__builtin_ctzll(left);
-  }
+  uint64_t left = costs->suits ? costs->suits[first / 64] >> first % 64 : UINT64_MAX;
+  BLX__ASSERT(n > 0 && first % 64 + n <= 64);
+  if (n < 64) left &= (UINT64_C(1) << n) - 1;
+  for (; left != 0; left &= left - 1) places[found++] = first + (uint32_t)__builtin_ctzll(left);
   return found;
 }
 
-/* @n: at most BATCH; up to whole groups FLEET_FULL follows. */
+/* Of such places. Up to whole groups FLEET_FULL follows. */
 static void costs_from(const struct fleet_costs *costs, uint32_t first, uint32_t n, int32_t *out) {
   uint32_t places[BATCH], filled = groups_of(n) * FLEET_FAN;
   int32_t found[BATCH];
-  BLX__ASSERT(n > 0 && n <= BATCH);
   places[0] = first; /* so that no compiler takes it for unset */
   size_t suit = suiting(costs, first, n, places);
   fleet_costs_of(costs, places, suit, found);
@@ -139,17 +134,16 @@ static void bounds_build(const struct fleet_costs *costs, int32_t *least) {
 }
 
 static void tree_build(const struct fleet_costs *costs, struct fleet_tree *t) {
-  t->n[0] = groups_of(costs->f->index->n);
+  uint32_t n = groups_of(costs->f->index->n);
   bounds_build(costs, t->least[0]);
-  memset(t->owner, UNKNOWN, t->n[0]);
-  pad(t->least[0], t->n[0]);
+  memset(t->owner, UNKNOWN, n);
+  pad(t->least[0], n);
   for (size_t level = 1; level < FLEET_TREE_LEVELS; level++) {
-    t->n[level] = groups_of(t->n[level - 1]);
-    for (uint32_t at = 0; at < t->n[level]; at++)
-      t->least[level][at] = least_of(&t->least[level - 1][(size_t)at * FLEET_FAN]);
-    pad(t->least[level], t->n[level]);
+    n = groups_of(n);
+    for (uint32_t at = 0; at < n; at++) t->least[level][at] = least_of(&t->least[level - 1][(size_t)at * FLEET_FAN]);
+    pad(t->least[level], n);
   }
-  BLX__ASSERT(t->n[FLEET_TREE_LEVELS - 1] <= FLEET_FAN);
+  BLX__ASSERT(n <= FLEET_FAN);
 }
 
 static void lower(struct fleet_tree *t, uint32_t group, int32_t cost) {

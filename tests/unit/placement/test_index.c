@@ -42,7 +42,8 @@ static void tell_node(struct world *w, uint64_t uid, bool cordoned) {
   p_tell(&w->p, &n);
 }
 
-/* Two by the shapes known, one of them on fast disks alone; one balanced; one with a preference; one spread; one large.
+/* Two by the shapes known, one of them on fast disks alone; one balanced; one with a preference; one spread over the
+ * disks; one large.
  */
 static void tell_vms(struct world *w) {
   static const uint32_t memory[SHAPES] = {512, 1536, 1024, 768, 2048, 12288};
@@ -52,7 +53,7 @@ static void tell_vms(struct world *w) {
     uint32_t i = vm % SHAPES;
     struct blx_vm_spec s = p_spec("");
     struct blx_node_match fast = BLX_NODE_MATCH_INIT, *matches[] = {&fast};
-    struct blx_vm_spread host = BLX_VM_SPREAD_INIT, *spread[] = {&host};
+    struct blx_vm_spread even = BLX_VM_SPREAD_INIT, *spread[] = {&even};
     const char *value = "fast";
     char name[16];
     (void)snprintf(name, sizeof name, "vm%u", vm);
@@ -67,9 +68,9 @@ static void tell_vms(struct world *w) {
     s.n_constraints = i == 1;
     s.n_preferences = i == 3;
     if (i == 2) s.strategy = BLX_STRATEGY_LOAD_BALANCED;
-    host.level = "disk";
-    host.max_skew = 1;
-    host.weight = 3;
+    even.level = "disk";
+    even.max_skew = 1;
+    even.weight = 3;
     s.spread = spread;
     s.n_spread = i == 4;
     p_vm(&w->p, vm + 1, &s);
