@@ -62,40 +62,40 @@ static void scan(struct hunt *h) {
 
 /* ---- the cheapest first */
 
-/* In the heap: a bound, the first place below it, the level: 0 of a node, 1 of a group, and so on. The lower, the
- * sooner. */
-static uint64_t entry(int32_t least, size_t level, uint32_t at) {
-  return (uint64_t)least << 32 | (uint64_t)at << (4 * level + 3) | level;
-}
-
-static void push(uint64_t *heap, uint32_t *n, uint64_t e) {
+static void push(struct fleet_next *heap, uint32_t *n, struct fleet_next e) {
   uint32_t at = (*n)++;
-  for (; at > 0 && heap[(at - 1) / 2] > e; at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
+  for (; at > 0 && heap[(at - 1) / 2].key > e.key; at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
   heap[at] = e;
 }
 
-static uint64_t pop(uint64_t *heap, uint32_t *n) {
-  uint64_t first = heap[0], last = heap[--*n];
+static struct fleet_next pop(struct fleet_next *heap, uint32_t *n) {
+  struct fleet_next first = heap[0], last = heap[--*n];
   uint32_t at = 0;
   for (uint32_t child; (child = at * 2 + 1) < *n; at = child) {
-    if (child + 1 < *n && heap[child + 1] < heap[child]) child++;
-    if (heap[child] >= last) break;
+    if (child + 1 < *n && heap[child + 1].key < heap[child].key) child++;
+    if (heap[child].key >= last.key) break;
     heap[at] = heap[child];
   }
   heap[at] = last;
   return first;
 }
 
-static void push_all(const struct hunt *h, uint32_t *n, size_t level, uint32_t first, const int32_t *least) {
+/* What is below what was taken from the heap. */
+static void push_below(const struct hunt *h, uint32_t *n, uint32_t level, uint32_t at) {
+  uint64_t keys[FLEET_FAN];
+  const uint64_t *below = level > 1 ? &h->tree->least[level - 2][at * FLEET_FAN] : keys;
+  if (level == 1) fleet_tree_group(&h->costs, h->tree, at, keys);
   for (uint32_t i = 0; i < FLEET_FAN; i++)
-    if (least[i] != FLEET_FULL) push(h->q->f->index->heap, n, entry(least[i], level, first + i));
+    if (below[i] != FLEET_KEY_FULL)
+      push(h->q->f->index->heap, n, (struct fleet_next){below[i], at * FLEET_FAN + i, level - 1});
 }
 
-/* What is below what was taken from the heap. */
-static void push_below(const struct hunt *h, uint32_t *n, size_t level, uint32_t at) {
-  int32_t costs[FLEET_FAN];
-  if (level == 1) fleet_tree_group(&h->costs, h->tree, at, costs);
-  push_all(h, n, level - 1, at * FLEET_FAN, level == 1 ? costs : &h->tree->least[level - 2][at * FLEET_FAN]);
+/* After the first of a room's nodes the next. */
+static void push_beside(const struct hunt *h, uint32_t *n, struct fleet_next e) {
+  uint32_t next = h->costs.by_room ? fleet_rooms_next(&h->q->f->index->rooms, fleet_key_place(e.key)) : FLEET_NONE;
+  if (next == FLEET_NONE) return;
+  e.key = fleet_key(fleet_key_cost(e.key), next, e.at);
+  push(h->q->f->index->heap, n, e);
 }
 
 /* Best first (as a priority search tree is read: McCreight, 1985). False: too many were in vain. */
@@ -104,17 +104,16 @@ static bool walk(struct hunt *h) {
   uint32_t n = 0, most = 32 + x->n / 64;
   push_below(h, &n, FLEET_TREE_LEVELS + 1, 0);
   while (n > 0) {
-    uint64_t e = pop(x->heap, &n);
-    size_t level = e & 7;
-    uint32_t at = (uint32_t)(e & UINT32_MAX) >> (4 * level + 3);
-    if (h->best.place != FLEET_NONE && e >> 32 > h->best.cost) return true;
-    if (level > 0) {
-      push_below(h, &n, level, at);
+    struct fleet_next e = pop(x->heap, &n);
+    if (h->best.place != FLEET_NONE && (uint64_t)fleet_key_cost(e.key) > h->best.cost) return true;
+    if (e.level > 0) {
+      push_below(h, &n, e.level, e.at);
       continue;
     }
-    consider(h, at, (int32_t)(e >> 32));
+    consider(h, fleet_key_place(e.key), fleet_key_cost(e.key));
     if (h->best.place != FLEET_NONE && !h->q->class->moves) return true;
     if (most-- == 0) return false;
+    push_beside(h, &n, e);
   }
   return true;
 }
@@ -129,9 +128,9 @@ static bool hunt_fresh(struct hunt *h) {
     return h->best.place != FLEET_NONE;
   }
   if (!h->q->class->moves) {
-    uint32_t first = fleet_tree_cheapest(&h->costs, h->tree);
-    if (first == FLEET_NONE) return false;
-    consider(h, first, h->tree->least[0][first / FLEET_FAN]);
+    uint64_t first = fleet_tree_cheapest(&h->costs, h->tree);
+    if (first == FLEET_KEY_FULL) return false;
+    consider(h, fleet_key_place(first), fleet_key_cost(first));
   }
   if (h->best.place == FLEET_NONE && !walk(h)) scan(h);
   return h->best.place != FLEET_NONE;

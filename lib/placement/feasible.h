@@ -25,18 +25,17 @@ struct blx__placement_amount {
 /* A node as placement sees it. Everything is borrowed. */
 struct blx__placement_node {
   uint64_t uid;
-  const char *name;
   uint64_t cpu_milli, memory_mib;                     /* what may be given out: capacity times overcommit */
   uint64_t allocated_cpu_milli, allocated_memory_mib; /* what instances not confirmed dead use; may be above a capacity
                                                          that was lowered later: then nothing is free */
+  size_t n_taints, n_named;
   const struct blx__placement_amount *named;
-  size_t n_named;
+  const char *name;
   const int32_t *hypervisors; /* enum blx_hypervisor */
   size_t n_hypervisors;
   struct blx_label *const *labels;
   size_t n_labels;
   struct blx_taint *const *taints;
-  size_t n_taints;
   const char *const *cpu_features;
   size_t n_cpu_features;
   bool cordoned;

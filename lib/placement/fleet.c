@@ -17,7 +17,7 @@ static blx__rc no_memory(blx_error *err) {
 static bool fleet_fill(struct blx__fleet *f, blx_error *err) {
   uint32_t n = f->options.nodes_max;
   f->nodes_free = f->vms_free = f->instances_free = FLEET_NONE;
-  f->nodes = calloc(n, sizeof *f->nodes);
+  f->nodes = fleet_grow(NULL, 0, n * sizeof *f->nodes);
   f->replicas = calloc(n, sizeof *f->replicas);
   f->out = calloc(n, sizeof *f->out);
   for (size_t i = 0; i < FLEET_SELF_MAX; i++) {
@@ -32,6 +32,7 @@ static bool fleet_fill(struct blx__fleet *f, blx_error *err) {
   f->near.zone = calloc(n, 1);
   if (!f->nodes || !f->replicas || !f->out || !f->weights || !f->places || !f->weighed) return false;
   if (!f->near.host || !f->near.rack || !f->near.zone) return false;
+  fleet_ids_of(&f->node_ids, f->nodes, sizeof *f->nodes);
   f->index = fleet_index_new(n);
   if (f->options.learns) f->learn = fleet_learn_new(&f->options);
   if (!f->index || (f->options.learns && !f->learn)) return false;
@@ -76,6 +77,7 @@ void blx__fleet_free(struct blx__fleet *f) {
   blx__msg_free_owned(f->settings);
   fleet_learn_free(f->learn);
   free(f->instances);
+  free(f->terms);
   free(f->nodes);
   free(f->replicas);
   free(f->out);
@@ -326,7 +328,8 @@ struct blx__fleet_memory blx__fleet_memory(const struct blx__fleet *f) {
   struct blx__fleet_memory m = {.record_bytes = f->record_bytes};
   m.index_bytes = f->options.nodes_max * (f->n_levels * per_level + per_node);
   m.index_bytes += fleet_index_bytes(f) + fleet_learn_bytes(f) + f->node_ids.room * sizeof *f->node_ids.at;
-  m.instance_bytes = f->instances_room * sizeof *f->instances + f->instance_ids.room * sizeof *f->instance_ids.at;
+  m.instance_bytes =
+      f->instances_room * (sizeof *f->instances + sizeof *f->terms) + f->instance_ids.room * sizeof *f->instance_ids.at;
   m.record_bytes += f->vms_room * sizeof *f->vms + f->vm_ids.room * sizeof *f->vm_ids.at;
   for (uint32_t i = 0; i < f->nodes_used; i++)
     if (f->nodes[i].view.uid != 0) m.record_bytes += sizeof f->nodes[i] + blx__msg_owned_bytes(f->nodes[i].rec);

@@ -16,23 +16,32 @@ enum {
   FLEET_NEAR_MAX = 4,
   FLEET_COST_MAX = 1000000, /* of a strategy; 100 * FLEET_WEIGHT of a preference */
   FLEET_WEIGHT = 10000,
+  FLEET_LINE = 64, /* bytes, of most caches */
   FLEET_VM_ON = 8, /* instances whose nodes a VM's record holds: it is one line then */
 };
 #define FLEET_NONE UINT32_MAX /* no slot */
 
-/* uid -> slot: open addressing, at most three quarters full. */
+/* uid -> slot of a record that begins with it: open addressing, at most four fifths full. */
 struct fleet_ids {
   struct fleet_id {
-    uint64_t uid; /* 0: free */
-    uint32_t slot;
+    uint32_t hash, plus_one; /* of the uid; slot + 1, 0: free */
   } * at;
-  size_t room, count; /* room: a power of two, or 0 */
+  size_t room, count;  /* room: a power of two, or 0 */
+  const void *records; /* borrowed; of every uid that is in */
+  size_t record_bytes;
 };
-bool fleet_ids_set(struct fleet_ids *ids, uint64_t uid, uint32_t slot) BLX__MUST; /* false: no memory */
+void fleet_ids_of(struct fleet_ids *ids, const void *records, size_t record_bytes); /* also when they moved */
+bool fleet_ids_reserve(struct fleet_ids *ids, size_t n) BLX__MUST; /* for so many in all; false: no memory */
+bool fleet_ids_set(struct fleet_ids *ids, uint64_t uid, uint32_t slot) BLX__MUST; /* not in yet; false: no memory */
 uint32_t fleet_ids_get(const struct fleet_ids *ids, uint64_t uid);                /* FLEET_NONE: not there */
-void fleet_ids_remove(struct fleet_ids *ids, uint64_t uid);
-void fleet_ids_fetch(const struct fleet_ids *ids, uint64_t uid); /* it will be asked for soon */
+void fleet_ids_remove(struct fleet_ids *ids, uint64_t uid);                       /* before its record is another */
+void fleet_ids_fetch(const struct fleet_ids *ids, uint64_t uid);                  /* it will be asked for soon */
+void fleet_ids_clear(struct fleet_ids *ids);
 void fleet_ids_free(struct fleet_ids *ids);
+
+/* Room for @bytes in place of @records, of which @used are kept: whole lines of a cache, so that a record lies in as
+ * few as may be. NULL: no memory, and the old are as they were. */
+void *fleet_grow(void *records, size_t used, size_t bytes);
 
 /* ---- levels: into which domains a label divides the nodes */
 
@@ -99,21 +108,28 @@ struct fleet_vm {
 };
 
 struct fleet_instance {
-  uint64_t uid, epoch;
+  uint64_t uid;
   uint32_t vm, node; /* slots */
   uint32_t next_on_node, prev_on_node, next_of_vm, prev_of_vm;
+};
+
+/* What of an instance is seldom asked for. */
+struct fleet_term {
+  uint64_t epoch;
   bool ending;
 };
 
+/* What a decision asks for is in its first line, and in that of the view's end. */
 struct fleet_node {
-  struct blx__placement_node view;
+  _Alignas(FLEET_LINE) struct blx__placement_node view; /* begins with the uid */
+  bool usable;
+  uint32_t first, n; /* its instances */
+  uint32_t autos;    /* of them with ha=auto */
+  uint64_t hash;
   struct blx_node_info *rec; /* owned; what view points to */
   struct blx__placement_amount *named;
   uint64_t *named_extra, extra_cpu_milli, extra_memory_mib; /* of what is allocated: by what was not told */
-  uint64_t hash, raw_cpu_milli, raw_memory_mib;             /* raw: before overcommit */
-  uint32_t first, n;                                        /* its instances */
-  uint32_t autos;                                           /* of them with ha=auto */
-  bool usable;
+  uint64_t raw_cpu_milli, raw_memory_mib;                   /* before overcommit */
   const char *why_not;
 };
 
@@ -156,6 +172,7 @@ struct blx__fleet {
   struct blx__map tenants, classes; /* name -> fleet_tenant, digest -> fleet_class */
 
   struct fleet_instance *instances;
+  struct fleet_term *terms; /* per instance */
   struct fleet_ids instance_ids;
   uint32_t instances_used, instances_free, instances_room, instances_count;
 

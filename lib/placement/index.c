@@ -5,29 +5,52 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ---- logs */
+
+bool fleet_log_new(struct fleet_log *log, uint32_t numbers) {
+  log->room = 1;
+  while (log->room < FLEET_LOG && log->room < numbers) log->room *= 2;
+  log->of = malloc(log->room * sizeof *log->of);
+  log->newest = calloc(numbers, sizeof *log->newest);
+  return log->of && log->newest;
+}
+
+void fleet_log_free(struct fleet_log *log) {
+  free(log->of);
+  free(log->newest);
+}
+
+size_t fleet_log_bytes(const struct fleet_log *log, uint32_t numbers) {
+  return log->room * sizeof *log->of + numbers * sizeof *log->newest;
+}
+
+void fleet_log_note(struct fleet_log *log, uint32_t what) {
+  uint64_t before = log->newest[what];
+  if (before > 0 && log->head - before < log->room) log->of[(before - 1) & (log->room - 1)] = FLEET_NONE;
+  log->of[log->head++ & (log->room - 1)] = what;
+  log->newest[what] = log->head;
+}
+
 /* ---- memory */
 
-static bool log_new(struct fleet_log *log, uint32_t nodes_max) {
-  log->room = 1;
-  while (log->room < FLEET_LOG && log->room < nodes_max) log->room *= 2;
-  log->of = malloc(log->room * sizeof *log->of);
-  return log->of != NULL;
+/* Everything of a tree at once, at most. */
+static size_t heap_size(uint32_t nodes_max) {
+  return nodes_max + nodes_max / FLEET_FAN * 2 + 4 * FLEET_FAN;
 }
 
 struct fleet_index *fleet_index_new(uint32_t nodes_max) {
   struct fleet_index *x = calloc(1, sizeof *x);
   if (!x) return NULL;
-  bool made = log_new(&x->rooms, nodes_max) && log_new(&x->kinds, nodes_max) && fleet_trees_new(x, nodes_max);
-  x->changed = malloc(x->rooms.room * sizeof *x->changed);
+  bool logs = fleet_log_new(&x->places, nodes_max) && fleet_log_new(&x->kinds, nodes_max);
+  bool made = logs && fleet_rooms_new(&x->rooms, nodes_max) && fleet_trees_new(x, nodes_max);
+  x->changed = malloc((x->rooms.log.room > x->places.room ? x->rooms.log.room : x->places.room) * sizeof *x->changed);
   x->place_of = malloc(nodes_max * sizeof *x->place_of);
   x->slot_at = malloc(nodes_max * sizeof *x->slot_at);
-  x->room = malloc(nodes_max * sizeof *x->room);
   x->gauge = malloc(nodes_max * sizeof *x->gauge);
-  x->logged = calloc(nodes_max, sizeof *x->logged);
-  x->heap = malloc((nodes_max + nodes_max / FLEET_FAN * 2 + 4 * FLEET_FAN) * sizeof *x->heap);
+  x->heap = malloc(heap_size(nodes_max) * sizeof *x->heap);
   x->layout = x->epoch = 1;
   x->stale = true;
-  if (made && x->changed && x->logged && x->place_of && x->slot_at && x->room && x->gauge && x->heap) return x;
+  if (made && x->changed && x->place_of && x->slot_at && x->gauge && x->heap) return x;
   fleet_index_free(x);
   return NULL;
 }
@@ -39,14 +62,13 @@ void fleet_index_free(struct fleet_index *x) {
   blx__map_clear(&x->shapes);
   blx__map_clear(&x->pairs);
   blx__map_clear(&x->kind_map);
-  free(x->rooms.of);
-  free(x->kinds.of);
+  fleet_log_free(&x->places);
+  fleet_log_free(&x->kinds);
+  fleet_rooms_free(&x->rooms);
   free(x->changed);
-  free(x->logged);
   free(x->tree_memory);
   free(x->place_of);
   free(x->slot_at);
-  free(x->room);
   free(x->gauge);
   free(x->heap);
   free(x);
@@ -54,11 +76,12 @@ void fleet_index_free(struct fleet_index *x) {
 
 size_t fleet_index_bytes(const struct blx__fleet *f) {
   const struct fleet_index *x = f->index;
-  size_t n = f->options.nodes_max, trees = x->n_trees * x->tree_bytes;
-  size_t bits = x->n_bits * ((n + 63) / 64 * 2 * sizeof(uint64_t));
-  size_t logs = (x->rooms.room * 2 + x->kinds.room) * sizeof(uint32_t);
-  size_t per_place = 2 * sizeof(uint32_t) + sizeof *x->room + sizeof *x->gauge + sizeof *x->heap + sizeof *x->logged;
-  return sizeof *x + n * per_place + trees + bits + logs;
+  uint32_t n = f->options.nodes_max;
+  size_t bits = x->n_bits * ((n + 63) / 64 * 2 * sizeof(uint64_t)), trees = x->n_trees * x->tree_bytes;
+  size_t logs = fleet_log_bytes(&x->places, n) + fleet_log_bytes(&x->kinds, n) + x->places.room * sizeof *x->changed;
+  size_t per_place = sizeof *x->place_of + sizeof *x->slot_at + sizeof *x->gauge;
+  return sizeof *x + n * per_place + heap_size(n) * sizeof *x->heap + fleet_rooms_bytes(&x->rooms, n) + logs + trees +
+         bits;
 }
 
 /* ---- what changed */
@@ -74,41 +97,20 @@ struct blx__fit_node fleet_fit_node(const struct fleet_gauge *g) {
                                 .free_memory_mib = above_zero(g->memory_mib, g->allocated_memory_mib)};
 }
 
-static struct blx__fit_room room_of(const struct blx__fleet *f, uint32_t place) {
-  struct blx__fit_node node = fleet_fit_node(&f->index->gauge[place]);
-  return blx__fit_room_of(fleet_fit(f), &node);
-}
-
-static void note(struct fleet_log *log, uint32_t of) {
-  log->of[log->head++ & (log->room - 1)] = of;
-}
-
-/* What is logged of a place is its newest change alone: the one before is struck out. */
-static void note_room(struct fleet_index *x, uint32_t place) {
-  uint64_t before = x->logged[place];
-  if (before > 0 && x->rooms.head - before < x->rooms.room)
-    x->rooms.of[(before - 1) & (x->rooms.room - 1)] = FLEET_NONE;
-  note(&x->rooms, place);
-  x->logged[place] = x->rooms.head;
-}
-
 /* While the order is to be made anew no place is known; then every tree is too. */
 void fleet_index_note(struct blx__fleet *f, uint32_t slot, bool kind) {
   struct fleet_index *x = f->index;
-  if (kind) note(&x->kinds, slot);
   if (x->stale) return;
   uint32_t place = x->place_of[slot];
-  note_room(x, place);
-  if (kind) x->gauge[place] = fleet_gauge_of(&f->nodes[slot]);
+  fleet_log_note(&x->places, place);
+  if (kind) {
+    fleet_log_note(&x->kinds, place);
+    fleet_rooms_told(f, place);
+    x->gauge[place] = fleet_gauge_of(&f->nodes[slot]);
+  }
   x->gauge[place].allocated_cpu_milli = f->nodes[slot].view.allocated_cpu_milli;
   x->gauge[place].allocated_memory_mib = f->nodes[slot].view.allocated_memory_mib;
-  if (x->room_epoch == x->epoch) x->room[place] = room_of(f, place);
-}
-
-void fleet_rooms_build(struct blx__fleet *f) {
-  struct fleet_index *x = f->index;
-  for (uint32_t at = 0; at < x->n; at++) x->room[at] = room_of(f, at);
-  x->room_epoch = x->epoch;
+  fleet_rooms_note(f, place);
 }
 
 void fleet_index_layout(struct blx__fleet *f) {
@@ -151,9 +153,8 @@ void fleet_index_order(struct blx__fleet *f) {
     x->place_of[x->slot_at[at]] = at;
     x->gauge[at] = fleet_gauge_of(&f->nodes[x->slot_at[at]]);
   }
-  memset(x->logged, 0, x->n * sizeof *x->logged);
   x->stale = false;
-  x->room_epoch = 0;
+  fleet_rooms_build(f);
 }
 
 /* ---- interning */
@@ -328,8 +329,10 @@ const struct fleet_bits *fleet_bits_of(const struct fleet_query *q) {
     b->n_suits = b->n_avoids = 0;
     for (uint32_t at = 0; at < x->n; at++) look(q->f, q->class, b, at);
   } else {
-    for (uint64_t i = b->seen; i < x->kinds.head; i++)
-      look(q->f, q->class, b, x->place_of[x->kinds.of[i & (x->kinds.room - 1)]]);
+    for (uint64_t i = b->seen; i < x->kinds.head; i++) {
+      uint32_t place = x->kinds.of[i & (x->kinds.room - 1)];
+      if (place != FLEET_NONE) look(q->f, q->class, b, place);
+    }
   }
   b->seen = x->kinds.head;
   b->layout = x->layout;

@@ -93,10 +93,14 @@ static uint32_t instance_slot(struct blx__fleet *f) {
   }
   if (f->instances_used == f->instances_room) {
     uint32_t room = f->instances_room ? f->instances_room + f->instances_room / 2 : 256;
-    struct fleet_instance *more = realloc(f->instances, room * sizeof *more);
+    struct fleet_term *terms = realloc(f->terms, room * sizeof *terms);
+    if (!terms) return FLEET_NONE;
+    f->terms = terms;
+    struct fleet_instance *more = fleet_grow(f->instances, f->instances_used * sizeof *more, room * sizeof *more);
     if (!more) return FLEET_NONE;
     f->instances = more;
     f->instances_room = room;
+    fleet_ids_of(&f->instance_ids, more, sizeof *more);
   }
   return f->instances_used++;
 }
@@ -131,8 +135,7 @@ blx__rc blx__fleet_place(struct blx__fleet *f, const struct blx__fleet_instance 
     }
   }
   struct fleet_instance *e = &f->instances[at];
-  e->epoch = i->epoch;
-  e->ending = i->ending;
+  f->terms[at] = (struct fleet_term){.epoch = i->epoch, .ending = i->ending};
   if (e->node == node && e->vm == vm) return BLX__OK;
   bool came = e->node == FLEET_NONE;
   if (!came) fleet_detach(f, at);

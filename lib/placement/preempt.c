@@ -60,7 +60,7 @@ static void list_victims(struct search *s, uint32_t slot) {
   for (int ending = 1; ending >= 0; ending--) {
     for (uint32_t i = f->nodes[slot].first; i != FLEET_NONE; i = f->instances[i].next_on_node) {
       const struct fleet_class *c = f->vms[f->instances[i].vm].class;
-      if (f->instances[i].ending != (ending == 1)) continue;
+      if (f->terms[i].ending != (ending == 1)) continue;
       if (!ending && !may_be_ended(c, s->q->class->spec->priority)) continue;
       s->all[s->n++] = (struct victim){.priority = c->spec->priority, .uid = f->instances[i].uid, .instance = i};
     }
@@ -82,7 +82,7 @@ static bool choose_victims(struct search *s, uint32_t slot, struct blx__fleet_pr
     take_away(s, v);
     if (out->n == BLX__FLEET_VICTIMS_MAX) return false;
     out->victims[out->n] = v->uid;
-    out->epochs[out->n++] = f->instances[v->instance].epoch;
+    out->epochs[out->n++] = f->terms[v->instance].epoch;
     loss->highest = loss->highest > v->priority + 1 ? loss->highest : v->priority + 1;
     loss->sum += v->priority;
   }

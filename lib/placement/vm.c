@@ -173,10 +173,11 @@ static uint32_t vm_slot(struct blx__fleet *f) {
   }
   if (f->vms_used == f->vms_room) {
     uint32_t room = f->vms_room ? f->vms_room * 2 : 64;
-    struct fleet_vm *more = realloc(f->vms, room * sizeof *more);
+    struct fleet_vm *more = fleet_grow(f->vms, f->vms_used * sizeof *more, room * sizeof *more);
     if (!more) return FLEET_NONE;
     f->vms = more;
     f->vms_room = room;
+    fleet_ids_of(&f->vm_ids, more, sizeof *more);
   }
   return f->vms_used++;
 }

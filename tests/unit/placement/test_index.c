@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include "base/digest.h"
+#include "placement/index.h"
 
 #include <stdio.h>
 
@@ -11,6 +12,7 @@ enum { NODES_MAX = 4200, SHAPES = 6, VMS = 100 * SHAPES, FULL = 3 * NODES_MAX, R
 struct world {
   struct p p;
   uint32_t nodes;
+  bool alike; /* the nodes, and what is asked for, are of one size */
   uint64_t drawn;
   uint64_t placed[FULL + ROUNDS_MAX];
   size_t n;
@@ -20,14 +22,14 @@ static uint64_t draw(struct world *w, uint64_t n) {
   return blx__mix64(++w->drawn) % n;
 }
 
-/* Of three sizes, a fifth with a fast disk, some with a taint to avoid. */
+/* Of six sizes, a fifth with a fast disk, some with a taint to avoid. */
 static void tell_node(struct world *w, uint64_t uid, bool cordoned) {
   struct blx_node_info n = p_node(uid);
   struct blx_resources has = BLX_RESOURCES_INIT;
   struct blx_label disk = BLX_LABEL_INIT, *labels[] = {&disk};
   struct blx_taint old = BLX_TAINT_INIT, *taints[] = {&old};
-  has.vcpus = 8u << uid % 3;
-  has.memory_mib = 16384u << uid % 2;
+  has.vcpus = 8u << (w->alike ? 0 : uid % 3);
+  has.memory_mib = 16384u << (w->alike ? 0 : uid % 2);
   disk.key = "disk";
   disk.value = uid % 5 == 0 ? "fast" : "slow";
   old.key = "old";
@@ -58,8 +60,8 @@ static void tell_vms(struct world *w) {
     char name[16];
     (void)snprintf(name, sizeof name, "vm%u", vm);
     s.name = name;
-    s.vcpus = 1 + i;
-    s.memory_mib = memory[i];
+    s.vcpus = w->alike ? 2 : 1 + i;
+    s.memory_mib = w->alike ? 2048 : memory[i];
     fast.key = "disk";
     fast.values = &value;
     fast.n_values = 1;
@@ -128,18 +130,23 @@ static void change(struct world *w, int round) {
   }
 }
 
-static void live(uint32_t nodes, int rounds) {
+/* @each: instances in the beginning, of three nodes. */
+static void live_with(uint32_t nodes, uint32_t each, int rounds, bool alike) {
   static struct world w;
-  w = (struct world){.nodes = nodes};
+  w = (struct world){.nodes = nodes, .alike = alike};
   p_open(&w.p, nodes);
   for (uint64_t uid = 1; uid <= nodes; uid++) tell_node(&w, uid, false);
   tell_vms(&w);
-  while (w.n < 3 * nodes) w.placed[w.n++] = p_place(&w.p, 1 + draw(&w, VMS), 1 + draw(&w, nodes));
+  while (w.n < (size_t)nodes * each / 3) w.placed[w.n++] = p_place(&w.p, 1 + draw(&w, VMS), 1 + draw(&w, nodes));
   for (int round = 0; round < rounds; round++) {
     change(&w, round);
     place(&w);
   }
   p_close(&w.p);
+}
+
+static void live(uint32_t nodes, int rounds) {
+  live_with(nodes, 9, rounds, false);
 }
 
 START_TEST(every_choice_on_a_fleet_that_lives__is_the_first_of_a_scan) {
@@ -153,6 +160,43 @@ START_TEST(one_of_whole_groups__too) {
 }
 END_TEST
 
+/* All of a third to half of the nodes have the same room, or one of two. */
+START_TEST(one_of_nodes_that_are_alike__too) {
+  live_with(500, 1, 800, true);
+  live_with(500, 3, 800, true);
+}
+END_TEST
+
+static void use_of(struct world *w, uint64_t uid, uint64_t memory_mib) {
+  struct blx_resources r = BLX_RESOURCES_INIT;
+  r.memory_mib = memory_mib;
+  ck_assert(blx__fleet_set_extra(w->p.f, uid, &r));
+}
+
+/* While there are more and more rooms, trees have more and more groups; with few again, what was there must not come
+ * back. */
+START_TEST(one_with_many_rooms_and_with_few__too) {
+  static struct world w;
+  w = (struct world){.nodes = 600};
+  p_open(&w.p, w.nodes);
+  for (uint64_t uid = 1; uid <= w.nodes; uid++) tell_node(&w, uid, false);
+  tell_vms(&w);
+  for (int round = 0; round < 3; round++) {
+    for (uint32_t i = 0; i < 500; i++) {
+      use_of(&w, 1 + draw(&w, w.nodes), 1 + draw(&w, 10000));
+      if (i % 4 == 0) place(&w);
+    }
+    ck_assert_uint_gt(w.p.f->index->rooms.n, FLEET_FAN * FLEET_FAN); /* more than the lowest group of groups has */
+    while (w.n > 0) (void)blx__fleet_unplace(w.p.f, w.placed[--w.n]);
+    for (uint64_t uid = 1; uid < w.nodes; uid++) use_of(&w, uid, 0);
+    ck_assert(blx__fleet_drop_node(w.p.f, w.nodes));
+    tell_node(&w, w.nodes, false);
+    blx__fleet_refresh(w.p.f);
+  }
+  p_close(&w.p);
+}
+END_TEST
+
 /* Above 4,096 nodes the highest level has more than one bound. */
 START_TEST(one_with_all_levels__too) {
   live(NODES_MAX, 250);
@@ -160,4 +204,4 @@ START_TEST(one_with_all_levels__too) {
 END_TEST
 
 BLX_TEST_MAIN("placement/index", every_choice_on_a_fleet_that_lives__is_the_first_of_a_scan, one_of_whole_groups__too,
-              one_with_all_levels__too)
+              one_of_nodes_that_are_alike__too, one_with_many_rooms_and_with_few__too, one_with_all_levels__too)
