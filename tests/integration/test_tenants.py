@@ -324,6 +324,12 @@ def test_what_names_no_tenant_is_refused_in_one_sentence(four, arguments, senten
     assert sentence in refused.stderr and refused.stderr.count("\n") == 1
 
 
+def test_a_console_of_what_is_nowhere_names_the_next_command(four):
+    of(four, "acme", "vm", "create", "web", "--microvm-config", HELLO, "--node-selector", "at=nowhere")
+    said = of(four, "acme", "vm", "logs", "web")
+    assert "not placed on a node yet: `blixard vm describe web --tenant acme` says why" in said.stdout + said.stderr
+
+
 def test_names_of_all_their_length_fit_everywhere(four):
     make(four, LONGEST, "b" * 56, at="w1")
     until_it_answers(four, LONGEST, "b" * 56, four.node("w1"))

@@ -352,7 +352,7 @@ static void begin(struct exec *e, const struct blx_vm_exec_request *req, struct 
   const struct blx_node_info *node = blx__state_node(n->state, in->node_uid);
   (void)blx__str_copy(e->instance, sizeof e->instance, in->name);
   if (!node)
-    fail(e, BLX_E_CONFLICT, "it was not placed on a node yet: `blixard vm describe` says why");
+    fail(e, BLX_E_CONFLICT, "its node is not known any more: `blixard node list` shows those there are");
   else if (node->uid == n->uid)
     open_local(e, req);
   else

@@ -204,11 +204,18 @@ static void on_gone(void *user, bool cancelled) {
 
 static const struct blx__rpc_call_ops ops = {on_writable, on_gone};
 
+static void send_not_placed(struct source *src, const struct blx_instance *in, const char *tenant) {
+  char note[512], flag[BLX__IN_TENANT_BYTES];
+  (void)blx__str_format(note, sizeof note, "it was not placed on a node yet: `blixard vm describe %s%s` says why",
+                        in->vm, blx__call_tenant_flag(tenant, flag));
+  send_note(src, note);
+}
+
 static void open_source(struct source *src, const struct blx_instance *in, const struct blx_vm_logs_request *req) {
   struct blx__node *n = src->stream->node;
   const struct blx_node_info *node = blx__state_node(n->state, in->node_uid);
   if (!node)
-    send_note(src, "it was not placed on a node yet: `blixard vm describe` says why");
+    send_not_placed(src, in, req->tenant);
   else if (node->uid == n->uid)
     open_local(src, req);
   else if (req->node_local)
