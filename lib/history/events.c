@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { TRIM_ROWS = 1000, ROW_BESIDE_BYTES = 24, LENGTH_BYTES = 4, EVENT_ARENA = 64 << 10 };
+enum { ROW_BESIDE_BYTES = 24, LENGTH_BYTES = 4, EVENT_ARENA = 64 << 10 };
 
 static const char component[] = "history";
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { BATCH_MAX = 4096, RETRY_MS = 1000, SAY_EVERY = 10 };
+enum { RETRY_MS = 1000, SAY_EVERY = 10 };
 
 static const char component[] = "history";
 

@@ -8,6 +8,10 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
+/* Items of a transaction, and rows that go with it at most: more than come, so that what is kept goes down to its
+ * limits however fast it comes. */
+enum { BATCH_MAX = 4096, TRIM_ROWS = 2 * BATCH_MAX };
+
 enum item_kind { ITEM_RECORD, ITEM_HEAD, ITEM_DENIED, ITEM_EVENTS, ITEM_EVENTS_BEGIN, ITEM_EVENTS_UPTO };
 
 /* A row of events is found by the index of its entry, and its part of that. */

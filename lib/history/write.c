@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-enum { TRIM_ROWS = 1000 };
-
 static const char component[] = "history";
 static const char way_back[] = "move it away with its -wal and -shm and start again; the records come from the log and "
                                "from other members";

@@ -306,6 +306,21 @@ START_TEST(the_oldest__go_by_size_whole_entries_at_a_time) {
 }
 END_TEST
 
+/* So many come at once that transactions are full. */
+START_TEST(the_oldest__go_as_fast_as_others_come) {
+  begin();
+  options.events_max_bytes = 4000;
+  reopen();
+  entries(1, 12000);
+  struct blx__history_events e = {.oldest = true};
+  unsigned kept = read_all(&e);
+  ck_assert_uint_gt(kept, 10);
+  ck_assert_uint_lt(kept, 400);
+  ck_assert_uint_eq(e.index, 12000);
+  end();
+}
+END_TEST
+
 START_TEST(the_oldest__go_by_age_of_cluster_time) {
   begin();
   options.events_max_age_ms = 100;
@@ -345,5 +360,5 @@ BLX_TEST_MAIN("history/events", events__survive_and_those_that_the_log_gives_aga
               a_time__is_found_and_what_is_before_it_is_not_told, what_is_not_wanted__is_left_out_and_gone_past,
               a_member_that_a_snapshot_brings_in__begins_there_and_says_so,
               a_start_from_an_own_snapshot__loses_nothing_and_one_of_another_member_ends_what_was,
-              the_oldest__go_by_size_whole_entries_at_a_time, the_oldest__go_by_age_of_cluster_time,
-              bytes_that_are_no_events__are_refused_with_their_index)
+              the_oldest__go_by_size_whole_entries_at_a_time, the_oldest__go_as_fast_as_others_come,
+              the_oldest__go_by_age_of_cluster_time, bytes_that_are_no_events__are_refused_with_their_index)
