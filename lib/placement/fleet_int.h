@@ -158,7 +158,7 @@ struct blx__fleet {
   struct blx__fleet_options options;
   struct blx_placement_settings *settings; /* owned, or NULL */
 
-  struct fleet_node *nodes; /* nodes_max; uid 0: free */
+  struct fleet_node *nodes; /* nodes_max; uid 0: free; from nodes_used on: not set */
   struct fleet_ids node_ids;
   uint32_t nodes_used, nodes_free; /* slots ever used; the first free one, linked by `first` */
   struct fleet_level *levels[FLEET_LEVELS_MAX];

@@ -43,7 +43,7 @@ struct fleet_index *fleet_index_new(uint32_t nodes_max) {
   if (!x) return NULL;
   bool logs = fleet_log_new(&x->places, nodes_max) && fleet_log_new(&x->kinds, nodes_max);
   bool made = logs && fleet_rooms_new(&x->rooms, nodes_max) && fleet_trees_new(x, nodes_max);
-  x->changed = malloc((x->rooms.log.room > x->places.room ? x->rooms.log.room : x->places.room) * sizeof *x->changed);
+  x->changed = malloc(x->rooms.log.room * sizeof *x->changed); /* there are not fewer rooms than places */
   x->place_of = malloc(nodes_max * sizeof *x->place_of);
   x->slot_at = malloc(nodes_max * sizeof *x->slot_at);
   x->gauge = malloc(nodes_max * sizeof *x->gauge);
@@ -78,7 +78,7 @@ size_t fleet_index_bytes(const struct blx__fleet *f) {
   const struct fleet_index *x = f->index;
   uint32_t n = f->options.nodes_max;
   size_t bits = x->n_bits * ((n + 63) / 64 * 2 * sizeof(uint64_t)), trees = x->n_trees * x->tree_bytes;
-  size_t logs = fleet_log_bytes(&x->places, n) + fleet_log_bytes(&x->kinds, n) + x->places.room * sizeof *x->changed;
+  size_t logs = fleet_log_bytes(&x->places, n) + fleet_log_bytes(&x->kinds, n) + x->rooms.log.room * sizeof *x->changed;
   size_t per_place = sizeof *x->place_of + sizeof *x->slot_at + sizeof *x->gauge;
   return sizeof *x + n * per_place + heap_size(n) * sizeof *x->heap + fleet_rooms_bytes(&x->rooms, n) + logs + trees +
          bits;
@@ -297,6 +297,7 @@ static void look(const struct blx__fleet *f, const struct fleet_class *c, struct
   const struct fleet_node *n = &f->nodes[f->index->slot_at[at]];
   bool suits = n->usable && blx__placement_suits(&n->view, &c->need);
   bool avoids = n->view.n_taints > 0 && blx__placement_taint(&n->view, &c->need, BLX_TAINT_EFFECT_AVOID) != NULL;
+  BLX__ASSERT(!suits || f->index->rooms.places[at].open); /* else no room has it */
   bit_set(b->suits, &b->n_suits, at, suits);
   bit_set(b->avoids, &b->n_avoids, at, suits && avoids);
 }

@@ -2,8 +2,9 @@
  * wins: a node's place.
  *
  * For each shape, which is what of a need decides cost and room: a tree of fan-out 16 over groups, of which it keeps
- * what their cheapest node costs at least (tree.c). Groups are of nodes, or, where BestFit alone decides, of rooms:
- * nodes that are alike to it (rooms.c). For each kind, which is what of a need a node's record decides: a bit per node
+ * what their cheapest node costs at least (tree.c). Groups are of nodes, or of rooms, which are nodes that are
+ * alike to BestFit (rooms.c), where it alone decides (no preferences, no named resources) and all nodes suit that take
+ * what is new. For each kind, which is what of a need a node's record decides: a bit per node
  * that suits it, and one per node with an Avoid taint that it does not tolerate. A kind that not all nodes suit has,
  * with a shape, a tree of the nodes that suit it, as long as there are trees enough. All are brought up to date when
  * they are asked, from a log of what changed since, or built anew where that is cheaper. There is a bounded number of
@@ -16,7 +17,7 @@
 enum {
   FLEET_FULL = BLX__FIT_FULL,
   FLEET_FAN = BLX__FIT_GROUP,
-  FLEET_TREE_LEVELS = 3, /* above the nodes: 16^4 are more than BLX__FLEET_NODES_MAX */
+  FLEET_TREE_LEVELS = 3, /* above the nodes or rooms: 16^4 are more than BLX__FLEET_NODES_MAX */
   FLEET_TREES_MAX = 512,
   FLEET_KINDS_MAX = 256,
   FLEET_LOG = 8192, /* entries of a log at most; a power of two */
@@ -50,12 +51,13 @@ struct fleet_rooms {
   struct fleet_ids by_key;
   struct fleet_log log; /* rooms whose first place is another, those that came and went among them */
   uint32_t n, spare;    /* rooms up to the last that was ever somebody's; the first that is nobody's */
-  uint32_t n_open;
-  uint64_t epoch; /* for which `of` is */
+  uint32_t n_open;      /* places whose node takes what is new, full or not */
+  uint64_t epoch;       /* for which `of` is */
 };
 
 /* What a node costs, and which it is, so that of keys the least is the best: cost, place + 1, number in its group.
  * Without a place it is a bound: which of a group costs that is not known, or whether any does. */
+_Static_assert(BLX__FLEET_NODES_MAX < 1 << 28, "a place and a number in 32 bits");
 #define FLEET_KEY_FULL UINT64_MAX /* nobody has room */
 static inline uint64_t fleet_key(int32_t cost, uint32_t place, uint32_t which) {
   uint64_t key = (uint64_t)cost << 32 | ((uint64_t)place + 1) << 4 | which % FLEET_FAN;
@@ -139,7 +141,7 @@ bool fleet_rooms_new(struct fleet_rooms *r, uint32_t nodes_max);
 void fleet_rooms_free(struct fleet_rooms *r);
 size_t fleet_rooms_bytes(const struct fleet_rooms *r, uint32_t nodes_max);
 void fleet_rooms_build(struct blx__fleet *f);                /* from the gauges */
-void fleet_rooms_told(struct blx__fleet *f, uint32_t place); /* what its node is changed; ask the next one too */
+void fleet_rooms_told(struct blx__fleet *f, uint32_t place); /* what its node is changed; fleet_rooms_note() follows */
 void fleet_rooms_note(struct blx__fleet *f, uint32_t place); /* its gauge changed */
 void fleet_rooms_price(struct blx__fleet *f);                /* for this epoch */
 /* The next place to the right in the room of @place; FLEET_NONE: none. */

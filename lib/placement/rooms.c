@@ -7,7 +7,10 @@
 
 #include <stdlib.h>
 
-enum { NO_ROOM = 0 }; /* of nodes that take nothing new, or have nothing free: it holds nothing, and no places */
+enum {
+  NO_ROOM = 0
+}; /* of nodes that take nothing new, or lack processors or memory: it holds nothing, and no tree
+      finds it */
 
 bool fleet_rooms_new(struct fleet_rooms *r, uint32_t nodes_max) {
   size_t rooms = (size_t)nodes_max + 1;

@@ -9,7 +9,6 @@
 
 enum {
   TREE_IDLE = 4, /* questions, times the trees: a tree not asked for so long may go */
-  LINE = 64,     /* bytes, of most caches */
   BATCH = 64,    /* worked out at once: those of a word of bits, in whole groups */
 };
 
@@ -292,8 +291,8 @@ static struct fleet_tree *tree_spare(struct fleet_index *x) {
   return oldest;
 }
 
-/* That of the pair where it spares a search, unless trees are so few that the shape's, shared by all kinds, must do. A
- * node that takes nothing new is in no room. */
+/* That of the pair where it spares a search, unless trees are so few that the shape's, shared by all kinds, must do. Of
+ * what BestFit alone decides the shape's is over rooms, where nodes that take nothing new are not. */
 static struct fleet_shape *tree_owner(const struct blx__fleet *f, const struct fleet_class *c,
                                       const struct fleet_bits *b) {
   struct fleet_index *x = f->index;

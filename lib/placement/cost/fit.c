@@ -430,19 +430,21 @@ static struct axis axis_of(uint64_t unit, uint32_t cells) {
 /* Units follow the largest capacities, classes are the largest ones. False: there is no capacity at all. */
 static bool measure(struct blx__fit *m, const struct blx__fit_node *nodes, size_t n) {
   uint64_t largest_cpu = 0, largest_memory = 0, memory = 0;
-  struct blx__fit_node noted[RECENT];
+  struct capacity {
+    uint64_t cpu_milli, memory_mib;
+  } noted[RECENT];
   m->fleet_cpu = 0;
   m->n_classes = 0;
   memset(noted, UINT8_MAX, sizeof noted);
   for (size_t i = 0; i < n; i++) {
-    struct blx__fit_node *like = &noted[blx__mix64(nodes[i].cpu_milli ^ nodes[i].memory_mib << 32) % RECENT];
+    struct capacity *like = &noted[blx__mix64(nodes[i].cpu_milli ^ nodes[i].memory_mib << 32) % RECENT];
     if (nodes[i].cpu_milli > largest_cpu) largest_cpu = nodes[i].cpu_milli;
     if (nodes[i].memory_mib > largest_memory) largest_memory = nodes[i].memory_mib;
     m->fleet_cpu += nodes[i].cpu_milli;
     memory += nodes[i].memory_mib;
     if (like->cpu_milli == nodes[i].cpu_milli && like->memory_mib == nodes[i].memory_mib) continue;
     note_class(m, &nodes[i]);
-    *like = nodes[i];
+    *like = (struct capacity){nodes[i].cpu_milli, nodes[i].memory_mib};
   }
   if (largest_cpu == 0 || largest_memory == 0) return false;
   uint64_t unit_cpu = largest_cpu / (m->cpu_cells - 1) + 1, unit_memory = largest_memory / (m->memory_cells - 1) + 1;

@@ -18,6 +18,7 @@ static atomic_ulong allocations;
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
+void *__libc_memalign(size_t alignment, size_t n);
 void *malloc(size_t n) {
   atomic_fetch_add(&allocations, 1);
   return __libc_malloc(n);
@@ -29,6 +30,10 @@ void *calloc(size_t n, size_t size) {
 void *realloc(void *p, size_t n) {
   atomic_fetch_add(&allocations, 1);
   return __libc_realloc(p, n);
+}
+void *aligned_alloc(size_t alignment, size_t n) {
+  atomic_fetch_add(&allocations, 1);
+  return __libc_memalign(alignment, n);
 }
 #endif
 

@@ -197,6 +197,40 @@ START_TEST(one_with_many_rooms_and_with_few__too) {
 }
 END_TEST
 
+/* Where not all nodes take what is new, those that do are alike as before. */
+START_TEST(a_cordoned_node__changes_no_tree) {
+  static struct world w;
+  w = (struct world){.nodes = 100};
+  p_open(&w.p, w.nodes);
+  for (uint64_t uid = 1; uid <= w.nodes; uid++) tell_node(&w, uid, uid % 10 == 0);
+  tell_vms(&w);
+  ck_assert_uint_ne(p_choose(&w.p, 1), 0);
+  const struct fleet_class *any = w.p.f->vms[fleet_ids_get(&w.p.f->vm_ids, 1)].class;
+  ck_assert_uint_eq(w.p.f->index->rooms.n_open, 90);
+  ck_assert(any->shape->tree && !any->pair->tree);
+  tell_node(&w, 10, false);
+  tell_node(&w, 11, true);
+  tell_node(&w, 20, false);
+  ck_assert_uint_ne(p_choose(&w.p, 1), 0);
+  ck_assert_uint_eq(w.p.f->index->rooms.n_open, 91);
+  ck_assert(any->shape->tree && !any->pair->tree);
+  p_close(&w.p);
+}
+END_TEST
+
+START_TEST(a_log__keeps_the_newest_change_of_each) {
+  struct fleet_log log = {.head = 0};
+  ck_assert(fleet_log_new(&log, 4));
+  for (uint32_t i = 0; i < 3; i++) fleet_log_note(&log, i % 2);
+  ck_assert(log.head == 3 && log.of[0] == FLEET_NONE && log.of[1] == 1 && log.of[2] == 0);
+  for (uint32_t i = 0; i < 4; i++) fleet_log_note(&log, 3); /* entry 1 is overwritten */
+  fleet_log_note(&log, 1);
+  ck_assert(log.head == 8 && log.of[7 % log.room] == 1 && log.of[6 % log.room] == 3);
+  for (uint32_t i = 3; i < 6; i++) ck_assert_uint_eq(log.of[i % log.room], i == 4 || i == 5 ? FLEET_NONE : log.of[3]);
+  fleet_log_free(&log);
+}
+END_TEST
+
 /* Above 4,096 nodes the highest level has more than one bound. */
 START_TEST(one_with_all_levels__too) {
   live(NODES_MAX, 250);
@@ -204,4 +238,5 @@ START_TEST(one_with_all_levels__too) {
 END_TEST
 
 BLX_TEST_MAIN("placement/index", every_choice_on_a_fleet_that_lives__is_the_first_of_a_scan, one_of_whole_groups__too,
-              one_of_nodes_that_are_alike__too, one_with_many_rooms_and_with_few__too, one_with_all_levels__too)
+              one_of_nodes_that_are_alike__too, one_with_many_rooms_and_with_few__too, one_with_all_levels__too,
+              a_cordoned_node__changes_no_tree, a_log__keeps_the_newest_change_of_each)
