@@ -14,6 +14,14 @@ static blx__rc no_memory(blx_error *err) {
 
 /* ---- open and close */
 
+void *fleet_grow(void *records, size_t used, size_t bytes) {
+  void *more = aligned_alloc(FLEET_LINE, (bytes + FLEET_LINE - 1) / FLEET_LINE * FLEET_LINE);
+  if (!more) return NULL;
+  if (used > 0) memcpy(more, records, used);
+  free(records);
+  return more;
+}
+
 static bool fleet_fill(struct blx__fleet *f, blx_error *err) {
   uint32_t n = f->options.nodes_max;
   f->nodes_free = f->vms_free = f->instances_free = FLEET_NONE;

@@ -4,14 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-void *fleet_grow(void *records, size_t used, size_t bytes) {
-  void *more = aligned_alloc(FLEET_LINE, (bytes + FLEET_LINE - 1) / FLEET_LINE * FLEET_LINE);
-  if (!more) return NULL;
-  if (used > 0) memcpy(more, records, used);
-  free(records);
-  return more;
-}
-
 /* At most four fifths full. */
 static bool full(const struct fleet_ids *ids, size_t n) {
   return n * 5 > ids->room * 4;

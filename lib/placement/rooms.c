@@ -7,10 +7,8 @@
 
 #include <stdlib.h>
 
-enum {
-  NO_ROOM = 0
-}; /* of nodes that take nothing new, or lack processors or memory: it holds nothing, and no tree
-      finds it */
+/* Of nodes that take nothing new, or have no processors or no memory free: it holds nothing, and no tree finds it. */
+enum { NO_ROOM = 0 };
 
 bool fleet_rooms_new(struct fleet_rooms *r, uint32_t nodes_max) {
   size_t rooms = (size_t)nodes_max + 1;

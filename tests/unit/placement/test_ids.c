@@ -1,3 +1,4 @@
+/* The table of uids: what is found, what went, and two uids of one hash. */
 #include "../harness.h"
 
 #include "base/digest.h"
